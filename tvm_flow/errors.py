@@ -1,0 +1,63 @@
+"""Every exception the package raises on bad input or a failed check.
+
+A message says which thing, what was expected, what was found, and what to do next. The command line prints it on
+one line and exits with code 2; anything else that escapes is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class TvmFlowError(Exception):
+    """Base of all errors that a user can act on."""
+
+
+class ConfigError(TvmFlowError):
+    """A YAML or JSON configuration has a missing, unknown or impossible value."""
+
+
+class CheckpointError(TvmFlowError):
+    """A checkpoint file is unreadable, or a key is missing, extra or has another shape."""
+
+
+class SamplerMismatchError(TvmFlowError):
+    """Step tables were made for another sampler configuration than the one asked for."""
+
+
+class CalibrationError(TvmFlowError):
+    """Ranges are absent, inconsistent, or belong to another model or sampler."""
+
+
+class QuantizeError(TvmFlowError):
+    """A scale, zero point or weight cannot be represented."""
+
+
+class ExportError(TvmFlowError):
+    """A step graph cannot be written or fails its own checks."""
+
+
+class ImportGraphError(TvmFlowError):
+    """An ONNX graph uses something that cannot be imported with fixed shapes and scales."""
+
+
+class BuildError(TvmFlowError):
+    """A kernel cannot be lowered or compiled, or the linker refused the library."""
+
+
+class BitExactError(TvmFlowError):
+    """A compiled library disagrees with the integer reference."""
+
+
+class BundleError(TvmFlowError):
+    """A bundle is incomplete, altered, or made for another machine or schema."""
+
+
+class RuntimeFailure(TvmFlowError):
+    """The C runtime returned an error code; the message is its own."""
+
+
+class PromptError(TvmFlowError):
+    """A prompt has no embedding, or its embedding has another shape."""
+
+
+class InterruptedCommand(TvmFlowError):
+    """Ctrl-C: what is finished is kept, what was half done is removed."""
