@@ -1,0 +1,148 @@
+"""STDiT3, the float reference: Open-Sora v1.2's video diffusion transformer in plain PyTorch.
+
+One forward, step by step:
+1. patchify the latent into T frames of S tokens and add the 2D position embedding, equal for all frames;
+2. embed timestep and frame rate into t_emb, and t_emb into t0, the six modulation vectors of every block;
+3. project the caption;
+4. run spatial and temporal blocks in turn: attention, cross-attention, MLP;
+5. modulate by t_emb, project to patches and put them together.
+
+What is constant at a fixed step (t_emb, t0, positions, rope) has its own method, because the quantizer folds it away.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tvm_flow.model.config import STDiT3Config
+from tvm_flow.model.layers import CaptionEmbedder, CrossAttention, Mlp, ScalarEmbedder, SelfAttention, modulate
+from tvm_flow.model.positions import Rope, spatial_embedding
+
+RopeTables = tuple[Tensor, Tensor]
+
+
+class STDiT3Block(nn.Module):
+    """One block; a temporal one attends over frames at each place, a spatial one over places in each frame."""
+
+    def __init__(self, config: STDiT3Config, temporal: bool) -> None:
+        super().__init__()
+        self.temporal = temporal
+        self.scale_shift_table = nn.Parameter(torch.randn(6, config.hidden) / config.hidden**0.5)
+        self.attn = SelfAttention(config.hidden, config.heads)
+        self.cross_attn = CrossAttention(config.hidden, config.heads)
+        self.mlp = Mlp(config.hidden, config.mlp_hidden, config.hidden)
+
+    def forward(self, x: Tensor, y: Tensor, bias: Tensor, t0: Tensor, frames: int, rope: RopeTables) -> Tensor:
+        """x [B, T*S, C], y [B, L, C], bias [B, 1, 1, L], t0 [B, 6*C] -> [B, T*S, C]."""
+        vectors = self.scale_shift_table + t0.unflatten(-1, (6, -1))
+        shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = vectors[:, :, None].unbind(1)
+        x = x + gate_msa * self._attend(modulate(x, shift_msa, scale_msa), frames, rope)
+        x = x + self.cross_attn(x, y, bias)
+        return x + gate_mlp * self.mlp(modulate(x, shift_mlp, scale_mlp))  # type: ignore[no-any-return]
+
+    def _attend(self, x: Tensor, frames: int, rope: RopeTables) -> Tensor:
+        batch = x.shape[0]
+        grid = x.unflatten(1, (frames, -1))
+        if self.temporal:
+            mixed = self.attn(grid.transpose(1, 2).flatten(0, 1), rope)
+            return mixed.unflatten(0, (batch, -1)).transpose(1, 2).flatten(1, 2)  # type: ignore[no-any-return]
+        return self.attn(grid.flatten(0, 1)).reshape(x.shape)  # type: ignore[no-any-return]
+
+
+class FinalLayer(nn.Module):
+    """Modulation by t_emb (not t0), then the projection of every token to its patch."""
+
+    def __init__(self, config: STDiT3Config) -> None:
+        super().__init__()
+        kt, kh, kw = config.patch
+        self.scale_shift_table = nn.Parameter(torch.randn(2, config.hidden) / config.hidden**0.5)
+        self.linear = nn.Linear(config.hidden, kt * kh * kw * config.out_channels)
+
+    def forward(self, x: Tensor, t_emb: Tensor) -> Tensor:
+        """x [B, N, C], t_emb [B, C] -> [B, N, patch * out_channels]."""
+        shift, scale = (self.scale_shift_table + t_emb[:, None])[:, :, None].unbind(1)
+        return self.linear(modulate(x, shift, scale))  # type: ignore[no-any-return]
+
+
+class PatchEmbed(nn.Module):
+    """Conv3d with kernel = stride = patch; a latent that does not divide is padded with zeros at its far ends."""
+
+    def __init__(self, config: STDiT3Config) -> None:
+        super().__init__()
+        self.patch = config.patch
+        self.proj = nn.Conv3d(config.in_channels, config.hidden, config.patch, stride=config.patch)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """[B, C, T, H, W] -> [B, hidden, T', H', W']."""
+        pad = [extra for size, p in zip(z.shape[:1:-1], self.patch[::-1], strict=True) for extra in (0, -size % p)]
+        return self.proj(F.pad(z, pad))  # type: ignore[no-any-return]
+
+
+class STDiT3(nn.Module):
+    """The float reference model; state-dict keys and shapes are those of the released checkpoints."""
+
+    def __init__(self, config: STDiT3Config) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.hidden
+        self.x_embedder = PatchEmbed(config)
+        self.t_embedder = ScalarEmbedder(dim)
+        self.fps_embedder = ScalarEmbedder(dim)
+        self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+        self.y_embedder = CaptionEmbedder(config.caption_channels, dim, config.model_max_length)
+        self.rope = Rope(config.head_dim)
+        self.spatial_blocks = nn.ModuleList(STDiT3Block(config, temporal=False) for _ in range(config.depth))
+        self.temporal_blocks = nn.ModuleList(STDiT3Block(config, temporal=True) for _ in range(config.depth))
+        self.final_layer = FinalLayer(config)
+
+    def t_emb(self, t: Tensor, fps: float | Tensor) -> Tensor:
+        """t [B] in 0..1000 and fps (a number or [B]) -> [B, hidden]; feeds ``t0`` and the final layer."""
+        rate = torch.as_tensor(fps, dtype=torch.float32, device=t.device).expand(t.shape)
+        return self.t_embedder(t) + self.fps_embedder(rate)  # type: ignore[no-any-return]
+
+    def t0(self, t_emb: Tensor) -> Tensor:
+        """[B, hidden] -> [B, 6 * hidden]: shift, scale, gate of attention, then of the MLP, before the tables."""
+        return self.t_block(t_emb)  # type: ignore[no-any-return]
+
+    def position_embedding(self, h: int, w: int, height: float, width: float) -> Tensor:
+        """float32 [h * w, hidden] for ``h`` x ``w`` tokens of a video of ``height`` x ``width`` pixels."""
+        scale = (height * width) ** 0.5 / self.config.input_sq_size
+        return spatial_embedding(h, w, self.config.hidden, scale, base_size=round((h * w) ** 0.5))
+
+    def caption_bias(self, mask: Tensor) -> Tensor:
+        """mask [B, L] bool (True = a token) -> float32 [B, 1, 1, L]: 0, or -inf so that padding has no influence."""
+        return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, float("-inf"))[:, None, None]
+
+    def null_caption(self, batch: int) -> Tensor:
+        """The caption of the unconditional half, [batch, L, caption_channels]; use it with the prompt's mask."""
+        return self.y_embedder.y_embedding.expand(batch, -1, -1)
+
+    def forward(
+        self, z: Tensor, t: Tensor, y: Tensor, mask: Tensor, fps: float | Tensor, height: float, width: float
+    ) -> Tensor:
+        """Predict velocity (first ``in_channels``) and an unused variance.
+
+        z [B, C, T, H, W]; t [B] in 0..1000; y [B, L, caption_channels]; mask [B, L] bool with at least one True a
+        row; fps frames per second; height and width of the video in pixels -> float32 [B, 2*C, T, H, W].
+        """
+        patches = self.x_embedder(z.to(self.x_embedder.proj.weight.dtype))
+        frames, h, w = patches.shape[2:]
+        x = patches.flatten(2).transpose(1, 2).unflatten(1, (frames, h * w))
+        x = (x + self.position_embedding(h, w, height, width).to(x)).flatten(1, 2)
+        t_emb = self.t_emb(t, fps)
+        t0, bias, rope = self.t0(t_emb), self.caption_bias(mask), self.rope.tables(frames)
+        caption = self.y_embedder(y.to(x.dtype))
+        for spatial, temporal in zip(self.spatial_blocks, self.temporal_blocks, strict=True):
+            x = spatial(x, caption, bias, t0, frames, rope)
+            x = temporal(x, caption, bias, t0, frames, rope)
+        return self.unpatchify(self.final_layer(x, t_emb), (frames, h, w), z.shape[2:]).float()
+
+    def unpatchify(self, x: Tensor, grid: tuple[int, int, int], size: torch.Size) -> Tensor:
+        """[B, N, kt*kh*kw*C_out] -> [B, C_out, *size]; channels are innermost in a patch; padding is cut off."""
+        kt, kh, kw = self.config.patch
+        frames, h, w = grid
+        x = x.reshape(x.shape[0], frames, h, w, kt, kh, kw, self.config.out_channels)
+        x = x.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(x.shape[0], -1, frames * kt, h * kh, w * kw)
+        return x[:, :, : size[0], : size[1], : size[2]]

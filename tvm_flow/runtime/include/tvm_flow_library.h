@@ -1,0 +1,107 @@
+/* What a compiled step-group library exports: one descriptor, `tvm_flow_library`, of constant tables.
+ *
+ * A library holds the kernels of one step graph and the plan that strings them together: which kernel reads and
+ * writes which tensor, and where each tensor lies. It names three memory spaces that the runtime provides:
+ *
+ *   ARENA    activations, graph inputs and the output; reused by liveness; `arena_bytes` long
+ *   WEIGHTS  constants that all steps share, memory-mapped read-only from the bundle's weights.bin
+ *   STEP     constants of one (step, branch), `step_bytes` long, filled by running the `folds` before the first call
+ *
+ * All offsets are in bytes and multiples of 64. All integers are in the byte order of the target (little endian).
+ *
+ * The folds make a step's constants from three float32 sources: `weights` (shared), `step` (one record a step: what
+ * depends on time alone, shared by the branches) and `variant` (one record a step and branch: activation scales).
+ * Each is one or two IEEE single operations per element, never contracted, so that every machine gets the same bits:
+ *
+ *   COPY    out[i] = variant[a + i]
+ *   SCALE   out[i] = variant[a] * weights[b + i]
+ *   AFFINE  out[i] = (step[a + i] + weights[b + i]) * weights[c + i]      (no multiplication when c is NONE)
+ *
+ * `a` counts floats from the start of the record; `b` and `c` are byte offsets into WEIGHTS; `out` is a byte offset
+ * into STEP.
+ *
+ * A kernel has the packed calling convention of TVM 0.27 (tvm/ffi/c_api.h): args[i] is a TVMFFIAny of type index 7
+ * (DLTensor pointer); 0 means success, anything else that `hooks->raise` was called.
+ */
+#ifndef TVM_FLOW_LIBRARY_H
+#define TVM_FLOW_LIBRARY_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TVM_FLOW_ABI 1u
+#define TVM_FLOW_MAX_DIMS 8
+#define TVM_FLOW_NONE UINT64_MAX
+
+enum { TVM_FLOW_ARENA = 0, TVM_FLOW_WEIGHTS = 1, TVM_FLOW_STEP = 2 };
+
+/* DLPack's type codes: kDLInt 0, kDLUInt 1, kDLFloat 2. */
+typedef struct {
+  uint8_t space;
+  uint8_t dtype_code;
+  uint8_t dtype_bits;
+  uint8_t ndim;
+  uint32_t reserved;
+  uint64_t offset;
+  int64_t shape[TVM_FLOW_MAX_DIMS];
+} tvm_flow_tensor;
+
+enum { TVM_FLOW_FOLD_COPY = 0, TVM_FLOW_FOLD_SCALE = 1, TVM_FLOW_FOLD_AFFINE = 2 };
+
+typedef struct {
+  uint32_t op;
+  uint32_t count; /* elements */
+  uint64_t out;
+  uint64_t a;
+  uint64_t b;
+  uint64_t c;
+} tvm_flow_fold;
+
+typedef int (*tvm_flow_kernel)(void *self, const void *args, int32_t num_args, void *result);
+
+typedef struct {
+  uint32_t kernel;     /* index into kernels */
+  uint32_t first_arg;  /* index into args */
+  uint32_t num_args;   /* args[first_arg .. first_arg + num_args) are tensor indices; the last one is written */
+} tvm_flow_call;
+
+/* Functions that kernels need; the runtime fills them in before the first call. */
+typedef struct {
+  int (*parallel_launch)(int (*task)(int task_id, void *group, void *data), void *data, int num_tasks);
+  void *(*alloc_workspace)(int device_type, int device_id, uint64_t bytes, int dtype_code, int dtype_bits);
+  int (*free_workspace)(int device_type, int device_id, void *pointer);
+  void (*raise)(const char *kind, const char **parts, int32_t num_parts);
+} tvm_flow_hooks;
+
+typedef struct {
+  uint32_t abi;          /* TVM_FLOW_ABI */
+  uint32_t struct_bytes; /* sizeof(tvm_flow_library_descriptor) */
+  const char *target;    /* triple and CPU that the kernels were compiled for */
+  const char *cpu_features; /* space-separated names the CPU must report, e.g. "avx2 fma"; may be empty */
+  uint64_t arena_bytes;
+  uint64_t step_bytes;
+  uint64_t weights_bytes; /* least size of weights.bin */
+  uint32_t step_floats;   /* least length of a step record */
+  uint32_t variant_floats;
+  uint32_t num_tensors, num_kernels, num_calls, num_args, num_folds, num_inputs;
+  const tvm_flow_tensor *tensors;
+  const tvm_flow_kernel *kernels;
+  const char *const *kernel_names;
+  const tvm_flow_call *calls;
+  const uint32_t *args;
+  const tvm_flow_fold *folds;
+  const uint32_t *inputs; /* tensor indices: latent z, text tokens y, additive attention mask */
+  uint32_t output;        /* tensor index: velocity, shaped like z */
+  tvm_flow_hooks *hooks;
+} tvm_flow_library_descriptor;
+
+/* The one symbol that a library exports. */
+extern const tvm_flow_library_descriptor tvm_flow_library;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
