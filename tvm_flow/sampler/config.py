@@ -1,0 +1,92 @@
+"""Which timesteps a video is denoised at: the rectified-flow grid of Open-Sora v1.2."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tvm_flow.errors import ConfigError
+
+TRAIN_STEPS = 1000.0
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """A step grid and what it depends on; per-step tables belong to exactly one of these.
+
+    ===============  =====================================================================
+    steps            Euler steps
+    cfg_scale        v = uncond + cfg_scale * (cond - uncond)
+    fps              frames per second, an input of the model
+    frames           frames of the video
+    height, width    of the video, in pixels
+    ratio            timestep transform; None takes Open-Sora's from size and frame count
+    name             only "rflow"
+    ===============  =====================================================================
+    """
+
+    steps: int = 30
+    cfg_scale: float = 7.0
+    fps: float = 24.0
+    frames: int = 51
+    height: int = 240
+    width: int = 426
+    ratio: float | None = None
+    name: str = "rflow"
+
+    def __post_init__(self) -> None:
+        if self.name != "rflow":
+            raise ConfigError(f"SamplerConfig.name: expected 'rflow', got {self.name!r}; no other sampler exists")
+        for field in ("steps", "frames", "height", "width"):
+            if getattr(self, field) < 1:
+                raise ConfigError(f"SamplerConfig.{field}: expected at least 1, got {getattr(self, field)}")
+        for field in ("cfg_scale", "fps", "timestep_ratio"):
+            value = getattr(self, field)
+            if not (math.isfinite(value) and (value > 0 or field == "cfg_scale")):
+                raise ConfigError(f"SamplerConfig.{field}: expected a positive number, got {value}")
+
+    @property
+    def timestep_ratio(self) -> float:
+        """``ratio``, or Open-Sora's: sqrt(height * width / 512^2) * sqrt((frames // 17) * 5).
+
+        For fewer than 17 frames Open-Sora's formula gives 0; there, as for images, the frame factor is 1.
+        """
+        if self.ratio is not None:
+            return self.ratio
+        size = math.sqrt(self.height * self.width / 512**2)
+        return size * math.sqrt(max(self.frames // 17 * 5, 1))
+
+    def timesteps(self) -> NDArray[np.float64]:
+        """float64 [steps], falling from 1000: t_i = (1 - i / steps) * 1000 after the timestep transform.
+
+        Transform (Open-Sora v1.2, on t / 1000): t' = ratio * t / (1 + (ratio - 1) * t).
+        """
+        t = 1.0 - np.arange(self.steps, dtype=np.float64) / self.steps
+        r = self.timestep_ratio
+        return r * t / (1 + (r - 1) * t) * TRAIN_STEPS
+
+    def dts(self) -> NDArray[np.float64]:
+        """float64 [steps]: t_i - t_{i+1} in the unit of ``timesteps``, the last step ending at 0; their sum is 1000."""
+        t = self.timesteps()
+        return t - np.append(t[1:], 0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON and for stamps."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SamplerConfig:
+        """The inverse of ``to_dict``; raises ConfigError on an unknown key or an impossible value."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(f"sampler: unknown keys {unknown}; have {sorted(known)}; remove or rename them")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ConfigError(f"sampler: a value has the wrong type: {error}; got {dict(values)}") from error

@@ -1,0 +1,79 @@
+"""The denoising loop: Euler steps along a guided velocity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tvm_flow.errors import ConfigError
+from tvm_flow.sampler.config import TRAIN_STEPS, SamplerConfig
+
+Progress = Callable[[int, int], None]
+
+
+class Velocity(Protocol):
+    """Anything that predicts velocity: the float model, a fake-quantized one, the integer executor, a library."""
+
+    def __call__(self, z: Tensor, step: int, t: float) -> tuple[Tensor, Tensor]:
+        """z [B, C, T, H, W], step index and its timestep in 0..1000 -> (cond, uncond), each [B, C, T, H, W]."""
+
+
+class FloatModel(Protocol):
+    """What ``model_velocity`` needs of STDiT3."""
+
+    def __call__(
+        self, z: Tensor, t: Tensor, y: Tensor, mask: Tensor, fps: float, height: float, width: float
+    ) -> Tensor:
+        """See STDiT3.forward."""
+
+    def null_caption(self, batch: int) -> Tensor:
+        """[batch, L, caption_channels]."""
+
+
+def guide(cond: Tensor, uncond: Tensor, cfg_scale: float) -> Tensor:
+    """Classifier-free guidance: uncond + cfg_scale * (cond - uncond)."""
+    return uncond + cfg_scale * (cond - uncond)
+
+
+def sample(
+    velocity: Velocity, z: Tensor, config: SamplerConfig, progress: Progress | None = None
+) -> Tensor:
+    """Denoise ``z`` [B, C, T, H, W] (unit Gaussian noise, any float dtype) to a latent of the same shape and dtype.
+
+    z += v * dt / 1000 at every step, in the dtype of ``z``. ``progress(done, steps)`` is called after each step.
+    Raises ConfigError when a velocity has another shape than ``z``.
+    """
+    grid = zip(config.timesteps().tolist(), config.dts().tolist(), strict=True)
+    for step, (t, dt) in enumerate(grid):
+        cond, uncond = velocity(z, step, t)
+        if cond.shape != z.shape or uncond.shape != z.shape:
+            raise ConfigError(
+                f"velocity at step {step}: expected two tensors of {list(z.shape)}, got {list(cond.shape)} and "
+                f"{list(uncond.shape)}; keep only the first in_channels of the model's output"
+            )
+        z = z + guide(cond.to(z.dtype), uncond.to(z.dtype), config.cfg_scale) * (dt / TRAIN_STEPS)
+        if progress is not None:
+            progress(step + 1, config.steps)
+    return z
+
+
+def model_velocity(model: FloatModel, y: Tensor, mask: Tensor, config: SamplerConfig) -> Velocity:
+    """The float model as a Velocity: both CFG halves in one batch, the null half under the prompt's own mask.
+
+    y [B, L, caption_channels], mask [B, L] bool.
+    """
+    both = torch.cat([y, model.null_caption(len(y)).to(y)])
+    masks = torch.cat([mask, mask])
+
+    @torch.no_grad()
+    def velocity(z: Tensor, step: int, t: float) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+        twice = torch.cat([z, z]).to(y.dtype)
+        ts = torch.full((len(twice),), t, dtype=torch.float32)
+        out = model(twice, ts, both, masks, config.fps, float(config.height), float(config.width))
+        cond, uncond = out[:, : z.shape[1]].chunk(2)
+        return cond, uncond
+
+    return velocity
