@@ -1,0 +1,26 @@
+/* The handle. */
+#ifndef TVM_FLOW_FLOW_H
+#define TVM_FLOW_FLOW_H
+
+#include "plan.h"
+
+struct tvm_flow {
+  char *bundle_dir;
+  flow_index index;
+  flow_map weights;
+  flow_context context;
+  flow_plan *plans; /* [groups] */
+  uint32_t bound;   /* plans that hold something */
+  uint64_t arena_bytes;
+  uint8_t *arena; /* shared: one plan runs at a time */
+  float *z;
+  float *velocity[2]; /* of each branch */
+  tvm_flow_trace trace;
+  void *trace_user;
+};
+
+/* One step graph on the handle's own arrays; step and branch are in range. */
+tvm_flow_status flow_step(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z, const tvm_flow_prompt *prompt,
+                          float *velocity, tvm_flow_error *error);
+
+#endif

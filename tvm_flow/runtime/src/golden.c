@@ -1,0 +1,52 @@
+/* golden.bin: float32 arrays without a header, in this order: noise [latent], conditional tokens and mask,
+ * unconditional tokens and mask, expected latents [latent]. The lengths follow from steps.bin, as does its sha256. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "flow.h"
+
+static tvm_flow_status compare(const float *expected, const float *got, uint64_t count, tvm_flow_error *error) {
+  uint64_t first = count, different = 0;
+  for (uint64_t i = 0; i < count; i++)
+    if (memcmp(&expected[i], &got[i], sizeof(float)) != 0) {
+      if (different++ == 0) first = i;
+    }
+  if (different == 0) return TVM_FLOW_OK;
+  return flow_fail(error, TVM_FLOW_NOT_GOLDEN,
+                   "golden.bin: %llu of %llu latents differ; first %llu: expected %.9g, got %.9g; this machine computes "
+                   "otherwise than the one that packed: compile for it and pack there",
+                   (unsigned long long)different, (unsigned long long)count, (unsigned long long)first,
+                   (double)expected[first], (double)got[first]);
+}
+
+static tvm_flow_status run_golden(tvm_flow *flow, const flow_map *map, float *got, tvm_flow_error *error) {
+  const flow_index *index = &flow->index;
+  uint64_t tokens = index->header->text_tokens;
+  const float *noise = (const void *)map->data;
+  const float *cond = noise + index->latent_floats;
+  const float *uncond = cond + index->text_floats + tokens;
+  const float *expected = uncond + index->text_floats + tokens;
+  const tvm_flow_request request = {.noise = noise,
+                                    .cond = {.tokens = cond, .mask = cond + index->text_floats},
+                                    .uncond = {.tokens = uncond, .mask = uncond + index->text_floats}};
+  tvm_flow_status s = tvm_flow_generate(flow, &request, got, NULL, NULL, error);
+  return s ? s : compare(expected, got, index->latent_floats, error);
+}
+
+tvm_flow_status tvm_flow_verify(tvm_flow *flow, tvm_flow_error *error) {
+  if (!flow) return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "tvm_flow_verify: expected a handle");
+  const flow_index *index = &flow->index;
+  uint64_t bytes = 8 * (index->latent_floats + index->text_floats + index->header->text_tokens);
+  flow_map map = {0};
+  tvm_flow_status s = flow_map_file(flow->bundle_dir, "golden.bin", &map, error);
+  if (!s && map.bytes != bytes)
+    s = flow_fail(error, TVM_FLOW_CORRUPT, "golden.bin: expected %llu bytes, got %llu; copy the bundle again",
+                  (unsigned long long)bytes, (unsigned long long)map.bytes);
+  if (!s) s = flow_check_hash("golden.bin", &map, index->header->golden_sha256, error);
+  float *got = s ? NULL : flow_alloc(index->latent_floats * sizeof(float));
+  if (!s && !got) s = flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for latents; free memory");
+  if (!s) s = run_golden(flow, &map, got, error);
+  free(got);
+  flow_unmap(&map);
+  return s;
+}

@@ -1,0 +1,83 @@
+#include "hooks.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tvm_abi.h"
+
+static _Thread_local flow_context *current;
+static _Thread_local int inside_task;
+
+flow_context *flow_context_enter(flow_context *context) {
+  flow_context *before = current;
+  current = context;
+  return before;
+}
+
+typedef struct {
+  flow_context *context;
+  int (*task)(int task_id, void *group, void *data);
+  void *data;
+} launch;
+
+static int run_task(int id, int count, void *data) {
+  const launch *l = data;
+  flow_parallel_group group = {.sync_handle = NULL, .num_task = count};
+  flow_context *before = flow_context_enter(l->context);
+  inside_task++;
+  int code = l->task(id, &group, l->data);
+  inside_task--;
+  flow_context_enter(before);
+  return code;
+}
+
+/* A loop inside a task runs on the task's own thread: the pool serves one loop at a time. */
+static int parallel_launch(int (*task)(int task_id, void *group, void *data), void *data, int num_tasks) {
+  launch l = {.context = current, .task = task, .data = data};
+  int pooled = current && !inside_task;
+  int count = num_tasks > 0 ? num_tasks : pooled ? (int)flow_pool_threads(current->pool) : 1;
+  if (pooled) return flow_pool_run(current->pool, run_task, &l, count);
+  int failure = 0;
+  for (int id = 0; id < count; id++) {
+    int code = run_task(id, count, &l);
+    if (code) failure = code;
+  }
+  return failure;
+}
+
+static void *alloc_workspace(int device_type, int device_id, uint64_t bytes, int dtype_code, int dtype_bits) {
+  (void)device_type, (void)device_id, (void)dtype_code, (void)dtype_bits;
+  if (bytes > SIZE_MAX / 2) return NULL;
+  return aligned_alloc(64, (size_t)(bytes / 64 + 1) * 64);
+}
+
+static int free_workspace(int device_type, int device_id, void *pointer) {
+  (void)device_type, (void)device_id;
+  free(pointer);
+  return 0;
+}
+
+static void append(char *buffer, size_t bytes, const char *text) {
+  size_t used = strlen(buffer);
+  if (text) snprintf(buffer + used, bytes - used, "%s", text);
+}
+
+static void raise_error(const char *kind, const char **parts, int32_t num_parts) {
+  flow_context *context = current;
+  if (!context) return;
+  pthread_mutex_lock(&context->lock);
+  if (context->message[0] == 0) {
+    append(context->message, sizeof context->message, kind ? kind : "error");
+    append(context->message, sizeof context->message, ": ");
+    for (int32_t i = 0; i < num_parts; i++) append(context->message, sizeof context->message, parts[i]);
+  }
+  pthread_mutex_unlock(&context->lock);
+}
+
+void flow_hooks_fill(tvm_flow_hooks *hooks) {
+  __atomic_store_n(&hooks->parallel_launch, parallel_launch, __ATOMIC_RELEASE);
+  __atomic_store_n(&hooks->alloc_workspace, alloc_workspace, __ATOMIC_RELEASE);
+  __atomic_store_n(&hooks->free_workspace, free_workspace, __ATOMIC_RELEASE);
+  __atomic_store_n(&hooks->raise, raise_error, __ATOMIC_RELEASE);
+}

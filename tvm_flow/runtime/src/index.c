@@ -1,0 +1,166 @@
+#include "index.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "steps.bin is read in place");
+
+enum { MAX_STEPS = 1 << 16, MAX_ELEMENTS = 1 << 28 };
+
+static tvm_flow_status corrupt(tvm_flow_error *error, const char *what, uint64_t expected, uint64_t got) {
+  return flow_fail(error, TVM_FLOW_CORRUPT, "steps.bin: %s: expected %llu, got %llu; pack the bundle again", what,
+                   (unsigned long long)expected, (unsigned long long)got);
+}
+
+static tvm_flow_status in_range(tvm_flow_error *error, const char *what, uint64_t low, uint64_t high, uint64_t got) {
+  if (got >= low && got <= high) return TVM_FLOW_OK;
+  return flow_fail(error, TVM_FLOW_CORRUPT, "steps.bin: %s: expected %llu to %llu, got %llu; pack the bundle again",
+                   what, (unsigned long long)low, (unsigned long long)high, (unsigned long long)got);
+}
+
+static tvm_flow_status check_identity(const flow_map *map, tvm_flow_error *error) {
+  const flow_index_header *header = (const void *)map->data;
+  if (map->bytes < sizeof *header + FLOW_SHA256_BYTES)
+    return corrupt(error, "file size, at least", sizeof *header + FLOW_SHA256_BYTES, map->bytes);
+  if (memcmp(header->magic, FLOW_INDEX_MAGIC, sizeof header->magic) != 0)
+    return flow_fail(error, TVM_FLOW_CORRUPT, "steps.bin: expected the magic %s, got other bytes; check the path",
+                     FLOW_INDEX_MAGIC);
+  if (header->schema != FLOW_INDEX_SCHEMA)
+    return flow_fail(error, TVM_FLOW_WRONG_SCHEMA,
+                     "steps.bin: expected schema %u, got %u; pack with the tvm-flow that this runtime came from",
+                     FLOW_INDEX_SCHEMA, header->schema);
+  if (header->header_bytes != sizeof *header)
+    return corrupt(error, "header_bytes", sizeof *header, header->header_bytes);
+  if (header->file_bytes != map->bytes) return corrupt(error, "file size", header->file_bytes, map->bytes);
+  uint8_t digest[FLOW_SHA256_BYTES];
+  flow_sha256(map->data, (size_t)map->bytes - sizeof digest, digest);
+  if (memcmp(digest, map->data + map->bytes - sizeof digest, sizeof digest) != 0)
+    return flow_fail(error, TVM_FLOW_CORRUPT, "steps.bin: its content does not have the sha256 at its end; copy the "
+                                              "bundle again");
+  return TVM_FLOW_OK;
+}
+
+static tvm_flow_status check_counts(flow_index *index, tvm_flow_error *error) {
+  const flow_index_header *h = index->header;
+  tvm_flow_status s;
+  if ((s = in_range(error, "steps", 1, MAX_STEPS, h->steps))) return s;
+  if ((s = in_range(error, "branches", 1, 2, h->branches))) return s;
+  if ((s = in_range(error, "groups", 1, (uint64_t)h->steps * h->branches, h->groups))) return s;
+  if ((s = in_range(error, "latent dimensions", 1, TVM_FLOW_MAX_LATENT_DIMS, h->latent_ndim))) return s;
+  if ((s = in_range(error, "guided channels", 0, h->latent_shape[0], h->guided_channels))) return s;
+  if ((s = in_range(error, "text tokens", 1, MAX_ELEMENTS, h->text_tokens))) return s;
+  if ((s = in_range(error, "text channels", 1, MAX_ELEMENTS, h->text_channels))) return s;
+  index->text_floats = (uint64_t)h->text_tokens * h->text_channels;
+  if ((s = in_range(error, "text values", 1, MAX_ELEMENTS, index->text_floats))) return s;
+  index->latent_floats = 1;
+  for (uint32_t i = 0; i < TVM_FLOW_MAX_LATENT_DIMS; i++) {
+    uint64_t high = i < h->latent_ndim ? MAX_ELEMENTS : 1;
+    if ((s = in_range(error, "latent size", 1, high, h->latent_shape[i]))) return s;
+    index->latent_floats *= h->latent_shape[i];
+    if ((s = in_range(error, "latent values", 1, MAX_ELEMENTS, index->latent_floats))) return s;
+  }
+  if (!isfinite(h->cfg_scale))
+    return flow_fail(error, TVM_FLOW_CORRUPT, "steps.bin: cfg scale: expected a number; pack the bundle again");
+  return TVM_FLOW_OK;
+}
+
+/* Takes `count` items of `bytes` each from *at; the cursor stops growing at the file's end, so sums cannot wrap. */
+static const void *take(const flow_map *map, uint64_t *at, uint64_t count, uint64_t bytes) {
+  uint64_t need, end = map->bytes - FLOW_SHA256_BYTES;
+  const void *section = map->data + *at;
+  if (__builtin_mul_overflow(count, bytes, &need) || need > end - *at) {
+    *at = end;
+    return NULL;
+  }
+  need = (need + FLOW_INDEX_ALIGN - 1) / FLOW_INDEX_ALIGN * FLOW_INDEX_ALIGN;
+  *at = need > end - *at ? end : *at + need;
+  return section;
+}
+
+static tvm_flow_status locate(flow_index *index, tvm_flow_error *error) {
+  const flow_index_header *h = index->header;
+  const flow_map *map = &index->map;
+  uint64_t at = sizeof *h;
+  const char *sampler = take(map, &at, h->sampler_bytes, 1);
+  index->groups = take(map, &at, h->groups, sizeof *index->groups);
+  index->t = take(map, &at, h->steps, sizeof(float));
+  index->dt = take(map, &at, h->steps, sizeof(float));
+  index->records = take(map, &at, (uint64_t)h->steps * h->step_floats, sizeof(float));
+  index->variants = take(map, &at, (uint64_t)h->steps * h->branches, sizeof *index->variants);
+  index->values = take(map, &at, h->variant_values, sizeof(float));
+  int complete = sampler && index->groups && index->t && index->dt && index->records && index->variants && index->values;
+  if (!complete || at + FLOW_SHA256_BYTES != map->bytes)
+    return flow_fail(error, TVM_FLOW_CORRUPT,
+                     "steps.bin: its counts do not add up to its %llu bytes; pack the bundle again",
+                     (unsigned long long)map->bytes);
+  index->sampler = calloc((size_t)h->sampler_bytes + 1, 1);
+  if (!index->sampler) return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for the sampler's text; free memory");
+  memcpy(index->sampler, sampler, h->sampler_bytes);
+  return TVM_FLOW_OK;
+}
+
+/* A relative path of plain components: nothing that leaves the bundle. */
+static int path_is_safe(const char *path) {
+  if (!memchr(path, 0, FLOW_PATH_BYTES) || path[0] == 0) return 0;
+  for (const char *part = path;;) {
+    size_t length = strcspn(part, "/");
+    int dots = (length == 1 && part[0] == '.') || (length == 2 && part[0] == '.' && part[1] == '.');
+    if (length == 0 || dots || memchr(part, '\\', length)) return 0;
+    if (part[length] == 0) return 1;
+    part += length + 1;
+  }
+}
+
+static tvm_flow_status check_variants(const flow_index *index, tvm_flow_error *error) {
+  const flow_index_header *h = index->header;
+  for (uint32_t g = 0; g < h->groups; g++)
+    if (!path_is_safe(index->groups[g].path))
+      return flow_fail(error, TVM_FLOW_CORRUPT,
+                       "steps.bin: library of group %u: expected a relative path inside the bundle; do not use it", g);
+  for (uint32_t i = 0; i < h->steps * h->branches; i++) {
+    const flow_index_variant *variant = &index->variants[i];
+    tvm_flow_status s = in_range(error, "group of a variant", 0, h->groups - 1, variant->group);
+    if (s) return s;
+    uint64_t floats = index->groups[variant->group].variant_floats;
+    if (floats > h->variant_values) return corrupt(error, "values, at least", floats, h->variant_values);
+    if ((s = in_range(error, "first value of a variant", 0, h->variant_values - floats, variant->first))) return s;
+  }
+  return TVM_FLOW_OK;
+}
+
+static tvm_flow_status check_finite(const char *what, const float *values, uint64_t count, tvm_flow_error *error) {
+  for (uint64_t i = 0; i < count; i++)
+    if (!isfinite(values[i]))
+      return flow_fail(error, TVM_FLOW_CORRUPT, "steps.bin: %s %llu: expected a finite number, got %g; quantize again",
+                       what, (unsigned long long)i, (double)values[i]);
+  return TVM_FLOW_OK;
+}
+
+static tvm_flow_status check_numbers(const flow_index *index, tvm_flow_error *error) {
+  const flow_index_header *h = index->header;
+  tvm_flow_status s;
+  if ((s = check_finite("timestep", index->t, h->steps, error))) return s;
+  if ((s = check_finite("dt", index->dt, h->steps, error))) return s;
+  if ((s = check_finite("step record value", index->records, (uint64_t)h->steps * h->step_floats, error))) return s;
+  return check_finite("variant value", index->values, h->variant_values, error);
+}
+
+tvm_flow_status flow_index_open(const char *bundle_dir, flow_index *out, tvm_flow_error *error) {
+  *out = (flow_index){0};
+  tvm_flow_status s = flow_map_file(bundle_dir, "steps.bin", &out->map, error);
+  if (!s) s = check_identity(&out->map, error);
+  out->header = (const void *)out->map.data;
+  if (!s) s = check_counts(out, error);
+  if (!s) s = locate(out, error);
+  if (!s) s = check_variants(out, error);
+  if (!s) s = check_numbers(out, error);
+  if (s) flow_index_close(out);
+  return s;
+}
+
+void flow_index_close(flow_index *index) {
+  free(index->sampler);
+  flow_unmap(&index->map);
+  *index = (flow_index){0};
+}

@@ -1,0 +1,85 @@
+/* steps.bin: everything of a bundle that the loop needs besides libraries and weights.
+ *
+ * Little endian. The sections follow each other in this order, each padded with zeros to 64 bytes, so that every
+ * position follows from the header's counts and none can lie:
+ *
+ *   header    flow_index_header, 192 bytes
+ *   sampler   JSON text, sampler_bytes long
+ *   groups    flow_index_group, 192 bytes, [groups]
+ *   t         float32 [steps]
+ *   dt        float32 [steps]
+ *   records   float32 [steps][step_floats]
+ *   variants  flow_index_variant, 16 bytes, [steps][branches]
+ *   values    float32 [variant_values]
+ *   digest    sha256 of all bytes before it
+ */
+#ifndef TVM_FLOW_INDEX_H
+#define TVM_FLOW_INDEX_H
+
+#include "file.h"
+
+#define FLOW_INDEX_MAGIC "TVMFLOW"
+#define FLOW_INDEX_SCHEMA 1u
+enum { FLOW_INDEX_ALIGN = 64, FLOW_PATH_BYTES = 152 };
+
+typedef struct {
+  char magic[8];
+  uint32_t schema;
+  uint32_t header_bytes;
+  uint64_t file_bytes;
+  uint32_t steps;
+  uint32_t branches;
+  uint32_t groups;
+  uint32_t step_floats;
+  uint32_t guided_channels;
+  float cfg_scale;
+  uint32_t latent_ndim;
+  uint32_t text_tokens;
+  uint32_t text_channels;
+  uint32_t sampler_bytes;
+  uint32_t latent_shape[TVM_FLOW_MAX_LATENT_DIMS]; /* 1 past latent_ndim */
+  uint64_t variant_values;
+  uint64_t weights_bytes;
+  uint8_t weights_sha256[FLOW_SHA256_BYTES];
+  uint8_t golden_sha256[FLOW_SHA256_BYTES];
+  uint8_t reserved[16];
+} flow_index_header;
+
+typedef struct {
+  uint8_t sha256[FLOW_SHA256_BYTES];
+  uint32_t variant_floats;
+  uint32_t reserved;
+  char path[FLOW_PATH_BYTES]; /* relative to the bundle, zero-padded, at least one zero */
+} flow_index_group;
+
+typedef struct {
+  uint32_t group;
+  uint32_t reserved;
+  uint64_t first; /* index into values */
+} flow_index_variant;
+
+_Static_assert(sizeof(flow_index_header) == 192, "layout of steps.bin");
+_Static_assert(sizeof(flow_index_group) == 192, "layout of steps.bin");
+_Static_assert(sizeof(flow_index_variant) == 16, "layout of steps.bin");
+
+/* steps.bin, mapped and checked. All pointers lie inside `map`, but for the JSON, which is copied to end in a zero. */
+typedef struct {
+  flow_map map;
+  const flow_index_header *header;
+  char *sampler;
+  const flow_index_group *groups;
+  const float *t;
+  const float *dt;
+  const float *records;
+  const flow_index_variant *variants;
+  const float *values;
+  uint64_t latent_floats;
+  uint64_t text_floats;
+} flow_index;
+
+/* On failure nothing is held. Library paths are relative and stay inside the bundle once this succeeds. */
+tvm_flow_status flow_index_open(const char *bundle_dir, flow_index *out, tvm_flow_error *error);
+
+void flow_index_close(flow_index *index);
+
+#endif

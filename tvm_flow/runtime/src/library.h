@@ -1,0 +1,29 @@
+/* Loading a step group's library and checking its tables before anything trusts them. */
+#ifndef TVM_FLOW_LOADING_H
+#define TVM_FLOW_LOADING_H
+
+#include "../include/tvm_flow_library.h"
+#include "index.h"
+
+typedef struct {
+  void *loaded; /* from dlopen */
+  const tvm_flow_library_descriptor *descriptor;
+} flow_library;
+
+/* Hashes the file, loads it and runs every check below. On failure nothing is held. */
+tvm_flow_status flow_library_open(const char *bundle_dir, const flow_index *index, uint32_t group, flow_library *out,
+                                  tvm_flow_error *error);
+
+void flow_library_close(flow_library *library);
+
+/* Tables against the spaces they name and the bundle's sizes: after this the plan can run without a check. */
+tvm_flow_status flow_check_descriptor(const char *path, const tvm_flow_library_descriptor *descriptor,
+                                      const flow_index *index, uint32_t group, tvm_flow_error *error);
+
+/* Every name in `features` must be reported by this processor; spellings of LLVM and of Linux are both known. */
+tvm_flow_status flow_check_cpu(const char *path, const char *features, tvm_flow_error *error);
+
+/* Bytes of a checked tensor; 0 when its shape or type is impossible. */
+uint64_t flow_tensor_bytes(const tvm_flow_tensor *tensor);
+
+#endif

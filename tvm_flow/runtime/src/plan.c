@@ -1,0 +1,104 @@
+#include "plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void *flow_alloc(uint64_t bytes) {
+  if (bytes > SIZE_MAX / 2) return NULL;
+  size_t rounded = (size_t)(bytes / 64 + 1) * 64;
+  void *memory = aligned_alloc(64, rounded);
+  if (memory) memset(memory, 0, rounded);
+  return memory;
+}
+
+static void bind_tensor(flow_dltensor *out, const tvm_flow_tensor *tensor, uint8_t *space) {
+  *out = (flow_dltensor){.data = space + tensor->offset,
+                         .device = {.device_type = FLOW_DL_CPU, .device_id = 0},
+                         .ndim = tensor->ndim,
+                         .dtype = {.code = tensor->dtype_code, .bits = tensor->dtype_bits, .lanes = 1},
+                         .shape = (int64_t *)(uintptr_t)tensor->shape,
+                         .strides = NULL,
+                         .byte_offset = 0};
+}
+
+static void bind_arg(flow_plan *plan, uint32_t arg, flow_dltensor *tensor) {
+  plan->args[arg] = (flow_any){.type_index = FLOW_TYPE_DLTENSOR_PTR, .zero_padding = 0, {.v_ptr = tensor}};
+  plan->views[arg] = (tvm_flow_view){.data = tensor->data,
+                                     .shape = tensor->shape,
+                                     .ndim = tensor->ndim,
+                                     .dtype_code = tensor->dtype.code,
+                                     .dtype_bits = tensor->dtype.bits};
+}
+
+tvm_flow_status flow_plan_bind(const flow_library *library, uint8_t *arena, const uint8_t *weights, flow_plan *out,
+                               tvm_flow_error *error) {
+  const tvm_flow_library_descriptor *d = library->descriptor;
+  *out = (flow_plan){.library = {0},
+                     .step_block = flow_alloc(d->step_bytes),
+                     .tensors = flow_alloc(d->num_tensors * sizeof *out->tensors),
+                     .args = flow_alloc(d->num_args * sizeof *out->args),
+                     .views = flow_alloc(d->num_args * sizeof *out->views)};
+  if (!out->step_block || !out->tensors || !out->args || !out->views) {
+    flow_plan_free(out);
+    return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for a plan of %u tensors and %llu step bytes; free memory",
+                     d->num_tensors, (unsigned long long)d->step_bytes);
+  }
+  /* Kernels take all tensors by pointers to non-const; the checks saw to it that none writes to the weights. */
+  uint8_t *const space[3] = {arena, (uint8_t *)(uintptr_t)weights, out->step_block};
+  for (uint32_t i = 0; i < d->num_tensors; i++) bind_tensor(&out->tensors[i], &d->tensors[i], space[d->tensors[i].space]);
+  for (uint32_t i = 0; i < d->num_args; i++) bind_arg(out, i, &out->tensors[d->args[i]]);
+  flow_hooks_fill(d->hooks);
+  out->library = *library;
+  return TVM_FLOW_OK;
+}
+
+void flow_plan_free(flow_plan *plan) {
+  free(plan->step_block);
+  free(plan->tensors);
+  free(plan->args);
+  free(plan->views);
+  flow_library_close(&plan->library);
+  *plan = (flow_plan){0};
+}
+
+static tvm_flow_status kernel_failed(const flow_plan_run *run, uint32_t call, const char *name, int code,
+                                     tvm_flow_error *error) {
+  const char *message = run->context->message;
+  return flow_fail(error, TVM_FLOW_KERNEL_FAILED,
+                   "step %u, branch %u, call %u: kernel %s: expected 0, got %d: %s; compile the bundle again", run->step,
+                   run->branch, call, name, code, message[0] ? message : "it gave no message");
+}
+
+static int trace_call(const flow_plan *plan, const flow_plan_run *run, uint32_t row) {
+  const tvm_flow_library_descriptor *d = plan->library.descriptor;
+  const tvm_flow_call *call = &d->calls[row];
+  const tvm_flow_kernel_call seen = {.step = run->step,
+                                     .branch = run->branch,
+                                     .call = row,
+                                     .num_args = call->num_args,
+                                     .kernel = d->kernel_names[call->kernel],
+                                     .args = &plan->views[call->first_arg]};
+  return run->trace(run->trace_user, &seen);
+}
+
+static tvm_flow_status execute(const flow_plan *plan, const flow_plan_run *run, tvm_flow_error *error) {
+  const tvm_flow_library_descriptor *d = plan->library.descriptor;
+  for (uint32_t i = 0; i < d->num_calls; i++) {
+    const tvm_flow_call *call = &d->calls[i];
+    flow_any result = {.type_index = FLOW_TYPE_NONE, .zero_padding = 0, {.v_int64 = 0}};
+    int code = d->kernels[call->kernel](NULL, &plan->args[call->first_arg], (int32_t)call->num_args, &result);
+    if (code) return kernel_failed(run, i, d->kernel_names[call->kernel], code, error);
+    if (run->trace && trace_call(plan, run, i))
+      return flow_fail(error, TVM_FLOW_CANCELLED, "step %u, branch %u, call %u: the trace asked to stop", run->step,
+                       run->branch, i);
+  }
+  return TVM_FLOW_OK;
+}
+
+tvm_flow_status flow_plan_execute(const flow_plan *plan, const flow_plan_run *run, tvm_flow_error *error) {
+  flow_context *before = flow_context_enter(run->context);
+  run->context->message[0] = 0;
+  tvm_flow_status status = execute(plan, run, error);
+  flow_context_enter(before);
+  return status;
+}

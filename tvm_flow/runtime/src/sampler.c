@@ -1,0 +1,81 @@
+#include <string.h>
+
+#include "flow.h"
+
+tvm_flow_status flow_step(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z, const tvm_flow_prompt *prompt,
+                          float *velocity, tvm_flow_error *error) {
+  const flow_index *index = &flow->index;
+  const flow_index_header *h = index->header;
+  const flow_index_variant *variant = &index->variants[(uint64_t)step * h->branches + branch];
+  const flow_plan *plan = &flow->plans[variant->group];
+  const tvm_flow_library_descriptor *d = plan->library.descriptor;
+  const float *record = index->records + (uint64_t)step * h->step_floats;
+  flow_fold(d, flow->weights.data, record, index->values + variant->first, plan->step_block);
+
+  /* The plan reuses its inputs' memory, so they are written before every run. */
+  memcpy(plan->tensors[d->inputs[0]].data, z, index->latent_floats * sizeof(float));
+  memcpy(plan->tensors[d->inputs[1]].data, prompt->tokens, index->text_floats * sizeof(float));
+  memcpy(plan->tensors[d->inputs[2]].data, prompt->mask, h->text_tokens * sizeof(float));
+  const flow_plan_run run = {.context = &flow->context,
+                             .trace = flow->trace,
+                             .trace_user = flow->trace_user,
+                             .step = step,
+                             .branch = branch};
+  tvm_flow_status s = flow_plan_execute(plan, &run, error);
+  if (!s) memcpy(velocity, plan->tensors[d->output].data, index->latent_floats * sizeof(float));
+  return s;
+}
+
+tvm_flow_status tvm_flow_velocity(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z,
+                                  const tvm_flow_prompt *prompt, float *velocity, tvm_flow_error *error) {
+  if (!flow || !z || !prompt || !prompt->tokens || !prompt->mask || !velocity)
+    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "tvm_flow_velocity: expected no null pointer");
+  const flow_index_header *h = flow->index.header;
+  if (step >= h->steps || branch >= h->branches)
+    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT,
+                     "tvm_flow_velocity: expected step below %u and branch below %u, got %u and %u", h->steps,
+                     h->branches, step, branch);
+  return flow_step(flow, step, branch, z, prompt, velocity, error);
+}
+
+/* z += v * dt; v is guided on the first `guided` values, which are the first channels. */
+static void update(float *z, const float *vc, const float *vu, uint64_t guided, uint64_t count, float cfg, float dt) {
+  for (uint64_t i = 0; i < guided; i++) z[i] += (vu[i] + cfg * (vc[i] - vu[i])) * dt;
+  for (uint64_t i = guided; i < count; i++) z[i] += vc[i] * dt;
+}
+
+static tvm_flow_status denoise_step(tvm_flow *flow, uint32_t step, const tvm_flow_request *request,
+                                    tvm_flow_error *error) {
+  const flow_index_header *h = flow->index.header;
+  const tvm_flow_prompt *prompts[2] = {&request->cond, &request->uncond};
+  for (uint32_t branch = 0; branch < h->branches; branch++) {
+    tvm_flow_status s = flow_step(flow, step, branch, flow->z, prompts[branch], flow->velocity[branch], error);
+    if (s) return s;
+  }
+  uint64_t guided = h->branches == 2 ? flow->index.latent_floats / h->latent_shape[0] * h->guided_channels : 0;
+  update(flow->z, flow->velocity[0], flow->velocity[1], guided, flow->index.latent_floats, h->cfg_scale,
+         flow->index.dt[step]);
+  return TVM_FLOW_OK;
+}
+
+static int complete(const tvm_flow *flow, const tvm_flow_request *r) {
+  if (!r->noise || !r->cond.tokens || !r->cond.mask) return 0;
+  return flow->index.header->branches == 1 || (r->uncond.tokens && r->uncond.mask);
+}
+
+tvm_flow_status tvm_flow_generate(tvm_flow *flow, const tvm_flow_request *request, float *latents,
+                                  tvm_flow_progress progress, void *user, tvm_flow_error *error) {
+  if (!flow || !request || !latents || !complete(flow, request))
+    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "tvm_flow_generate: expected no null pointer");
+  uint32_t steps = flow->index.header->steps;
+  size_t latent_bytes = (size_t)flow->index.latent_floats * sizeof(float);
+  memcpy(flow->z, request->noise, latent_bytes);
+  for (uint32_t step = 0; step < steps; step++) {
+    tvm_flow_status s = denoise_step(flow, step, request, error);
+    if (s) return s;
+    if (progress && progress(user, step + 1, steps))
+      return flow_fail(error, TVM_FLOW_CANCELLED, "cancelled after step %u of %u", step + 1, steps);
+  }
+  memcpy(latents, flow->z, latent_bytes);
+  return TVM_FLOW_OK;
+}
