@@ -1,0 +1,19 @@
+"""Activation ranges of the float model over real denoising trajectories."""
+
+from tvm_flow.calibrate.layers import BRANCHES, KINDS, block_names, layer_names
+from tvm_flow.calibrate.prompts import CalibrationPrompt, load_prompts
+from tvm_flow.calibrate.ranges import LayerRanges, Ranges, load_ranges, merge, save_ranges
+
+__all__ = [
+    "BRANCHES",
+    "KINDS",
+    "CalibrationPrompt",
+    "LayerRanges",
+    "Ranges",
+    "block_names",
+    "layer_names",
+    "load_prompts",
+    "load_ranges",
+    "merge",
+    "save_ranges",
+]

@@ -1,0 +1,22 @@
+"""From a float model and its activation ranges to int8 weights, scales per step and branch, and folded
+vectors.
+"""
+
+from tvm_flow.quantize.build import quantize, quantize_model
+from tvm_flow.quantize.file import load_quantized, save_quantized
+from tvm_flow.quantize.quantized import Fold, QuantizedLayer, QuantizedModel
+from tvm_flow.quantize.recipe import KeepFloat, Recipe, Smoothing, load_recipe
+
+__all__ = [
+    "Fold",
+    "KeepFloat",
+    "QuantizedLayer",
+    "QuantizedModel",
+    "Recipe",
+    "Smoothing",
+    "load_quantized",
+    "load_recipe",
+    "quantize",
+    "quantize_model",
+    "save_quantized",
+]

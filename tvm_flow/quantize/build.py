@@ -1,0 +1,198 @@
+"""The quantize command: float model and ranges in, quantized model out.
+
+1. take a smoothing vector per layer from the ranges and the weights;
+2. fold it into weights and modulation, layer by layer, and round the weights to int8;
+3. compute activation scales per step and branch for the smoothed inputs;
+4. evaluate what depends on time alone, once per step;
+5. keep the float parameters and tables that a step graph still needs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from tvm_flow.artifact import is_current, make_stamp, write_stamp
+from tvm_flow.calibrate import LayerRanges, Ranges, layer_names, load_ranges
+from tvm_flow.errors import CalibrationError, QuantizeError
+from tvm_flow.model import STDiT3
+from tvm_flow.numerics import quantize as to_int8
+from tvm_flow.numerics import weight_scale
+from tvm_flow.quantize.file import load_quantized, save_quantized
+from tvm_flow.quantize.fold import INPUT_GAIN_KINDS, FoldedLinear, fold_linear, modulation_folds, split
+from tvm_flow.quantize.quantized import QuantizedLayer, QuantizedModel
+from tvm_flow.quantize.recipe import Recipe, load_recipe
+from tvm_flow.quantize.smooth import activation_scales, smoothing_gain
+from tvm_flow.sampler import SamplerConfig
+
+Floats = NDArray[np.float32]
+
+_DROPPED = ("t_embedder.", "fps_embedder.", "t_block.", "rope.")
+
+
+def quantize(
+    model: STDiT3, model_sha256: str, ranges: Path, recipe: Path, output: Path, progress: bool = True
+) -> QuantizedModel:
+    """Quantize ``model`` with the ``ranges`` and ``recipe`` files into ``output``; done already, it only
+    reads it.
+
+    ``model_sha256`` is that of the checkpoint file, and must be the one in ``ranges``. Raises ConfigError for
+    a bad recipe, CalibrationError for ranges of another model, QuantizeError for weights that int8 cannot
+    hold.
+    """
+    stamp = make_stamp({"ranges": ranges, "recipe": recipe}, {"model_sha256": model_sha256})
+    if is_current(output, stamp):
+        return load_quantized(output)
+    quantized = quantize_model(model, model_sha256, load_ranges(ranges), load_recipe(recipe), progress)
+    save_quantized(output, quantized)
+    write_stamp(output, stamp)
+    return quantized
+
+
+def quantize_model(
+    model: STDiT3, model_sha256: str, ranges: Ranges, recipe: Recipe, progress: bool = False
+) -> QuantizedModel:
+    """``quantize`` without files: the same arguments read, the same errors; ``progress`` shows a bar over
+    layers.
+    """
+    names = layer_names(model.config.depth)
+    _check(model, model_sha256, ranges, names)
+    recipe.check(names, ranges.sampler.steps)
+    gains = _gains(model, ranges, recipe)
+    bar = tqdm(names, desc="quantize", unit="layer", disable=not progress)
+    layers = {
+        name: _layer(name, fold_linear(name, _linear(model, name), gains), ranges.layers[name], gains, recipe)
+        for name in bar
+    }
+    position, rope = _position_tables(model, ranges)
+    return QuantizedModel(
+        config=model.config,
+        sampler=ranges.sampler,
+        recipe=recipe,
+        latent=ranges.latent,
+        model_sha256=model_sha256,
+        layers=layers,
+        folds=modulation_folds(model, gains),
+        params=_float_params(model, names),
+        position_embedding=position,
+        rope_cos=rope[0],
+        rope_sin=rope[1],
+        step_records=_step_records(model, ranges.sampler),
+        timesteps=ranges.sampler.timesteps(),
+        dts=ranges.sampler.dts(),
+    )
+
+
+def _check(model: STDiT3, model_sha256: str, ranges: Ranges, names: tuple[str, ...]) -> None:
+    if ranges.model_sha256 != model_sha256:
+        raise CalibrationError(
+            f"ranges: expected those of the model {model_sha256[:12]}, got those of "
+            f"{ranges.model_sha256[:12]}; calibrate this model"
+        )
+    if set(names) != set(ranges.layers):
+        odd = sorted(set(names) ^ set(ranges.layers))
+        raise CalibrationError(
+            f"ranges: expected the {len(names)} quantized layers of the model, got {len(ranges.layers)}; "
+            f"they differ in {', '.join(odd[:3])}; calibrate this model"
+        )
+    for name in names:
+        have, want = ranges.layers[name].absmax.shape[-1], _linear(model, name).in_features
+        if have != want:
+            raise CalibrationError(
+                f"ranges: {name}: expected {want} channels, got {have}; calibrate this model"
+            )
+
+
+def _gains(model: STDiT3, ranges: Ranges, recipe: Recipe) -> dict[str, Floats]:
+    """1 / s of every smoothed layer, from the weights as trained; a layer that is float at all steps needs
+    none.
+    """
+    gains = {}
+    for name in layer_names(model.config.depth):
+        if (
+            recipe.smoothing
+            and recipe.smooths(name)
+            and not recipe.float_steps(name, ranges.sampler.steps).all()
+        ):
+            absmax_w = _float(_linear(model, name).weight.abs().amax(0))
+            gains[name] = smoothing_gain(
+                ranges.layers[name].absmax.max((0, 1)), absmax_w, recipe.smoothing.alpha
+            )
+    return gains
+
+
+def _layer(
+    name: str, folded: FoldedLinear, ranges: LayerRanges, gains: dict[str, Floats], recipe: Recipe
+) -> QuantizedLayer:
+    gain = gains.get(name)
+    scale, zero_point = activation_scales(ranges, gain, recipe)
+    float_steps = recipe.float_steps(name, len(scale))
+    weight = folded.weight.astype(np.float32)
+    weight_q, scales, sqnr = (None, None, None) if float_steps.all() else _round_weight(name, weight)
+    return QuantizedLayer(
+        weight_q=weight_q,
+        weight_scale=scales,
+        bias=folded.bias.astype(np.float32),
+        input_gain=gain if split(name)[1] in INPUT_GAIN_KINDS else None,
+        scale=scale,
+        zero_point=zero_point,
+        float_steps=float_steps,
+        weight_f=weight if float_steps.any() else None,
+        sqnr_db=sqnr,
+    )
+
+
+def _round_weight(name: str, weight: Floats) -> tuple[NDArray[np.int8], Floats, float]:
+    """int8 weights, their scales, and signal to quantization noise in dB."""
+    try:
+        scale = weight_scale(weight)
+        weight_q = to_int8(weight, scale[:, None]).astype(np.int8)
+    except QuantizeError as error:
+        raise QuantizeError(f"{name}: {error}") from error
+    noise = np.square(weight - weight_q * scale[:, None], dtype=np.float64).sum()
+    signal = np.square(weight, dtype=np.float64).sum()
+    return weight_q, scale, float(10 * np.log10(max(signal, 1e-300) / max(noise, 1e-300)))
+
+
+@torch.no_grad()
+def _step_records(model: STDiT3, sampler: SamplerConfig) -> Floats:
+    """float32 [steps, 7 * hidden]: t0 and t_emb of every step, each evaluated alone as a step graph would."""
+    records = []
+    for t in sampler.timesteps():
+        t_emb = model.t_emb(torch.tensor([t], dtype=torch.float32), sampler.fps)
+        records.append(_float(torch.cat([model.t0(t_emb), t_emb], dim=-1)[0]))
+    return np.stack(records)
+
+
+def _position_tables(model: STDiT3, ranges: Ranges) -> tuple[Floats, tuple[Floats, Floats]]:
+    sizes = zip(ranges.latent[1:], model.config.patch, strict=True)
+    frames, h, w = (-(-size // patch) for size, patch in sizes)
+    position = model.position_embedding(h, w, float(ranges.sampler.height), float(ranges.sampler.width))
+    cos, sin = model.rope.tables(frames)
+    return _float(position), (_float(cos), _float(sin))
+
+
+def _float_params(model: STDiT3, names: tuple[str, ...]) -> dict[str, Floats]:
+    """What is neither quantized nor folded nor evaluated: parameters under the model's own keys."""
+    quantized = tuple(f"{name}." for name in names)
+    return {
+        key: _float(value)
+        for key, value in model.state_dict().items()
+        if not key.startswith((*_DROPPED, *quantized)) and not key.endswith("scale_shift_table")
+    }
+
+
+def _linear(model: STDiT3, name: str) -> nn.Linear:
+    linear = model.get_submodule(name)
+    assert isinstance(linear, nn.Linear)
+    return linear
+
+
+def _float(tensor: Tensor) -> Floats:
+    values: Floats = tensor.detach().float().contiguous().numpy().copy()
+    return values

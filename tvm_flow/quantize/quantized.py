@@ -1,0 +1,132 @@
+"""The quantized model: int8 weights once, and what each step and branch needs beside them.
+
+Names of blocks and layers are module paths of the float model: ``spatial_blocks.0``,
+``spatial_blocks.0.attn.qkv``. The second axis of a table [steps, 2] is the branch: 0 cond, 1 uncond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tvm_flow.errors import QuantizeError
+from tvm_flow.model import STDiT3Config
+from tvm_flow.numerics.quantize import LEAST_SCALE
+from tvm_flow.quantize.recipe import Recipe
+from tvm_flow.sampler import SamplerConfig
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class QuantizedLayer:
+    """One linear. At a step and branch where it is quantized, with s = scale[step, branch] and z its zero
+    point:
+
+        xq = quantize(x * input_gain, s, z)
+        y  = accumulate(xq, weight_q, z) * (s * weight_scale) + bias
+
+    and where ``float_steps`` is True: y = (x * input_gain) @ weight_f.T + bias.
+
+    ============  ================  =======================================================================
+    weight_q      int8 [N, K]       in -127..127; None when every step keeps the layer in float weight_scale
+    float32 [N]       None as weight_q bias          float32 [N] input_gain    float32 [K]       1 /
+    smoothing; None when there is none or it is folded into what comes before scale         float32 [steps, 2]
+    zero_point    int8 [steps, 2]   None for symmetric activations, where it is 0 float_steps   bool [steps]
+    weight_f      float32 [N, K]    what weight_q stands for; None when no step needs it sqnr_db       float
+    weight signal to quantization noise, dB; None as weight_q ============  ================
+    =======================================================================
+    """
+
+    weight_q: NDArray[np.int8] | None
+    weight_scale: Floats | None
+    bias: Floats
+    input_gain: Floats | None
+    scale: Floats
+    zero_point: NDArray[np.int8] | None
+    float_steps: NDArray[np.bool_]
+    weight_f: Floats | None
+    sqnr_db: float | None
+
+    def __post_init__(self) -> None:
+        for name, scale in (("scale", self.scale), ("weight_scale", self.weight_scale)):
+            if scale is not None and not (np.isfinite(scale).all() and (scale >= LEAST_SCALE).all()):
+                raise QuantizeError(
+                    f"{name}: expected positive normal numbers, got {scale.min()} to {scale.max()}"
+                )
+        if (self.weight_q is None) != bool(self.float_steps.all()):
+            raise QuantizeError("weight_q: expected one exactly when a step is quantized; quantize again")
+        if (self.weight_f is None) != (not self.float_steps.any()):
+            raise QuantizeError("weight_f: expected one exactly when a step stays in float; quantize again")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A vector that depends on the step alone: (record[offset : offset + hidden] + base) * gain.
+
+    ``base`` float32 [hidden] is 1 + table row for scales, the table row for shifts and gates; ``gain``
+    float32 [hidden] is 1 / smoothing of the layer that follows, or None.
+    """
+
+    offset: int
+    base: Floats
+    gain: Floats | None
+
+    def evaluate(self, record: Floats) -> Floats:
+        """float32 [7 * hidden] -> float32 [hidden]: one sum, then one product, each rounded once to float32.
+
+        The C runtime repeats exactly this (AFFINE in tvm_flow_library.h) and gets the same bits.
+        """
+        total = record[self.offset : self.offset + len(self.base)] + self.base
+        return total if self.gain is None else total * self.gain
+
+
+@dataclass(frozen=True)
+class QuantizedModel:
+    """All that a step graph is made of; nothing of it depends on a timestep network.
+
+    ==================  ===========================================================================
+    layers              the quantized linears, by module path, in the order they run
+    folds               ``<block>.{msa,mlp}_{shift,scale,gate}``, ``final.{shift,scale}``; the modulated
+                        LayerNorm of a step is LN(x) * scale + shift
+    params              float32 parameters under the model's own keys: x_embedder.proj.*,
+                        y_embedder.y_proj.*, y_embedder.y_embedding, <block>.attn.{q,k}_norm.weight,
+                        final_layer.linear.*
+    position_embedding  float32 [S, hidden], tokens of a frame row-major
+    rope_cos, rope_sin  float32 [T, head_dim], for pairs (x[2k], x[2k+1]) as in model.positions.rotate
+    step_records        float32 [steps, 7 * hidden]: t0 (6 * hidden), then t_emb (hidden)
+    timesteps, dts      float64 [steps], of ``sampler``
+    latent              shape [C, T, H, W] of the latent that positions and rope were made for
+    model_sha256        of the float checkpoint; calibration and quantization used the same
+    ==================  ===========================================================================
+    """
+
+    config: STDiT3Config
+    sampler: SamplerConfig
+    recipe: Recipe
+    latent: tuple[int, int, int, int]
+    model_sha256: str
+    layers: Mapping[str, QuantizedLayer]
+    folds: Mapping[str, Fold]
+    params: Mapping[str, Floats]
+    position_embedding: Floats
+    rope_cos: Floats
+    rope_sin: Floats
+    step_records: Floats
+    timesteps: NDArray[np.float64]
+    dts: NDArray[np.float64]
+
+    def evaluate(self, fold: str, step: int) -> Floats:
+        """The vector ``fold`` at ``step``, float32 [hidden]; raises QuantizeError for a name or step it
+        lacks.
+        """
+        if fold not in self.folds:
+            raise QuantizeError(
+                f"fold {fold!r}: unknown; folds are called {', '.join(list(self.folds)[:6])}, ..."
+            )
+        if not 0 <= step < len(self.step_records):
+            raise QuantizeError(f"step: expected 0 to {len(self.step_records) - 1}, got {step}")
+        return self.folds[fold].evaluate(self.step_records[step])
