@@ -1,0 +1,159 @@
+"""What goes into a bundle, checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tvm_flow.errors import BundleError
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Group:
+    """One step group: a library and the length of the variant vectors that it folds."""
+
+    name: str
+    library: Path
+    variant_floats: int
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What one (step, branch) runs: the index of its group and float32 [variant_floats] activation scales."""
+
+    group: int
+    values: Float32
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Tokens float32 [text_tokens, text_channels] and additive mask float32 [text_tokens] (0 or -inf)."""
+
+    tokens: Float32
+    mask: Float32
+
+
+@dataclass(frozen=True)
+class Golden:
+    """An input and the latents that it must give; noise and latents float32 [latent_shape]."""
+
+    noise: Float32
+    cond: Prompt
+    uncond: Prompt
+    latents: Float32
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything that `write_bundle` packs.
+
+    ===============  =======================================================================================
+    weights          bytes-like; what all steps share, offsets as the libraries name them
+    groups           step groups, in the order that variants count them
+    sampler          JSON-able description of the step grid
+    timesteps        [steps], 0..1000
+    dts              [steps], already divided by 1000: z += v * dt
+    cfg_scale        guidance: v = vu + cfg_scale * (vc - vu)
+    guided_channels  the first so many latent channels are guided, the others take vc
+    latent_shape     channels first, e.g. (C, T, H, W)
+    text_tokens      caption tokens, padding included
+    text_channels    width of a caption token
+    step_records     float32 [steps, step_floats]: what depends on time alone
+    variants         [steps][branches]; branch 0 conditional, branch 1 (if any) unconditional
+    target           what it was compiled for; ``name`` names the folder under lib/
+    provenance       where it came from; kept as it is
+    golden           input and output that `tvm_flow_verify` compares bit for bit
+    ===============  =======================================================================================
+    """
+
+    weights: bytes | bytearray | memoryview
+    groups: Sequence[Group]
+    sampler: Mapping[str, Any]
+    timesteps: Sequence[float]
+    dts: Sequence[float]
+    cfg_scale: float
+    guided_channels: int
+    latent_shape: tuple[int, ...]
+    text_tokens: int
+    text_channels: int
+    step_records: Float32
+    variants: Sequence[Sequence[Variant]]
+    target: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    golden: Golden
+
+    @property
+    def steps(self) -> int:
+        """Denoising steps."""
+        return len(self.timesteps)
+
+    @property
+    def branches(self) -> int:
+        """1: conditional only; 2: conditional and unconditional."""
+        return len(self.variants[0]) if self.variants else 0
+
+    def check(self) -> None:
+        """Raises BundleError naming the first part that contradicts another or is not finite."""
+        _same("dts", self.steps, len(self.dts))
+        _same("variants", self.steps, len(self.variants))
+        if self.steps < 1 or self.branches not in (1, 2):
+            raise BundleError(
+                f"contents: expected at least 1 step of 1 or 2 branches, got {self.steps} steps of "
+                f"{self.branches}; pass variants as [steps][branches]"
+            )
+        if self.step_records.ndim != 2:
+            raise BundleError(f"contents.step_records: expected 2 axes, got shape {self.step_records.shape}")
+        _array("step_records", self.step_records, (self.steps, self.step_records.shape[1]))
+        if not 1 <= len(self.latent_shape) <= 8 or not 0 <= self.guided_channels <= self.latent_shape[0]:
+            raise BundleError(
+                f"contents.guided_channels: expected 0 to the channels of the latent {self.latent_shape}, "
+                f"got {self.guided_channels}; correct one of them"
+            )
+        self._check_variants()
+        self._check_golden()
+
+    def _check_variants(self) -> None:
+        for step, branches in enumerate(self.variants):
+            _same(f"variants[{step}]", self.branches, len(branches))
+            for branch, variant in enumerate(branches):
+                which = f"variants[{step}][{branch}]"
+                if not 0 <= variant.group < len(self.groups):
+                    raise BundleError(
+                        f"contents.{which}.group: expected 0 to {len(self.groups) - 1}, got {variant.group}; "
+                        "add the group or correct the index"
+                    )
+                _array(f"{which}.values", variant.values, (self.groups[variant.group].variant_floats,))
+
+    def _check_golden(self) -> None:
+        golden = self.golden
+        _same("latent values", prod(self.latent_shape), golden.noise.size)
+        _array("golden.noise", golden.noise, self.latent_shape)
+        _array("golden.latents", golden.latents, self.latent_shape)
+        for name, prompt in (("cond", golden.cond), ("uncond", golden.uncond)):
+            _array(f"golden.{name}.tokens", prompt.tokens, (self.text_tokens, self.text_channels))
+            _array(f"golden.{name}.mask", prompt.mask, (self.text_tokens,), finite=False)
+
+
+def _same(what: str, expected: int, got: int) -> None:
+    if expected != got:
+        raise BundleError(f"contents.{what}: expected {expected} entries, got {got}; pass one for each")
+
+
+def _array(what: str, array: Float32, shape: tuple[int, ...], *, finite: bool = True) -> None:
+    if array.dtype != np.float32 or array.shape != shape:
+        raise BundleError(
+            f"contents.{what}: expected float32 {shape}, got {array.dtype} {array.shape}; convert it first"
+        )
+    if finite and not np.isfinite(array).all():
+        first = int(np.flatnonzero(~np.isfinite(array.ravel()))[0])
+        raise BundleError(
+            f"contents.{what}: expected finite numbers, got {array.ravel()[first]} at {first}; quantize again"
+        )

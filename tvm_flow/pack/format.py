@@ -1,0 +1,115 @@
+"""The bundle format, schema 1.
+
+A bundle is a directory of regular files, all of them listed in the manifest:
+
+    manifest.json            schema, package version, target, sampler, steps, groups, provenance, and the size
+                             and sha256 of every other file
+    lib/<target>/<group>.so  one library for each step group, exporting `tvm_flow_library`
+    weights.bin              what all steps share; libraries name offsets into it
+    steps.bin                the index below, all that the C runtime reads besides libraries and weights
+    golden.bin               float32: noise [latent], cond tokens [L, channels], cond mask [L], uncond tokens and
+                             mask, expected latents [latent]
+
+steps.bin is little endian. Its sections follow each other, each padded with zeros to 64 bytes, so that
+positions follow from the counts and none can lie. The last 32 bytes are the sha256 of all before.
+
+    header    magic "TVMFLOW\\0", u32 schema, u32 header bytes (192), u64 file bytes, u32 steps, branches,
+              groups, step_floats, guided_channels, f32 cfg_scale, u32 latent_ndim, text_tokens, text_channels,
+              sampler_bytes, u32 latent_shape[8] (1 past latent_ndim), u64 variant_values, u64 weights bytes,
+              weights sha256, golden sha256, 16 zeros
+    sampler   JSON text [sampler_bytes]
+    groups    [groups] of: sha256 of the library, u32 variant_floats, u32 zero, path in the bundle [152]
+    t         f32 [steps], 0..1000
+    dt        f32 [steps], z += v * dt
+    records   f32 [steps][step_floats]
+    variants  [steps][branches] of: u32 group, u32 zero, u64 index of its first float in values
+    values    f32 [variant_values], one run of variant_floats for each variant
+    digest    sha256
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tvm_flow.errors import BundleError
+from tvm_flow.pack.contents import Contents
+
+SCHEMA = 1
+MAGIC = b"TVMFLOW\0"
+MANIFEST, STEPS, WEIGHTS, GOLDEN = "manifest.json", "steps.bin", "weights.bin", "golden.bin"
+
+HEADER = struct.Struct("<8sIIQ5If4I8IQQ32s32s16x")
+GROUP = struct.Struct("<32sI4x152s")
+VARIANT = struct.Struct("<I4xQ")
+_ALIGN = 64
+_DIGEST = 32
+
+
+@dataclass(frozen=True)
+class Library:
+    """One row of the group table: path in the bundle, sha256 of the file, floats in each variant."""
+
+    path: str
+    sha256: bytes
+    variant_floats: int
+
+
+def encode_index(
+    contents: Contents, libraries: Sequence[Library], weights_sha256: bytes, golden_sha256: bytes
+) -> bytes:
+    """The bytes of steps.bin. Raises BundleError when a library's path does not fit its field."""
+    sampler = json.dumps(contents.sampler, sort_keys=True).encode()
+    variants, values = _encode_variants(contents)
+    sections = [
+        sampler,
+        b"".join(_encode_group(library) for library in libraries),
+        np.asarray(contents.timesteps, "<f4").tobytes(),
+        np.asarray(contents.dts, "<f4").tobytes(),
+        contents.step_records.astype("<f4").tobytes(),
+        variants,
+        values,
+    ]
+    body = b"".join(section + b"\0" * (-len(section) % _ALIGN) for section in sections)
+    shape = contents.latent_shape + (1,) * (8 - len(contents.latent_shape))
+    header = HEADER.pack(
+        *(MAGIC, SCHEMA, HEADER.size, HEADER.size + len(body) + _DIGEST),
+        *(contents.steps, contents.branches, len(libraries), contents.step_records.shape[1]),
+        *(contents.guided_channels, contents.cfg_scale, len(contents.latent_shape)),
+        *(contents.text_tokens, contents.text_channels, len(sampler), *shape),
+        *(len(values) // 4, memoryview(contents.weights).nbytes, weights_sha256, golden_sha256),
+    )
+    return header + body + hashlib.sha256(header + body).digest()
+
+
+def _encode_group(library: Library) -> bytes:
+    path = library.path.encode()
+    if len(path) > 151:
+        raise BundleError(
+            f"{library.path}: expected a path of at most 151 bytes, got {len(path)}; shorten the group's name"
+        )
+    return GROUP.pack(library.sha256, library.variant_floats, path)
+
+
+def _encode_variants(contents: Contents) -> tuple[bytes, bytes]:
+    rows, values, first = [], [], 0
+    for branches in contents.variants:
+        for variant in branches:
+            rows.append(VARIANT.pack(variant.group, first))
+            values.append(variant.values.astype("<f4").tobytes())
+            first += variant.values.size
+    return b"".join(rows), b"".join(values)
+
+
+def encode_golden(contents: Contents) -> bytes:
+    """The bytes of golden.bin."""
+    golden = contents.golden
+    arrays = [golden.noise]
+    for prompt in (golden.cond, golden.uncond):
+        arrays += [prompt.tokens, prompt.mask]
+    return b"".join(array.astype("<f4").tobytes() for array in [*arrays, golden.latents])

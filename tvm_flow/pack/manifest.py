@@ -1,0 +1,94 @@
+"""manifest.json: what a bundle is made of, readable by a person."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tvm_flow.errors import BundleError
+from tvm_flow.pack.format import MANIFEST, SCHEMA
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Size in bytes and hex sha256 of one file."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The fields of manifest.json; ``files`` maps paths with forward slashes to their entries."""
+
+    version: str
+    target: Mapping[str, Any]
+    sampler: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    steps: int
+    groups: tuple[str, ...]
+    files: Mapping[str, FileEntry]
+
+    def to_json(self) -> dict[str, Any]:
+        """What `read_manifest` reads back."""
+        entries = {path: {"bytes": entry.bytes, "sha256": entry.sha256} for path, entry in self.files.items()}
+        return {
+            "schema": SCHEMA,
+            "version": self.version,
+            "target": dict(self.target),
+            "sampler": dict(self.sampler),
+            "provenance": dict(self.provenance),
+            "steps": self.steps,
+            "groups": list(self.groups),
+            "files": entries,
+        }
+
+
+def is_safe_path(path: str) -> bool:
+    """True for a relative path of plain components: nothing that leaves the bundle."""
+    parts = path.split("/")
+    plain = all(part not in ("", ".", "..") for part in parts)
+    return plain and "\\" not in path and "\0" not in path and not PurePosixPath(path).is_absolute()
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Parse manifest.json. Raises BundleError when it is absent, malformed, unsafe or of another schema."""
+    path = directory / MANIFEST
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(
+            f"{path}: expected a readable JSON file, got: {error}; check the bundle's path"
+        ) from error
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        got = value.get("schema") if isinstance(value, dict) else type(value).__name__
+        raise BundleError(
+            f"{path}: expected schema {SCHEMA}, got {got!r}; pack with this version of tvm-flow"
+        )
+    fields: dict[str, type] = {
+        **{"version": str, "steps": int, "groups": list, "files": dict},
+        **{"target": dict, "sampler": dict, "provenance": dict},
+    }
+    for name, kind in fields.items():
+        if type(value.get(name)) is not kind:
+            raise BundleError(
+                f"{path}: {name}: expected {kind.__name__}, got {value.get(name)!r:.60}; pack again"
+            )
+    return Manifest(
+        **{name: value[name] for name in fields if name not in ("groups", "files")},
+        groups=tuple(str(name) for name in value["groups"]),
+        files={name: _entry(path, name, entry) for name, entry in value["files"].items()},
+    )
+
+
+def _entry(manifest: Path, name: str, value: object) -> FileEntry:
+    if not is_safe_path(name):
+        raise BundleError(
+            f"{manifest}: file {name!r}: expected a relative path inside the bundle; do not use this bundle"
+        )
+    if isinstance(value, dict) and type(value.get("bytes")) is int and type(value.get("sha256")) is str:
+        return FileEntry(value["bytes"], value["sha256"])
+    raise BundleError(f"{manifest}: file {name!r}: expected bytes and sha256, got {value!r:.60}; pack again")

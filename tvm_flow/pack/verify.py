@@ -1,0 +1,114 @@
+"""Verifying a bundle before a byte of it runs.
+
+In this order: the manifest's schema and paths, no file missing or unlisted, every size and sha256, the index with
+its counts and numbers, and the libraries' ELF headers.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+from tvm_flow.artifact import sha256_file
+from tvm_flow.errors import BundleError
+from tvm_flow.pack.format import GOLDEN, MANIFEST, STEPS, WEIGHTS
+from tvm_flow.pack.index import Index, read_index
+from tvm_flow.pack.manifest import FileEntry, Manifest, is_safe_path, read_manifest
+
+# From elf.h, by the names that platform.machine() uses.
+_ELF_MACHINES = {"x86_64": 62, "aarch64": 183, "armv7l": 40, "riscv64": 243}
+
+
+def verify_bundle(directory: Path, machine: str | None = None) -> Manifest:
+    """Check every file of a bundle, and with ``machine`` the libraries' architecture too.
+
+    ``machine`` is a name of platform.machine(), such as "aarch64".
+
+    Raises BundleError saying which file or number, what was expected, what was found, and what to do next.
+    """
+    manifest = read_manifest(directory)
+    _check_listing(directory, manifest)
+    for name, entry in manifest.files.items():
+        _check_file(directory / name, entry)
+    index = read_index(directory / STEPS)
+    _check_agreement(manifest, index)
+    for library in index.libraries:
+        _check_elf(directory / library.path, machine)
+    return manifest
+
+
+def bundle_bytes(directory: Path) -> int:
+    """Bytes of all files of a bundle, manifest included, without verifying them."""
+    return sum((directory / name).stat().st_size for name in [MANIFEST, *read_manifest(directory).files])
+
+
+def _check_listing(directory: Path, manifest: Manifest) -> None:
+    found = set()
+    for root, folders, files in os.walk(directory):
+        for name in [*folders, *files]:
+            path = Path(root, name)
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise BundleError(f"{path}: expected a regular file; copy the bundle with its links followed")
+        found |= {Path(root, name).relative_to(directory).as_posix() for name in files}
+    expected = {MANIFEST, *manifest.files}
+    if missing := sorted(expected - found):
+        raise BundleError(f"{directory}: expected the files {missing}, got none; copy the bundle again")
+    if unlisted := sorted(found - expected):
+        raise BundleError(
+            f"{directory}: expected only listed files, got {unlisted}; delete them or copy it again"
+        )
+    if lost := sorted({STEPS, WEIGHTS, GOLDEN} - expected):
+        raise BundleError(
+            f"{directory / MANIFEST}: expected entries for {lost}, got none; pack the bundle again"
+        )
+
+
+def _check_file(path: Path, entry: FileEntry) -> None:
+    size = path.stat().st_size
+    if size != entry.bytes:
+        raise BundleError(f"{path}: expected {entry.bytes} bytes, got {size}; copy the bundle again")
+    digest = sha256_file(path)
+    if digest != entry.sha256:
+        raise BundleError(
+            f"{path}: expected sha256 {entry.sha256[:12]}..., got {digest[:12]}...; copy the bundle again"
+        )
+
+
+def _check_agreement(manifest: Manifest, index: Index) -> None:
+    """What the manifest tells a person and the index tells the runtime must be the same."""
+    if (manifest.steps, len(manifest.groups)) != (index.steps, len(index.libraries)):
+        raise BundleError(
+            f"{STEPS}: expected {manifest.steps} steps and {len(manifest.groups)} groups as in the manifest, "
+            f"got {index.steps} and {len(index.libraries)}; pack the bundle again"
+        )
+    sizes = {WEIGHTS: index.weights_bytes, GOLDEN: index.golden_bytes}
+    hashes = {WEIGHTS: index.weights_sha256, GOLDEN: index.golden_sha256}
+    for library in index.libraries:
+        if not is_safe_path(library.path):
+            raise BundleError(
+                f"{STEPS}: library {library.path!r}: expected a path inside the bundle; do not use it"
+            )
+        hashes[library.path] = library.sha256
+    for name, sha256 in hashes.items():
+        entry = manifest.files.get(name)
+        if entry is None or entry.sha256 != sha256.hex() or entry.bytes != sizes.get(name, entry.bytes):
+            raise BundleError(
+                f"{STEPS}: {name}: expected the size and sha256 of the manifest, got others; pack again"
+            )
+
+
+def _check_elf(path: Path, machine: str | None) -> None:
+    with path.open("rb") as stream:
+        head = stream.read(20)
+    if len(head) < 20 or head[:4] != b"\x7fELF":
+        raise BundleError(f"{path}: expected an ELF library, got {head[:4]!r}; build the library again")
+    if machine is None:
+        return
+    expected, (got,) = _ELF_MACHINES.get(machine), struct.unpack("<H", head[18:20])
+    if got != expected:
+        names = {number: name for name, number in _ELF_MACHINES.items()}
+        raise BundleError(
+            f"{path}: expected a library for {machine}, got one for {names.get(got, got)}; "
+            "compile for this machine or run it there"
+        )

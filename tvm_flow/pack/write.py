@@ -1,0 +1,84 @@
+"""Writing a bundle: a complete directory appears under its name, or nothing changes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from tvm_flow import __version__
+from tvm_flow.artifact import sha256_file, write_json
+from tvm_flow.errors import BundleError
+from tvm_flow.pack.contents import Contents
+from tvm_flow.pack.format import GOLDEN, MANIFEST, STEPS, WEIGHTS, Library, encode_golden, encode_index
+from tvm_flow.pack.manifest import FileEntry, Manifest, is_safe_path
+from tvm_flow.pack.replace import new_directory
+
+
+def write_bundle(directory: Path, contents: Contents) -> None:
+    """Pack ``contents`` into ``directory``, replacing an older bundle whole.
+
+    All is written beside ``directory`` and renamed when complete: after Ctrl-C the old bundle is still there.
+    Raises BundleError when the contents contradict themselves, a library is absent, or ``directory`` is
+    something else than a bundle.
+    """
+    contents.check()
+    # A mistyped output path must not cost somebody a folder.
+    if directory.exists() and not (directory / MANIFEST).is_file() and not _is_empty(directory):
+        raise BundleError(
+            f"{directory}: expected no file, an empty folder or a bundle to replace; choose another path"
+        )
+    with new_directory(directory) as temporary:
+        libraries = _copy_libraries(temporary, contents)
+        weights_sha256 = _write(temporary / WEIGHTS, contents.weights)
+        golden_sha256 = _write(temporary / GOLDEN, encode_golden(contents))
+        _write(temporary / STEPS, encode_index(contents, libraries, weights_sha256, golden_sha256))
+        files = [WEIGHTS, GOLDEN, STEPS, *(library.path for library in libraries)]
+        manifest = Manifest(
+            version=__version__,
+            target=contents.target,
+            sampler=contents.sampler,
+            provenance=contents.provenance,
+            steps=contents.steps,
+            groups=tuple(group.name for group in contents.groups),
+            files={name: _entry(temporary / name) for name in files},
+        )
+        write_json(temporary / MANIFEST, manifest.to_json())
+
+
+def _is_empty(directory: Path) -> bool:
+    return directory.is_dir() and not any(directory.iterdir())
+
+
+def _copy_libraries(temporary: Path, contents: Contents) -> list[Library]:
+    target = str(contents.target.get("name", ""))
+    libraries = []
+    for group in contents.groups:
+        path = f"lib/{target}/{group.name}.so"
+        if not is_safe_path(path) or "/" in target or "/" in group.name:
+            raise BundleError(
+                f"{path}: expected plain names for target['name'] and the group, got {target!r} and "
+                f"{group.name!r}; use letters, digits, dots and dashes"
+            )
+        if not group.library.is_file():
+            raise BundleError(f"{group.library}: expected the library of group {group.name}; build it first")
+        copy = temporary / path
+        if copy.exists():
+            raise BundleError(f"group {group.name}: expected names to differ, got it twice; rename one")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(group.library, copy)
+        libraries.append(Library(path, bytes.fromhex(sha256_file(copy)), group.variant_floats))
+    return libraries
+
+
+def _write(path: Path, data: bytes | bytearray | memoryview) -> bytes:
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return hashlib.sha256(data).digest()
+
+
+def _entry(path: Path) -> FileEntry:
+    return FileEntry(path.stat().st_size, sha256_file(path))
