@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tvm_flow.artifact import is_current, make_stamp, write_stamp
-from tvm_flow.calibrate import LayerRanges, Ranges, layer_names, load_ranges
+from tvm_flow.calibrate import LayerRanges, Ranges, layer_names, load_ranges, model_sha256
 from tvm_flow.errors import CalibrationError, QuantizeError
 from tvm_flow.model import STDiT3
 from tvm_flow.numerics import quantize as to_int8
@@ -36,32 +36,29 @@ _DROPPED = ("t_embedder.", "fps_embedder.", "t_block.", "rope.")
 
 
 def quantize(
-    model: STDiT3, model_sha256: str, ranges: Path, recipe: Path, output: Path, progress: bool = True
+    model: STDiT3, ranges: Path, recipe: Path, output: Path, progress: bool = True
 ) -> QuantizedModel:
     """Quantize ``model`` with the ``ranges`` and ``recipe`` files into ``output``; done already, it only
     reads it.
 
-    ``model_sha256`` is that of the checkpoint file, and must be the one in ``ranges``. Raises ConfigError for
-    a bad recipe, CalibrationError for ranges of another model, QuantizeError for weights that int8 cannot
-    hold.
+    Raises ConfigError for a bad recipe, CalibrationError for ranges of another model, QuantizeError for
+    weights that int8 cannot hold.
     """
-    stamp = make_stamp({"ranges": ranges, "recipe": recipe}, {"model_sha256": model_sha256})
+    stamp = make_stamp({"ranges": ranges, "recipe": recipe}, {"model": model_sha256(model)})
     if is_current(output, stamp):
         return load_quantized(output)
-    quantized = quantize_model(model, model_sha256, load_ranges(ranges), load_recipe(recipe), progress)
+    quantized = quantize_model(model, load_ranges(ranges), load_recipe(recipe), progress)
     save_quantized(output, quantized)
     write_stamp(output, stamp)
     return quantized
 
 
-def quantize_model(
-    model: STDiT3, model_sha256: str, ranges: Ranges, recipe: Recipe, progress: bool = False
-) -> QuantizedModel:
+def quantize_model(model: STDiT3, ranges: Ranges, recipe: Recipe, progress: bool = False) -> QuantizedModel:
     """``quantize`` without files: the same arguments read, the same errors; ``progress`` shows a bar over
     layers.
     """
     names = layer_names(model.config.depth)
-    _check(model, model_sha256, ranges, names)
+    _check(model, ranges, names)
     recipe.check(names, ranges.sampler.steps)
     gains = _gains(model, ranges, recipe)
     bar = tqdm(names, desc="quantize", unit="layer", disable=not progress)
@@ -75,7 +72,7 @@ def quantize_model(
         sampler=ranges.sampler,
         recipe=recipe,
         latent=ranges.latent,
-        model_sha256=model_sha256,
+        model_sha256=ranges.model_sha256,
         layers=layers,
         folds=modulation_folds(model, gains),
         params=_float_params(model, names),
@@ -88,10 +85,11 @@ def quantize_model(
     )
 
 
-def _check(model: STDiT3, model_sha256: str, ranges: Ranges, names: tuple[str, ...]) -> None:
-    if ranges.model_sha256 != model_sha256:
+def _check(model: STDiT3, ranges: Ranges, names: tuple[str, ...]) -> None:
+    sha256 = model_sha256(model)
+    if ranges.model_sha256 != sha256:
         raise CalibrationError(
-            f"ranges: expected those of the model {model_sha256[:12]}, got those of "
+            f"ranges: expected those of the model {sha256[:12]}, got those of "
             f"{ranges.model_sha256[:12]}; calibrate this model"
         )
     if set(names) != set(ranges.layers):

@@ -1,0 +1,127 @@
+"""The calibrate command: run the float model over real denoising trajectories and write down its ranges.
+
+1. read what an earlier run has left in the output file; it must belong to the same model, sampler and latent;
+2. for every prompt that it lacks, denoise from the prompt's own noise and record each quantized linear's
+input; 3. after each prompt, join its ranges to those before and rewrite the file.
+
+The result does not depend on the order of prompts or on interruptions: minima and maxima join in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from tvm_flow.calibrate.identity import model_sha256
+from tvm_flow.calibrate.prompts import CalibrationPrompt
+from tvm_flow.calibrate.ranges import Ranges, load_ranges, merge, save_ranges
+from tvm_flow.calibrate.record import Recorder, recording
+from tvm_flow.errors import CalibrationError, InterruptedCommand
+from tvm_flow.model import STDiT3
+from tvm_flow.sampler import SamplerConfig, model_velocity, sample
+
+Embed = Callable[[list[str]], tuple[Tensor, Tensor]]
+"""Captions as (tokens [B, L, caption_channels], mask bool [B, L]); raises PromptError for one it does not
+know.
+"""
+
+
+def calibrate(
+    model: STDiT3,
+    sampler: SamplerConfig,
+    latent: tuple[int, int, int, int],
+    prompts: Sequence[CalibrationPrompt],
+    embed: Embed,
+    output: Path,
+    progress: bool = True,
+) -> Ranges:
+    """Calibrate ``model`` on ``prompts`` into the ranges file ``output``; finish it if a part is there
+    already.
+
+    ``latent`` is the shape [C, T, H, W] of the noise, which is drawn in float32 on the CPU by a generator
+    with the prompt's seed. With nothing left to do, only ``output`` is read.
+
+    Raises CalibrationError for an empty prompt list, an ``output`` of another model, sampler or latent, or
+    activations that are not finite; PromptError from ``embed``; InterruptedCommand on Ctrl-C, with the whole
+    prompts kept.
+    """
+    if not prompts:
+        raise CalibrationError("prompts: expected at least one, got none; name a prompt file with captions")
+    wanted = Ranges(model_sha256(model), sampler, latent, (), {})
+    done = _earlier(output, wanted)
+    unique = list(dict.fromkeys(prompts))
+    todo = [prompt for prompt in unique if done is None or prompt not in done.prompts]
+    captions = [embed([prompt.text]) for prompt in todo]  # an unknown one fails before hours of work
+    before = (len(unique) - len(todo)) * sampler.steps
+    total = len(unique) * sampler.steps
+    with tqdm(total=total, initial=before, desc="calibrate", unit="step", disable=not progress) as bar:
+        try:
+            for prompt, caption in zip(todo, captions, strict=True):
+                seen = trajectory_ranges(model, wanted, prompt, caption, bar.update)
+                joined = seen if done is None else merge(done, seen)
+                save_ranges(output, joined)
+                done = joined
+        except KeyboardInterrupt:
+            raise _interrupted(output, done, unique) from None
+    assert done is not None
+    return done
+
+
+def trajectory_ranges(
+    model: STDiT3,
+    wanted: Ranges,
+    prompt: CalibrationPrompt,
+    caption: tuple[Tensor, Tensor],
+    advance: Callable[[], object] = lambda: None,
+) -> Ranges:
+    """The ranges of one prompt's denoising; ``advance`` is called after each step.
+
+    Model, sampler and latent are those of ``wanted``; ``caption`` is tokens [1, L, caption_channels] and mask
+    [1, L].
+    """
+    y, mask = caption
+    if not mask.any():
+        raise CalibrationError(f"prompt {prompt.text!r}: expected at least one token, got a mask of none")
+    recorder = Recorder(model, wanted.sampler.steps, mask[0])
+    inner = model_velocity(model, y, mask, wanted.sampler)
+
+    def velocity(z: Tensor, step: int, t: float) -> tuple[Tensor, Tensor]:
+        recorder.step = step
+        return inner(z, step, t)
+
+    def progress(_done: int, _steps: int) -> None:
+        advance()
+
+    noise = torch.randn(1, *wanted.latent, generator=torch.Generator().manual_seed(prompt.seed))
+    with recording(model, recorder):
+        sample(velocity, noise, wanted.sampler, progress)
+    return Ranges(wanted.model_sha256, wanted.sampler, wanted.latent, (prompt,), recorder.ranges())
+
+
+def _earlier(output: Path, wanted: Ranges) -> Ranges | None:
+    if not output.exists():
+        return None
+    found = load_ranges(output)
+    for field in ("model_sha256", "sampler", "latent"):
+        have, want = getattr(found, field), getattr(wanted, field)
+        if have != want:
+            raise CalibrationError(
+                f"{output}: {field} differs; have {have} but require {want}; "
+                f"choose another output, or delete this file to calibrate again"
+            )
+    return found
+
+
+def _interrupted(
+    output: Path, done: Ranges | None, prompts: Sequence[CalibrationPrompt]
+) -> InterruptedCommand:
+    finished = len(set(done.prompts) & set(prompts)) if done else 0
+    kept = f"{output} holds them" if finished else "nothing was written"
+    return InterruptedCommand(
+        f"calibrate: interrupted after {finished} of {len(prompts)} prompts; {kept}; "
+        f"run the same command again to go on"
+    )
