@@ -1,0 +1,140 @@
+"""Composite operators written out in the few that the reference knows, and that fuse into one kernel.
+
+    layer_norm(x; g, b)   d = x - sum(x) / C;  d * (1 / sqrt(sum(d * d) / C + eps)) * g + b
+    softmax(x)            e = exp(x - max(x));  e / sum(e)                                  over the last axis
+    gelu_tanh(x)          x / (1 + exp(-2 sqrt(2 / pi) (x + 0.044715 x^3)))                 (1 + tanh u) / 2 = 1 / (1 + exp(-2u))
+    silu(x)               x / (1 + exp(-x))
+    mean(x)               sum(x) / n
+
+Writing them out states the order of float operations once; kernels are generated from it and the reference bounds
+their rounding errors from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from tvm import relax
+from tvm.relax import op as R
+
+from tvm_flow.importer.constants import Given
+from tvm_flow.importer.graph import (
+    Builder,
+    LiftedGraph,
+    bindings_of,
+    call_with,
+    dtype_of,
+    op_name,
+    shape_of,
+    tensor_var,
+)
+
+GELU_LINEAR = 2.0 * math.sqrt(2.0 / math.pi)
+GELU_CUBIC = GELU_LINEAR * 0.044715
+
+
+def canonicalize(graph: LiftedGraph) -> LiftedGraph:
+    """Write out composite operators and drop parameters that nothing reads."""
+    main = graph.module["main"]
+    count = len(graph.inputs)
+    inputs = [tensor_var(p.name, shape_of(p), dtype_of(p)) for p in main.params[:count]]
+    builder = Builder(inputs)
+    env = dict(zip(main.params[:count], inputs, strict=True))
+
+    def resolve(expr: Any) -> Any:
+        if not isinstance(expr, relax.Var):
+            return expr
+        if expr not in env:
+            constant = graph.constants.get(expr.name, Given(expr.name))
+            env[expr] = builder.parameter(expr.name, constant, shape_of(expr), dtype_of(expr))
+        return env[expr]
+
+    with builder.block.function("main"):
+        with builder.block.dataflow():
+            for var, value in bindings_of(main):
+                env[var] = _rewrite(builder, value, resolve)
+            output = builder.block.emit_output(resolve(main.body.body))
+        builder.block.emit_func_output(output, [*inputs, *builder.parameters.values()])
+    return LiftedGraph(builder.block.get(), graph.inputs, builder.constants, graph.given, graph.left_in_float)
+
+
+def _rewrite(builder: Builder, value: Any, resolve: Callable[[Any], Any]) -> Any:
+    if isinstance(value, relax.Var):
+        return resolve(value)
+    if isinstance(value, relax.Tuple):
+        return relax.Tuple([resolve(field) for field in value.fields])
+    if not op_name(value):
+        return builder.emit(value)
+    args = [resolve(a) for a in value.args]
+    rule = _RULES.get(op_name(value))
+    expanded = rule(builder, value.attrs, *args) if rule else None
+    return builder.emit(call_with(value, args)) if expanded is None else expanded
+
+
+def _f32(value: float) -> Any:
+    return relax.const(value, "float32")
+
+
+def _last_axis_only(x: Any, axes: Any) -> bool:
+    rank = len(shape_of(x))
+    return [int(a) % rank for a in axes] == [rank - 1]
+
+
+def _row_mean(builder: Builder, x: Any) -> Any:
+    total = builder.emit(R.sum(x, axis=-1, keepdims=True))
+    return builder.emit(R.divide(total, _f32(float(shape_of(x)[-1]))))
+
+
+def _layer_norm(builder: Builder, attrs: Any, x: Any, gain: Any, shift: Any) -> Any:
+    if not _last_axis_only(x, attrs.axes):
+        return None
+    centred = builder.emit(R.subtract(x, _row_mean(builder, x)))
+    variance = _row_mean(builder, builder.emit(R.multiply(centred, centred)))
+    deviation = builder.emit(R.sqrt(builder.emit(R.add(variance, _f32(float(attrs.epsilon))))))
+    inverse = builder.emit(R.divide(_f32(1.0), deviation))
+    value = builder.emit(R.multiply(centred, inverse))
+    if attrs.scale:
+        value = builder.emit(R.multiply(value, gain))
+    return builder.emit(R.add(value, shift)) if attrs.center else value
+
+
+def _softmax(builder: Builder, attrs: Any, x: Any) -> Any:
+    if not _last_axis_only(x, [attrs.axis]):
+        return None
+    peak = builder.emit(R.max(x, axis=-1, keepdims=True))
+    exponential = builder.emit(R.exp(builder.emit(R.subtract(x, peak))))
+    total = builder.emit(R.sum(exponential, axis=-1, keepdims=True))
+    return builder.emit(R.divide(exponential, total))
+
+
+def _times_sigmoid(builder: Builder, x: Any, negated: Any) -> Any:
+    """x / (1 + exp(negated))."""
+    below = builder.emit(R.add(builder.emit(R.exp(negated)), _f32(1.0)))
+    return builder.emit(R.divide(x, below))
+
+
+def _gelu_tanh(builder: Builder, _attrs: Any, x: Any) -> Any:
+    square = builder.emit(R.multiply(x, x))
+    slope = builder.emit(R.add(builder.emit(R.multiply(square, _f32(-GELU_CUBIC))), _f32(-GELU_LINEAR)))
+    return _times_sigmoid(builder, x, builder.emit(R.multiply(x, slope)))
+
+
+def _silu(builder: Builder, _attrs: Any, x: Any) -> Any:
+    return _times_sigmoid(builder, x, builder.emit(R.multiply(x, _f32(-1.0))))
+
+
+def _mean(builder: Builder, attrs: Any, x: Any) -> Any:
+    if not attrs.keepdims or not _last_axis_only(x, attrs.axis):
+        return None
+    return _row_mean(builder, x)
+
+
+_RULES: dict[str, Callable[..., Any]] = {
+    "relax.nn.layer_norm": _layer_norm,
+    "relax.nn.softmax": _softmax,
+    "relax.nn.gelu_tanh": _gelu_tanh,
+    "relax.nn.silu": _silu,
+    "relax.mean": _mean,
+}

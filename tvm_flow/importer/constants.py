@@ -1,0 +1,108 @@
+"""Constants lifted out of a step graph, and how the derived ones come from the given ones.
+
+Every initializer of an imported graph becomes a function parameter. Passes that need another constant (the product of
+two scales, a transposed or packed weight) add a parameter whose value is a `Derived` expression over the given ones.
+Two steps then differ in the values of their given constants only, so structurally equal modules share one library,
+and the runtime can make a step's derived constants from the few numbers that really change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tvm_flow.errors import ImportGraphError
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Given:
+    """The initializer ``name`` of the ONNX graph."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Derived:
+    """``rule`` (a key of `RULES`) applied to other constants, with integer options."""
+
+    rule: str
+    sources: tuple[Constant, ...]
+    options: tuple[int, ...] = ()
+
+
+Constant = Given | Derived
+
+
+def evaluate(constant: Constant, arrays: Mapping[str, Array]) -> Array:
+    """Value of ``constant`` where ``arrays`` holds the given ones.
+
+    Raises ImportGraphError when a given constant is not in ``arrays``.
+    """
+    if isinstance(constant, Given):
+        if constant.name not in arrays:
+            raise ImportGraphError(
+                f"constant {constant.name!r}: expected an initializer of that name, got none; re-export the graph"
+            )
+        return arrays[constant.name]
+    sources = [evaluate(source, arrays) for source in constant.sources]
+    return RULES[constant.rule](*sources, *constant.options)
+
+
+def given_names(constant: Constant) -> frozenset[str]:
+    """Names of all given constants that ``constant`` depends on."""
+    if isinstance(constant, Given):
+        return frozenset((constant.name,))
+    return frozenset().union(*(given_names(source) for source in constant.sources))
+
+
+def _product(scale: Array, vector: Array) -> Array:
+    """float32 product, one rounding: the scale of an int32 accumulator."""
+    return np.multiply(scale, vector, dtype=np.float32)
+
+
+def _to_signed(q: Array) -> Array:
+    """uint8 -> int8, 128 less; ONNX's u8 graphs are run as s8 ones, which is exact."""
+    return (q.astype(np.int16) - 128).astype(np.int8)
+
+
+def _transpose(w: Array) -> Array:
+    return np.ascontiguousarray(w.T)
+
+
+def _zero_point_correction(zx: Array, w: Array, zw: Array) -> Array:
+    """int32 [N]: what an accumulator of raw codes must add for an activation zero point.
+
+    sum_k (x - zx)(w - zw) = sum_k x w - zw sum_k x  - zx sum_k w + K zx zw; the last two terms are this.
+    """
+    columns = w.astype(np.int64).sum(axis=0)
+    terms = zx.astype(np.int64) * (w.shape[0] * zw.astype(np.int64) - columns)
+    return np.broadcast_to(terms, (w.shape[1],)).astype(np.int32)
+
+
+def _add_i32(a: Array, b: Array) -> Array:
+    return (a.astype(np.int64) + b.astype(np.int64)).astype(np.int32)
+
+
+def _pack_columns(w: Array, columns: int, depth: int) -> Array:
+    """int8 [K, N] -> [ceil(N / columns), K / depth, columns, depth], missing columns zero."""
+    k, n = w.shape
+    blocks = -(-n // columns)
+    padded = np.zeros((k, blocks * columns), w.dtype)
+    padded[:, :n] = w
+    return np.ascontiguousarray(padded.reshape(k // depth, depth, blocks, columns).transpose(2, 0, 3, 1))
+
+
+RULES: dict[str, Callable[..., Array]] = {
+    "product": _product,
+    "to_signed": _to_signed,
+    "transpose": _transpose,
+    "zero_point_correction": _zero_point_correction,
+    "add_i32": _add_i32,
+    "pack_columns": _pack_columns,
+}

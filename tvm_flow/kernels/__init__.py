@@ -1,0 +1,1 @@
+"""Integer matrix kernels, one file per instruction set: a tensor intrinsic, its packing, and its default tile."""

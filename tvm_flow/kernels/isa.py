@@ -1,0 +1,48 @@
+"""What the GEMM schedule needs to know of an instruction set, and the registry of those that have kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tvm_flow.errors import BuildError
+
+
+@dataclass(frozen=True)
+class Isa:
+    """An exact int8 x int8 -> int32 inner step of a target.
+
+    One step multiplies ``depth`` consecutive codes of a row with a packed [lanes, depth] tile of weights and adds to
+    ``lanes`` int32 accumulators. ``register`` makes the tensor intrinsic known to TVM and returns its name, or is None
+    when the compiler vectorises the plain loop itself. ``rows`` x ``vectors`` accumulators fill the register file.
+    """
+
+    name: str
+    features: frozenset[str]
+    lanes: int
+    depth: int
+    rows: int
+    vectors: int
+    register: Callable[[], str] | None = None
+
+    @property
+    def columns(self) -> int:
+        """Weights are packed in blocks of this many output channels."""
+        return self.lanes * self.vectors
+
+
+_REGISTRY: dict[str, Isa] = {}
+
+
+def register_isa(isa: Isa) -> Isa:
+    """Add ``isa`` to the registry."""
+    _REGISTRY[isa.name] = isa
+    return isa
+
+
+def choose_isa(features: frozenset[str]) -> Isa:
+    """The widest registered instruction set whose features are all in ``features``."""
+    usable = [isa for isa in _REGISTRY.values() if isa.features <= features]
+    if not usable:
+        raise BuildError(f"target features {sorted(features)}: expected at least one known instruction set, got none")
+    return max(usable, key=lambda isa: (isa.depth, isa.lanes))

@@ -1,0 +1,143 @@
+"""Default schedule for everything but integer products: elementwise chains, row reductions, small float products.
+
+Intermediate values are inlined into the loop that writes the output, or kept for one row when several readers or a
+reduction need them. Rows run in parallel, the innermost loop in vectors; row sums keep one partial sum per lane.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tvm import s_tir
+
+LANES = (16, 8, 4, 2)
+PARALLEL_ELEMENTS = 1 << 14
+"""Kernels that write fewer elements run on one thread."""
+
+
+def schedule_rows(function: Any) -> Any:
+    """Scheduled copy of an unscheduled TIR function."""
+    schedule = s_tir.Schedule(function)
+    root = schedule.get_sblock("root")
+    blocks = schedule.get_child_blocks(root)
+    inner, output = blocks[:-1], blocks[-1]
+    if _is_reduction(schedule, output):
+        return _product(schedule, inner, output)
+    if not any(_is_reduction(schedule, b) for b in inner):
+        return _elementwise(schedule, inner, output)
+    return _row_reduction(schedule, inner, output)
+
+
+def _is_reduction(schedule: Any, block: Any) -> bool:
+    return any(int(v.iter_type) == 2 for v in schedule.get(block).iter_vars)
+
+
+def _elementwise(schedule: Any, inner: list[Any], output: Any) -> Any:
+    for block in inner:
+        schedule.compute_inline(block)
+    loops = schedule.get_loops(output)
+    if loops:
+        rows = _vector_and_rows(schedule, loops)
+        _parallel(schedule, rows, output)
+    return _finished(schedule)
+
+
+def _row_reduction(schedule: Any, inner: list[Any], output: Any) -> Any:
+    for block in inner:
+        if _is_reduction(schedule, block):
+            _split_sum(schedule, block)
+        elif _row_length(schedule, block) > 1 and len(schedule.get_consumers(block)) == 1:
+            schedule.compute_inline(block)
+    loops = schedule.get_loops(output)
+    row = schedule.fuse(*loops[:-1]) if len(loops) > 2 else loops[0]
+    kept = schedule.get_child_blocks(schedule.get_sblock("root"))[:-1]
+    for block in reversed(kept):
+        schedule.compute_at(block, row, preserve_unit_loops=True)
+    for block in [*kept, output]:
+        _vectorize_row(schedule, block)
+    _parallel(schedule, schedule.get_loops(output)[0], output)
+    return _finished(schedule)
+
+
+def _split_sum(schedule: Any, block: Any) -> None:
+    """One partial result per lane, combined at the end of the row; short rows are left whole."""
+    *spatial, last = schedule.get_loops(block)
+    extent = int(schedule.get(last).extent)
+    lanes = _lanes(extent)
+    if 4 <= lanes < extent:
+        _, inner = schedule.split(last, [None, lanes])
+        schedule.rfactor(inner, len(spatial))
+
+
+def _vectorize_row(schedule: Any, block: Any) -> None:
+    """Vectors along the last loop, unless it reduces into one element."""
+    loops = schedule.get_loops(block)
+    if not _is_reduction(schedule, block):
+        _, vector = schedule.split(loops[-1], [None, _lanes(int(schedule.get(loops[-1]).extent))])
+        schedule.vectorize(vector)
+    elif _is_partial(schedule, block):
+        lane, steps = loops[1], loops[-1]
+        schedule.reorder(steps, lane)
+        schedule.vectorize(lane)
+        schedule.decompose_reduction(block, steps)
+
+
+def _is_partial(schedule: Any, block: Any) -> bool:
+    """True for a sum split by `_split_sum`: it writes one element per lane."""
+    return _row_length(schedule, block) > 1
+
+
+def _product(schedule: Any, inner: list[Any], output: Any) -> Any:
+    """A float (or unpacked integer) matrix product: vectors along the columns, the reduction outside them."""
+    for block in inner:
+        schedule.compute_inline(block)
+    *spatial, reduction = schedule.get_loops(output)
+    if len(spatial) < 2:
+        return _finished(schedule)
+    *rows, column = spatial
+    lanes = _lanes(int(schedule.get(column).extent))
+    outer, vector = schedule.split(column, [None, lanes])
+    schedule.reorder(*rows, outer, reduction, vector)
+    row = schedule.fuse(*rows) if len(rows) > 1 else rows[0]
+    tile = schedule.cache_write(output, 0, "global")
+    schedule.reverse_compute_at(tile, outer, preserve_unit_loops=True)
+    schedule.vectorize(schedule.get_loops(tile)[-1])
+    schedule.vectorize(vector)
+    _parallel(schedule, row, tile)
+    schedule.decompose_reduction(output, reduction)
+    return _finished(schedule)
+
+
+def _written_shape(schedule: Any, block: Any) -> list[int]:
+    """Shape of the buffer that ``block`` writes."""
+    return [int(extent) for extent in schedule.get(block).writes[0].source.shape]
+
+
+def _row_length(schedule: Any, block: Any) -> int:
+    """Last extent of what ``block`` writes; 1 for a value per row."""
+    shape = _written_shape(schedule, block)
+    return shape[-1] if shape else 1
+
+
+def _lanes(extent: int) -> int:
+    return next((lanes for lanes in LANES if extent % lanes == 0), 1)
+
+
+def _vector_and_rows(schedule: Any, loops: list[Any]) -> Any:
+    """Vectorize along the innermost loop and fuse the rest; returns the loop to run in parallel."""
+    lanes = _lanes(int(schedule.get(loops[-1]).extent))
+    outer, vector = schedule.split(loops[-1], [None, lanes])
+    if lanes > 1:
+        schedule.vectorize(vector)
+    return schedule.fuse(*loops[:-1], outer) if len(loops) > 1 else outer
+
+
+def _parallel(schedule: Any, loop: Any, output: Any) -> None:
+    elements = math.prod(_written_shape(schedule, output))
+    if elements >= PARALLEL_ELEMENTS and int(schedule.get(loop).extent) > 1:
+        schedule.parallel(loop)
+
+
+def _finished(schedule: Any) -> Any:
+    return schedule.mod["main"]

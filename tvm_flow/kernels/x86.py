@@ -1,0 +1,89 @@
+"""x86 int8 products that never saturate: sign-extend to int16, multiply and add adjacent pairs (vpmaddwd).
+
+|x| <= 128, so a pair's sum is at most 2 * 128 * 128 < 2^31: exact. The tempting vpmaddubsw adds pairs in int16 and
+saturates, which is why it is not here.
+"""
+
+from __future__ import annotations
+
+from tvm.script import tirx as T
+
+from tvm_flow.kernels.isa import Isa, register_isa
+
+
+def _register_maddwd(lanes: int, intrinsic: str) -> str:
+    from tvm.s_tir import TensorIntrin
+    from tvm.target.codegen import llvm_lookup_intrinsic_id
+
+    codes, pairs, sums = f"int8x{2 * lanes}", f"int16x{2 * lanes}", f"int32x{lanes}"
+    identifier = llvm_lookup_intrinsic_id(intrinsic)
+
+    @T.prim_func(s_tir=True)
+    def description(
+        X: T.Buffer((2,), "int8", offset_factor=1),
+        W: T.Buffer((lanes, 2), "int8", offset_factor=1),
+        C: T.Buffer((lanes,), "int32", offset_factor=1),
+    ) -> None:
+        with T.sblock("root"):
+            T.reads(C[0:lanes], X[0:2], W[0:lanes, 0:2])
+            T.writes(C[0:lanes])
+            for i in T.serial(0, lanes):
+                for k in T.serial(0, 2):
+                    with T.sblock("update"):
+                        vi, vk = T.axis.remap("SR", [i, k])
+                        C[vi] = C[vi] + T.cast(X[vk], "int32") * T.cast(W[vi, vk], "int32")
+
+    @T.prim_func(s_tir=True)
+    def implementation(
+        X: T.Buffer((2,), "int8", offset_factor=1),
+        W: T.Buffer((lanes, 2), "int8", offset_factor=1),
+        C: T.Buffer((lanes,), "int32", offset_factor=1),
+    ) -> None:
+        with T.sblock("root"):
+            T.reads(C[0:lanes], X[0:2], W[0:lanes, 0:2])
+            T.writes(C[0:lanes])
+            pair = T.reinterpret(X.vload([0], "int8x2"), dtype="int16")
+            row = T.cast(T.reinterpret(T.broadcast(pair, lanes), dtype=codes), pairs)
+            column = T.cast(W.vload([0, 0], dtype=codes), pairs)
+            C[T.ramp(T.int32(0), 1, lanes)] = C.vload([0], dtype=sums) + T.call_llvm_pure_intrin(
+                T.uint32(identifier), row, column, dtype=sums
+            )
+
+    name = f"tvm_flow.maddwd_{lanes}"
+    TensorIntrin.register(name, description, implementation, override=True)
+    return name
+
+
+AVX512BW = register_isa(
+    Isa(
+        name="avx512bw",
+        features=frozenset({"avx512bw", "avx512vl"}),
+        lanes=16,
+        depth=2,
+        rows=8,
+        vectors=2,
+        register=lambda: _register_maddwd(16, "llvm.x86.avx512.pmaddw.d.512"),
+    )
+)
+AVX2 = register_isa(
+    Isa(
+        name="avx2",
+        features=frozenset({"avx2"}),
+        lanes=8,
+        depth=2,
+        rows=4,
+        vectors=2,
+        register=lambda: _register_maddwd(8, "llvm.x86.avx2.pmadd.wd"),
+    )
+)
+SSE2 = register_isa(
+    Isa(
+        name="sse2",
+        features=frozenset({"sse2"}),
+        lanes=4,
+        depth=2,
+        rows=4,
+        vectors=2,
+        register=lambda: _register_maddwd(4, "llvm.x86.sse2.pmadd.wd"),
+    )
+)

@@ -1,0 +1,182 @@
+"""Cut a canonical step graph into kernels.
+
+A kernel is a private Relax function with one output. Matrix products stand alone. Every other operator joins the
+kernel of its consumer when all its consumers are in that one kernel, with one exception: a row reduction does not join
+a kernel in which elements change their place further on, because its row would not be the row of the output loop.
+Structurally equal kernels are one function, called several times.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import tvm_ffi
+from tvm import relax
+
+from tvm_flow.errors import BuildError
+from tvm_flow.importer.graph import LiftedGraph, bindings_of, call_with, op_name, shape_of
+
+ANCHORS = {"relax.matmul"}
+REDUCTIONS = {"relax.sum", "relax.max", "relax.min", "relax.mean", "relax.prod"}
+PLACE_CHANGING = {"relax.reshape", "relax.permute_dims", "relax.squeeze", "relax.expand_dims", "relax.flatten"}
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """``kernel`` reads ``args`` and writes ``output``; all are tensor names of the program."""
+
+    kernel: str
+    args: tuple[str, ...]
+    output: str
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Static shape and element type of a tensor of the program."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """A step graph as a straight line of kernel calls.
+
+    ``kernels`` maps a name to its Relax function, which is its meaning: the generated code must compute it, and the
+    integer reference executes it.
+    """
+
+    graph: LiftedGraph
+    kernels: dict[str, Any]
+    calls: tuple[KernelCall, ...]
+    tensors: dict[str, TensorSpec]
+    output: str
+
+
+@dataclass
+class _Group:
+    """Bindings of one kernel in reverse order, and whether elements change place inside it."""
+
+    members: list[tuple[Any, Any]] = field(default_factory=list)
+    anchor: bool = False
+    moves: bool = False
+
+
+def partition(graph: LiftedGraph) -> Program:
+    """Group the bindings of ``graph`` and name the kernels; raises BuildError for a graph with several outputs."""
+    main = graph.module["main"]
+    result = main.body.body
+    if not isinstance(result, relax.Var):
+        raise BuildError(f"step graph: expected one output tensor, got {result.ty}; export one output per graph")
+    bindings = [(v, e) for v, e in bindings_of(main)]
+    alias = {v: e for v, e in bindings if isinstance(e, relax.Var)}
+    while result in alias:
+        result = alias[result]
+    groups = _assign([(v, e) for v, e in bindings if v not in alias], result)
+    return _emit(graph, groups, result)
+
+
+def _assign(bindings: list[tuple[Any, Any]], result: Any) -> list[_Group]:
+    """Groups in execution order."""
+    users: dict[Any, set[int]] = defaultdict(set)
+    groups: list[_Group] = []
+    for var, call in reversed(bindings):
+        readers = users.get(var, set())
+        if not readers and not var.same_as(result):
+            continue
+        index = next(iter(readers)) if len(readers) == 1 and not var.same_as(result) else None
+        if index is None or not _joins(call, groups[index]):
+            index = len(groups)
+            groups.append(_Group())
+        group = groups[index]
+        group.members.append((var, call))
+        group.anchor |= op_name(call) in ANCHORS
+        group.moves |= op_name(call) in PLACE_CHANGING
+        for arg in _tensor_args(call):
+            users[arg].add(index)
+    return groups[::-1] if groups else []
+
+
+def _joins(call: Any, group: _Group) -> bool:
+    if group.anchor or op_name(call) in ANCHORS:
+        return False
+    return not (group.moves and op_name(call) in REDUCTIONS)
+
+
+def _tensor_args(call: Any) -> list[Any]:
+    """Variables that ``call`` reads, those inside a tuple argument (concat) included."""
+    flat: list[Any] = []
+    for arg in call.args:
+        flat.extend(arg.fields if isinstance(arg, relax.Tuple) else [arg])
+    return [a for a in flat if isinstance(a, relax.Var)]
+
+
+def _emit(graph: LiftedGraph, groups: list[_Group], result: Any) -> Program:
+    main = graph.module["main"]
+    tensors = {p.name: TensorSpec(shape_of(p), str(p.ty.dtype)) for p in main.params}
+    names: dict[Any, str] = {p: p.name for p in main.params}
+    kernels: dict[str, Any] = {}
+    by_hash: dict[int, list[str]] = defaultdict(list)
+    calls: list[KernelCall] = []
+    for group in sorted(groups, key=lambda g: _position(main, g)):
+        function, arguments = _function_of(group)
+        kernel = _intern(function, kernels, by_hash)
+        output, _ = group.members[0]
+        names[output] = f"t{len(calls)}"
+        tensors[names[output]] = TensorSpec(shape_of(output), str(output.ty.dtype))
+        calls.append(KernelCall(kernel, tuple(names[a] for a in arguments), names[output]))
+    return Program(graph, kernels, tuple(calls), tensors, names[result])
+
+
+def _position(main: Any, group: _Group) -> int:
+    """Place of the group's output in the original order, which is a valid execution order."""
+    target = group.members[0][0]
+    return next(i for i, (v, _) in enumerate(bindings_of(main)) if v.same_as(target))
+
+
+def _function_of(group: _Group) -> tuple[Any, list[Any]]:
+    """The kernel as a Relax function of fresh variables, and the arguments of this call of it."""
+    local: dict[Any, Any] = {}
+    arguments: list[Any] = []
+    inside = {v for v, _ in group.members}
+    for _, call in reversed(group.members):
+        for arg in _tensor_args(call):
+            if arg not in inside and arg not in local:
+                local[arg] = relax.Var(f"p{len(arguments)}", arg.ty)
+                arguments.append(arg)
+    block = relax.BlockBuilder()
+    parameters = [local[a] for a in arguments]
+    with block.function("kernel", parameters):
+        with block.dataflow():
+            for var, call in reversed(group.members):
+                local[var] = block.emit(call_with(call, [_replace(a, local) for a in call.args]))
+            output = block.emit_output(local[group.members[0][0]])
+        block.emit_func_output(output)
+    return block.get()["kernel"], arguments
+
+
+def _replace(arg: Any, local: dict[Any, Any]) -> Any:
+    if isinstance(arg, relax.Tuple):
+        return relax.Tuple([local.get(f, f) for f in arg.fields])
+    return local.get(arg, arg) if isinstance(arg, relax.Var) else arg
+
+
+def _intern(function: Any, kernels: dict[str, Any], by_hash: dict[int, list[str]]) -> str:
+    """Name of the kernel equal to ``function``, added when it is new."""
+    key = tvm_ffi.structural_hash(function, map_free_vars=True)
+    for name in by_hash[key]:
+        if tvm_ffi.structural_equal(kernels[name], function, map_free_vars=True):
+            return name
+    name = f"k{len(kernels)}_{_title(function)}"
+    kernels[name] = function
+    by_hash[key].append(name)
+    return name
+
+
+def _title(function: Any) -> str:
+    """A few operator names, so that a profile can be read."""
+    ops = [op_name(value).removeprefix("relax.").replace(".", "_") for _, value in bindings_of(function)]
+    notable = [op for op in ops if op in {"matmul", "exp", "sqrt", "round", "max"}]
+    return "_".join(dict.fromkeys(notable)) or (ops[-1] if ops else "copy")
