@@ -1,0 +1,27 @@
+"""A small trained model of the project's own: weights, captions, judge and data to try every arrow of the
+flow on.
+"""
+
+from tvm_flow.demo.assets import (
+    LATENT_SHAPE,
+    WEIGHTS,
+    Captions,
+    demo_noise,
+    demo_sampler,
+    load_captions,
+    load_judge,
+    load_model,
+    load_vae,
+)
+
+__all__ = [
+    "LATENT_SHAPE",
+    "WEIGHTS",
+    "Captions",
+    "demo_noise",
+    "demo_sampler",
+    "load_captions",
+    "load_judge",
+    "load_model",
+    "load_vae",
+]

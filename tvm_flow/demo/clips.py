@@ -1,7 +1,8 @@
 """The demo's videos: a Fashion-MNIST garment, tinted, crossing a black 32x32 frame at 2 pixels a frame.
 
-Images come from Debian's package dataset-fashion-mnist. The first half of the training split makes the generator's
-clips, the second half trains the judge, the test split measures the judge: no image serves two of these.
+Images come from Debian's package dataset-fashion-mnist. The first half of the training split makes the
+generator's clips, the second half trains the judge, the test split measures the judge: no image serves two of
+these.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ from tvm_flow.errors import ConfigError
 DATASET = Path("/usr/share/datasets/fashion-mnist")
 FRAMES, SIZE, GARMENT, SPEED = 8, 32, 16, 2
 FMNIST_LABELS = (0, 1, 5, 7, 8, 9)  # of CLASSES, in order
-TINTS = {"red": (1.0, 0.1, 0.1), "green": (0.1, 1.0, 0.1), "blue": (0.15, 0.25, 1.0), "yellow": (1.0, 1.0, 0.1)}
+TINTS = {
+    "red": (1.0, 0.1, 0.1),
+    "green": (0.1, 1.0, 0.1),
+    "blue": (0.15, 0.25, 1.0),
+    "yellow": (1.0, 1.0, 0.1),
+}
 STEPS = ((0, -SPEED), (0, SPEED), (-SPEED, 0), (SPEED, 0))  # (rows, columns) a frame, per DIRECTIONS
 ALONG = (0, 2)  # where on its axis of motion a garment's path begins, from the edge it leaves
 ACROSS = (4, 8, 12)  # its place on the other axis
@@ -47,7 +53,9 @@ def read_garments(split: str, root: Path = DATASET) -> Garments:
         images = _read_idx(root / f"{prefix}-images-idx3-ubyte.gz", 16).reshape(-1, 1, 28, 28)
         labels = _read_idx(root / f"{prefix}-labels-idx1-ubyte.gz", 8)
     except OSError as error:
-        raise ConfigError(f"{root}: expected Fashion-MNIST, got {error}; apt install dataset-fashion-mnist") from error
+        raise ConfigError(
+            f"{root}: expected Fashion-MNIST, got {error}; apt install dataset-fashion-mnist"
+        ) from error
     half = len(labels) // 2
     part = {"generator": slice(0, half), "judge": slice(half, None), "test": slice(None)}[split]
     index = np.full(10, -1)

@@ -1,4 +1,5 @@
-"""Caption tokens from MiniLM, computed once and stored, so that nothing but training needs the text encoder."""
+"""Caption tokens from MiniLM, computed once and stored, so that nothing but training needs the text encoder.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ MAX_LENGTH = 12  # the longest of the 288 captions has 11 or 12 tokens
 def embed_captions(output: Path) -> None:
     """Write ``output``: tokens fp16 [288, L, 384], lengths int64 [288], the captions in the metadata.
 
-    Tokens are standardised per dimension over all tokens of the set, because "left" and "right" differ little in
-    MiniLM's own units; padding is zero. L is MAX_LENGTH. Raises ConfigError without the package.
+    Tokens are standardised per dimension over all tokens of the set, because "left" and "right" differ little
+    in MiniLM's own units; padding is zero. L is MAX_LENGTH. Raises ConfigError without the package.
     """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
@@ -37,7 +38,9 @@ def embed_captions(output: Path) -> None:
         tokens = encoder(**batch).last_hidden_state
     mask = batch["attention_mask"].bool()
     if tokens.shape[1] != MAX_LENGTH:
-        raise ConfigError(f"captions: expected at most {MAX_LENGTH} tokens, got {tokens.shape[1]}; raise MAX_LENGTH")
+        raise ConfigError(
+            f"captions: expected at most {MAX_LENGTH} tokens, got {tokens.shape[1]}; raise MAX_LENGTH"
+        )
     valid = tokens[mask]
     tokens = ((tokens - valid.mean(0)) / valid.std(0)).masked_fill(~mask[..., None], 0.0)
     with atomic_path(output) as path:

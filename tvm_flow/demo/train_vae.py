@@ -32,8 +32,8 @@ def random_frames(garments: Garments, count: int, generator: torch.Generator) ->
 def train_vae(garments: Garments, output: Path, steps: int = 3000, batch: int = 64, seed: int = 0) -> VAE:
     """Fit the autoencoder by squared error, then measure the latents' mean and deviation per channel.
 
-    Writes ``output`` (fp32 safetensors). Latents get a little noise while training, so that the decoder forgives
-    small errors of the generator.
+    Writes ``output`` (fp32 safetensors). Latents get a little noise while training, so that the decoder
+    forgives small errors of the generator.
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -50,7 +50,7 @@ def train_vae(garments: Garments, output: Path, steps: int = 3000, batch: int = 
         decoded = vae.decoder(noisy.transpose(1, 2).flatten(0, 1))
         loss = F.mse_loss(decoded, frames.flatten(0, 1).permute(0, 3, 1, 2) * 2 - 1)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         bar.set_postfix(mse=f"{loss.item():.5f}")

@@ -1,7 +1,7 @@
 """The demo's autoencoder: 4x spatial compression of single frames, 8 latent channels.
 
-It stands where Open-Sora has its video VAE. It is deterministic; latents are standardised per channel with ``shift``
-and ``scale``, so that unit Gaussian noise is the right start of the flow.
+It stands where Open-Sora has its video VAE. It is deterministic; latents are standardised per channel with
+``shift`` and ``scale``, so that unit Gaussian noise is the right start of the flow.
 """
 
 from __future__ import annotations

@@ -92,6 +92,8 @@ class STDiT3Config:
 
         Raises ConfigError when a size is missing or mistyped, or a switch asks for other arithmetic.
         """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"STDiT3 config: expected a mapping of keys, got {type(values).__name__}")
         for key, have in _FIXED.items():
             if values.get(key, have) != have:
                 raise ConfigError(f"config key {key}: only {have} is implemented, got {values[key]}")

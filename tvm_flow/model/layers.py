@@ -1,6 +1,7 @@
 """The parts of an STDiT3 block, under the names of Open-Sora's checkpoints.
 
-Every linear that is quantized is a plain ``nn.Linear`` called once per forward, so a forward hook sees its input.
+Every linear that is quantized is a plain ``nn.Linear`` called once per forward, so a forward hook sees its
+input.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ NORM_EPS = 1e-6
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """LayerNorm without affine parameters (eps 1e-6), then ``* (1 + scale) + shift``; x [B, N, C], the rest [B, 1, C]."""
+    """LayerNorm without affine parameters (eps 1e-6), then ``* (1 + scale) + shift``; x [B, N, C], the rest
+    [B, 1, C].
+    """
     return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS) * (1 + scale) + shift
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(d) + bias) v over [N, heads, L, d], written out; softmax in fp32 -> [N, L, heads * d]."""
+    """softmax(q k^T / sqrt(d) + bias) v over [N, heads, L, d], written out; softmax in fp32 -> [N, L, heads *
+    d].
+    """
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     scores = scores.float() if bias is None else scores.float() + bias
     return (scores.softmax(dim=-1).to(v.dtype) @ v).transpose(1, 2).flatten(2)
@@ -91,7 +96,8 @@ class Mlp(nn.Module):
 
 
 class ScalarEmbedder(nn.Module):
-    """Linear, SiLU, Linear on the 256-dim sinusoidal embedding of a scalar (timestep or frames per second)."""
+    """Linear, SiLU, Linear on the 256-dim sinusoidal embedding of a scalar (timestep or frames per second).
+    """
 
     def __init__(self, dim: int, frequencies: int = 256) -> None:
         super().__init__()

@@ -19,8 +19,8 @@ def timestep_embedding(t: Tensor, dim: int, max_period: float = 10000.0) -> Tens
 def spatial_embedding(rows: int, columns: int, dim: int, scale: float, base_size: int) -> Tensor:
     """2D sin-cos embedding -> float32 [rows * columns, dim], row-major; the first half encodes the column.
 
-    Open-Sora v1.2 (PositionEmbedding2D): positions are divided by ``scale`` and stretched so that either axis spans
-    ``base_size``; each half is [sin, cos] with frequencies 10000^(-k / (dim / 4)). Computed in float64.
+    Open-Sora v1.2 (PositionEmbedding2D): positions are divided by ``scale`` and stretched so that either axis
+    spans ``base_size``; each half is [sin, cos] with frequencies 10000^(-k / (dim / 4)). Computed in float64.
     """
     quarter = dim // 4
     freqs = 10000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
@@ -37,8 +37,10 @@ def spatial_embedding(rows: int, columns: int, dim: int, scale: float, base_size
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn neighbouring pairs (x[2k], x[2k+1]) of ``x`` [..., L, D] by the angles behind ``cos``, ``sin`` [L, D]."""
-    pairs = x.unflatten(-1, (-1, 2))
+    """Turn neighbouring pairs (x[2k], x[2k+1]) of ``x`` [..., L, D] by the angles behind ``cos``, ``sin`` [L,
+    D].
+    """
+    pairs = x.reshape(*x.shape[:-1], -1, 2)
     turned = torch.stack([-pairs[..., 1], pairs[..., 0]], dim=-1).flatten(-2)
     return x * cos + turned * sin
 

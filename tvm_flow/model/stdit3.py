@@ -7,7 +7,8 @@ One forward, step by step:
 4. run spatial and temporal blocks in turn: attention, cross-attention, MLP;
 5. modulate by t_emb, project to patches and put them together.
 
-What is constant at a fixed step (t_emb, t0, positions, rope) has its own method, because the quantizer folds it away.
+What is constant at a fixed step (t_emb, t0, positions, rope) has its own method, because the quantizer folds
+it away.
 """
 
 from __future__ import annotations
@@ -17,14 +18,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tvm_flow.model.config import STDiT3Config
-from tvm_flow.model.layers import CaptionEmbedder, CrossAttention, Mlp, ScalarEmbedder, SelfAttention, modulate
+from tvm_flow.model.layers import (
+    CaptionEmbedder,
+    CrossAttention,
+    Mlp,
+    ScalarEmbedder,
+    SelfAttention,
+    modulate,
+)
 from tvm_flow.model.positions import Rope, spatial_embedding
 
 RopeTables = tuple[Tensor, Tensor]
 
 
 class STDiT3Block(nn.Module):
-    """One block; a temporal one attends over frames at each place, a spatial one over places in each frame."""
+    """One block; a temporal one attends over frames at each place, a spatial one over places in each frame.
+    """
 
     def __init__(self, config: STDiT3Config, temporal: bool) -> None:
         super().__init__()
@@ -34,7 +43,9 @@ class STDiT3Block(nn.Module):
         self.cross_attn = CrossAttention(config.hidden, config.heads)
         self.mlp = Mlp(config.hidden, config.mlp_hidden, config.hidden)
 
-    def forward(self, x: Tensor, y: Tensor, bias: Tensor, t0: Tensor, frames: int, rope: RopeTables) -> Tensor:
+    def forward(
+        self, x: Tensor, y: Tensor, bias: Tensor, t0: Tensor, frames: int, rope: RopeTables
+    ) -> Tensor:
         """x [B, T*S, C], y [B, L, C], bias [B, 1, 1, L], t0 [B, 6*C] -> [B, T*S, C]."""
         vectors = self.scale_shift_table + t0.unflatten(-1, (6, -1))
         shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = vectors[:, :, None].unbind(1)
@@ -67,7 +78,9 @@ class FinalLayer(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Conv3d with kernel = stride = patch; a latent that does not divide is padded with zeros at its far ends."""
+    """Conv3d with kernel = stride = patch; a latent that does not divide is padded with zeros at its far
+    ends.
+    """
 
     def __init__(self, config: STDiT3Config) -> None:
         super().__init__()
@@ -76,7 +89,11 @@ class PatchEmbed(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """[B, C, T, H, W] -> [B, hidden, T', H', W']."""
-        pad = [extra for size, p in zip(z.shape[:1:-1], self.patch[::-1], strict=True) for extra in (0, -size % p)]
+        pad = [
+            extra
+            for size, p in zip(z.shape[:1:-1], self.patch[::-1], strict=True)
+            for extra in (0, -size % p)
+        ]
         return self.proj(F.pad(z, pad))  # type: ignore[no-any-return]
 
 
@@ -103,7 +120,9 @@ class STDiT3(nn.Module):
         return self.t_embedder(t) + self.fps_embedder(rate)  # type: ignore[no-any-return]
 
     def t0(self, t_emb: Tensor) -> Tensor:
-        """[B, hidden] -> [B, 6 * hidden]: shift, scale, gate of attention, then of the MLP, before the tables."""
+        """[B, hidden] -> [B, 6 * hidden]: shift, scale, gate of attention, then of the MLP, before the
+        tables.
+        """
         return self.t_block(t_emb)  # type: ignore[no-any-return]
 
     def position_embedding(self, h: int, w: int, height: float, width: float) -> Tensor:
@@ -112,11 +131,14 @@ class STDiT3(nn.Module):
         return spatial_embedding(h, w, self.config.hidden, scale, base_size=round((h * w) ** 0.5))
 
     def caption_bias(self, mask: Tensor) -> Tensor:
-        """mask [B, L] bool (True = a token) -> float32 [B, 1, 1, L]: 0, or -inf so that padding has no influence."""
+        """mask [B, L] bool (True = a token) -> float32 [B, 1, 1, L]: 0, or -inf so that padding has no
+        influence.
+        """
         return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, float("-inf"))[:, None, None]
 
     def null_caption(self, batch: int) -> Tensor:
-        """The caption of the unconditional half, [batch, L, caption_channels]; use it with the prompt's mask."""
+        """The caption of the unconditional half, [batch, L, caption_channels]; use it with the prompt's mask.
+        """
         return self.y_embedder.y_embedding.expand(batch, -1, -1)
 
     def forward(
@@ -124,8 +146,9 @@ class STDiT3(nn.Module):
     ) -> Tensor:
         """Predict velocity (first ``in_channels``) and an unused variance.
 
-        z [B, C, T, H, W]; t [B] in 0..1000; y [B, L, caption_channels]; mask [B, L] bool with at least one True a
-        row; fps frames per second; height and width of the video in pixels -> float32 [B, 2*C, T, H, W].
+        z [B, C, T, H, W]; t [B] in 0..1000; y [B, L, caption_channels]; mask [B, L] bool with at least one
+        True a row; fps frames per second; height and width of the video in pixels -> float32 [B, 2*C, T, H,
+        W].
         """
         patches = self.x_embedder(z.to(self.x_embedder.proj.weight.dtype))
         frames, h, w = patches.shape[2:]
@@ -140,7 +163,8 @@ class STDiT3(nn.Module):
         return self.unpatchify(self.final_layer(x, t_emb), (frames, h, w), z.shape[2:]).float()
 
     def unpatchify(self, x: Tensor, grid: tuple[int, int, int], size: torch.Size) -> Tensor:
-        """[B, N, kt*kh*kw*C_out] -> [B, C_out, *size]; channels are innermost in a patch; padding is cut off."""
+        """[B, N, kt*kh*kw*C_out] -> [B, C_out, *size]; channels are innermost in a patch; padding is cut off.
+        """
         kt, kh, kw = self.config.patch
         frames, h, w = grid
         x = x.reshape(x.shape[0], frames, h, w, kt, kh, kw, self.config.out_channels)

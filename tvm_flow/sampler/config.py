@@ -41,7 +41,9 @@ class SamplerConfig:
 
     def __post_init__(self) -> None:
         if self.name != "rflow":
-            raise ConfigError(f"SamplerConfig.name: expected 'rflow', got {self.name!r}; no other sampler exists")
+            raise ConfigError(
+                f"SamplerConfig.name: expected 'rflow', got {self.name!r}; no other sampler exists"
+            )
         for field in ("steps", "frames", "height", "width"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"SamplerConfig.{field}: expected at least 1, got {getattr(self, field)}")
@@ -71,9 +73,12 @@ class SamplerConfig:
         return r * t / (1 + (r - 1) * t) * TRAIN_STEPS
 
     def dts(self) -> NDArray[np.float64]:
-        """float64 [steps]: t_i - t_{i+1} in the unit of ``timesteps``, the last step ending at 0; their sum is 1000."""
+        """float64 [steps]: t_i - t_{i+1} in the unit of ``timesteps``, the last step ending at 0; their sum
+        is 1000.
+        """
         t = self.timesteps()
-        return t - np.append(t[1:], 0.0)
+        ends: NDArray[np.float64] = np.append(t[1:], 0.0)
+        return t - ends
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and for stamps."""
@@ -82,6 +87,8 @@ class SamplerConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SamplerConfig:
         """The inverse of ``to_dict``; raises ConfigError on an unknown key or an impossible value."""
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"sampler: expected a mapping of keys, got {type(values).__name__}")
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:

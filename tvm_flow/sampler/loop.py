@@ -15,10 +15,13 @@ Progress = Callable[[int, int], None]
 
 
 class Velocity(Protocol):
-    """Anything that predicts velocity: the float model, a fake-quantized one, the integer executor, a library."""
+    """Anything that predicts velocity: the float model, a fake-quantized one, the integer executor, a
+    library.
+    """
 
     def __call__(self, z: Tensor, step: int, t: float) -> tuple[Tensor, Tensor]:
-        """z [B, C, T, H, W], step index and its timestep in 0..1000 -> (cond, uncond), each [B, C, T, H, W]."""
+        """z [B, C, T, H, W], step index and its timestep in 0..1000 -> (cond, uncond), each [B, C, T, H, W].
+        """
 
 
 class FloatModel(Protocol):
@@ -38,9 +41,7 @@ def guide(cond: Tensor, uncond: Tensor, cfg_scale: float) -> Tensor:
     return uncond + cfg_scale * (cond - uncond)
 
 
-def sample(
-    velocity: Velocity, z: Tensor, config: SamplerConfig, progress: Progress | None = None
-) -> Tensor:
+def sample(velocity: Velocity, z: Tensor, config: SamplerConfig, progress: Progress | None = None) -> Tensor:
     """Denoise ``z`` [B, C, T, H, W] (unit Gaussian noise, any float dtype) to a latent of the same shape and dtype.
 
     z += v * dt / 1000 at every step, in the dtype of ``z``. ``progress(done, steps)`` is called after each step.
