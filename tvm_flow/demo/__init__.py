@@ -1,6 +1,4 @@
-"""A small trained model of the project's own: weights, captions, judge and data to try every arrow of the
-flow on.
-"""
+"""A small trained model of the project's own, with its captions, judge and data."""
 
 from tvm_flow.demo.assets import (
     LATENT_SHAPE,

@@ -1,5 +1,4 @@
-"""Caption tokens from MiniLM, computed once and stored, so that nothing but training needs the text encoder.
-"""
+"""Caption tokens from MiniLM, computed once and stored: only training needs the text encoder."""
 
 from __future__ import annotations
 

@@ -24,9 +24,7 @@ RATIO = 3.0  # timestep transform, in training and in sampling
 
 @dataclass(frozen=True)
 class FlowTraining:
-    """Choices of one training run; ``decay`` is the last part of it, over which the learning rate falls to
-    zero.
-    """
+    """Choices of one run; over the last ``decay`` of it the learning rate falls to zero."""
 
     steps: int
     batch: int = 16
@@ -87,8 +85,7 @@ def initialise(model: STDiT3) -> None:
 
 
 class Batches:
-    """Random minibatches: noisy latents, timesteps, captions with some dropped, and the velocity to predict.
-    """
+    """Random minibatches: noisy latents, times, captions with some dropped, velocities to predict."""
 
     def __init__(self, clips: LatentClips, tokens: Tensor, lengths: Tensor, run: FlowTraining) -> None:
         self.clips, self.tokens, self.run = clips, tokens.float(), run
@@ -96,8 +93,7 @@ class Batches:
         self.generator = torch.Generator().manual_seed(run.seed)
 
     def draw(self, null: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """(z_t, t in 0..1000, captions, masks, velocity = data - noise); a dropped caption becomes ``null``.
-        """
+        """(z_t, t in 0..1000, captions, masks, data - noise); a dropped caption becomes ``null``."""
         n, g = self.run.batch, self.generator
         rows = torch.randint(len(self.clips.scenes), (n,), generator=g)
         data = self.clips.latents[rows].float()

@@ -16,19 +16,16 @@ NORM_EPS = 1e-6
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """LayerNorm without affine parameters (eps 1e-6), then ``* (1 + scale) + shift``; x [B, N, C], the rest
-    [B, 1, C].
-    """
+    """LayerNorm without affine parameters, then ``* (1 + scale) + shift``; x [B, N, C], vectors [B, 1, C]."""
     return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS) * (1 + scale) + shift
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(d) + bias) v over [N, heads, L, d], written out; softmax in fp32 -> [N, L, heads *
-    d].
-    """
+    """softmax(q k^T / sqrt(d) + bias) v of [N, heads, L, d] -> [N, L, heads * d]; the softmax in fp32."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     scores = scores.float() if bias is None else scores.float() + bias
-    return (scores.softmax(dim=-1).to(v.dtype) @ v).transpose(1, 2).flatten(2)
+    mixed: Tensor = scores.softmax(dim=-1).to(v.dtype) @ v
+    return mixed.transpose(1, 2).flatten(2)
 
 
 class RMSNorm(nn.Module):
@@ -96,8 +93,7 @@ class Mlp(nn.Module):
 
 
 class ScalarEmbedder(nn.Module):
-    """Linear, SiLU, Linear on the 256-dim sinusoidal embedding of a scalar (timestep or frames per second).
-    """
+    """Linear, SiLU, Linear on the sinusoidal embedding of a scalar: a timestep, or frames per second."""
 
     def __init__(self, dim: int, frequencies: int = 256) -> None:
         super().__init__()
@@ -106,7 +102,8 @@ class ScalarEmbedder(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """t [B] -> [B, dim]."""
-        return self.mlp(timestep_embedding(t, self.frequencies).to(self.mlp[0].weight.dtype))  # type: ignore[no-any-return]
+        out: Tensor = self.mlp(timestep_embedding(t, self.frequencies))
+        return out
 
 
 class CaptionEmbedder(nn.Module):

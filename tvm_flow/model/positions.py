@@ -37,9 +37,7 @@ def spatial_embedding(rows: int, columns: int, dim: int, scale: float, base_size
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn neighbouring pairs (x[2k], x[2k+1]) of ``x`` [..., L, D] by the angles behind ``cos``, ``sin`` [L,
-    D].
-    """
+    """Turn pairs (x[2k], x[2k+1]) of ``x`` [..., L, D] by the angles behind ``cos``, ``sin`` [L, D]."""
     pairs = x.reshape(*x.shape[:-1], -1, 2)
     turned = torch.stack([-pairs[..., 1], pairs[..., 0]], dim=-1).flatten(-2)
     return x * cos + turned * sin

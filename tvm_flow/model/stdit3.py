@@ -32,8 +32,7 @@ RopeTables = tuple[Tensor, Tensor]
 
 
 class STDiT3Block(nn.Module):
-    """One block; a temporal one attends over frames at each place, a spatial one over places in each frame.
-    """
+    """One block: a temporal one attends over frames at each place, a spatial one within each frame."""
 
     def __init__(self, config: STDiT3Config, temporal: bool) -> None:
         super().__init__()
@@ -47,7 +46,7 @@ class STDiT3Block(nn.Module):
         self, x: Tensor, y: Tensor, bias: Tensor, t0: Tensor, frames: int, rope: RopeTables
     ) -> Tensor:
         """x [B, T*S, C], y [B, L, C], bias [B, 1, 1, L], t0 [B, 6*C] -> [B, T*S, C]."""
-        vectors = self.scale_shift_table + t0.unflatten(-1, (6, -1))
+        vectors = self.scale_shift_table + t0.reshape(len(t0), 6, -1)
         shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = vectors[:, :, None].unbind(1)
         x = x + gate_msa * self._attend(modulate(x, shift_msa, scale_msa), frames, rope)
         x = x + self.cross_attn(x, y, bias)
@@ -55,7 +54,7 @@ class STDiT3Block(nn.Module):
 
     def _attend(self, x: Tensor, frames: int, rope: RopeTables) -> Tensor:
         batch = x.shape[0]
-        grid = x.unflatten(1, (frames, -1))
+        grid = x.reshape(batch, frames, -1, x.shape[2])
         if self.temporal:
             mixed = self.attn(grid.transpose(1, 2).flatten(0, 1), rope)
             return mixed.unflatten(0, (batch, -1)).transpose(1, 2).flatten(1, 2)  # type: ignore[no-any-return]
@@ -78,9 +77,7 @@ class FinalLayer(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Conv3d with kernel = stride = patch; a latent that does not divide is padded with zeros at its far
-    ends.
-    """
+    """Conv3d with kernel = stride = patch; a latent that does not divide is padded at its far ends."""
 
     def __init__(self, config: STDiT3Config) -> None:
         super().__init__()
@@ -120,9 +117,7 @@ class STDiT3(nn.Module):
         return self.t_embedder(t) + self.fps_embedder(rate)  # type: ignore[no-any-return]
 
     def t0(self, t_emb: Tensor) -> Tensor:
-        """[B, hidden] -> [B, 6 * hidden]: shift, scale, gate of attention, then of the MLP, before the
-        tables.
-        """
+        """[B, hidden] -> [B, 6 * hidden]: shift, scale, gate of attention, then of the MLP."""
         return self.t_block(t_emb)  # type: ignore[no-any-return]
 
     def position_embedding(self, h: int, w: int, height: float, width: float) -> Tensor:
@@ -131,14 +126,11 @@ class STDiT3(nn.Module):
         return spatial_embedding(h, w, self.config.hidden, scale, base_size=round((h * w) ** 0.5))
 
     def caption_bias(self, mask: Tensor) -> Tensor:
-        """mask [B, L] bool (True = a token) -> float32 [B, 1, 1, L]: 0, or -inf so that padding has no
-        influence.
-        """
+        """mask [B, L] bool (True = a token) -> float32 [B, 1, 1, L]: 0, or -inf for padding."""
         return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, float("-inf"))[:, None, None]
 
     def null_caption(self, batch: int) -> Tensor:
-        """The caption of the unconditional half, [batch, L, caption_channels]; use it with the prompt's mask.
-        """
+        """The unconditional half's caption, [batch, L, caption_channels]; use it with the prompt's mask."""
         return self.y_embedder.y_embedding.expand(batch, -1, -1)
 
     def forward(
@@ -152,7 +144,7 @@ class STDiT3(nn.Module):
         """
         patches = self.x_embedder(z.to(self.x_embedder.proj.weight.dtype))
         frames, h, w = patches.shape[2:]
-        x = patches.flatten(2).transpose(1, 2).unflatten(1, (frames, h * w))
+        x = patches.flatten(2).transpose(1, 2).reshape(len(z), frames, h * w, -1)
         x = (x + self.position_embedding(h, w, height, width).to(x)).flatten(1, 2)
         t_emb = self.t_emb(t, fps)
         t0, bias, rope = self.t0(t_emb), self.caption_bias(mask), self.rope.tables(frames)
@@ -163,8 +155,7 @@ class STDiT3(nn.Module):
         return self.unpatchify(self.final_layer(x, t_emb), (frames, h, w), z.shape[2:]).float()
 
     def unpatchify(self, x: Tensor, grid: tuple[int, int, int], size: torch.Size) -> Tensor:
-        """[B, N, kt*kh*kw*C_out] -> [B, C_out, *size]; channels are innermost in a patch; padding is cut off.
-        """
+        """[B, N, kt*kh*kw*C_out] -> [B, C_out, *size]; channels innermost in a patch, padding cut off."""
         kt, kh, kw = self.config.patch
         frames, h, w = grid
         x = x.reshape(x.shape[0], frames, h, w, kt, kh, kw, self.config.out_channels)

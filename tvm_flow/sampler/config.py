@@ -73,9 +73,7 @@ class SamplerConfig:
         return r * t / (1 + (r - 1) * t) * TRAIN_STEPS
 
     def dts(self) -> NDArray[np.float64]:
-        """float64 [steps]: t_i - t_{i+1} in the unit of ``timesteps``, the last step ending at 0; their sum
-        is 1000.
-        """
+        """float64 [steps]: t_i - t_{i+1} in the unit of ``timesteps``, ending at 0; they add up to 1000."""
         t = self.timesteps()
         ends: NDArray[np.float64] = np.append(t[1:], 0.0)
         return t - ends

@@ -15,13 +15,10 @@ Progress = Callable[[int, int], None]
 
 
 class Velocity(Protocol):
-    """Anything that predicts velocity: the float model, a fake-quantized one, the integer executor, a
-    library.
-    """
+    """Whatever predicts velocity: the float model, a fake-quantized one, the integer executor, a library."""
 
     def __call__(self, z: Tensor, step: int, t: float) -> tuple[Tensor, Tensor]:
-        """z [B, C, T, H, W], step index and its timestep in 0..1000 -> (cond, uncond), each [B, C, T, H, W].
-        """
+        """z [B, C, T, H, W], step index, timestep in 0..1000 -> (cond, uncond), each shaped like z."""
 
 
 class FloatModel(Protocol):
@@ -42,9 +39,9 @@ def guide(cond: Tensor, uncond: Tensor, cfg_scale: float) -> Tensor:
 
 
 def sample(velocity: Velocity, z: Tensor, config: SamplerConfig, progress: Progress | None = None) -> Tensor:
-    """Denoise ``z`` [B, C, T, H, W] (unit Gaussian noise, any float dtype) to a latent of the same shape and dtype.
+    """Denoise ``z`` [B, C, T, H, W] (unit Gaussian, any float dtype) to a latent of the same shape and dtype.
 
-    z += v * dt / 1000 at every step, in the dtype of ``z``. ``progress(done, steps)`` is called after each step.
+    z += v * dt / 1000 at every step, in its dtype; ``progress(done, steps)`` is called after each.
     Raises ConfigError when a velocity has another shape than ``z``.
     """
     grid = zip(config.timesteps().tolist(), config.dts().tolist(), strict=True)
@@ -52,8 +49,8 @@ def sample(velocity: Velocity, z: Tensor, config: SamplerConfig, progress: Progr
         cond, uncond = velocity(z, step, t)
         if cond.shape != z.shape or uncond.shape != z.shape:
             raise ConfigError(
-                f"velocity at step {step}: expected two tensors of {list(z.shape)}, got {list(cond.shape)} and "
-                f"{list(uncond.shape)}; keep only the first in_channels of the model's output"
+                f"velocity at step {step}: expected two tensors of {list(z.shape)}, got "
+                f"{list(cond.shape)} and {list(uncond.shape)}; keep only the first in_channels"
             )
         z = z + guide(cond.to(z.dtype), uncond.to(z.dtype), config.cfg_scale) * (dt / TRAIN_STEPS)
         if progress is not None:

@@ -1,0 +1,82 @@
+"""STDiT3Config: the file format and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tvm_flow.errors import ConfigError
+from tvm_flow.model import STDIT3_XL_2, STDiT3Config
+
+SMALL = STDiT3Config(depth=2, hidden=48, heads=4, in_channels=8, caption_channels=24, model_max_length=6)
+
+
+def test_xl_2_is_the_released_model() -> None:
+    assert (STDIT3_XL_2.depth, STDIT3_XL_2.hidden, STDIT3_XL_2.heads) == (28, 1152, 16)
+    assert (STDIT3_XL_2.head_dim, STDIT3_XL_2.mlp_hidden, STDIT3_XL_2.out_channels) == (72, 4608, 8)
+    assert (STDIT3_XL_2.caption_channels, STDIT3_XL_2.model_max_length) == (4096, 300)
+    assert STDIT3_XL_2.patch == (1, 2, 2)
+
+
+@pytest.mark.parametrize("config", [SMALL, STDIT3_XL_2])
+def test_dict_round_trip(config: STDiT3Config) -> None:
+    assert STDiT3Config.from_dict(config.to_dict()) == config
+
+
+def test_to_dict_writes_open_sora_names() -> None:
+    written = SMALL.to_dict()
+    assert written["hidden_size"] == 48
+    assert written["num_heads"] == 4
+    assert written["patch_size"] == [1, 2, 2]
+    assert written["qk_norm"] is True
+
+
+def test_from_dict_passes_over_training_keys() -> None:
+    extras = {
+        "class_dropout_prob": 0.1,
+        "drop_path": 0.0,
+        "architectures": ["STDiT3"],
+        "enable_flash_attn": True,
+    }
+    assert STDiT3Config.from_dict({**SMALL.to_dict(), **extras}) == SMALL
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("pred_sigma", False), ("qk_norm", False), ("qk_norm_legacy", True), ("skip_y_embedder", True)],
+)
+def test_from_dict_refuses_other_arithmetic(key: str, value: bool) -> None:
+    with pytest.raises(ConfigError, match=key):
+        STDiT3Config.from_dict({**SMALL.to_dict(), key: value})
+
+
+@pytest.mark.parametrize("key", ["depth", "hidden_size", "num_heads"])
+def test_from_dict_names_missing_keys(key: str) -> None:
+    values = SMALL.to_dict()
+    del values[key]
+    with pytest.raises(ConfigError, match=key):
+        STDiT3Config.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"num_heads": 5}, "heads"),
+        ({"num_heads": 16}, "heads"),  # head dim 3: rope has no pairs
+        ({"depth": 0}, "depth"),
+        ({"patch_size": [1, 2]}, "patch"),
+        ({"patch_size": [1, 0, 2]}, "patch"),
+        ({"hidden_size": "wide"}, "type"),
+        ({"hidden_size": 6, "num_heads": 3}, "hidden"),
+    ],
+)
+def test_from_dict_refuses_impossible_sizes(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        STDiT3Config.from_dict({**SMALL.to_dict(), **change})
+
+
+def test_config_is_frozen_and_hashable() -> None:
+    with pytest.raises(AttributeError):
+        SMALL.depth = 3  # type: ignore[misc]
+    assert len({SMALL, STDiT3Config(**SMALL.__dict__)}) == 1

@@ -1,0 +1,104 @@
+"""The step grid against Open-Sora's formulas, stated again."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tvm_flow.errors import ConfigError
+from tvm_flow.sampler import SamplerConfig
+
+
+def by_hand(steps: int, ratio: float) -> list[float]:
+    grid = []
+    for i in range(steps):
+        t = (1 - i / steps) * 1000 / 1000
+        grid.append(1000 * ratio * t / (1 + (ratio - 1) * t))
+    return grid
+
+
+@pytest.mark.parametrize(
+    ("frames", "height", "width", "ratio"),
+    [
+        (51, 240, 426, math.sqrt(240 * 426 / 512**2) * math.sqrt(15)),
+        (102, 720, 1280, math.sqrt(720 * 1280 / 512**2) * math.sqrt(30)),
+        (17, 512, 512, math.sqrt(5)),
+        (1, 256, 256, 0.5),
+        (16, 512, 512, 1.0),
+    ],
+)
+def test_open_sora_ratio(frames: int, height: int, width: int, ratio: float) -> None:
+    config = SamplerConfig(frames=frames, height=height, width=width)
+    assert config.timestep_ratio == pytest.approx(ratio, rel=1e-12)
+    np.testing.assert_allclose(config.timesteps(), by_hand(30, ratio), rtol=1e-12)
+
+
+def test_explicit_ratio_wins() -> None:
+    config = SamplerConfig(steps=20, frames=8, height=32, width=32, ratio=3.0)
+    np.testing.assert_allclose(config.timesteps(), by_hand(20, 3.0), rtol=1e-12)
+    assert config.timesteps()[10] == pytest.approx(750.0)
+
+
+def test_ratio_one_is_the_even_grid() -> None:
+    np.testing.assert_allclose(SamplerConfig(steps=4, ratio=1.0).timesteps(), [1000, 750, 500, 250])
+
+
+@given(steps=st.integers(1, 200), ratio=st.floats(0.05, 20))
+def test_grid_falls_and_its_steps_add_up(steps: int, ratio: float) -> None:
+    config = SamplerConfig(steps=steps, ratio=ratio)
+    t, dt = config.timesteps(), config.dts()
+    assert t.dtype == dt.dtype == np.float64
+    assert t.shape == dt.shape == (steps,)
+    assert t[0] == pytest.approx(1000.0)
+    assert (dt > 0).all()
+    assert dt.sum() == pytest.approx(1000.0)
+    np.testing.assert_allclose(t - dt, [*t[1:], 0.0], atol=1e-9)
+
+
+def test_another_size_is_another_grid() -> None:
+    base = SamplerConfig()
+    for change in ({"height": 480}, {"frames": 102}, {"steps": 29}):
+        other = SamplerConfig(**{**base.to_dict(), **change})
+        assert other != base
+        assert other.timesteps().tolist() != base.timesteps().tolist()
+
+
+def test_dict_round_trip() -> None:
+    config = SamplerConfig(steps=20, cfg_scale=3.0, fps=8.0, frames=8, height=32, width=32, ratio=3.0)
+    assert SamplerConfig.from_dict(config.to_dict()) == config
+    assert SamplerConfig.from_dict({}) == SamplerConfig()
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"name": "ddim"}, "ddim"),
+        ({"steps": 0}, "steps"),
+        ({"frames": -1}, "frames"),
+        ({"height": 0}, "height"),
+        ({"fps": 0.0}, "fps"),
+        ({"cfg_scale": float("nan")}, "cfg_scale"),
+        ({"ratio": float("inf")}, "ratio"),
+        ({"ratio": -1.0}, "ratio"),
+        ({"stepz": 3}, "stepz"),
+        ({"steps": "many"}, "type"),
+    ],
+)
+def test_impossible_values_are_named(values: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        SamplerConfig.from_dict(values)
+
+
+def test_guidance_may_be_off() -> None:
+    assert SamplerConfig(cfg_scale=0.0).cfg_scale == 0.0
+
+
+def test_configuration_is_frozen_and_hashable() -> None:
+    with pytest.raises(AttributeError):
+        SamplerConfig().steps = 3  # type: ignore[misc]
+    assert len({SamplerConfig(), SamplerConfig()}) == 1
