@@ -1,0 +1,295 @@
+"""Calibration against ranges taken by hand, and what interruption, resumption and damage leave behind."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tvm_flow.calibrate import (
+    CalibrationPrompt,
+    Embed,
+    Ranges,
+    calibrate,
+    layer_names,
+    load_ranges,
+    merge,
+    model_sha256,
+    save_ranges,
+)
+from tvm_flow.calibrate.record import Recorder, recording
+from tvm_flow.errors import CalibrationError, InterruptedCommand, PromptError
+from tvm_flow.model import STDiT3
+from tvm_flow.sampler import SamplerConfig, model_velocity, sample
+
+Latent = tuple[int, int, int, int]
+
+
+@pytest.fixture
+def run(
+    model: STDiT3,
+    sampler: SamplerConfig,
+    latent: Latent,
+    prompts: list[CalibrationPrompt],
+    embed: Embed,
+    tmp_path: Path,
+):
+    """calibrate() with the fixtures as defaults, into ``ranges`` in a fresh folder."""
+
+    def call(**changes: object) -> Ranges:
+        arguments = {
+            "model": model,
+            "sampler": sampler,
+            "latent": latent,
+            "prompts": prompts,
+            "embed": embed,
+            "output": tmp_path / "ranges",
+            "progress": False,
+            **changes,
+        }
+        return calibrate(**arguments)  # type: ignore[arg-type]
+
+    return call
+
+
+def by_hand(
+    model: STDiT3, sampler: SamplerConfig, latent: Latent, prompt: CalibrationPrompt, embed: Embed
+) -> dict[str, list[list[Tensor]]]:
+    """Inputs [step][branch] of every quantized linear: the branches run one by one, padding cut off
+    beforehand.
+    """
+    y, mask = embed([prompt.text])
+    length = int(mask.sum())
+    null = model.null_caption(1)[:, :length]
+    inputs: dict[str, list[list[Tensor]]] = {
+        name: [[] for _ in range(sampler.steps)] for name in layer_names(model.config.depth)
+    }
+    trail = []
+    z = torch.randn(1, *latent, generator=torch.Generator().manual_seed(prompt.seed))
+    whole = model_velocity(model, y, mask, sampler)
+
+    def remember(z: Tensor, step: int, t: float) -> tuple[Tensor, Tensor]:
+        trail.append((z, t))
+        return whole(z, step, t)
+
+    sample(remember, z, sampler)
+    for step, (z, t) in enumerate(trail):
+        for tokens in (y[:, :length], null):
+            handles = [
+                model.get_submodule(name).register_forward_pre_hook(
+                    lambda _m, x, name=name, step=step: inputs[name][step].append(x[0].flatten(0, -2))
+                )
+                for name in inputs
+            ]
+            model(z, torch.tensor([t]), tokens, mask[:, :length], sampler.fps, 32.0, 32.0)
+            for handle in handles:
+                handle.remove()
+    return inputs
+
+
+def test_ranges_are_those_of_the_branches_run_alone_without_padding(
+    run, model: STDiT3, sampler: SamplerConfig, latent: Latent, prompts: list[CalibrationPrompt], embed: Embed
+) -> None:
+    found = run(prompts=prompts[:2])
+    expected = [by_hand(model, sampler, latent, prompt, embed) for prompt in prompts[:2]]
+    for name, layer in found.layers.items():
+        for step in range(sampler.steps):
+            for branch in (0, 1):
+                x = torch.cat([each[name][step][branch] for each in expected]).numpy()
+                close = {"rtol": 1e-4, "atol": 1e-5}
+                np.testing.assert_allclose(layer.min[step, branch], x.min(), **close)
+                np.testing.assert_allclose(layer.max[step, branch], x.max(), **close)
+                np.testing.assert_allclose(layer.absmax[step, branch], np.abs(x).max(0), **close)
+
+
+def test_shapes_metadata_and_branches_that_differ(
+    run, model: STDiT3, sampler: SamplerConfig, latent: Latent, prompts: list[CalibrationPrompt]
+) -> None:
+    found = run()
+    assert tuple(found.layers) == layer_names(model.config.depth)
+    assert found.prompts == tuple(prompts) and found.sampler == sampler and found.latent == latent
+    assert found.model_sha256 == model_sha256(model)
+    fc2 = found.layers["spatial_blocks.0.mlp.fc2"]
+    assert fc2.absmax.shape == (3, 2, model.config.mlp_hidden) and fc2.min.dtype == np.float32
+    kv = found.layers["temporal_blocks.0.cross_attn.kv_linear"]
+    assert not np.array_equal(kv.max[:, 0], kv.max[:, 1])
+    assert (kv.absmax == kv.absmax[:1]).all(), "captions do not depend on the step"
+
+
+def test_a_finished_run_is_a_no_op(run, tmp_path: Path, embed: Embed) -> None:
+    run()
+    before = (tmp_path / "ranges").stat()
+    asked: list[list[str]] = []
+    run(embed=lambda texts: (asked.append(texts), embed(texts))[1])
+    after = (tmp_path / "ranges").stat()
+    assert not asked and (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_more_prompts_continue_and_order_does_not_matter(
+    run, prompts: list[CalibrationPrompt], tmp_path: Path
+) -> None:
+    run(prompts=prompts[2:])
+    continued = run()
+    whole = run(output=tmp_path / "whole")
+    assert set(continued.prompts) == set(whole.prompts)
+    for name, layer in whole.layers.items():
+        np.testing.assert_array_equal(layer.absmax, continued.layers[name].absmax)
+        np.testing.assert_array_equal(layer.min, continued.layers[name].min)
+
+
+def test_merged_parts_are_the_whole(run, prompts: list[CalibrationPrompt], tmp_path: Path) -> None:
+    parts = [run(prompts=[prompt], output=tmp_path / prompt.text) for prompt in prompts]
+    merged, whole = merge(merge(parts[0], parts[1]), parts[2]), run()
+    save_ranges(tmp_path / "merged", merged)
+    assert (tmp_path / "merged").read_bytes() == (tmp_path / "ranges").read_bytes()
+    assert merged.prompts == whole.prompts
+
+
+def test_a_prompt_given_twice_runs_once(run, prompts: list[CalibrationPrompt]) -> None:
+    assert run(prompts=[prompts[0], prompts[0]]).prompts == (prompts[0],)
+
+
+class InterruptAfter:
+    """A model that raises KeyboardInterrupt at its n-th forward."""
+
+    def __init__(self, model: STDiT3, forwards: int) -> None:
+        self.left = forwards
+        self.handle = model.register_forward_pre_hook(self.count)
+
+    def count(self, *_: object) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("forwards", "finished"), [(0, 0), (2, 0), (3, 1), (5, 1), (8, 2)])
+def test_ctrl_c_leaves_the_last_whole_state_and_a_second_run_ends_the_same(
+    run, model: STDiT3, tmp_path: Path, forwards: int, finished: int
+) -> None:
+    whole = run(output=tmp_path / "whole")
+    mine = copy.deepcopy(model)
+    stop = InterruptAfter(mine, forwards)
+    with pytest.raises(
+        InterruptedCommand, match=f"interrupted after {finished} of 3 prompts.*run the same"
+    ) as caught:
+        run(model=mine)
+    kept = "holds them" if finished else "nothing was written"
+    assert kept in str(caught.value)
+    assert (tmp_path / "ranges").exists() == bool(finished)
+    if finished:
+        assert load_ranges(tmp_path / "ranges").prompts == whole.prompts[:finished]
+    assert sorted(path.name for path in tmp_path.iterdir()) == (
+        ["ranges", "whole"] if finished else ["whole"]
+    )
+    assert not any(module._forward_pre_hooks for name, module in mine.named_modules() if name)
+    stop.handle.remove()
+    run(model=mine)
+    assert (tmp_path / "ranges").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_ctrl_c_while_the_file_is_written_keeps_the_one_before(
+    run, tmp_path: Path, prompts: list[CalibrationPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(prompts=prompts[:1])
+    before = (tmp_path / "ranges").read_bytes()
+
+    def torn(_tensors: object, path: Path, _metadata: object) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tvm_flow.calibrate.ranges.save_file", torn)
+    with pytest.raises(InterruptedCommand, match="interrupted after 1 of 3"):
+        run()
+    assert (tmp_path / "ranges").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["ranges"]
+
+
+def test_progress_counts_steps_and_starts_where_the_last_run_ended(
+    run, prompts: list[CalibrationPrompt], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(prompts=prompts[:1], progress=True)
+    assert "3/3" in capsys.readouterr().err
+    run(progress=True)
+    shown = capsys.readouterr().err
+    assert "3/9" in shown and "9/9" in shown
+
+
+def test_no_prompts_are_refused(run) -> None:
+    with pytest.raises(CalibrationError, match="prompts: expected at least one, got none"):
+        run(prompts=[])
+
+
+def test_an_unknown_prompt_fails_before_anything_runs(
+    run, prompts: list[CalibrationPrompt], tmp_path: Path
+) -> None:
+    with pytest.raises(PromptError, match="'four': unknown"):
+        run(prompts=[*prompts, CalibrationPrompt("four", 0)])
+    assert not (tmp_path / "ranges").exists()
+
+
+def test_a_prompt_without_tokens_is_refused(run) -> None:
+    with pytest.raises(
+        CalibrationError, match="prompt 'one': expected at least one token, got a mask of none"
+    ):
+        run(embed=lambda _texts: (torch.zeros(1, 5, 8), torch.zeros(1, 5, dtype=torch.bool)))
+
+
+def test_an_output_of_something_else_is_refused_and_kept(run, model: STDiT3, tmp_path: Path) -> None:
+    run()
+    before = (tmp_path / "ranges").read_bytes()
+    other = copy.deepcopy(model)
+    other.final_layer.linear.bias.data[0] += 1
+    with pytest.raises(
+        CalibrationError, match=r"ranges: model_sha256 differs; have .* but require .*; choose another"
+    ):
+        run(model=other)
+    with pytest.raises(
+        CalibrationError, match=r"ranges: sampler differs; have .*steps=3.* but require .*steps=4"
+    ):
+        run(sampler=SamplerConfig(steps=4, frames=2, height=32, width=32))
+    with pytest.raises(CalibrationError, match="ranges: latent differs"):
+        run(latent=(4, 2, 4, 4))
+    (tmp_path / "ranges").write_bytes(before[:50])
+    with pytest.raises(CalibrationError, match="expected a readable ranges file"):
+        run()
+
+
+def test_activations_that_are_not_finite_are_refused(run, model: STDiT3, tmp_path: Path) -> None:
+    other = copy.deepcopy(model)
+    other.spatial_blocks[0].attn.qkv.bias.data[-1] = torch.inf
+    with pytest.raises(
+        CalibrationError, match=r"spatial_blocks.0.attn.proj: expected finite inputs at step 0, got NaN"
+    ):
+        run(model=other)
+    assert not (tmp_path / "ranges").exists()
+
+
+def test_an_unfinished_trajectory_has_no_ranges(model: STDiT3, embed: Embed) -> None:
+    y, mask = embed(["one"])
+    recorder = Recorder(model, 2, mask[0])
+    with recording(model, recorder):
+        arguments = (
+            torch.tensor([500.0, 500.0]),
+            torch.cat([y, y]),
+            torch.cat([mask, mask]),
+            8.0,
+            32.0,
+            32.0,
+        )
+        model(torch.zeros(2, 4, 2, 4, 4), *arguments)
+    with pytest.raises(CalibrationError, match="expected every step to have run"):
+        recorder.ranges()
+
+
+def test_model_sha256_sees_every_parameter_and_the_config(model: STDiT3) -> None:
+    hashes = {model_sha256(model)}
+    for name, parameter in model.state_dict().items():
+        other = copy.deepcopy(model)
+        other.state_dict()[name].view(-1)[-1] = parameter.view(-1)[-1] + 1
+        hashes.add(model_sha256(other))
+    assert len(hashes) == len(model.state_dict()) + 1
+    assert model_sha256(copy.deepcopy(model)) in hashes

@@ -1,0 +1,86 @@
+"""Prompt sets: what they hold, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tvm_flow.calibrate import CalibrationPrompt, Embed, block_names, layer_names, load_prompts
+from tvm_flow.errors import ConfigError
+from tvm_flow.model import STDiT3
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "prompts.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_seeds_count_up_from_the_first(tmp_path: Path) -> None:
+    path = write(tmp_path, "seed: 5\nprompts: [a red sneaker, a blue bag]\n")
+    assert load_prompts(path) == (CalibrationPrompt("a red sneaker", 5), CalibrationPrompt("a blue bag", 6))
+
+
+def test_seed_is_zero_by_default_and_a_longer_list_keeps_the_first_prompts(tmp_path: Path) -> None:
+    short = load_prompts(write(tmp_path, "prompts: [a, b]"))
+    assert short[0].seed == 0
+    assert load_prompts(write(tmp_path, "prompts: [a, b, c]"))[:2] == short
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "prompts: [a]\nseeds: 1",
+            r"expected a mapping with keys among \['prompts', 'seed'\], got \['prompts', 's",
+        ),
+        ("- a\n- b", "expected a mapping .* got list"),
+        ("", "expected a mapping .* got NoneType"),
+        ("seed: 1", "prompts: expected a non-empty list of captions, got None"),
+        ("prompts: []", r"prompts: expected a non-empty list of captions, got \[\]"),
+        ("prompts: a caption", "prompts: expected a non-empty list"),
+        ("prompts: [a, 3]", "prompts: expected captions, got 3; put it in quotes"),
+        ("prompts: [' ']", "prompts: expected captions, got ' '"),
+        ("seed: -1\nprompts: [a]", "seed: expected an integer of at least 0, got -1"),
+        ("seed: true\nprompts: [a]", "seed: expected an integer of at least 0, got True"),
+        ("seed: x\nprompts: [a]", "seed: expected an integer of at least 0, got 'x'"),
+        ("prompts: [", "expected a readable YAML prompt set, got: "),
+    ],
+)
+def test_what_is_no_prompt_set_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_prompts(path)
+    assert str(path) in str(caught.value)
+
+
+def test_an_absent_or_binary_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected a readable YAML prompt set"):
+        load_prompts(tmp_path / "absent.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="expected a readable YAML prompt set"):
+        load_prompts(tmp_path / "binary.yaml")
+
+
+def test_layers_are_named_in_the_order_they_run(model: STDiT3, embed: Embed) -> None:
+    seen: list[str] = []
+    linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    handles = [
+        module.register_forward_pre_hook(lambda _m, _x, name=name: seen.append(name))
+        for name, module in linears.items()
+        if "_blocks." in name
+    ]
+    y, mask = embed(["one"])
+    model(torch.zeros(1, 4, 2, 4, 4), torch.tensor([500.0]), y, mask, 8.0, 32.0, 32.0)
+    for handle in handles:
+        handle.remove()
+    assert tuple(seen) == layer_names(model.config.depth)
+    assert block_names(2) == (
+        "spatial_blocks.0",
+        "temporal_blocks.0",
+        "spatial_blocks.1",
+        "temporal_blocks.1",
+    )
