@@ -7,16 +7,16 @@ A bundle is a directory of regular files, all of them listed in the manifest:
     lib/<target>/<group>.so  one library for each step group, exporting `tvm_flow_library`
     weights.bin              what all steps share; libraries name offsets into it
     steps.bin                the index below, all that the C runtime reads besides libraries and weights
-    golden.bin               float32: noise [latent], cond tokens [L, channels], cond mask [L], uncond tokens and
-                             mask, expected latents [latent]
+    golden.bin               float32: noise [latent], cond tokens [L, channels], cond mask [L], uncond tokens
+                             and mask, expected latents [latent]
 
 steps.bin is little endian. Its sections follow each other, each padded with zeros to 64 bytes, so that
 positions follow from the counts and none can lie. The last 32 bytes are the sha256 of all before.
 
     header    magic "TVMFLOW\\0", u32 schema, u32 header bytes (192), u64 file bytes, u32 steps, branches,
-              groups, step_floats, guided_channels, f32 cfg_scale, u32 latent_ndim, text_tokens, text_channels,
-              sampler_bytes, u32 latent_shape[8] (1 past latent_ndim), u64 variant_values, u64 weights bytes,
-              weights sha256, golden sha256, 16 zeros
+              groups, step_floats, guided_channels, f32 cfg_scale, u32 latent_ndim, text_tokens,
+              text_channels, sampler_bytes, u32 latent_shape[8] (1 past latent_ndim), u64 variant_values,
+              u64 weights bytes, weights sha256, golden sha256, 16 zeros
     sampler   JSON text [sampler_bytes]
     groups    [groups] of: sha256 of the library, u32 variant_floats, u32 zero, path in the bundle [152]
     t         f32 [steps], 0..1000

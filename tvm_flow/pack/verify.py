@@ -1,7 +1,7 @@
 """Verifying a bundle before a byte of it runs.
 
-In this order: the manifest's schema and paths, no file missing or unlisted, every size and sha256, the index with
-its counts and numbers, and the libraries' ELF headers.
+In this order: the manifest's schema and paths, no file missing or unlisted, every size and sha256, the index
+with its counts and numbers, and the libraries' ELF headers.
 """
 
 from __future__ import annotations

@@ -1,0 +1,122 @@
+"""A toy model: its step groups compiled from c/toy_group.c, its bundle, and the same arithmetic in numpy."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tvm_flow.pack import Contents, Golden, Group, Prompt, Variant
+from tvm_flow.run.build import RUNTIME
+
+Float32 = NDArray[np.float32]
+
+SOURCES = Path(__file__).parent / "c"
+SHAPE, TOKENS, CHANNELS = (4, 2, 2, 2), 3, 4
+VALUES, STEP_FLOATS, WEIGHTS = 32, 34, 128
+STEPS, BRANCHES = 4, 2
+# Group 1 subtracts the context and takes a longer variant, whose last four floats are the scales.
+VARIANT_FLOATS, SIGNS = (5, 7), (1.0, -1.0)
+GROUP_OF_STEP = (0, 0, 1, 0)
+
+
+def compile_c(output: Path, sources: list[Path], *flags: str) -> Path:
+    """gcc on ``sources`` with the runtime's headers; the assertion carries the compiler's words."""
+    includes = [f"-I{RUNTIME / 'include'}", f"-I{RUNTIME / 'src'}"]
+    command = ["gcc", "-std=c11", "-D_GNU_SOURCE", "-ffp-contract=off", *includes, *flags, "-o", str(output)]
+    command += [*map(str, sources), "-lm", "-lpthread", "-ldl"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return output
+
+
+def compile_group(output: Path, **macros: str | int | float) -> Path:
+    """One toy library; ``macros`` are the TOY_ names of toy_group.c in lower case, without the prefix."""
+    defines = [f"-DTOY_{name.upper()}={value}" for name, value in macros.items()]
+    return compile_c(output, [SOURCES / "toy_group.c"], "-O1", "-fPIC", "-shared", "-fvisibility=hidden", *defines)
+
+
+def compile_groups(folder: Path) -> tuple[Path, Path]:
+    """The two undamaged libraries."""
+    second = {"sign": "-1.0f", "variant_floats": VARIANT_FLOATS[1], "arena_bytes": 1024, "v_offset": 512}
+    return compile_group(folder / "first.so"), compile_group(folder / "second.so", **second)
+
+
+@dataclass(frozen=True)
+class Request:
+    noise: Float32
+    cond: Prompt
+    uncond: Prompt
+
+
+def make_request(seed: int) -> Request:
+    random = np.random.default_rng(seed)
+    prompts = [
+        Prompt(random.normal(size=(TOKENS, CHANNELS)).astype(np.float32), np.array(mask, np.float32))
+        for mask in ([0, 0, -np.inf], [0, -np.inf, -np.inf])
+    ]
+    return Request(random.normal(size=SHAPE).astype(np.float32), *prompts)
+
+
+def make_contents(libraries: tuple[Path, Path], seed: int = 1, guided_channels: int = 3) -> Contents:
+    """Contents whose golden latents come from `generate`."""
+    random = np.random.default_rng(seed)
+    request = make_request(seed + 1)
+    contents = Contents(
+        weights=random.normal(size=WEIGHTS).astype("<f4").tobytes(),
+        groups=[Group(f"group{i}", path, VARIANT_FLOATS[i]) for i, path in enumerate(libraries)],
+        sampler={"name": "rflow", "steps": STEPS},
+        timesteps=[1000.0, 750.0, 500.0, 250.0],
+        dts=[0.25, 0.26, 0.24, 0.25],
+        cfg_scale=7.3,
+        guided_channels=guided_channels,
+        latent_shape=SHAPE,
+        text_tokens=TOKENS,
+        text_channels=CHANNELS,
+        step_records=random.normal(size=(STEPS, STEP_FLOATS)).astype(np.float32),
+        variants=[
+            [Variant(g, random.normal(size=VARIANT_FLOATS[g]).astype(np.float32)) for _ in range(BRANCHES)]
+            for g in GROUP_OF_STEP
+        ],
+        target={"name": "toy", "triple": "x86_64-linux-gnu"},
+        provenance={"made": "by a test"},
+        golden=Golden(request.noise, request.cond, request.uncond, np.zeros(SHAPE, np.float32)),
+    )
+    return replace(contents, golden=replace(contents.golden, latents=generate(contents, request)))
+
+
+def fold(contents: Contents, step: int, branch: int) -> tuple[Float32, Float32, Float32, Float32]:
+    """The four tensors of the step block, float32 operation by operation."""
+    weights = np.frombuffer(contents.weights, np.float32)
+    record, variant = contents.step_records[step], contents.variants[step][branch].values
+    act = variant[0] * weights[0:32]
+    mod = (record[0:32] + weights[32:64]) * weights[64:96]
+    return act, mod, record[2:34] + weights[96:128], variant[-4:]
+
+
+def velocity(contents: Contents, step: int, branch: int, z: Float32, prompt: Prompt) -> Float32:
+    """float32 [4, 2, 2, 2]."""
+    act, mod, out_mod, scale = fold(contents, step, branch)
+    h = np.rint(z.ravel() * act + mod).astype(np.int32)
+    context = np.zeros(CHANNELS, np.float32)
+    for token, mask in zip(prompt.tokens, prompt.mask, strict=True):
+        if mask == 0:
+            context += token
+    sign = np.float32(SIGNS[contents.variants[step][branch].group])
+    v = h.astype(np.float32) * out_mod + sign * np.repeat(context * scale, 8)
+    return np.asarray(v, np.float32).reshape(SHAPE)
+
+
+def generate(contents: Contents, request: Request) -> Float32:
+    """The denoising loop of tvm_flow.h."""
+    z, guided = request.noise.copy(), contents.guided_channels
+    for step in range(contents.steps):
+        v = velocity(contents, step, 0, z, request.cond)
+        if contents.branches == 2:
+            vu = velocity(contents, step, 1, z, request.uncond)
+            v[:guided] = vu[:guided] + np.float32(contents.cfg_scale) * (v[:guided] - vu[:guided])
+        z = z + v * np.float32(contents.dts[step])
+    return z

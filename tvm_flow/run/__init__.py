@@ -1,0 +1,13 @@
+"""Running a bundle from Python: a thin binding over the same C runtime that runs on a board.
+
+with Bundle.open(Path("model.bundle")) as bundle:
+    bundle.verify()
+    latents = bundle.generate(noise, cond, uncond)
+"""
+
+from tvm_flow.run.build import build_runtime
+from tvm_flow.run.bundle import Bundle
+from tvm_flow.run.info import BundleInfo
+from tvm_flow.run.trace import KernelCall
+
+__all__ = ["Bundle", "BundleInfo", "KernelCall", "build_runtime"]
