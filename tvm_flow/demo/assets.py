@@ -29,13 +29,13 @@ class Captions(Mapping[str, tuple[Tensor, int]]):
 
     def __init__(self, names: list[str], tokens: Tensor, lengths: Tensor) -> None:
         self._rows = {name: row for row, name in enumerate(names)}
-        self._tokens, self._lengths = tokens, lengths
+        self.tokens, self.lengths = tokens, lengths
 
     def __getitem__(self, caption: str) -> tuple[Tensor, int]:
         if caption not in self._rows:
             raise unknown_caption(caption)
         row = self._rows[caption]
-        return self._tokens[row].float(), int(self._lengths[row])
+        return self.tokens[row].float(), int(self.lengths[row])
 
     def __contains__(self, caption: object) -> bool:
         return caption in self._rows
@@ -49,7 +49,7 @@ class Captions(Mapping[str, tuple[Tensor, int]]):
     @property
     def max_length(self) -> int:
         """L, the tokens of every caption with padding."""
-        return self._tokens.shape[1]
+        return self.tokens.shape[1]
 
     def batch(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         """(tokens float32 [B, L, 384], mask bool [B, L]) for STDiT3.forward; raises PromptError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,13 +14,11 @@ from torch import Tensor, nn
 from tqdm import trange
 
 from tvm_flow.artifact import atomic_path
-from tvm_flow.demo.captions import TEMPLATES, Scene, all_scenes
-from tvm_flow.demo.clips import SIZE, Garments, random_place, render
-from tvm_flow.demo.vae import VAE
+from tvm_flow.demo.clips import SIZE
+from tvm_flow.demo.train_data import Batches, LatentClips
 from tvm_flow.model import STDiT3
 
 FPS = 8.0
-RATIO = 3.0  # timestep transform, in training and in sampling
 
 
 @dataclass(frozen=True)
@@ -37,39 +36,6 @@ class FlowTraining:
     save_every_s: float = 120.0
 
 
-@dataclass(frozen=True)
-class LatentClips:
-    """Latents fp16 [N, 8, 8, 8, 8] and the index of each clip's scene in ``all_scenes()``, int64 [N]."""
-
-    latents: Tensor
-    scenes: Tensor
-
-
-@torch.no_grad()
-def encode_clips(garments: Garments, vae: VAE, per_scene: int, seed: int) -> LatentClips:
-    """Render and encode ``per_scene`` clips of every scene, from randomly drawn garments and places."""
-    generator = torch.Generator().manual_seed(seed)
-    latents, index = [], []
-    for number, scene in enumerate(all_scenes()):
-        rows = torch.nonzero(garments.labels == scene.garment)[:, 0]
-        drawn = rows[torch.randint(len(rows), (per_scene,), generator=generator)]
-        clips = [render(garments.images[row], scene, *random_place(generator)) for row in drawn]
-        latents.append(vae.encode(torch.stack(clips)).half())
-        index += [number] * per_scene
-    return LatentClips(torch.cat(latents), torch.tensor(index))
-
-
-def caption_row(scene: Scene | int, template: int) -> int:
-    """Row of a scene's caption in the stored embeddings."""
-    number = scene if isinstance(scene, int) else all_scenes().index(scene)
-    return template * len(all_scenes()) + number
-
-
-def shift_time(u: Tensor, ratio: float = RATIO) -> Tensor:
-    """Uniform u in 0..1 -> t' = ratio * u / (1 + (ratio - 1) * u): more of the noisy end."""
-    return ratio * u / (1 + (ratio - 1) * u)
-
-
 def initialise(model: STDiT3) -> None:
     """Xavier linears, open gates, and a final layer that predicts zero."""
     for module in model.modules():
@@ -84,37 +50,21 @@ def initialise(model: STDiT3) -> None:
     nn.init.zeros_(model.final_layer.linear.weight)
 
 
-class Batches:
-    """Random minibatches: noisy latents, times, captions with some dropped, velocities to predict."""
-
-    def __init__(self, clips: LatentClips, tokens: Tensor, lengths: Tensor, run: FlowTraining) -> None:
-        self.clips, self.tokens, self.run = clips, tokens.float(), run
-        self.masks = torch.arange(tokens.shape[1])[None] < lengths[:, None]
-        self.generator = torch.Generator().manual_seed(run.seed)
-
-    def draw(self, null: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """(z_t, t in 0..1000, captions, masks, data - noise); a dropped caption becomes ``null``."""
-        n, g = self.run.batch, self.generator
-        rows = torch.randint(len(self.clips.scenes), (n,), generator=g)
-        data = self.clips.latents[rows].float()
-        template = torch.randint(len(TEMPLATES), (n,), generator=g)
-        captions = template * len(all_scenes()) + self.clips.scenes[rows]
-        noise = torch.randn(data.shape, generator=g)
-        # Stratified over the batch: less variance of the loss at no cost.
-        u = (torch.arange(n) + torch.rand(n, generator=g)) / n
-        t = shift_time(u)
-        z = data + t[:, None, None, None, None] * (noise - data)
-        dropped = torch.rand(n, generator=g) < self.run.drop
-        y = torch.where(dropped[:, None, None], null, self.tokens[captions])
-        return z, t * 1000, y, self.masks[captions], data - noise
-
-
-def flow_loss(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+def flow_loss(model: nn.Module, batch: Sequence[Tensor], autocast: bool = True) -> Tensor:
     """Mean squared error of the predicted velocity; bf16 matmuls, a third faster where the core has them."""
     z, t, y, mask, velocity = batch
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         out = model(z, t, y, mask, FPS, float(SIZE), float(SIZE))
     return F.mse_loss(out[:, : z.shape[1]], velocity)
+
+
+@torch.no_grad()
+def held_out_loss(model: STDiT3, clips: LatentClips, tokens: Tensor, lengths: Tensor, seed: int = 1) -> float:
+    """Mean flow loss in fp32 over ``clips`` with undropped captions and fixed noise and times."""
+    batches = Batches(clips, tokens, lengths, batch=16, drop=0.0, seed=seed)
+    count = len(clips.scenes) // batches.batch
+    null = model.y_embedder.y_embedding
+    return sum(flow_loss(model, batches.draw(null), autocast=False).item() for _ in range(count)) / count
 
 
 def learning_rate(step: int, run: FlowTraining) -> float:
@@ -133,7 +83,7 @@ def train_flow(
     torch.manual_seed(run.seed)
     initialise(model)
     ema = copy.deepcopy(model).requires_grad_(False)
-    batches = Batches(clips, tokens, lengths, run)
+    batches = Batches(clips, tokens, lengths, run.batch, run.drop, run.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=run.rate, betas=(0.9, 0.99), weight_decay=0.01)
     start = _resume(state, model, ema, optimizer, batches.generator)
     saved, mean = time.monotonic(), 1.0

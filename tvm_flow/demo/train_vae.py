@@ -16,6 +16,7 @@ from tvm_flow.demo.clips import FRAMES, Garments, random_place, render
 from tvm_flow.demo.vae import VAE
 
 NOISE = 0.1  # of the latent's deviation, while training
+POOL = 20000  # frames rendered once and drawn from
 
 
 def random_frames(garments: Garments, count: int, generator: torch.Generator) -> Tensor:
@@ -32,13 +33,13 @@ def random_frames(garments: Garments, count: int, generator: torch.Generator) ->
 def train_vae(garments: Garments, output: Path, steps: int = 3000, batch: int = 64, seed: int = 0) -> VAE:
     """Fit the autoencoder by squared error, then measure the latents' mean and deviation per channel.
 
-    Writes ``output`` (fp32 safetensors). Latents get a little noise while training, so that the decoder
+    Writes ``output`` (fp16 safetensors). Latents get a little noise while training, so that the decoder
     forgives small errors of the generator.
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     vae = VAE()
-    pool = random_frames(garments, 20000, generator)
+    pool = random_frames(garments, POOL, generator)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.05)
     bar = trange(steps, desc="vae", mininterval=5)
@@ -56,7 +57,7 @@ def train_vae(garments: Garments, output: Path, steps: int = 3000, batch: int = 
         bar.set_postfix(mse=f"{loss.item():.5f}")
     _standardise(vae, pool[:4000])
     with atomic_path(output) as path:
-        save_file(vae.state_dict(), path)
+        save_file({key: value.half() for key, value in vae.state_dict().items()}, path)
     return vae
 
 
