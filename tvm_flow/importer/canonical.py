@@ -44,6 +44,8 @@ def canonicalize(graph: LiftedGraph) -> LiftedGraph:
     env = dict(zip(main.params[:count], inputs, strict=True))
 
     def resolve(expr: Any) -> Any:
+        if isinstance(expr, relax.Tuple):
+            return relax.Tuple([resolve(field) for field in expr.fields])
         if not isinstance(expr, relax.Var):
             return expr
         if expr not in env:
@@ -61,10 +63,8 @@ def canonicalize(graph: LiftedGraph) -> LiftedGraph:
 
 
 def _rewrite(builder: Builder, value: Any, resolve: Callable[[Any], Any]) -> Any:
-    if isinstance(value, relax.Var):
+    if isinstance(value, relax.Var | relax.Tuple):
         return resolve(value)
-    if isinstance(value, relax.Tuple):
-        return relax.Tuple([resolve(field) for field in value.fields])
     if not op_name(value):
         return builder.emit(value)
     args = [resolve(a) for a in value.args]

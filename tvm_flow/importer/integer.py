@@ -107,7 +107,7 @@ class _IntegerPass:
         if name == "relax.add" and (sum_ := self.bias_add(value)) is not None:
             return sum_
         if isinstance(value, relax.Tuple):
-            return relax.Tuple([self.floating(f) for f in value.fields])
+            return self.floating(value)
         if not name:
             return self.builder.emit(value)
         return self.builder.emit(call_with(value, [self.floating(a) for a in value.args]))
@@ -123,6 +123,8 @@ class _IntegerPass:
 
     def floating(self, expr: Any) -> Any:
         """``expr`` as an ordinary tensor, with a dequantize emitted when it is still in codes."""
+        if isinstance(expr, relax.Tuple):
+            return relax.Tuple([self.floating(field) for field in expr.fields])
         value = self.resolve(expr)
         if isinstance(value, Codes):
             value = self.emit_dequantize(value)

@@ -79,7 +79,7 @@ def partition(graph: LiftedGraph) -> Program:
 
 
 def _assign(bindings: list[tuple[Any, Any]], result: Any) -> list[_Group]:
-    """Groups in execution order."""
+    """Kernels' bindings; the order among groups is left to the caller."""
     users: dict[Any, set[int]] = defaultdict(set)
     groups: list[_Group] = []
     for var, call in reversed(bindings):
@@ -96,7 +96,7 @@ def _assign(bindings: list[tuple[Any, Any]], result: Any) -> list[_Group]:
         group.moves |= op_name(call) in PLACE_CHANGING
         for arg in _tensor_args(call):
             users[arg].add(index)
-    return groups[::-1] if groups else []
+    return groups
 
 
 def _joins(call: Any, group: _Group) -> bool:
@@ -120,7 +120,8 @@ def _emit(graph: LiftedGraph, groups: list[_Group], result: Any) -> Program:
     kernels: dict[str, Any] = {}
     by_hash: dict[int, list[str]] = defaultdict(list)
     calls: list[KernelCall] = []
-    for group in sorted(groups, key=lambda g: _position(main, g)):
+    position = {var: i for i, (var, _) in enumerate(bindings_of(main))}
+    for group in sorted(groups, key=lambda g: position[g.members[0][0]]):
         function, arguments = _function_of(group)
         kernel = _intern(function, kernels, by_hash)
         output, _ = group.members[0]
@@ -128,12 +129,6 @@ def _emit(graph: LiftedGraph, groups: list[_Group], result: Any) -> Program:
         tensors[names[output]] = TensorSpec(shape_of(output), str(output.ty.dtype))
         calls.append(KernelCall(kernel, tuple(names[a] for a in arguments), names[output]))
     return Program(graph, kernels, tuple(calls), tensors, names[result])
-
-
-def _position(main: Any, group: _Group) -> int:
-    """Place of the group's output in the original order, which is a valid execution order."""
-    target = group.members[0][0]
-    return next(i for i, (v, _) in enumerate(bindings_of(main)) if v.same_as(target))
 
 
 def _function_of(group: _Group) -> tuple[Any, list[Any]]:

@@ -1,0 +1,1 @@
+"""Step groups to shared libraries and a checked bundle."""

@@ -1,0 +1,100 @@
+"""Bit-exactness: every kernel call of a library against the integer reference, on the library's own inputs.
+
+What ``bit_exact`` means in this project: every int32 accumulator equals the reference; every quantized element equals
+it too, except where the exact value before rounding lies so near a tie that rounding errors of the kernel's float
+operations, bounded by `tvm_flow.numerics.bounded`, can decide it; there it may differ by 1, and is counted. Float
+outputs must lie within their bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tvm_flow.errors import BitExactError
+from tvm_flow.lower.packing import PackedProgram
+from tvm_flow.numerics.bounded import Bounded
+from tvm_flow.numerics.reference import Rounded, Value, execute
+
+Array = npt.NDArray[Any]
+
+
+@dataclass
+class ExactnessReport:
+    """What was compared: numbers of kernel calls and elements, and what was let pass.
+
+    ``near_ties`` counts quantized elements that differ by 1 within the bound; ``worst_float`` is the largest error of
+    a float output as a share of its bound.
+    """
+
+    calls: int = 0
+    accumulators: int = 0
+    quantized: int = 0
+    near_ties: int = 0
+    floats: int = 0
+    worst_float: float = 0.0
+
+    def as_dict(self) -> dict[str, float | int]:
+        """For a JSON report."""
+        return dict(vars(self))
+
+
+def check_call(packed: PackedProgram, index: int, args: tuple[Array, ...], where: str, report: ExactnessReport) -> None:
+    """Compare call ``index`` of ``packed``, whose tensors were ``args`` (the last one written), with the reference.
+
+    Raises BitExactError naming the kernel, the first wrong element, and both values.
+    """
+    call = packed.program.calls[index]
+    inputs = list(args[:-1])
+    if (product := packed.products.get(call.kernel)) is not None:
+        inputs[1] = product.unpack(inputs[1])
+    expected = execute(packed.program.kernels[call.kernel], inputs)
+    report.calls += 1
+    wrong = _compare(expected, args[-1], report)
+    if wrong.any():
+        raise BitExactError(_message(f"{where}, call {index}, kernel {call.kernel}", expected, args[-1], wrong))
+
+
+def _compare(expected: Value, got: Array, report: ExactnessReport) -> npt.NDArray[np.bool_]:
+    if isinstance(expected, Bounded):
+        return _compare_floats(expected, got, report)
+    distance = np.abs(got.astype(np.int64) - np.asarray(expected).astype(np.int64))
+    if isinstance(expected, Rounded):
+        report.quantized += got.size
+        report.near_ties += int(np.count_nonzero(distance))
+        return distance > np.minimum(expected.doubt, 1.0)
+    report.accumulators += got.size
+    return distance > 0
+
+
+def _compare_floats(expected: Bounded, got: Array, report: ExactnessReport) -> npt.NDArray[np.bool_]:
+    distance = np.abs(got.astype(np.float64) - expected.value)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(distance > 0, distance / expected.error, 0.0)
+    report.floats += got.size
+    report.worst_float = max(report.worst_float, float(np.nan_to_num(share, nan=np.inf).max(initial=0.0)))
+    return ~(distance <= expected.error)
+
+
+def _message(where: str, expected: Value, got: Array, wrong: npt.NDArray[np.bool_]) -> str:
+    at = tuple(int(i[0]) for i in np.nonzero(wrong))
+    if isinstance(expected, Bounded):
+        wanted = f"{expected.value[at]:.9g} within {expected.error[at]:.3g}"
+    else:
+        wanted = str(np.asarray(expected)[at])
+    return (
+        f"{where}: element {at}: expected {wanted}, got {got[at]}; {int(wrong.sum())} of {wrong.size} are wrong. "
+        "The library must not ship: report this graph and target"
+    )
+
+
+def check_libraries(
+    seen: Any, programs: Mapping[tuple[int, int], PackedProgram], report: ExactnessReport
+) -> None:
+    """`check_call` for one traced kernel call (`tvm_flow.run.KernelCall`), its program found by (step, branch)."""
+    packed = programs[seen.step, seen.branch]
+    check_call(packed, seen.call, seen.args, f"step {seen.step}, branch {seen.branch}", report)

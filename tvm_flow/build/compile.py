@@ -1,0 +1,148 @@
+"""The compile command: step graphs to a bundle that has been run and compared before it is written.
+
+1. import every step graph and group the equal ones;
+2. lower, compile and link one library per group;
+3. pack a trial bundle in a temporary folder and run a golden input through all its steps, every kernel call compared
+   with the integer reference;
+4. only then write the bundle, with that input and output as its golden pair.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from tvm_flow.artifact import is_current, make_stamp, read_json, write_json, write_stamp
+from tvm_flow.build.check import ExactnessReport, check_libraries
+from tvm_flow.build.library import GroupLibrary, build_library
+from tvm_flow.build.tables import WeightStore
+from tvm_flow.build.target import TargetSpec
+from tvm_flow.export import Exported
+from tvm_flow.export.stdit3 import MASKED
+from tvm_flow.importer.step_groups import import_steps
+from tvm_flow.pack import Contents, Golden, Group, Prompt, Variant, write_bundle
+from tvm_flow.run import Bundle
+
+GOLDEN_SEED = 20260101
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A written bundle and what was measured while building it."""
+
+    bundle: Path
+    groups: int
+    exactness: dict[str, Any]
+    left_in_float: tuple[str, ...]
+    arena_bytes: int
+    liveness_bytes: int
+
+
+def compile_bundle(
+    exported: Exported, target: TargetSpec, output: Path, threads: int = 0, progress: bool = True
+) -> Compiled:
+    """Compile ``exported`` for ``target`` into the bundle folder ``output``; nothing is done when it is current.
+
+    Raises BuildError, BundleError, or BitExactError when the library disagrees with the reference; then ``output`` is
+    left as it was.
+    """
+    stamp = make_stamp({"export": exported.folder / "export.json"}, {"target": repr(target), "files": _hashes(exported)})
+    report = output.with_name(output.name + ".report.json")
+    if is_current(output, stamp) and report.exists():
+        values = read_json(report)
+        return Compiled(output, values["groups"], values["exactness"], tuple(values["left_in_float"]),
+                        values["arena_bytes"], values["liveness_bytes"])
+    with tempfile.TemporaryDirectory(prefix="tvm-flow-") as name:
+        compiled = _compile(exported, target, output, Path(name), threads, progress)
+    write_json(report, {key: value for key, value in vars(compiled).items() if key != "bundle"})
+    write_stamp(output, stamp)
+    return compiled
+
+
+def _hashes(exported: Exported) -> dict[str, str]:
+    from tvm_flow.artifact import sha256_file
+
+    return {path.name: sha256_file(path) for path in sorted(exported.folder.iterdir()) if path.is_file()}
+
+
+def _compile(
+    exported: Exported, target: TargetSpec, output: Path, work: Path, threads: int, progress: bool
+) -> Compiled:
+    groups = import_steps(exported.graphs, progress)
+    weights = WeightStore()
+    libraries = [
+        build_library(group, exported, target, weights, work, f"group{i}")
+        for i, group in enumerate(tqdm(groups, desc="compile", unit="group", disable=not progress))
+    ]
+    trial = _contents(exported, target, libraries, weights, golden_input(exported))
+    write_bundle(work / "trial", trial)
+    latents, report = check_bundle(work / "trial", libraries, trial.golden, threads, progress)
+    write_bundle(output, replace(trial, golden=replace(trial.golden, latents=latents)))
+    return Compiled(
+        bundle=output,
+        groups=len(groups),
+        exactness=report.as_dict(),
+        left_in_float=tuple(line for group in groups for line in group.graph.left_in_float),
+        arena_bytes=max(library.plan.arena_bytes for library in libraries),
+        liveness_bytes=max(library.plan.liveness_bytes for library in libraries),
+    )
+
+
+def check_bundle(
+    bundle: Path, libraries: Sequence[GroupLibrary], golden: Golden, threads: int = 0, progress: bool = True
+) -> tuple[np.ndarray[Any, np.dtype[np.float32]], ExactnessReport]:
+    """Run ``golden`` through every step of ``bundle``, comparing each kernel call; returns the latents.
+
+    Raises BitExactError at the first kernel call that disagrees.
+    """
+    programs = {member: library.packed for library in libraries for member in library.members}
+    report = ExactnessReport()
+    with Bundle.open(bundle, threads=threads) as opened:
+        bar = tqdm(total=opened.info.steps, desc="check", unit="step", disable=not progress)
+        with bar, opened.trace(lambda seen: check_libraries(seen, programs, report)):
+            latents = opened.generate(golden.noise, golden.cond, golden.uncond, lambda *_: bar.update())
+    return latents, report
+
+
+def golden_input(exported: Exported) -> Golden:
+    """The exported caption and seeded noise; the latents are still to be computed."""
+    rng = np.random.default_rng(GOLDEN_SEED)
+    noise = rng.standard_normal(exported.latent).astype(np.float32)
+    length, tokens = exported.caption_length, exported.text[0]
+    mask = np.where(np.arange(tokens) < length, 0.0, MASKED).astype(np.float32)
+    cond, uncond = Prompt(exported.caption, mask), Prompt(exported.null_caption, mask)
+    return Golden(noise, cond, uncond, np.zeros_like(noise))
+
+
+def _contents(
+    exported: Exported, target: TargetSpec, libraries: Sequence[GroupLibrary], weights: WeightStore, golden: Golden
+) -> Contents:
+    steps, branches = len(exported.graphs), len(exported.graphs[0])
+    variants = {
+        member: Variant(index, values)
+        for index, library in enumerate(libraries)
+        for member, values in zip(library.members, library.variant_values, strict=True)
+    }
+    return Contents(
+        weights=bytes(weights.data),
+        groups=[Group(lib.path.stem, lib.path, lib.plan.variant_floats) for lib in libraries],
+        sampler=exported.sampler,
+        timesteps=[float(t) for t in exported.timesteps],
+        dts=[float(dt) for dt in exported.dts],
+        cfg_scale=float(exported.sampler["cfg_scale"]),
+        guided_channels=exported.latent[0],
+        latent_shape=exported.latent,
+        text_tokens=exported.text[0],
+        text_channels=exported.text[1],
+        step_records=exported.step_records,
+        variants=[[variants[step, branch] for branch in range(branches)] for step in range(steps)],
+        target={"name": target.name, "triple": target.triple, "cpu": target.cpu, "features": sorted(target.features)},
+        provenance=exported.provenance | {"model": exported.model},
+        golden=golden,
+    )

@@ -1,0 +1,50 @@
+"""One step group to one shared library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tvm_flow.build.emit import emit_c
+from tvm_flow.build.link import link_library
+from tvm_flow.build.plan import Plan, make_plan
+from tvm_flow.build.tables import Floats, WeightStore, encode_constants
+from tvm_flow.build.target import TargetSpec
+from tvm_flow.export import Exported
+from tvm_flow.importer.step_groups import StepGroup
+from tvm_flow.kernels import choose_isa
+from tvm_flow.lower.compile import compile_object, scheduled_kernels
+from tvm_flow.lower.packing import PackedProgram, pack_weights
+from tvm_flow.lower.partition import partition
+
+
+@dataclass(frozen=True)
+class GroupLibrary:
+    """A linked library, what it means, and the numbers that each of its variants supplies."""
+
+    path: Path
+    packed: PackedProgram
+    plan: Plan
+    members: tuple[tuple[int, int], ...]
+    variant_values: tuple[Floats, ...]
+
+
+def build_library(
+    group: StepGroup, exported: Exported, target: TargetSpec, weights: WeightStore, folder: Path, name: str
+) -> GroupLibrary:
+    """Lower, compile and link ``group`` into ``folder/name.so``; its shared constants join ``weights``.
+
+    Raises BuildError when a kernel cannot be compiled or the library cannot be linked.
+    """
+    packed = pack_weights(partition(group.graph), choose_isa(target.features))
+    steps = [step for step, _ in group.members]
+    tables = encode_constants(
+        packed.constants, group.given, steps, exported.folds, exported.step_records, weights
+    )
+    plan = make_plan(packed, tables, len(weights.data), exported.step_records.shape[1])
+    kernels = folder / f"{name}.o"
+    compile_object(scheduled_kernels(packed), target.tvm(), kernels)
+    source = emit_c(plan, f"{target.triple} {target.cpu}", " ".join(sorted(target.features)))
+    library = folder / f"{name}.so"
+    link_library(kernels, source, target.zig_triple, library)
+    return GroupLibrary(library, packed, plan, group.members, tuple(tables.variant_values()))

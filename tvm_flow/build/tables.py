@@ -1,0 +1,176 @@
+"""How the constants of all steps are stored: shared once, or made from a few numbers of a step.
+
+A constant that has the same value at every step and branch lies in the weights. One that is a shared vector times a
+scalar of the branch is a SCALE fold, one that is affine in the step's record an AFFINE fold, anything else is copied
+from the variant's own values. The folds are those of ``tvm_flow_library.h``; every one is evaluated here the way the
+runtime does and compared bit for bit with the constant it replaces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tvm_flow.build.arena import ALIGNMENT
+from tvm_flow.errors import BuildError
+from tvm_flow.importer.constants import Array, Constant, Derived, Given, evaluate, given_names
+from tvm_flow.quantize.quantized import Fold
+
+Floats = npt.NDArray[np.float32]
+NONE = 2**64 - 1
+COPY, SCALE, AFFINE = range(3)
+
+
+@dataclass
+class WeightStore:
+    """Bytes of ``weights.bin``; equal arrays are stored once, whichever group they come from."""
+
+    data: bytearray = field(default_factory=bytearray)
+    offsets: dict[bytes, int] = field(default_factory=dict)
+
+    def add(self, array: Array) -> int:
+        """Byte offset of ``array``."""
+        raw = np.ascontiguousarray(array).tobytes()
+        key = hashlib.sha256(raw).digest()
+        if key not in self.offsets:
+            self.data.extend(bytes(-len(self.data) % ALIGNMENT))
+            self.offsets[key] = len(self.data)
+            self.data.extend(raw)
+        return self.offsets[key]
+
+
+@dataclass(frozen=True)
+class FoldRow:
+    """One row of a library's fold table; see tvm_flow_library.h for the meaning of a, b and c."""
+
+    op: int
+    count: int
+    out: int
+    a: int
+    b: int = NONE
+    c: int = NONE
+
+
+@dataclass
+class ConstantTables:
+    """Where each constant lies, and what each variant must supply.
+
+    ``places`` maps a constant to ("weights", byte offset) or ("step", byte offset).
+    """
+
+    places: dict[str, tuple[str, int]] = field(default_factory=dict)
+    folds: list[FoldRow] = field(default_factory=list)
+    step_bytes: int = 0
+    variants: list[list[Floats]] = field(default_factory=list)
+
+    def variant_values(self) -> list[Floats]:
+        """float32 vector of every variant, all of one length."""
+        return [np.concatenate(parts) if parts else np.zeros(0, np.float32) for parts in self.variants]
+
+
+def encode_constants(
+    constants: Mapping[str, Constant],
+    given: Sequence[Mapping[str, Array]],
+    steps: Sequence[int],
+    folds: Mapping[str, Fold],
+    step_records: Floats,
+    weights: WeightStore,
+) -> ConstantTables:
+    """Tables for one group, whose variant v has initializers ``given[v]`` and belongs to step ``steps[v]``.
+
+    Raises BuildError when a fold does not reproduce the constant of an exported graph.
+    """
+    return _Encoder(given, steps, folds, step_records, weights).run(constants)
+
+
+@dataclass
+class _Encoder:
+    given: Sequence[Mapping[str, Array]]
+    steps: Sequence[int]
+    known_folds: Mapping[str, Fold]
+    step_records: Floats
+    weights: WeightStore
+    tables: ConstantTables = field(default_factory=ConstantTables)
+    varies: dict[str, bool] = field(default_factory=dict)
+    slots: dict[str, int] = field(default_factory=dict)
+    length: int = 0
+
+    def run(self, constants: Mapping[str, Constant]) -> ConstantTables:
+        self.tables.variants = [[] for _ in self.given]
+        for name, constant in constants.items():
+            if not any(self.differs(source) for source in given_names(constant)):
+                self.tables.places[name] = ("weights", self.weights.add(evaluate(constant, self.given[0])))
+            else:
+                self.step_constant(name, constant)
+        return self.tables
+
+    def differs(self, name: str) -> bool:
+        """True when initializer ``name`` is not the same in all variants."""
+        if name not in self.varies:
+            first, *rest = (given[name] for given in self.given)
+            self.varies[name] = any(not _same_bits(first, other) for other in rest)
+        return self.varies[name]
+
+    def step_constant(self, name: str, constant: Constant) -> None:
+        values = [evaluate(constant, given) for given in self.given]
+        out = self.allocate(values[0].nbytes)
+        self.tables.places[name] = ("step", out)
+        row = self.affine(name, constant, values, out) or self.scaled(constant, values, out)
+        self.tables.folds.append(row or self.copied(name, values, out))
+
+    def allocate(self, size: int) -> int:
+        offset = self.tables.step_bytes
+        self.tables.step_bytes += -(-size // ALIGNMENT) * ALIGNMENT
+        return offset
+
+    def affine(self, name: str, constant: Constant, values: list[Array], out: int) -> FoldRow | None:
+        if not isinstance(constant, Given) or constant.name not in self.known_folds:
+            return None
+        fold = self.known_folds[constant.name]
+        for step, value in zip(self.steps, values, strict=True):
+            if not _same_bits(fold.evaluate(self.step_records[step]), value):
+                raise BuildError(
+                    f"{name}, step {step}: expected its fold to give the exported constant bit for bit, "
+                    "it does not; export again with this version"
+                )
+        gain = NONE if fold.gain is None else self.weights.add(fold.gain)
+        return FoldRow(AFFINE, len(fold.base), out, fold.offset, self.weights.add(fold.base), gain)
+
+    def scaled(self, constant: Constant, values: list[Array], out: int) -> FoldRow | None:
+        if not isinstance(constant, Derived) or constant.rule != "product":
+            return None
+        scalar, vector = constant.sources
+        if not isinstance(scalar, Given) or any(self.differs(n) for n in given_names(vector)):
+            return None
+        shared = evaluate(vector, self.given[0])
+        if evaluate(scalar, self.given[0]).size != 1 or shared.size != values[0].size:
+            return None
+        slot = self.slot(scalar.name, [given[scalar.name] for given in self.given])
+        return FoldRow(SCALE, shared.size, out, slot, self.weights.add(shared))
+
+    def copied(self, name: str, values: list[Array], out: int) -> FoldRow:
+        return FoldRow(COPY, len(_words(values[0])), out, self.slot(name, values))
+
+    def slot(self, name: str, values: list[Array]) -> int:
+        """Index of ``values`` in the variants' float vectors."""
+        if name not in self.slots:
+            self.slots[name] = self.length
+            for parts, value in zip(self.tables.variants, values, strict=True):
+                parts.append(_words(value))
+            self.length += len(_words(values[0]))
+        return self.slots[name]
+
+
+def _same_bits(a: Array, b: Array) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def _words(value: Array) -> Floats:
+    """The bytes of ``value`` as float32 words, padded with zeros; nothing is converted."""
+    raw: Any = np.ascontiguousarray(value).tobytes()
+    return np.frombuffer(raw + bytes(-len(raw) % 4), np.float32)

@@ -1,0 +1,102 @@
+"""What to compile for: a YAML file of ``targets/``, or the machine this runs on.
+
+    name: raspberry-pi-5            folder under lib/ in a bundle
+    triple: aarch64-linux-gnu       LLVM's spelling
+    cpu: cortex-a76                 LLVM's name; ``native`` only together with ``triple: native``
+    features: [dotprod]             that the kernels may use, and the runtime checks before the first one runs
+
+``host`` detects all of it; a generic target is never chosen unless it is named.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tvm.target import Target
+from tvm.target.codegen import llvm_get_cpu_features, llvm_get_system_cpu
+
+from tvm_flow.errors import ConfigError
+
+GLIBC = "2.28"
+_KEYS = {"name", "triple", "cpu", "features"}
+# Those that decide between kernels or whose absence would crash vectorised code.
+_X86_FEATURES = (
+    *("sse2", "sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"),
+    *("avxvnni",),
+)
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """A target: LLVM's triple and CPU, and the features that kernels may use."""
+
+    name: str
+    triple: str
+    cpu: str
+    features: frozenset[str]
+    disabled: frozenset[str] = frozenset()
+    """Features that the CPU's name implies and this machine lacks."""
+
+    def tvm(self) -> Target:
+        """As TVM names it."""
+        options: dict[str, Any] = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.cpu}
+        attributes = [f"+{name}" for name in sorted(self.features)] + [f"-{name}" for name in sorted(self.disabled)]
+        return Target(options | ({"mattr": attributes} if attributes else {}))
+
+    @property
+    def zig_triple(self) -> str:
+        """As zig names it, with the oldest glibc that is supported."""
+        return f"{self.triple.split('-')[0]}-linux-gnu.{GLIBC}"
+
+
+def targets_folder() -> Path:
+    """The checkout's ``targets/``, or where an installed package keeps it."""
+    checkout = Path(__file__).resolve().parent.parent.parent / "targets"
+    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "tvm-flow" / "targets"
+
+
+def detect_host() -> TargetSpec:
+    """The CPU this runs on: LLVM's name for it, and what the operating system says it may use."""
+    machine = platform.machine()
+    plain = TargetSpec("host", f"{machine}-linux-gnu", str(llvm_get_system_cpu()), frozenset())
+    implied = frozenset(str(name) for name in llvm_get_cpu_features(plain.tvm()))
+    if machine != "x86_64":
+        return replace(plain, features=implied)
+    usable = frozenset(_X86_FEATURES) & _linux_features(Path("/proc/cpuinfo").read_text())
+    # A virtual machine can hide what the CPU's model has.
+    return replace(plain, features=usable, disabled=(implied & frozenset(_X86_FEATURES)) - usable)
+
+
+def _linux_features(cpuinfo: str) -> frozenset[str]:
+    """The flags line in LLVM's spelling: sse4_2 is sse4.2 there, avx512_vnni avx512vnni, avx_vnni avxvnni."""
+    line = next((text for text in cpuinfo.splitlines() if text.startswith("flags")), "")
+    return frozenset(re.sub(r"(?<=\d)_(?=\d)", ".", flag).replace("_", "") for flag in line.split(":")[-1].split())
+
+
+def load_target(name: str) -> TargetSpec:
+    """``host``, the name of a file in ``targets/``, or the path of a YAML file.
+
+    Raises ConfigError naming the known targets, or the key that is wrong.
+    """
+    if name == "host":
+        return detect_host()
+    path = Path(name) if name.endswith((".yaml", ".yml")) else targets_folder() / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted({"host", *(p.stem for p in targets_folder().glob("*.yaml"))})
+        raise ConfigError(f"target {name!r}: expected one of {', '.join(known)} or a YAML file; choose one of them")
+    values = yaml.safe_load(path.read_text())
+    if not isinstance(values, dict) or set(values) - _KEYS or not {"name", "triple", "cpu"} <= set(values):
+        raise ConfigError(f"{path}: expected the keys {sorted(_KEYS)}, got {values}; correct the file")
+    return _from_mapping(values)
+
+
+def _from_mapping(values: dict[str, Any]) -> TargetSpec:
+    return TargetSpec(
+        str(values["name"]), str(values["triple"]), str(values["cpu"]), frozenset(values.get("features", ()))
+    )

@@ -1,0 +1,57 @@
+"""A linear of the step graph: QDQ where the recipe quantizes it at this step, plain where it does not."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import TensorProto
+
+from tvm_flow.errors import ExportError
+from tvm_flow.export.writer import GraphWriter
+from tvm_flow.quantize.quantized import Floats, QuantizedLayer
+
+
+def linear(
+    g: GraphWriter, x: str, name: str, layer: QuantizedLayer, step: int, branch: int, order: np.ndarray | None = None
+) -> str:
+    """y [M, N] = x [M, K] W^T + bias; ``order`` int [N] permutes the output channels."""
+    rows = slice(None) if order is None else order
+    if layer.input_gain is not None:
+        x = g.op("Mul", [x, g.shared(f"{name}.input_gain", layer.input_gain)])
+    if layer.float_steps[step]:
+        weight = g.shared(f"{name}.weight", _columns(layer.weight_f, rows, name))
+    else:
+        x = _quantize_dequantize(g, x, name, layer, step, branch)
+        weight = _dequantized_weight(g, name, layer, rows)
+    product = g.op("MatMul", [x, weight])
+    return g.op("Add", [product, g.shared(f"{name}.bias", layer.bias[rows])])
+
+
+def float_linear(g: GraphWriter, x: str, name: str, weight: Floats, bias: Floats) -> str:
+    """A linear that no recipe quantizes; weight [N, K]."""
+    product = g.op("MatMul", [x, g.shared(f"{name}.weight", np.ascontiguousarray(weight.T))])
+    return g.op("Add", [product, g.shared(f"{name}.bias", bias)])
+
+
+def _quantize_dequantize(g: GraphWriter, x: str, name: str, layer: QuantizedLayer, step: int, branch: int) -> str:
+    parameters = [g.own(f"{name}.scale", layer.scale[step, branch].reshape(()))]
+    if layer.zero_point is None:
+        codes = g.op("QuantizeLinear", [x, *parameters], output_dtype=TensorProto.INT8)
+    else:
+        parameters.append(g.own(f"{name}.zero_point", layer.zero_point[step, branch].reshape(())))
+        codes = g.op("QuantizeLinear", [x, *parameters])
+    return g.op("DequantizeLinear", [codes, *parameters])
+
+
+def _dequantized_weight(g: GraphWriter, name: str, layer: QuantizedLayer, rows: slice | np.ndarray) -> str:
+    if layer.weight_scale is None:
+        raise ExportError(f"{name}: expected int8 weights for a quantized step, got none; quantize again")
+    codes = g.shared(f"{name}.weight_q", _columns(layer.weight_q, rows, name))
+    scale = g.shared(f"{name}.weight_scale", layer.weight_scale[rows])
+    return g.op("DequantizeLinear", [codes, scale], axis=1)
+
+
+def _columns(weight: np.ndarray | None, rows: slice | np.ndarray, name: str) -> np.ndarray:
+    """[N, K] -> [K, N], output channels in ``rows`` order."""
+    if weight is None:
+        raise ExportError(f"{name}: expected a weight for this step, got none; quantize again")
+    return np.ascontiguousarray(weight[rows].T)

@@ -1,0 +1,150 @@
+"""Write every step graph, the weight file they share, and the tables that say how their constants depend on time.
+
+The folder: ``weights.bin``; ``step_NNN_cond.onnx`` and ``step_NNN_uncond.onnx``; ``tables.safetensors`` with
+``step_records`` float32 [steps, R], ``timesteps`` and ``dts`` float64 [steps], the golden and null captions, and ``<initializer>.base`` (and
+``.gain``) for every initializer that is (record[offset : offset + n] + base) * gain; ``export.json``, written last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from safetensors.numpy import load_file, save
+from tqdm import tqdm
+
+from tvm_flow.artifact import read_json, write_bytes, write_json
+from tvm_flow.errors import ExportError
+from tvm_flow.export.stdit3 import step_graph
+from tvm_flow.export.writer import WeightFile
+from tvm_flow.quantize.quantized import Fold, QuantizedModel
+
+SCHEMA = 1
+BRANCHES = ("cond", "uncond")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An export folder, read back. ``graphs[step][branch]`` is the path of a graph."""
+
+    folder: Path
+    graphs: tuple[tuple[Path, ...], ...]
+    folds: dict[str, Fold]
+    step_records: npt.NDArray[np.float32]
+    timesteps: npt.NDArray[np.float64]
+    dts: npt.NDArray[np.float64]
+    latent: tuple[int, ...]
+    text: tuple[int, int]
+    caption: npt.NDArray[np.float32]
+    caption_length: int
+    null_caption: npt.NDArray[np.float32]
+    sampler: dict[str, Any]
+    model: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+def export(
+    model: QuantizedModel,
+    folder: Path,
+    caption: tuple[npt.NDArray[np.float32], int] | None = None,
+    steps: range | None = None,
+    progress: bool = True,
+) -> Exported:
+    """Write the graphs of ``steps`` (all by default) into ``folder``, each checked by onnx.checker.
+
+    ``caption`` is (tokens float32 [L, D], length): a prompt for the golden input; the null caption by default.
+
+    Raises ExportError when a graph fails the checker. ``export.json`` is removed first and written last, so that a
+    folder without it is known to be unfinished.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "export.json").unlink(missing_ok=True)
+    weights = WeightFile("weights.bin")
+    chosen = steps if steps is not None else range(len(model.timesteps))
+    models = {}
+    for step in tqdm(chosen, desc="export", unit="step", disable=not progress):
+        for branch, name in enumerate(BRANCHES):
+            models[f"step_{step:03d}_{name}.onnx"] = step_graph(model, step, branch, weights)
+    weights.write(folder)
+    for name, graph in models.items():
+        write_bytes(folder / name, graph.SerializeToString())
+        _check(folder / name)
+    write_bytes(folder / "tables.safetensors", save(_tables(model, chosen, caption)))
+    write_json(folder / "export.json", _description(model, list(models)))
+    return load_exported(folder)
+
+
+def load_exported(folder: Path) -> Exported:
+    """Read ``folder`` back; raises ExportError when it is unfinished or of another schema."""
+    path = folder / "export.json"
+    if not path.exists():
+        raise ExportError(f"{folder}: expected a finished export (export.json), got none; run tvm-flow export")
+    description = read_json(path)
+    if description.get("schema") != SCHEMA:
+        raise ExportError(f"{path}: expected schema {SCHEMA}, got {description.get('schema')}; export again")
+    tables = load_file(folder / "tables.safetensors")
+    files = [folder / name for name in description["graphs"]]
+    count = len(BRANCHES)
+    return Exported(
+        folder=folder,
+        graphs=tuple(tuple(files[i : i + count]) for i in range(0, len(files), count)),
+        folds={
+            name: Fold(offset, tables[f"{name}.base"], tables.get(f"{name}.gain"))
+            for name, offset in description["folds"].items()
+        },
+        step_records=tables["step_records"],
+        timesteps=tables["timesteps"],
+        dts=tables["dts"],
+        latent=tuple(description["latent"]),
+        text=(description["text"][0], description["text"][1]),
+        caption=tables["caption"],
+        caption_length=int(tables["caption_length"][0]),
+        null_caption=tables["null_caption"],
+        sampler=description["sampler"],
+        model=description["model"],
+        provenance=description["provenance"],
+    )
+
+
+def _check(path: Path) -> None:
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise ExportError(f"{path}: expected a valid ONNX graph, the checker says: {error}; this is a bug") from error
+
+
+def _tables(
+    model: QuantizedModel, steps: range, caption: tuple[npt.NDArray[np.float32], int] | None
+) -> dict[str, npt.NDArray[Any]]:
+    null = model.params["y_embedder.y_embedding"]
+    tokens, length = (null, len(null)) if caption is None else caption
+    tables: dict[str, npt.NDArray[Any]] = {
+        "step_records": np.ascontiguousarray(model.step_records[steps.start : steps.stop]),
+        "timesteps": np.ascontiguousarray(model.timesteps[steps.start : steps.stop]),
+        "dts": np.ascontiguousarray(model.dts[steps.start : steps.stop]),
+        "caption": np.ascontiguousarray(tokens, np.float32),
+        "caption_length": np.array([length], np.int64),
+        "null_caption": np.ascontiguousarray(null),
+    }
+    for name, fold in model.folds.items():
+        tables[f"{name}.base"] = fold.base
+        if fold.gain is not None:
+            tables[f"{name}.gain"] = fold.gain
+    return tables
+
+
+def _description(model: QuantizedModel, graphs: list[str]) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "graphs": graphs,
+        "folds": {name: fold.offset for name, fold in model.folds.items()},
+        "latent": list(model.latent),
+        "text": [model.config.model_max_length, model.config.caption_channels],
+        "sampler": model.sampler.to_dict(),
+        "model": model.config.to_dict(),
+        "provenance": {"model_sha256": model.model_sha256, "recipe": model.recipe.to_dict()},
+    }

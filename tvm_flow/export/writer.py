@@ -1,0 +1,117 @@
+"""Builds one ONNX graph: nodes in order, constants of this step inside it, shared ones by reference.
+
+Shared constants live in a `WeightFile`: every graph names the same bytes of the same file (ONNX external data), so N
+steps store them once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from tvm_flow.artifact import write_bytes
+from tvm_flow.errors import ExportError
+
+OPSET = 21
+"""The first with ``output_dtype``, so that a symmetric graph needs no zero-point tensors."""
+IR_VERSION = 10
+ALIGNMENT = 64
+
+
+@dataclass
+class WeightFile:
+    """The bytes that all graphs share, each array at a multiple of `ALIGNMENT`."""
+
+    name: str
+    data: bytearray = field(default_factory=bytearray)
+    entries: dict[str, tuple[int, npt.NDArray[Any]]] = field(default_factory=dict)
+
+    def tensor(self, name: str, value: npt.NDArray[Any]) -> TensorProto:
+        """External-data initializer for ``value``; stored on first use.
+
+        Raises ExportError when another value was stored under the same name.
+        """
+        if name not in self.entries:
+            self.data.extend(bytes(-len(self.data) % ALIGNMENT))
+            self.entries[name] = (len(self.data), value)
+            self.data.extend(np.ascontiguousarray(value).tobytes())
+        offset, stored = self.entries[name]
+        if stored is not value and not np.array_equal(stored, value):
+            raise ExportError(f"shared weight {name!r}: expected one value for all steps, got two; this is a bug")
+        tensor = TensorProto(
+            name=name,
+            dims=value.shape,
+            data_type=helper.np_dtype_to_tensor_dtype(value.dtype),
+            data_location=TensorProto.EXTERNAL,
+        )
+        for key, text in (("location", self.name), ("offset", offset), ("length", value.nbytes)):
+            tensor.external_data.add(key=key, value=str(text))
+        return tensor
+
+    def write(self, folder: Path) -> None:
+        """Write the file into ``folder``."""
+        write_bytes(folder / self.name, bytes(self.data))
+
+
+@dataclass
+class GraphWriter:
+    """One graph under construction; methods return the name of the tensor they produce."""
+
+    weights: WeightFile
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    initializers: dict[str, TensorProto] = field(default_factory=dict)
+
+    def op(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
+        """Append a node with one output."""
+        output = f"{kind}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def shared(self, name: str, value: npt.NDArray[Any]) -> str:
+        """A constant of all steps."""
+        if name not in self.initializers:
+            self.initializers[name] = self.weights.tensor(name, value)
+        return name
+
+    def own(self, name: str, value: npt.NDArray[Any]) -> str:
+        """A constant of this step and branch."""
+        self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return name
+
+    def integers(self, *values: int) -> str:
+        """An int64 vector, for shapes and axes."""
+        name = "i64_" + "_".join(str(v).replace("-", "m") for v in values)
+        self.initializers.setdefault(name, numpy_helper.from_array(np.array(values, np.int64), name))
+        return name
+
+    def reshape(self, x: str, *shape: int) -> str:
+        """``x`` with another shape."""
+        return self.op("Reshape", [x, self.integers(*shape)])
+
+    def transpose(self, x: str, *perm: int) -> str:
+        """``x`` with permuted axes."""
+        return self.op("Transpose", [x], perm=perm)
+
+    def slice_last(self, x: str, start: int, stop: int) -> str:
+        """``x[..., start:stop]``."""
+        return self.op("Slice", [x, self.integers(start), self.integers(stop), self.integers(-1)])
+
+    def model(self, inputs: dict[str, Sequence[int]], output: str, shape: Sequence[int], result: str) -> onnx.ModelProto:
+        """The finished model; ``result`` becomes the name of tensor ``output``."""
+        self.nodes.append(helper.make_node("Identity", [output], [result], name=result))
+        graph = helper.make_graph(
+            self.nodes,
+            "step",
+            [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(s)) for n, s in inputs.items()],
+            [helper.make_tensor_value_info(result, TensorProto.FLOAT, list(shape))],
+            list(self.initializers.values()),
+        )
+        opsets = [helper.make_opsetid("", OPSET)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="tvm-flow")

@@ -1,0 +1,131 @@
+"""Float tensors as a float64 value and a bound on how far a single-precision kernel may be from it.
+
+Running error analysis (N. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.3): with the unit
+roundoff u = 2^-24 of float32, fl(a op b) = (a op b)(1 + d), |d| <= u, and the bounds of the operands carried along:
+
+    a + b    e_a + e_b + u (|a + b| + e_a + e_b)
+    a * b    |a| e_b + |b| e_a + e_a e_b + u (|a b| + the same)
+    a / b    (e_a + |a / b| e_b) / (|b| - e_b) + u (|a / b| + the same); unbounded when |b| <= e_b
+    sqrt a   e_a / (sqrt(a) + sqrt(max(a - e_a, 0))) + u (...)
+    sum      sum of e + (n - 1) u / (1 - (n - 1) u) * sum(|x| + e), in whatever order the kernel adds
+    exp a    exp(a) (exp(e_a) - 1) + the kernel's own relative error, see `tvm_flow.numerics.reference`
+
+The float64 evaluation itself is wrong by at most 2^-29 of these, which `SLACK` covers. Fused multiply-add only leaves
+roundings out, so the bounds hold for it too. Results below the normal range are off by at most `TINY` more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+U = 2.0**-24
+TINY = 2.0**-126
+SLACK = 1.0 + 2.0**-20
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """Values float64 and absolute error bounds float64, of one shape."""
+
+    value: Floats
+    error: Floats
+
+    @staticmethod
+    def exact(value: npt.ArrayLike) -> Bounded:
+        """Something the kernel reads, and so has without error."""
+        array = np.asarray(value, np.float64)
+        return Bounded(array, np.zeros(array.shape))
+
+    def reshape(self, *shape: int) -> Bounded:
+        """Both parts reshaped."""
+        return Bounded(self.value.reshape(shape), self.error.reshape(shape))
+
+
+def rounded(value: Floats, error: Floats) -> Bounded:
+    """``value`` after one float32 rounding on top of ``error``."""
+    return Bounded(value, (error + U * (np.abs(value) + error)) * SLACK + np.where(value != 0, TINY, 0.0))
+
+
+def add(a: Bounded, b: Bounded) -> Bounded:
+    """a + b."""
+    return rounded(a.value + b.value, a.error + b.error)
+
+
+def subtract(a: Bounded, b: Bounded) -> Bounded:
+    """a - b."""
+    return rounded(a.value - b.value, a.error + b.error)
+
+
+def multiply(a: Bounded, b: Bounded) -> Bounded:
+    """a * b."""
+    error = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
+    return rounded(a.value * b.value, error)
+
+
+def divide(a: Bounded, b: Bounded) -> Bounded:
+    """a / b; the bound is infinite where b may be zero."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        quotient = a.value / b.value
+        room = np.abs(b.value) - b.error
+        error = np.where(room > 0, (a.error + np.abs(quotient) * b.error) / room, np.inf)
+    return rounded(quotient, error)
+
+
+def sqrt(a: Bounded) -> Bounded:
+    """Square root."""
+    root = np.sqrt(a.value)
+    below = np.sqrt(np.maximum(a.value - a.error, 0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.where(a.error > 0, a.error / (root + below), 0.0)
+    return rounded(root, np.where(np.isnan(error), 0.0, error))
+
+
+def total(a: Bounded, axes: tuple[int, ...], keepdims: bool) -> Bounded:
+    """Sum over ``axes`` in any order."""
+    count = int(np.prod([a.value.shape[axis] for axis in axes]))
+    growth = (count - 1) * U / (1.0 - (count - 1) * U)
+    magnitude = (np.abs(a.value) + a.error).sum(axis=axes, keepdims=keepdims)
+    error = a.error.sum(axis=axes, keepdims=keepdims) + growth * magnitude
+    return Bounded(a.value.sum(axis=axes, keepdims=keepdims), error * SLACK)
+
+
+def matmul(a: Bounded, b: Bounded) -> Bounded:
+    """Matrix product with single-precision products and sums in any order."""
+    value = a.value @ b.value
+    size_a, size_b = np.abs(a.value) + a.error, np.abs(b.value) + b.error
+    inherited = size_a @ b.error + a.error @ size_b
+    depth = a.value.shape[-1]
+    growth = depth * U / (1.0 - depth * U)
+    return Bounded(value, (inherited + growth * (size_a @ size_b)) * SLACK + TINY)
+
+
+def largest(a: Bounded, axes: tuple[int, ...], keepdims: bool) -> Bounded:
+    """Maximum over ``axes``; no rounding."""
+    return Bounded(a.value.max(axis=axes, keepdims=keepdims), a.error.max(axis=axes, keepdims=keepdims))
+
+
+def exponential(a: Bounded, relative: float, absolute: float, upper: float) -> Bounded:
+    """exp of min(a, upper) by a kernel of the given own errors."""
+    value = np.exp(np.minimum(a.value, upper))
+    with np.errstate(over="ignore", invalid="ignore"):
+        inherited = np.where(value > 0, value * np.expm1(a.error), 0.0)
+        error = inherited + relative * (value + inherited) + absolute
+    return Bounded(value, np.where(np.isnan(error), np.inf, error) * SLACK)
+
+
+def round_half_even(a: Bounded) -> Bounded:
+    """rint; the bound is 0 where no tie lies within the error, else the distance to the other integer."""
+    value = np.rint(a.value)
+    low, high = np.rint(a.value - a.error), np.rint(a.value + a.error)
+    return Bounded(value, np.maximum(high - value, value - low))
+
+
+def clip(a: Bounded, low: float, high: float) -> Bounded:
+    """Saturate; a value that saturates on both sides of its error is certain."""
+    value = np.clip(a.value, low, high)
+    above, below = np.clip(a.value + a.error, low, high), np.clip(a.value - a.error, low, high)
+    return Bounded(value, np.maximum(above - value, value - below))
