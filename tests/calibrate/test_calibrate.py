@@ -238,6 +238,16 @@ def test_a_prompt_without_tokens_is_refused(run) -> None:
         run(embed=lambda _texts: (torch.zeros(1, 5, 8), torch.zeros(1, 5, dtype=torch.bool)))
 
 
+def test_inputs_of_another_shape_are_refused(run) -> None:
+    with pytest.raises(CalibrationError, match=r"latent: expected 4 channels, got shape \[3, 2, 5, 4\]"):
+        run(latent=(3, 2, 5, 4))
+    wide = (torch.zeros(1, 5, 9), torch.ones(1, 5, dtype=torch.bool))
+    with pytest.raises(
+        CalibrationError, match=r"prompt 'one': expected tokens of shape \[1, 5, 8\] .*got \[1, 5, 9\]"
+    ):
+        run(embed=lambda _texts: wide)
+
+
 def test_an_output_of_something_else_is_refused_and_kept(run, model: STDiT3, tmp_path: Path) -> None:
     run()
     before = (tmp_path / "ranges").read_bytes()

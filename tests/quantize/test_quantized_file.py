@@ -108,26 +108,30 @@ def test_a_failed_write_keeps_the_file_before(
         ({"rope_cos": None}, {}, "q: expected a readable quantized model, got: KeyError.*rope_cos"),
         ({f"layers.{QKV}.bias": None}, {}, f"q: {QKV}: expected bias, scale and float_steps; quantize again"),
         ({f"layers.{QKV}.weight_q": np.zeros((2, 2))}, {}, f"q: {QKV}.weight_q: expected int8, got float64"),
-        ({f"layers.{QKV}.weight_q": None}, {}, "q: weight_q: expected one exactly when a step is quantized"),
+        (
+            {f"layers.{QKV}.weight_q": None},
+            {},
+            f"q: {QKV}.weight_q: expected one exactly when a step is quantized",
+        ),
         (
             {f"layers.{QKV}.weight_f": np.zeros((2, 2), np.float32)},
             {},
-            "q: weight_f: expected one exactly when a step stays in float",
+            f"q: {QKV}.weight_f: expected one exactly when a step stays in float",
         ),
         (
             {f"layers.{QKV}.scale": np.ones((3, 2), np.float32)},
             {},
-            rf"q: {QKV}.scale: expected \[4, 2\], got \[3, 2\]",
+            rf"q: {QKV}.scale: expected \[4, 2\], got \[3, 2\]; quantize again",
         ),
         (
             {f"layers.{QKV}.scale": np.zeros((4, 2), np.float32)},
             {},
-            "q: scale: expected positive normal numbers, got 0.0 to 0.0",
+            f"q: {QKV}.scale: expected positive normal numbers, got 0.0 to 0.0",
         ),
         (
             {f"layers.{QKV}.weight_scale": np.full(96, np.nan, np.float32)},
             {},
-            "q: weight_scale: expected positive normal numbers, got nan",
+            f"q: {QKV}.weight_scale: expected positive normal numbers, got nan",
         ),
     ],
 )

@@ -33,7 +33,7 @@ _PARTS = ("min", "max", "absmax")
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerRanges:
     """``min``, ``max`` float32 [steps, 2]; ``absmax`` float32 [steps, 2, K]."""
 
@@ -54,7 +54,7 @@ class LayerRanges:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ranges:
     """What a calibration has seen so far; ``layers`` maps a layer's module path to its ranges."""
 

@@ -84,8 +84,7 @@ def trajectory_ranges(
     [1, L].
     """
     y, mask = caption
-    if not mask.any():
-        raise CalibrationError(f"prompt {prompt.text!r}: expected at least one token, got a mask of none")
+    _check_inputs(model, wanted.latent, prompt, y, mask)
     recorder = Recorder(model, wanted.sampler.steps, mask[0])
     inner = model_velocity(model, y, mask, wanted.sampler)
 
@@ -100,6 +99,23 @@ def trajectory_ranges(
     with recording(model, recorder):
         sample(velocity, noise, wanted.sampler, progress)
     return Ranges(wanted.model_sha256, wanted.sampler, wanted.latent, (prompt,), recorder.ranges())
+
+
+def _check_inputs(
+    model: STDiT3, latent: tuple[int, int, int, int], prompt: CalibrationPrompt, y: Tensor, mask: Tensor
+) -> None:
+    config = model.config
+    if latent[0] != config.in_channels:
+        raise CalibrationError(f"latent: expected {config.in_channels} channels, got shape {list(latent)}")
+    shape = (1, config.model_max_length, config.caption_channels)
+    if tuple(y.shape) != shape or tuple(mask.shape) != shape[:2]:
+        raise CalibrationError(
+            f"prompt {prompt.text!r}: expected tokens of shape {list(shape)} and a mask of "
+            f"{list(shape[:2])}, got {list(y.shape)} and {list(mask.shape)}; "
+            f"use the encoder that the model was trained with"
+        )
+    if not mask.any():
+        raise CalibrationError(f"prompt {prompt.text!r}: expected at least one token, got a mask of none")
 
 
 def _earlier(output: Path, wanted: Ranges) -> Ranges | None:

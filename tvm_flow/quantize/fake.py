@@ -42,7 +42,7 @@ class FakeLinear(nn.Module):
         return F.linear(x, self.weight, self.bias)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Block:
     name: str
     temporal: bool

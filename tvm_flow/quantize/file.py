@@ -99,16 +99,15 @@ def _tensors(quantized: QuantizedModel) -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 def _build(metadata: dict[str, Any], tensors: Tensors) -> QuantizedModel:
-    sampler = SamplerConfig.from_dict(metadata["sampler"])
     c, t, h, w = metadata["latent"]
     prefix = "params."
     return QuantizedModel(
         config=STDiT3Config.from_dict(metadata["config"]),
-        sampler=sampler,
+        sampler=SamplerConfig.from_dict(metadata["sampler"]),
         recipe=Recipe.from_dict(metadata["recipe"]),
         latent=(c, t, h, w),
         model_sha256=metadata["model_sha256"],
-        layers={name: _layer(name, tensors, sqnr, sampler.steps) for name, sqnr in metadata["layers"]},
+        layers={name: _layer(name, tensors, sqnr) for name, sqnr in metadata["layers"]},
         folds={
             name: Fold(offset, tensors[f"folds.{name}.base"], tensors.get(f"folds.{name}.gain"))
             for name, offset in metadata["folds"]
@@ -118,7 +117,7 @@ def _build(metadata: dict[str, Any], tensors: Tensors) -> QuantizedModel:
     )
 
 
-def _layer(name: str, tensors: Tensors, sqnr_db: float | None, steps: int) -> QuantizedLayer:
+def _layer(name: str, tensors: Tensors, sqnr_db: float | None) -> QuantizedLayer:
     parts = {field: tensors.get(f"layers.{name}.{field}") for field in _LAYER_DTYPES}
     for field, part in parts.items():
         if part is not None and part.dtype != _LAYER_DTYPES[field]:
@@ -127,6 +126,7 @@ def _layer(name: str, tensors: Tensors, sqnr_db: float | None, steps: int) -> Qu
             )
     if parts["bias"] is None or parts["scale"] is None or parts["float_steps"] is None:
         raise QuantizeError(f"{name}: expected bias, scale and float_steps; quantize again")
-    if parts["scale"].shape != (steps, 2) or parts["float_steps"].shape != (steps,):
-        raise QuantizeError(f"{name}.scale: expected [{steps}, 2], got {list(parts['scale'].shape)}")
-    return QuantizedLayer(**parts, sqnr_db=sqnr_db)  # type: ignore[arg-type]
+    try:
+        return QuantizedLayer(**parts, sqnr_db=sqnr_db)  # type: ignore[arg-type]
+    except QuantizeError as error:
+        raise QuantizeError(f"{name}.{error}") from error

@@ -32,7 +32,7 @@ _CHUNKS = ("msa_shift", "msa_scale", "msa_gate", "mlp_shift", "mlp_scale", "mlp_
 _MODULATES = {"msa": "attn.qkv", "mlp": "mlp.fc1"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FoldedLinear:
     """A linear after folding, in float64: ``weight`` [N, K], ``bias`` [N]."""
 

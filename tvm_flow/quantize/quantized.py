@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tvm_flow.calibrate import layer_names
 from tvm_flow.errors import QuantizeError
 from tvm_flow.model import STDiT3Config
 from tvm_flow.numerics.quantize import LEAST_SCALE
@@ -21,7 +22,7 @@ from tvm_flow.sampler import SamplerConfig
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class QuantizedLayer:
     """One linear. At a step and branch where it is quantized, with s = scale[step, branch] and z its zero
     point:
@@ -61,9 +62,28 @@ class QuantizedLayer:
             raise QuantizeError("weight_q: expected one exactly when a step is quantized; quantize again")
         if (self.weight_f is None) != (not self.float_steps.any()):
             raise QuantizeError("weight_f: expected one exactly when a step stays in float; quantize again")
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        matrix = self.weight_f if self.weight_q is None else self.weight_q
+        assert matrix is not None
+        n, k = matrix.shape
+        steps = len(self.float_steps)
+        wanted = {
+            "weight_scale": (n,),
+            "bias": (n,),
+            "input_gain": (k,),
+            "scale": (steps, 2),
+            "zero_point": (steps, 2),
+            "weight_f": (n, k),
+        }
+        for name, shape in wanted.items():
+            part = getattr(self, name)
+            if part is not None and part.shape != shape:
+                raise QuantizeError(f"{name}: expected {list(shape)}, got {list(part.shape)}; quantize again")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fold:
     """A vector that depends on the step alone: (record[offset : offset + hidden] + base) * gain.
 
@@ -84,7 +104,7 @@ class Fold:
         return total if self.gain is None else total * self.gain
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class QuantizedModel:
     """All that a step graph is made of; nothing of it depends on a timestep network.
 
@@ -118,6 +138,21 @@ class QuantizedModel:
     step_records: Floats
     timesteps: NDArray[np.float64]
     dts: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        names = layer_names(self.config.depth)
+        if tuple(self.layers) != names:
+            raise QuantizeError(
+                f"layers: expected the {len(names)} of the config, {names[0]} to {names[-1]}, "
+                f"got {len(self.layers)}; quantize again"
+            )
+        shape = (self.sampler.steps, 7 * self.config.hidden)
+        steps = {len(layer.float_steps) for layer in self.layers.values()}
+        if self.step_records.shape != shape or steps != {self.sampler.steps}:
+            raise QuantizeError(
+                f"step_records: expected {list(shape)}, got {list(self.step_records.shape)} "
+                f"and layers of {sorted(steps)} steps; quantize again"
+            )
 
     def evaluate(self, fold: str, step: int) -> Floats:
         """The vector ``fold`` at ``step``, float32 [hidden]; raises QuantizeError for a name or step it
