@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 
 from tvm_flow.errors import QuantizeError
 from tvm_flow.numerics import (
@@ -261,3 +264,32 @@ def test_quantized_linear_is_near_the_float_linear(seed: int) -> None:
     error = acc * (sx * sw) - x @ w.T
     bound = 0.51 * sx * np.abs(w).sum(1) + 0.51 * sw * np.abs(x).sum(1)[:, None] + 64 * sx * sw
     assert (np.abs(error) <= bound).all()
+
+
+# the standard
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_quantize_agrees_with_two_other_readers_of_the_onnx_standard(dtype: str) -> None:
+    """onnx's own reference evaluator, and onnxruntime without optimisation; ties and near-ties included."""
+    info, kind = np.iinfo(dtype), helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    ports = [("x", TensorProto.FLOAT, [4096]), ("s", TensorProto.FLOAT, []), ("z", kind, [])]
+    graph = helper.make_graph(
+        [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"])],
+        "quantize",
+        [helper.make_tensor_value_info(*port) for port in ports],
+        [helper.make_tensor_value_info("q", kind, [4096])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+    rng = np.random.default_rng(5)
+    for scale in np.float32([1, 0.5, 0.1, 0.0173, 3.7e-5, 1234.5]):
+        zero = rng.integers(info.min, info.max + 1, dtype=dtype)
+        halves = rng.integers(-600, 600, 4096).astype(np.float32) / 2
+        x = halves * scale * (1 + rng.choice([-1e-7, 0, 1e-7], 4096)).astype(np.float32)
+        feeds = {"x": x, "s": np.array(scale), "z": np.array(zero)}
+        got = quantize(x, scale, zero, dtype)
+        np.testing.assert_array_equal(got, ReferenceEvaluator(model).run(None, feeds)[0])
+        np.testing.assert_array_equal(got, session.run(None, feeds)[0])
