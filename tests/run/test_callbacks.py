@@ -68,7 +68,7 @@ def test_ctrl_c_cancels_after_the_step(bundle: Bundle, contents: Contents, with_
     np.testing.assert_array_equal(generate(bundle), toy_bundle.generate(contents, REQUEST))
 
 
-def test_trace_shows_every_call(bundle: Bundle, contents: Contents) -> None:
+def test_trace_shows_every_call(bundle: Bundle) -> None:
     seen: list[tuple[int, int, int, str]] = []
     with bundle.trace(lambda call: seen.append((call.step, call.branch, call.call, call.kernel))):
         generate(bundle)
@@ -147,7 +147,7 @@ def test_a_second_thread_is_refused(bundle: Bundle) -> None:
 )
 @pytest.mark.parametrize("threads", [1, 3])
 def test_kernel_errors_carry_their_message(
-    tmp_path: Path, libraries: tuple[Path, Path], contents: Contents, macro: str, message: str, threads: int
+    tmp_path: Path, contents: Contents, macro: str, message: str, threads: int
 ) -> None:
     bad = toy_bundle.compile_group(tmp_path / "bad.so", **{macro: 1})
     groups = [replace(contents.groups[0], library=bad), contents.groups[1]]

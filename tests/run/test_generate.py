@@ -124,7 +124,10 @@ def test_verify_sees_one_bit(tmp_path: Path, contents: Contents) -> None:
     latents = contents.golden.latents.copy()
     latents.view(np.int32).ravel()[17] ^= 1
     write_bundle(tmp_path / "b", replace(contents, golden=replace(contents.golden, latents=latents)))
-    with Bundle.open(tmp_path / "b") as bundle, pytest.raises(BundleError, match="1 of 32 latents differ; first 17"):
+    with (
+        Bundle.open(tmp_path / "b") as bundle,
+        pytest.raises(BundleError, match="1 of 32 latents differ; first 17"),
+    ):
         bundle.verify()
 
 

@@ -33,16 +33,20 @@ def compile_c(output: Path, sources: list[Path], *flags: str) -> Path:
     return output
 
 
-def compile_group(output: Path, **macros: str | int | float) -> Path:
+def compile_group(output: Path, *flags: str, **macros: str | float) -> Path:
     """One toy library; ``macros`` are the TOY_ names of toy_group.c in lower case, without the prefix."""
     defines = [f"-DTOY_{name.upper()}={value}" for name, value in macros.items()]
-    return compile_c(output, [SOURCES / "toy_group.c"], "-O1", "-fPIC", "-shared", "-fvisibility=hidden", *defines)
+    shared = ["-O1", "-fPIC", "-shared", "-fvisibility=hidden"]
+    return compile_c(output, [SOURCES / "toy_group.c"], *shared, *flags, *defines)
 
 
-def compile_groups(folder: Path) -> tuple[Path, Path]:
+def compile_groups(folder: Path, *flags: str) -> tuple[Path, Path]:
     """The two undamaged libraries."""
-    second = {"sign": "-1.0f", "variant_floats": VARIANT_FLOATS[1], "arena_bytes": 1024, "v_offset": 512}
-    return compile_group(folder / "first.so"), compile_group(folder / "second.so", **second)
+    second: dict[str, str | float] = {
+        **{"sign": "-1.0f", "variant_floats": VARIANT_FLOATS[1], "arena_bytes": 1024, "v_offset": 512}
+    }
+    first = compile_group(folder / "first.so", *flags)
+    return first, compile_group(folder / "second.so", *flags, **second)
 
 
 @dataclass(frozen=True)

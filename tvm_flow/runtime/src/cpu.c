@@ -47,9 +47,9 @@ static int cpu_has(const char *name) {
   FILE *file = fopen("/proc/cpuinfo", "re");
   if (!file) return 0;
   while (!found && fscanf(file, "%31s", word) == 1) {
-    if (in_flags && strcmp(word, "bugs") == 0) break;
-    if (strcmp(word, "flags") == 0) in_flags = 1;
     found = in_flags && word_matches(word, name);
+    if (in_flags && fgetc(file) == '\n') break;
+    if (strcmp(word, "flags") == 0) in_flags = 1;
   }
   fclose(file);
   return found;

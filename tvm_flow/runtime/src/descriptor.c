@@ -78,7 +78,7 @@ static tvm_flow_status check_call(const checked *c, uint32_t row) {
   const tvm_flow_call *call = &c->d->calls[row];
   if (call->kernel >= c->d->num_kernels) return bad(c, "call", row, "a kernel of this library");
   if (call->num_args < 1 || call->num_args > INT32_MAX) return bad(c, "call", row, "at least one argument");
-  if (!fits(call->first_arg, call->num_args, c->d->num_args)) return bad(c, "call", row, "arguments inside their table");
+  if (!fits(call->first_arg, call->num_args, c->d->num_args)) return bad(c, "call", row, "arguments in their table");
   uint32_t written = c->d->args[call->first_arg + call->num_args - 1];
   if (c->d->tensors[written].space != TVM_FLOW_ARENA) return bad(c, "call", row, "an output in the arena");
   return TVM_FLOW_OK;

@@ -13,8 +13,8 @@ static tvm_flow_status compare(const float *expected, const float *got, uint64_t
     }
   if (different == 0) return TVM_FLOW_OK;
   return flow_fail(error, TVM_FLOW_NOT_GOLDEN,
-                   "golden.bin: %llu of %llu latents differ; first %llu: expected %.9g, got %.9g; this machine computes "
-                   "otherwise than the one that packed: compile for it and pack there",
+                   "golden.bin: %llu of %llu latents differ; first %llu: expected %.9g, got %.9g; this machine "
+                   "computes otherwise than the one that packed: compile for it and pack there",
                    (unsigned long long)different, (unsigned long long)count, (unsigned long long)first,
                    (double)expected[first], (double)got[first]);
 }

@@ -46,18 +46,6 @@ static int parallel_launch(int (*task)(int task_id, void *group, void *data), vo
   return failure;
 }
 
-static void *alloc_workspace(int device_type, int device_id, uint64_t bytes, int dtype_code, int dtype_bits) {
-  (void)device_type, (void)device_id, (void)dtype_code, (void)dtype_bits;
-  if (bytes > SIZE_MAX / 2) return NULL;
-  return aligned_alloc(64, (size_t)(bytes / 64 + 1) * 64);
-}
-
-static int free_workspace(int device_type, int device_id, void *pointer) {
-  (void)device_type, (void)device_id;
-  free(pointer);
-  return 0;
-}
-
 static void append(char *buffer, size_t bytes, const char *text) {
   size_t used = strlen(buffer);
   if (text) snprintf(buffer + used, bytes - used, "%s", text);
@@ -75,9 +63,36 @@ static void raise_error(const char *kind, const char **parts, int32_t num_parts)
   pthread_mutex_unlock(&context->lock);
 }
 
+/* Kernels answer a null pointer with a bare -1, so the reason is left here. */
+static void *alloc_workspace(int device_type, int device_id, uint64_t bytes, int dtype_code, int dtype_bits) {
+  char size[32];
+  const char *parts[] = {size, " bytes of workspace"};
+  (void)device_type, (void)device_id, (void)dtype_code, (void)dtype_bits;
+  void *memory = bytes > SIZE_MAX / 2 ? NULL : aligned_alloc(64, (size_t)(bytes / 64 + 1) * 64);
+  if (memory) return memory;
+  snprintf(size, sizeof size, "%llu", (unsigned long long)bytes);
+  raise_error("MemoryError", parts, 2);
+  return NULL;
+}
+
+static int free_workspace(int device_type, int device_id, void *pointer) {
+  (void)device_type, (void)device_id;
+  free(pointer);
+  return 0;
+}
+
+/* Writes only what differs: a handle that opens while another runs the same library must not touch the table. */
+#define SET_ONCE(slot, function)                                                                              \
+  do {                                                                                                        \
+    __typeof__(slot) seen = __atomic_load_n(&(slot), __ATOMIC_ACQUIRE);                                       \
+    while (seen != (function) &&                                                                              \
+           !__atomic_compare_exchange_n(&(slot), &seen, function, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {   \
+    }                                                                                                         \
+  } while (0)
+
 void flow_hooks_fill(tvm_flow_hooks *hooks) {
-  __atomic_store_n(&hooks->parallel_launch, parallel_launch, __ATOMIC_RELEASE);
-  __atomic_store_n(&hooks->alloc_workspace, alloc_workspace, __ATOMIC_RELEASE);
-  __atomic_store_n(&hooks->free_workspace, free_workspace, __ATOMIC_RELEASE);
-  __atomic_store_n(&hooks->raise, raise_error, __ATOMIC_RELEASE);
+  SET_ONCE(hooks->parallel_launch, parallel_launch);
+  SET_ONCE(hooks->alloc_workspace, alloc_workspace);
+  SET_ONCE(hooks->free_workspace, free_workspace);
+  SET_ONCE(hooks->raise, raise_error);
 }

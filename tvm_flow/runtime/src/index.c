@@ -89,8 +89,8 @@ static tvm_flow_status locate(flow_index *index, tvm_flow_error *error) {
   index->records = take(map, &at, (uint64_t)h->steps * h->step_floats, sizeof(float));
   index->variants = take(map, &at, (uint64_t)h->steps * h->branches, sizeof *index->variants);
   index->values = take(map, &at, h->variant_values, sizeof(float));
-  int complete = sampler && index->groups && index->t && index->dt && index->records && index->variants && index->values;
-  if (!complete || at + FLOW_SHA256_BYTES != map->bytes)
+  int complete = sampler && index->groups && index->t && index->dt && index->records && index->variants;
+  if (!complete || !index->values || at + FLOW_SHA256_BYTES != map->bytes)
     return flow_fail(error, TVM_FLOW_CORRUPT,
                      "steps.bin: its counts do not add up to its %llu bytes; pack the bundle again",
                      (unsigned long long)map->bytes);

@@ -7,8 +7,8 @@
 static tvm_flow_status check_abi(const char *path, const tvm_flow_library_descriptor *d, tvm_flow_error *error) {
   if (d->abi != TVM_FLOW_ABI || d->struct_bytes != sizeof *d)
     return flow_fail(error, TVM_FLOW_WRONG_ABI,
-                     "%s: expected library ABI %u with a descriptor of %zu bytes, got ABI %u with %u bytes; compile the "
-                     "bundle with the tvm-flow that this runtime came from",
+                     "%s: expected library ABI %u with a descriptor of %zu bytes, got ABI %u with %u bytes; compile "
+                     "the bundle with the tvm-flow that this runtime came from",
                      path, TVM_FLOW_ABI, sizeof *d, d->abi, d->struct_bytes);
   return TVM_FLOW_OK;
 }

@@ -79,7 +79,7 @@ tvm_flow_status tvm_flow_open(const char *bundle_dir, const tvm_flow_options *op
                               tvm_flow_error *error) {
   tvm_flow_options read;
   if (!bundle_dir || !out)
-    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "tvm_flow_open: expected a directory and a place for the handle");
+    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "tvm_flow_open: expected a directory and an out pointer");
   *out = NULL;
   tvm_flow_status s = read_options(options, &read, error);
   if (s) return s;

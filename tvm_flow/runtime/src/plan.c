@@ -45,7 +45,8 @@ tvm_flow_status flow_plan_bind(const flow_library *library, uint8_t *arena, cons
   }
   /* Kernels take all tensors by pointers to non-const; the checks saw to it that none writes to the weights. */
   uint8_t *const space[3] = {arena, (uint8_t *)(uintptr_t)weights, out->step_block};
-  for (uint32_t i = 0; i < d->num_tensors; i++) bind_tensor(&out->tensors[i], &d->tensors[i], space[d->tensors[i].space]);
+  for (uint32_t i = 0; i < d->num_tensors; i++)
+    bind_tensor(&out->tensors[i], &d->tensors[i], space[d->tensors[i].space]);
   for (uint32_t i = 0; i < d->num_args; i++) bind_arg(out, i, &out->tensors[d->args[i]]);
   flow_hooks_fill(d->hooks);
   out->library = *library;
@@ -65,8 +66,8 @@ static tvm_flow_status kernel_failed(const flow_plan_run *run, uint32_t call, co
                                      tvm_flow_error *error) {
   const char *message = run->context->message;
   return flow_fail(error, TVM_FLOW_KERNEL_FAILED,
-                   "step %u, branch %u, call %u: kernel %s: expected 0, got %d: %s; compile the bundle again", run->step,
-                   run->branch, call, name, code, message[0] ? message : "it gave no message");
+                   "step %u, branch %u, call %u: kernel %s: expected 0, got %d: %s; compile the bundle again",
+                   run->step, run->branch, call, name, code, message[0] ? message : "it gave no message");
 }
 
 static int trace_call(const flow_plan *plan, const flow_plan_run *run, uint32_t row) {

@@ -1,0 +1,65 @@
+"""The runtime library is compiled once, by pip's compiler, for this machine and for boards."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from tvm_flow.errors import BuildError
+from tvm_flow.run import build, build_runtime
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TVM_FLOW_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize(
+    ("triple", "machine"), [("x86_64-linux-gnu.2.28", 62), ("aarch64-linux-gnu.2.28", 183)]
+)
+def test_zig_has_no_complaint(cache: Path, triple: str, machine: int) -> None:
+    library = build_runtime(triple)
+    head = library.read_bytes()[:20]
+    assert head[:4] == b"\x7fELF" and struct.unpack("<H", head[18:20]) == (machine,)
+    stamp = library.stat().st_mtime_ns
+    assert build_runtime(triple) == library and library.stat().st_mtime_ns == stamp
+    assert [path.name for path in cache.rglob("*") if path.is_file()] == ["libtvm_flow.so"]
+
+
+def test_cache_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TVM_FLOW_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert build.cache_directory() == tmp_path / "tvm-flow"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert build.cache_directory() == tmp_path / ".cache" / "tvm-flow"
+
+
+def test_a_compiler_error_leaves_nothing(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.c"
+    broken.write_text("int f(void) { return undeclared; }")
+    monkeypatch.setattr(build, "runtime_sources", lambda: [broken])
+    with pytest.raises(BuildError, match=r"expected the compiler to succeed, got exit 1:(.|\n)*undeclared"):
+        build_runtime()
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+def test_a_missing_compiler_says_what_to_install(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        raise build.PackageNotFoundError(name)
+
+    monkeypatch.setattr(build, "version", absent)
+    with pytest.raises(BuildError, match="pip install ziglang"):
+        build_runtime()
+    assert not cache.exists()
+
+
+def test_another_flag_is_another_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {build._key("a"), build._key("b")}
+    monkeypatch.setattr(build, "C_FLAGS", (*build.C_FLAGS, "-g"))
+    assert len(keys | {build._key("a")}) == 3

@@ -1,0 +1,70 @@
+/* Opens a bundle with the first allocation failing, then the second, and so on until none does: each time an error
+ * and nothing held. Linked with --wrap, so that only the runtime's own calls come here. */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "tvm_flow.h"
+
+static long left;
+
+static int refuse(void) { return left-- == 0; }
+
+void *__real_malloc(size_t bytes);
+void *__real_calloc(size_t count, size_t bytes);
+void *__real_aligned_alloc(size_t alignment, size_t bytes);
+char *__real_strdup(const char *text);
+void *__real_mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset);
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument);
+
+void *__wrap_malloc(size_t bytes) { return refuse() ? NULL : __real_malloc(bytes); }
+void *__wrap_calloc(size_t count, size_t bytes) { return refuse() ? NULL : __real_calloc(count, bytes); }
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes) {
+  return refuse() ? NULL : __real_aligned_alloc(alignment, bytes);
+}
+char *__wrap_strdup(const char *text) { return refuse() ? NULL : __real_strdup(text); }
+void *__wrap_mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset) {
+  return refuse() ? MAP_FAILED : __real_mmap(at, bytes, protection, flags, fd, offset);
+}
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
+  return refuse() ? 11 : __real_pthread_create(thread, attributes, start, argument);
+}
+
+static int is_shortage(tvm_flow_status status, const char *message) {
+  if (status == TVM_FLOW_KERNEL_FAILED) return strstr(message, "MemoryError: ") != NULL;
+  return status == TVM_FLOW_NO_MEMORY || status == TVM_FLOW_NO_THREAD || status == TVM_FLOW_FILE_ERROR;
+}
+
+static tvm_flow_status attempt(const char *bundle, int verify, tvm_flow_error *error) {
+  const tvm_flow_options options = {sizeof options, 3, 0};
+  tvm_flow *flow;
+  long spare = left;
+  if (verify) left = -1;
+  tvm_flow_status status = tvm_flow_open(bundle, &options, &flow, error);
+  if (status) return flow == NULL ? status : TVM_FLOW_OK - 1;
+  if (verify) left = spare, status = tvm_flow_verify(flow, error);
+  left = -1;
+  tvm_flow_close(flow);
+  return status;
+}
+
+int main(int argc, char **argv) {
+  if (argc != 2) return 2;
+  for (int verify = 0; verify < 2; verify++) {
+    long failures = 0;
+    for (;; failures++) {
+      tvm_flow_error error = {TVM_FLOW_OK, ""};
+      left = failures;
+      tvm_flow_status status = attempt(argv[1], verify, &error);
+      if (status == TVM_FLOW_OK) break;
+      if (!is_shortage(status, error.message) || error.status != status || strlen(error.message) < 10) {
+        fprintf(stderr, "allocation %ld: status %d: %s\n", failures, (int)status, error.message);
+        return 1;
+      }
+    }
+    printf("%s %ld\n", verify ? "verify" : "open", failures);
+  }
+  return 0;
+}
