@@ -59,9 +59,7 @@ def run(
 def by_hand(
     model: STDiT3, sampler: SamplerConfig, latent: Latent, prompt: CalibrationPrompt, embed: Embed
 ) -> dict[str, list[list[Tensor]]]:
-    """Inputs [step][branch] of every quantized linear: the branches run one by one, padding cut off
-    beforehand.
-    """
+    """Inputs [step][branch] of every quantized linear: branches run one by one, with the padding cut off."""
     y, mask = embed([prompt.text])
     length = int(mask.sum())
     null = model.null_caption(1)[:, :length]

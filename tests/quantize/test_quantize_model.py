@@ -165,9 +165,7 @@ def test_smoothing_pays_where_channels_stick_out(
 
 
 def test_each_quantized_linear_is_near_its_smoothed_float_linear(model: STDiT3, ranges: Ranges) -> None:
-    """Both forms of one layer are at hand when some steps keep it in float: they may differ by rounding
-    alone.
-    """
+    """Both forms of a layer are at hand when some steps keep it in float: they differ by rounding alone."""
     made = quantize_model(model, ranges, Recipe(keep_float=(KeepFloat("*", (0, 1)),)))
     rng = np.random.default_rng(3)
     for name, layer in made.layers.items():

@@ -11,8 +11,7 @@ from tvm_flow.model import STDiT3
 
 
 def model_sha256(model: STDiT3) -> str:
-    """Hex sha256 of the config and of every name, type, shape and byte of the state dict, in the order of
-    names.
+    """Hex sha256 of the config and of every name, type, shape and byte of the state dict.
 
     Taken from the loaded model, not from its files, so that another sharding of the same weights is the same
     model.

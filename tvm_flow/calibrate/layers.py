@@ -18,9 +18,7 @@ KINDS = (
 
 
 def block_names(depth: int) -> tuple[str, ...]:
-    """The 2 * ``depth`` blocks in the order they run: spatial_blocks.0, temporal_blocks.0,
-    spatial_blocks.1...
-    """
+    """The 2 * ``depth`` blocks in the order they run: spatial_blocks.0, temporal_blocks.0, and so on."""
     return tuple(f"{kind}_blocks.{i}" for i in range(depth) for kind in ("spatial", "temporal"))
 
 

@@ -22,8 +22,7 @@ class CalibrationPrompt:
 
 
 def load_prompts(path: Path) -> tuple[CalibrationPrompt, ...]:
-    """Read a prompt set, a YAML file of two keys: ``prompts``, a list of captions, and ``seed`` (0 if
-    absent).
+    """Read a prompt set, a YAML file: ``prompts``, a list of captions, and ``seed`` (0 if absent).
 
     The k-th caption gets seed + k, so a longer list keeps the trajectories of a shorter one. Raises
     ConfigError naming the file for an unreadable file, an unknown key, or a list that is empty or holds

@@ -17,8 +17,7 @@ from tvm_flow.model import STDiT3
 
 
 class Recorder:
-    """Ranges of every quantized linear's input, per step and branch, over the forwards seen since it was
-    made.
+    """Ranges of every quantized linear's input, per step and branch, over the forwards it has seen.
 
     The model must run both branches of one prompt in one batch, cond first, as ``sampler.model_velocity``
     does; then the leading axis of every linear's input falls into two equal halves. ``step`` is set before
@@ -39,9 +38,7 @@ class Recorder:
             self._high[name] = torch.full((steps, 2), -torch.inf)
 
     def see(self, name: str, x: Tensor) -> None:
-        """Take ``x`` [2 * n, ..., K], the input of layer ``name`` at ``step``; raises CalibrationError for
-        NaN.
-        """
+        """Take ``x`` [2 * n, ..., K], the input of ``name`` at ``step``; raises CalibrationError for NaN."""
         halves = x.detach().unflatten(0, (2, -1))  # type: ignore[no-untyped-call]
         if name.endswith("cross_attn.kv_linear"):
             halves = halves[:, :, self._mask]

@@ -25,9 +25,7 @@ from tvm_flow.model import STDiT3
 from tvm_flow.sampler import SamplerConfig, model_velocity, sample
 
 Embed = Callable[[list[str]], tuple[Tensor, Tensor]]
-"""Captions as (tokens [B, L, caption_channels], mask bool [B, L]); raises PromptError for one it does not
-know.
-"""
+"""Captions as (tokens [B, L, caption_channels], mask bool [B, L]); raises PromptError for an unknown one."""
 
 
 def calibrate(
@@ -39,8 +37,7 @@ def calibrate(
     output: Path,
     progress: bool = True,
 ) -> Ranges:
-    """Calibrate ``model`` on ``prompts`` into the ranges file ``output``; finish it if a part is there
-    already.
+    """Calibrate ``model`` on ``prompts`` into the file ``output``; what an earlier run has done is kept.
 
     ``latent`` is the shape [C, T, H, W] of the noise, which is drawn in float32 on the CPU by a generator
     with the prompt's seed. With nothing left to do, only ``output`` is read.

@@ -104,11 +104,10 @@ def activation_scale(lo: float, hi: float, symmetric: bool = True) -> tuple[np.f
 
 
 def accumulate(xq: Integers, wq: Integers, zero_point: int = 0) -> NDArray[np.int32]:
-    """sum_k (xq[m, k] - zero_point) * wq[n, k], exact -> int32 [..., M, N] for ``xq`` [..., M, K], ``wq`` [N,
-    K].
+    """sum_k (xq[m, k] - zero_point) * wq[n, k], exact: [..., M, K] and [N, K] -> int32 [..., M, N].
 
     Summed in float64, where every partial sum is an integer below 2^53 and so exact in any order (and a
-    hundred times faster than numpy's int64 product). Raises QuantizeError for operands wider than 16 bits,
+    few times faster than numpy's int64 product). Raises QuantizeError for operands wider than 16 bits,
     for unequal K, and when a sum leaves int32, which a kernel would wrap silently.
     """
     for name, operand in (("xq", xq), ("wq", wq)):

@@ -38,8 +38,7 @@ _DROPPED = ("t_embedder.", "fps_embedder.", "t_block.", "rope.")
 def quantize(
     model: STDiT3, ranges: Path, recipe: Path, output: Path, progress: bool = True
 ) -> QuantizedModel:
-    """Quantize ``model`` with the ``ranges`` and ``recipe`` files into ``output``; done already, it only
-    reads it.
+    """Quantize ``model`` by the files ``ranges`` and ``recipe`` into the file ``output``, if not current.
 
     Raises ConfigError for a bad recipe, CalibrationError for ranges of another model, QuantizeError for
     weights that int8 cannot hold.
@@ -54,9 +53,7 @@ def quantize(
 
 
 def quantize_model(model: STDiT3, ranges: Ranges, recipe: Recipe, progress: bool = False) -> QuantizedModel:
-    """``quantize`` without files: the same arguments read, the same errors; ``progress`` shows a bar over
-    layers.
-    """
+    """``quantize`` without files: its arguments read, its errors."""
     names = layer_names(model.config.depth)
     _check(model, ranges, names)
     recipe.check(names, ranges.sampler.steps)
@@ -107,16 +104,11 @@ def _check(model: STDiT3, ranges: Ranges, names: tuple[str, ...]) -> None:
 
 
 def _gains(model: STDiT3, ranges: Ranges, recipe: Recipe) -> dict[str, Floats]:
-    """1 / s of every smoothed layer, from the weights as trained; a layer that is float at all steps needs
-    none.
-    """
+    """1 / s of every smoothed layer, from the weights as trained; a layer never quantized needs none."""
     gains = {}
     for name in layer_names(model.config.depth):
-        if (
-            recipe.smoothing
-            and recipe.smooths(name)
-            and not recipe.float_steps(name, ranges.sampler.steps).all()
-        ):
+        quantized = not recipe.float_steps(name, ranges.sampler.steps).all()
+        if recipe.smoothing and recipe.smooths(name) and quantized:
             absmax_w = _float(_linear(model, name).weight.abs().amax(0))
             gains[name] = smoothing_gain(
                 ranges.layers[name].absmax.max((0, 1)), absmax_w, recipe.smoothing.alpha

@@ -1,5 +1,4 @@
-"""The quantized model in PyTorch, for quality work: integers are rounded as they should be, then computed in
-float.
+"""The quantized model in PyTorch, for quality work: rounded as it should be, then computed in float.
 
 Never the oracle for a compiled library (that is numerics, in integers): sums here are float sums.
 """

@@ -41,8 +41,7 @@ class FoldedLinear:
 
 
 def fold_linear(name: str, linear: nn.Linear, gains: Mapping[str, Floats]) -> FoldedLinear:
-    """``linear`` with columns divided by its own gain and V rows multiplied by the gain of the proj that
-    reads them.
+    """``linear`` with columns divided by its own gain, and V rows multiplied by the gain of their proj.
 
     float64, from the float32 gains that the model will really multiply by, so that nothing is lost but the
     rounding of the weights themselves. ``gains`` maps layer names to float32 [K]; layers without one are not

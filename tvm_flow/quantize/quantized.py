@@ -24,8 +24,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class QuantizedLayer:
-    """One linear. At a step and branch where it is quantized, with s = scale[step, branch] and z its zero
-    point:
+    """One linear. Where it is quantized, with s = scale[step, branch] and z its zero point:
 
         xq = quantize(x * input_gain, s, z)
         y  = accumulate(xq, weight_q, z) * (s * weight_scale) + bias
@@ -155,9 +154,7 @@ class QuantizedModel:
             )
 
     def evaluate(self, fold: str, step: int) -> Floats:
-        """The vector ``fold`` at ``step``, float32 [hidden]; raises QuantizeError for a name or step it
-        lacks.
-        """
+        """The vector ``fold`` at ``step``, float32 [hidden]; raises QuantizeError if there is no such one."""
         if fold not in self.folds:
             raise QuantizeError(
                 f"fold {fold!r}: unknown; folds are called {', '.join(list(self.folds)[:6])}, ..."

@@ -44,9 +44,7 @@ class Smoothing:
 
 @dataclass(frozen=True)
 class KeepFloat:
-    """Layers that stay in float: those that match ``layers``, at ``steps`` (first, last) or at all of
-    them.
-    """
+    """Layers that stay in float: those matching ``layers``, at ``steps`` (first, last) or at all of them."""
 
     layers: str
     steps: tuple[int, int] | None = None
@@ -83,9 +81,7 @@ class Recipe:
         return kept
 
     def check(self, layers: Sequence[str], steps: int) -> None:
-        """Raise ConfigError for a pattern that matches none of ``layers`` or a step range outside
-        ``steps``.
-        """
+        """Raise ConfigError for a pattern that matches none of ``layers``, or steps that do not exist."""
         patterns = [rule.layers for rule in self.keep_float]
         patterns += self.smoothing.layers if self.smoothing else ()
         for pattern in patterns:

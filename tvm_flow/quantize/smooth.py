@@ -20,8 +20,7 @@ _LEAST_WEIGHT = 1e-5  # of a layer's greatest column; SmoothQuant's own clamp
 
 
 def smoothing_gain(absmax_x: Floats, absmax_w: Floats, alpha: float) -> Floats:
-    """1 / s for s_j = absmax_x_j^alpha / absmax_w_j^(1 - alpha), scaled to a geometric mean of 1 -> float32
-    [K].
+    """float32 [K], 1 / s for s_j = absmax_x_j^alpha / absmax_w_j^(1 - alpha), scaled to geometric mean 1.
 
     ``absmax_x`` [K] over all steps and branches, ``absmax_w`` [K] over output channels. The common factor
     cancels between activations and weights; fixing it keeps both in their usual range. A channel never seen
@@ -47,8 +46,7 @@ def smoothing_gain(absmax_x: Floats, absmax_w: Floats, alpha: float) -> Floats:
 def activation_scales(
     ranges: LayerRanges, gain: Floats | None, recipe: Recipe
 ) -> tuple[Floats, NDArray[np.int8] | None]:
-    """Scales float32 [steps, 2] and zero points int8 [steps, 2] (None for symmetric) of a layer's smoothed
-    input.
+    """Scales float32 [steps, 2], zero points int8 [steps, 2] (None for symmetric) of a smoothed input.
 
     Channel c of x * gain lies in [max(min, -absmax_c), min(max, absmax_c)] * gain_c, and the union over c is
     the range: exact for symmetric activations, and never narrower than the data for asymmetric ones, whose
