@@ -30,6 +30,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
+        temporary.chmod(0o644)  # some writers create files that only their owner can read
         _fsync(temporary)
         temporary.replace(target)
         _fsync(target.parent)

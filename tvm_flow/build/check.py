@@ -92,9 +92,7 @@ def _message(where: str, expected: Value, got: Array, wrong: npt.NDArray[np.bool
     )
 
 
-def check_libraries(
-    seen: Any, programs: Mapping[tuple[int, int], PackedProgram], report: ExactnessReport
-) -> None:
+def check_libraries(seen: Any, programs: Mapping[tuple[int, int], PackedProgram], report: ExactnessReport) -> None:
     """`check_call` for one traced kernel call (`tvm_flow.run.KernelCall`), its program found by (step, branch)."""
     packed = programs[seen.step, seen.branch]
     check_call(packed, seen.call, seen.args, f"step {seen.step}, branch {seen.branch}", report)

@@ -52,23 +52,24 @@ def compile_bundle(
     Raises BuildError, BundleError, or BitExactError when the library disagrees with the reference; then ``output`` is
     left as it was.
     """
-    stamp = make_stamp({"export": exported.folder / "export.json"}, {"target": repr(target), "files": _hashes(exported)})
+    files = {path.name: path for path in sorted(exported.folder.iterdir()) if path.is_file()}
+    stamp = make_stamp(files, {"target": _describe(target)})
     report = output.with_name(output.name + ".report.json")
     if is_current(output, stamp) and report.exists():
         values = read_json(report)
-        return Compiled(output, values["groups"], values["exactness"], tuple(values["left_in_float"]),
-                        values["arena_bytes"], values["liveness_bytes"])
+        return Compiled(
+            output,
+            values["groups"],
+            values["exactness"],
+            tuple(values["left_in_float"]),
+            values["arena_bytes"],
+            values["liveness_bytes"],
+        )
     with tempfile.TemporaryDirectory(prefix="tvm-flow-") as name:
         compiled = _compile(exported, target, output, Path(name), threads, progress)
     write_json(report, {key: value for key, value in vars(compiled).items() if key != "bundle"})
     write_stamp(output, stamp)
     return compiled
-
-
-def _hashes(exported: Exported) -> dict[str, str]:
-    from tvm_flow.artifact import sha256_file
-
-    return {path.name: sha256_file(path) for path in sorted(exported.folder.iterdir()) if path.is_file()}
 
 
 def _compile(
@@ -134,7 +135,7 @@ def _contents(
         groups=[Group(lib.path.stem, lib.path, lib.plan.variant_floats) for lib in libraries],
         sampler=exported.sampler,
         timesteps=[float(t) for t in exported.timesteps],
-        dts=[float(dt) for dt in exported.dts],
+        dts=[float(dt) / 1000.0 for dt in exported.dts],
         cfg_scale=float(exported.sampler["cfg_scale"]),
         guided_channels=exported.latent[0],
         latent_shape=exported.latent,
@@ -142,7 +143,11 @@ def _contents(
         text_channels=exported.text[1],
         step_records=exported.step_records,
         variants=[[variants[step, branch] for branch in range(branches)] for step in range(steps)],
-        target={"name": target.name, "triple": target.triple, "cpu": target.cpu, "features": sorted(target.features)},
+        target=_describe(target),
         provenance=exported.provenance | {"model": exported.model},
         golden=golden,
     )
+
+
+def _describe(target: TargetSpec) -> dict[str, Any]:
+    return {"name": target.name, "triple": target.triple, "cpu": target.cpu, "features": sorted(target.features)}

@@ -38,9 +38,7 @@ def build_library(
     """
     packed = pack_weights(partition(group.graph), choose_isa(target.features))
     steps = [step for step, _ in group.members]
-    tables = encode_constants(
-        packed.constants, group.given, steps, exported.folds, exported.step_records, weights
-    )
+    tables = encode_constants(packed.constants, group.given, steps, exported.folds, exported.step_records, weights)
     plan = make_plan(packed, tables, len(weights.data), exported.step_records.shape[1])
     kernels = folder / f"{name}.o"
     compile_object(scheduled_kernels(packed), target.tvm(), kernels)

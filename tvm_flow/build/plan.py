@@ -97,6 +97,4 @@ def tensor_lifetimes(packed: PackedProgram) -> dict[str, Lifetime]:
             if name in first:
                 last[name] = position
     last[program.output] = len(program.calls)
-    return {
-        name: Lifetime(tensor_bytes(program.tensors[name]), first[name], last[name]) for name in first
-    }
+    return {name: Lifetime(tensor_bytes(program.tensors[name]), first[name], last[name]) for name in first}

@@ -35,9 +35,7 @@ Floats = NDArray[np.float32]
 _DROPPED = ("t_embedder.", "fps_embedder.", "t_block.", "rope.")
 
 
-def quantize(
-    model: STDiT3, ranges: Path, recipe: Path, output: Path, progress: bool = True
-) -> QuantizedModel:
+def quantize(model: STDiT3, ranges: Path, recipe: Path, output: Path, progress: bool = True) -> QuantizedModel:
     """Quantize ``model`` by the files ``ranges`` and ``recipe`` into the file ``output``, if not current.
 
     Raises ConfigError for a bad recipe, CalibrationError for ranges of another model, QuantizeError for
@@ -98,9 +96,7 @@ def _check(model: STDiT3, ranges: Ranges, names: tuple[str, ...]) -> None:
     for name in names:
         have, want = ranges.layers[name].absmax.shape[-1], _linear(model, name).in_features
         if have != want:
-            raise CalibrationError(
-                f"ranges: {name}: expected {want} channels, got {have}; calibrate this model"
-            )
+            raise CalibrationError(f"ranges: {name}: expected {want} channels, got {have}; calibrate this model")
 
 
 def _gains(model: STDiT3, ranges: Ranges, recipe: Recipe) -> dict[str, Floats]:
@@ -110,9 +106,7 @@ def _gains(model: STDiT3, ranges: Ranges, recipe: Recipe) -> dict[str, Floats]:
         quantized = not recipe.float_steps(name, ranges.sampler.steps).all()
         if recipe.smoothing and recipe.smooths(name) and quantized:
             absmax_w = _float(_linear(model, name).weight.abs().amax(0))
-            gains[name] = smoothing_gain(
-                ranges.layers[name].absmax.max((0, 1)), absmax_w, recipe.smoothing.alpha
-            )
+            gains[name] = smoothing_gain(ranges.layers[name].absmax.max((0, 1)), absmax_w, recipe.smoothing.alpha)
     return gains
 
 

@@ -53,9 +53,7 @@ class _Block:
 class FakeQuant:
     """Velocity of a quantized model at one step and branch, from its folded vectors; needs no timestep."""
 
-    def __init__(
-        self, quantized: QuantizedModel, step: int, branch: int, dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, quantized: QuantizedModel, step: int, branch: int, dtype: torch.dtype = torch.float32) -> None:
         """``branch`` 0 cond, 1 uncond; ``dtype`` float32, or float64 to tell folding from rounding."""
         self.quantized, self.step, self.dtype = quantized, step, dtype
         self.shell = _shell(quantized).to(dtype)  # patches, caption and final projection

@@ -78,9 +78,7 @@ def load_quantized(path: Path) -> QuantizedModel:
     except TvmFlowError as error:
         raise QuantizeError(f"{path}: {error}") from error
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise QuantizeError(
-            f"{path}: expected a readable quantized model, got: {error!r}; quantize again"
-        ) from error
+        raise QuantizeError(f"{path}: expected a readable quantized model, got: {error!r}; quantize again") from error
 
 
 def _tensors(quantized: QuantizedModel) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -121,9 +119,7 @@ def _layer(name: str, tensors: Tensors, sqnr_db: float | None) -> QuantizedLayer
     parts = {field: tensors.get(f"layers.{name}.{field}") for field in _LAYER_DTYPES}
     for field, part in parts.items():
         if part is not None and part.dtype != _LAYER_DTYPES[field]:
-            raise QuantizeError(
-                f"{name}.{field}: expected {np.dtype(_LAYER_DTYPES[field])}, got {part.dtype}"
-            )
+            raise QuantizeError(f"{name}.{field}: expected {np.dtype(_LAYER_DTYPES[field])}, got {part.dtype}")
     if parts["bias"] is None or parts["scale"] is None or parts["float_steps"] is None:
         raise QuantizeError(f"{name}: expected bias, scale and float_steps; quantize again")
     try:

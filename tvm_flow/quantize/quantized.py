@@ -31,14 +31,17 @@ class QuantizedLayer:
 
     and where ``float_steps`` is True: y = (x * input_gain) @ weight_f.T + bias.
 
-    ============  ================  =======================================================================
-    weight_q      int8 [N, K]       in -127..127; None when every step keeps the layer in float weight_scale
-    float32 [N]       None as weight_q bias          float32 [N] input_gain    float32 [K]       1 /
-    smoothing; None when there is none or it is folded into what comes before scale         float32 [steps, 2]
-    zero_point    int8 [steps, 2]   None for symmetric activations, where it is 0 float_steps   bool [steps]
-    weight_f      float32 [N, K]    what weight_q stands for; None when no step needs it sqnr_db       float
-    weight signal to quantization noise, dB; None as weight_q ============  ================
-    =======================================================================
+    ============  ================  =================================================================
+    weight_q      int8 [N, K]       in -127..127; None when every step keeps the layer in float
+    weight_scale  float32 [N]       None as weight_q
+    bias          float32 [N]
+    input_gain    float32 [K]       1 / smoothing; None when there is none or it is folded before
+    scale         float32 [steps, 2]
+    zero_point    int8 [steps, 2]   None for symmetric activations, where it is 0
+    float_steps   bool [steps]
+    weight_f      float32 [N, K]    what weight_q stands for; None when no step needs it
+    sqnr_db       float             weight signal to quantization noise, dB; None as weight_q
+    ============  ================  =================================================================
     """
 
     weight_q: NDArray[np.int8] | None
@@ -54,9 +57,7 @@ class QuantizedLayer:
     def __post_init__(self) -> None:
         for name, scale in (("scale", self.scale), ("weight_scale", self.weight_scale)):
             if scale is not None and not (np.isfinite(scale).all() and (scale >= LEAST_SCALE).all()):
-                raise QuantizeError(
-                    f"{name}: expected positive normal numbers, got {scale.min()} to {scale.max()}"
-                )
+                raise QuantizeError(f"{name}: expected positive normal numbers, got {scale.min()} to {scale.max()}")
         if (self.weight_q is None) != bool(self.float_steps.all()):
             raise QuantizeError("weight_q: expected one exactly when a step is quantized; quantize again")
         if (self.weight_f is None) != (not self.float_steps.any()):
@@ -156,9 +157,7 @@ class QuantizedModel:
     def evaluate(self, fold: str, step: int) -> Floats:
         """The vector ``fold`` at ``step``, float32 [hidden]; raises QuantizeError if there is no such one."""
         if fold not in self.folds:
-            raise QuantizeError(
-                f"fold {fold!r}: unknown; folds are called {', '.join(list(self.folds)[:6])}, ..."
-            )
+            raise QuantizeError(f"fold {fold!r}: unknown; folds are called {', '.join(list(self.folds)[:6])}, ...")
         if not 0 <= step < len(self.step_records):
             raise QuantizeError(f"step: expected 0 to {len(self.step_records) - 1}, got {step}")
         return self.folds[fold].evaluate(self.step_records[step])

@@ -87,8 +87,7 @@ class Recipe:
         for pattern in patterns:
             if not any(fnmatchcase(layer, pattern) for layer in layers):
                 raise ConfigError(
-                    f"recipe: pattern {pattern!r} matches no layer; "
-                    f"layers are called {layers[0]} to {layers[-1]}"
+                    f"recipe: pattern {pattern!r} matches no layer; layers are called {layers[0]} to {layers[-1]}"
                 )
         for rule in self.keep_float:
             if rule.steps is not None and not 0 <= rule.steps[0] <= rule.steps[1] < steps:
@@ -114,9 +113,7 @@ class Recipe:
         if fields.get("smoothing") is not None:
             fields["smoothing"] = _smoothing(fields["smoothing"])
         if "keep_float" in fields:
-            fields["keep_float"] = tuple(
-                _keep_float(rule) for rule in _list("keep_float", fields["keep_float"])
-            )
+            fields["keep_float"] = tuple(_keep_float(rule) for rule in _list("keep_float", fields["keep_float"]))
         return cls(**fields)
 
 

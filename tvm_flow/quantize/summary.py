@@ -24,9 +24,7 @@ def summary(quantized: QuantizedModel) -> str:
     float     share of the layers and steps kept in float, in percent
     ========  ==========================================================================================
     """
-    by_kind = {
-        kind: [layer for name, layer in quantized.layers.items() if split(name)[1] == kind] for kind in KINDS
-    }
+    by_kind = {kind: [layer for name, layer in quantized.layers.items() if split(name)[1] == kind] for kind in KINDS}
     lines = [_line(kind, layers) for kind, layers in by_kind.items()]
     recipe = quantized.recipe
     how = "no smoothing" if recipe.smoothing is None else f"alpha {recipe.smoothing.alpha:g}"

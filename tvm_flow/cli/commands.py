@@ -1,0 +1,95 @@
+"""One function per command: unpack arguments, call the API, say what was written.
+
+Imports are inside, so that ``--help`` does not wait for torch and TVM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tvm_flow.build.compile import Compiled
+    from tvm_flow.pipeline.source import Source
+
+
+def calibrate(arguments: argparse.Namespace) -> None:
+    """Write a ranges file, or join several into one."""
+    if arguments.merge:
+        from tvm_flow.pipeline.stages import merge_stage
+
+        merge_stage(arguments.merge, arguments.output)
+    else:
+        from tvm_flow.pipeline.stages import calibrate_stage
+
+        calibrate_stage(_load_source(arguments), arguments.prompts, arguments.output)
+    print(f"ranges: {arguments.output}")
+
+
+def quantize(arguments: argparse.Namespace) -> None:
+    """Write a quantized model and print what rounding did to it."""
+    from tvm_flow.pipeline.stages import quantize_stage
+    from tvm_flow.quantize.file import load_quantized
+    from tvm_flow.quantize.summary import summary
+
+    quantize_stage(_load_source(arguments), arguments.ranges, arguments.recipe, arguments.output)
+    print(summary(load_quantized(arguments.output)))
+    print(f"quantized model: {arguments.output}")
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write the step graphs."""
+    from tvm_flow.pipeline.stages import export_stage
+
+    exported = export_stage(_load_source(arguments), arguments.quantized, arguments.prompts, arguments.output)
+    print(f"graphs: {arguments.output} ({len(exported.graphs)} steps)")
+
+
+def compile(arguments: argparse.Namespace) -> None:
+    """Write a checked bundle."""
+    from tvm_flow.pipeline.stages import compile_stage
+
+    _report(compile_stage(arguments.export, arguments.target, arguments.output, arguments.threads))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write one video per prompt."""
+    from tvm_flow.pipeline.videos import write_videos
+
+    for path in write_videos(
+        arguments.bundle, arguments.prompt, arguments.output, arguments.seed, arguments.threads
+    ):
+        print(f"video: {path}")
+
+
+def build(arguments: argparse.Namespace) -> None:
+    """All stages from one YAML file."""
+    from tvm_flow.pipeline.config import load_build_config
+    from tvm_flow.pipeline.stages import build as run_build
+
+    _report(run_build(load_build_config(arguments.config)))
+
+
+def demo(arguments: argparse.Namespace) -> None:
+    """The main job on the model that ships; the last line printed is JSON."""
+    from tvm_flow.pipeline.demo import run_demo
+
+    print(json.dumps(run_demo(arguments.output, arguments.clips)))
+
+
+def _load_source(arguments: argparse.Namespace) -> Source:
+    from tvm_flow.pipeline.source import load_source
+
+    return load_source(arguments.model, arguments.sampler, arguments.latent, arguments.captions)
+
+
+def _report(compiled: Compiled) -> None:
+    checked = compiled.exactness
+    print(f"bundle: {compiled.bundle} ({compiled.groups} step group{'s' if compiled.groups > 1 else ''})")
+    print(
+        f"bit-exact: {checked['calls']} kernel calls, {checked['accumulators']} accumulators and "
+        f"{checked['quantized']} quantized elements compared; {checked['near_ties']} near ties differ by 1"
+    )
+    for line in compiled.left_in_float:
+        print(f"left in float: {line}")

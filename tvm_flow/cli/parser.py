@@ -1,0 +1,110 @@
+"""Commands and their options."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tvm_flow import __version__
+from tvm_flow.cli import commands
+
+_ARTIFACTS = Path("artifacts/demo")
+_CALIBRATION = Path("calibration")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of ``tvm-flow``; each command sets ``run``."""
+    parser = argparse.ArgumentParser(prog="tvm-flow", description=_DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"tvm-flow {__version__}")
+    sub = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _calibrate(_command(sub, "calibrate", "record activation ranges over real denoising trajectories"))
+    _quantize(_command(sub, "quantize", "ranges and a recipe to static int8 weights and per-step scales"))
+    _export(_command(sub, "export", "one QDQ ONNX graph per step and branch, sharing one weight file"))
+    _compile(_command(sub, "compile", "step graphs to a checked bundle of plain shared libraries"))
+    _run(_command(sub, "run", "videos from a bundle"))
+    _build(_command(sub, "build", "calibrate, quantize, export and compile from one YAML file"))
+    _demo(_command(sub, "demo", "the main job on the model that ships, judged against float"))
+    return parser
+
+
+_DESCRIPTION = (
+    "Static int8 video diffusion transformers, compiled to plain shared libraries. Every command does nothing when "
+    "what it would write is already current."
+)
+_Sub = argparse._SubParsersAction  # the only name argparse gives it
+
+
+def _command(sub: _Sub[argparse.ArgumentParser], name: str, text: str) -> argparse.ArgumentParser:
+    parser = sub.add_parser(
+        name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.set_defaults(run=getattr(commands, name))
+    return parser
+
+
+def _source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="demo", help="'demo', or a checkpoint folder or .pth file")
+    parser.add_argument("--sampler", type=Path, help="YAML of the step grid, for a model other than the demo")
+    parser.add_argument("--latent", type=_latent, metavar="C,T,H,W", help="shape of its latent")
+    parser.add_argument("--captions", type=Path, help="folder with its captions.safetensors")
+
+
+def _calibrate(parser: argparse.ArgumentParser) -> None:
+    _source(parser)
+    parser.add_argument("--prompts", type=Path, default=_CALIBRATION / "prompts.yaml", help="prompt set")
+    parser.add_argument("--output", type=Path, default=_ARTIFACTS / "ranges.safetensors", help="ranges file")
+    parser.add_argument("--merge", type=Path, nargs="+", default=[], help="only join these ranges files into --output")
+
+
+def _quantize(parser: argparse.ArgumentParser) -> None:
+    _source(parser)
+    parser.add_argument("--ranges", type=Path, default=_ARTIFACTS / "ranges.safetensors", help="what calibrate wrote")
+    parser.add_argument("--recipe", type=Path, default=_CALIBRATION / "recipes" / "w8a8.yaml", help="recipe")
+    parser.add_argument("--output", type=Path, default=_ARTIFACTS / "quantized.safetensors", help="quantized model")
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    _source(parser)
+    parser.add_argument(
+        "--quantized", type=Path, default=_ARTIFACTS / "quantized.safetensors", help="what quantize wrote"
+    )
+    parser.add_argument(
+        "--prompts", type=Path, default=_CALIBRATION / "prompts.yaml", help="its first prompt is the golden one"
+    )
+    parser.add_argument("--output", type=Path, default=_ARTIFACTS / "export", help="folder of ONNX graphs")
+
+
+def _compile(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--export", type=Path, default=_ARTIFACTS / "export", help="what export wrote")
+    parser.add_argument("--target", default="host", help="'host', a name in targets/, or a YAML file")
+    parser.add_argument("--output", type=Path, default=_ARTIFACTS / "bundle", help="bundle folder")
+    _threads(parser)
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt", nargs="+", help="captions; the demo says how they are formed when one is unknown")
+    parser.add_argument("--bundle", type=Path, default=_ARTIFACTS / "bundle", help="what compile wrote")
+    parser.add_argument("--output", type=Path, default=_ARTIFACTS / "videos", help="folder of GIFs and latents")
+    parser.add_argument("--seed", type=int, default=0, help="of the first video's noise; the next ones count on")
+    _threads(parser)
+
+
+def _build(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, help="YAML file, for example calibration/demo.yaml")
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, default=_ARTIFACTS, help="folder for everything")
+    parser.add_argument("--clips", type=int, default=200, help="clips that the judge scores")
+
+
+def _threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, default=0, help="worker threads; 0 for every core")
+
+
+def _latent(text: str) -> tuple[int, int, int, int]:
+    try:
+        c, t, h, w = (int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected four sizes like 4,16,32,32, got {text!r}") from None
+    return (c, t, h, w)

@@ -1,0 +1,81 @@
+"""Videos from a bundle: prompt to tokens, the C runtime's denoising loop, latents to frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from tvm_flow.calibrate.run import Embed
+from tvm_flow.errors import PromptError
+from tvm_flow.export.stdit3 import MASKED
+from tvm_flow.pack import Prompt, read_golden
+from tvm_flow.run import Bundle
+
+Floats = npt.NDArray[np.float32]
+
+
+def prompt_pair(tokens: Floats, length: int, null_caption: Floats) -> tuple[Prompt, Prompt]:
+    """A caption and the null caption under the same mask: tokens [L, D], the first ``length`` of them real."""
+    if not 1 <= length <= len(tokens):
+        raise PromptError(f"prompt: expected 1 to {len(tokens)} tokens, got {length}; shorten the prompt")
+    mask = np.where(np.arange(len(tokens)) < length, 0.0, MASKED).astype(np.float32)
+    return Prompt(np.ascontiguousarray(tokens, np.float32), mask), Prompt(null_caption, mask)
+
+
+def generate_latents(
+    bundle: Path,
+    prompts: Sequence[str],
+    noise: Floats,
+    embed: Embed,
+    workers: int = 1,
+    threads: int = 0,
+    progress: bool = True,
+) -> Floats:
+    """Latents float32 [N, C, T, H, W] of ``prompts`` from ``noise`` of the same shape.
+
+    ``workers`` open the bundle with ``threads`` threads each (0: every core): several workers of one thread make more
+    videos a second, one worker of several threads makes each of them sooner.
+    Raises PromptError for a prompt that ``embed`` does not know, BundleError for a bad bundle.
+    """
+    null_caption = read_golden(bundle).uncond.tokens
+    tokens, mask = embed(list(prompts))
+    pairs = [prompt_pair(t.numpy(), int(m.sum()), null_caption) for t, m in zip(tokens, mask, strict=True)]
+    latents = np.empty_like(noise)
+    with tqdm(total=len(pairs), desc="generate", unit="video", disable=not progress) as bar:
+        run = _worker(bundle, pairs, noise, latents, bar.update, threads)
+        shares = [range(start, len(pairs), workers) for start in range(workers)]
+        if workers == 1:
+            run(shares[0])
+        else:
+            with ThreadPoolExecutor(workers) as pool:
+                list(pool.map(run, shares))
+    return latents
+
+
+def _worker(
+    bundle: Path,
+    pairs: Sequence[tuple[Prompt, Prompt]],
+    noise: Floats,
+    latents: Floats,
+    advance: Callable[[], object],
+    threads: int,
+) -> Callable[[range], None]:
+    def run(share: range) -> None:
+        with Bundle.open(bundle, threads=threads) as opened:
+            for index in share:
+                latents[index] = opened.generate(noise[index], *pairs[index])
+                advance()
+
+    return run
+
+
+def noise_for(shape: tuple[int, ...], seeds: Sequence[int]) -> Floats:
+    """Unit Gaussian float32 [len(seeds), *shape]; each row depends on its own seed only."""
+    rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(rows).numpy()

@@ -1,0 +1,35 @@
+"""The run command: prompts to video files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.numpy import save
+
+from tvm_flow.artifact import write_bytes
+from tvm_flow.demo import LATENT_SHAPE, demo_sampler, load_captions, load_vae
+from tvm_flow.demo.sheet import write_animation
+from tvm_flow.errors import BundleError
+from tvm_flow.pack import read_golden
+from tvm_flow.pipeline.generate import generate_latents, noise_for
+
+
+def write_videos(bundle: Path, prompts: Sequence[str], output: Path, seed: int = 0, threads: int = 0) -> list[Path]:
+    """One GIF and one ``latents.safetensors`` row per prompt in the folder ``output``; the k-th has seed + k.
+
+    Raises BundleError when the bundle is not of the demo model, the only one whose autoencoder ships.
+    """
+    shape = read_golden(bundle).noise.shape
+    if shape != LATENT_SHAPE:
+        raise BundleError(
+            f"{bundle}: expected latents {LATENT_SHAPE} of the demo model, got {shape}; decode others with their own VAE"
+        )
+    noise = noise_for(shape, range(seed, seed + len(prompts)))
+    latents = generate_latents(bundle, prompts, noise, load_captions().batch, threads=threads)
+    write_bytes(output / "latents.safetensors", save({"latents": latents}, metadata={"prompts": "\n".join(prompts)}))
+    paths = [output / f"{k:02d}_{prompt.replace(' ', '_')}.gif" for k, prompt in enumerate(prompts)]
+    for path, video in zip(paths, load_vae().decode(torch.from_numpy(latents)), strict=True):
+        write_animation(path, video, demo_sampler().fps)
+    return paths
