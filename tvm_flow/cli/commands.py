@@ -57,9 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Write one video per prompt."""
     from tvm_flow.pipeline.videos import write_videos
 
-    for path in write_videos(
-        arguments.bundle, arguments.prompt, arguments.output, arguments.seed, arguments.threads
-    ):
+    for path in write_videos(arguments.bundle, arguments.prompt, arguments.output, arguments.seed, arguments.threads):
         print(f"video: {path}")
 
 

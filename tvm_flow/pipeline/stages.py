@@ -34,9 +34,7 @@ def quantize_stage(source: Source, ranges: Path, recipe: Path, output: Path) -> 
     quantize(source.model, ranges, recipe, output)
 
 
-def export_stage(
-    source: Source, quantized: Path, prompts: Path, output: Path, steps: range | None = None
-) -> Exported:
+def export_stage(source: Source, quantized: Path, prompts: Path, output: Path, steps: range | None = None) -> Exported:
     """Step graphs into the folder ``output``; the first prompt becomes the golden input's caption."""
     options = {"steps": None if steps is None else [steps.start, steps.stop]}
     stamp = make_stamp({"quantized": quantized, "prompts": prompts}, options)
