@@ -7,6 +7,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "runtime"))
 
-from toy_fixtures import bundle, bundle_dir, contents, libraries  # noqa: E402
+from toy_fixtures import bundle, bundle_dir, contents, libraries
 
 __all__ = ["bundle", "bundle_dir", "contents", "libraries"]

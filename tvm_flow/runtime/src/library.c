@@ -36,6 +36,7 @@ tvm_flow_status flow_library_open(const char *bundle_dir, const flow_index *inde
   tvm_flow_status s = flow_map_file(bundle_dir, path, &file, error);
   /* Loading runs constructors, so the hash comes first. */
   if (!s) s = flow_check_hash(path, &file, index->groups[group].sha256, error);
+  if (!s) s = flow_check_elf(path, &file, error);
   flow_unmap(&file);
   if (!s) s = load(bundle_dir, path, out, error);
   if (!s) s = check_abi(path, out->descriptor, error);

@@ -23,6 +23,9 @@ tvm_flow_status flow_check_descriptor(const char *path, const tvm_flow_library_d
 /* Every name in `features` must be reported by this processor; spellings of LLVM and of Linux are both known. */
 tvm_flow_status flow_check_cpu(const char *path, const char *features, tvm_flow_error *error);
 
+/* A whole ELF file of this machine's word size; the loader checks the rest. */
+tvm_flow_status flow_check_elf(const char *path, const flow_map *file, tvm_flow_error *error);
+
 /* Bytes of a checked tensor; 0 when its shape or type is impossible. */
 uint64_t flow_tensor_bytes(const tvm_flow_tensor *tensor);
 

@@ -1,0 +1,172 @@
+"""Damage on disk, met by the C runtime alone, as on a board: a typed error each time, never a crash."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import toy_bundle
+from attack_programs import Attack
+
+from tvm_flow.pack import verify_bundle
+from tvm_flow.run.native import Status
+
+GROUPS_AT = 256
+PATH_AT = GROUPS_AT + 40
+
+
+def status_of(output: str) -> tuple[Status, str]:
+    number, _, message = output.strip().partition(" ")
+    return Status(int(number)), message
+
+
+def test_the_undamaged_bundle_runs(attack: Attack, victim: Path) -> None:
+    assert status_of(attack("try_open", victim)) == (Status.OK, "")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_fuzzed_index(attack: Attack, victim: Path, seed: int) -> None:
+    before = (victim / "steps.bin").read_bytes()
+    rows = [line.split() for line in attack("fuzz_index", victim, str(seed), "400").splitlines()]
+    counts = {kind: dict(zip(Status, map(int, numbers), strict=True)) for kind, *numbers in rows}
+    for kind in ("cut", "flip"):
+        assert sum(counts[kind].values()) > 50
+        refused = {status for status, count in counts[kind].items() if count}
+        assert refused <= {Status.CORRUPT, Status.WRONG_SCHEMA}, kind
+    forged = counts["forge"]
+    assert sum(forged.values()) == 400
+    # Some forgeries only change numbers: they run. Most do not survive, and none for want of memory or threads.
+    assert forged[Status.OK] > 0 and forged[Status.CORRUPT] > 100
+    assert not {Status.INVALID_ARGUMENT, Status.NO_THREAD, Status.KERNEL_FAILED} & {s for s in forged if forged[s]}
+    assert (victim / "steps.bin").read_bytes() == before
+
+
+def forge(bundle: Path, change: Callable[[bytearray], object]) -> None:
+    """Change steps.bin and make its digest fit."""
+    data = bytearray((bundle / "steps.bin").read_bytes()[:-32])
+    change(data)
+    (bundle / "steps.bin").write_bytes(data + hashlib.sha256(data).digest())
+
+
+def set_path(path: bytes) -> Callable[[bytearray], object]:
+    return lambda data: struct.pack_into("152s", data, PATH_AT, path)
+
+
+def test_layout_that_the_attacks_assume(victim: Path) -> None:
+    data = (victim / "steps.bin").read_bytes()
+    assert data[PATH_AT:].startswith(b"lib/toy/group0.so\0")
+
+
+PATHS = [
+    *(b"../../../etc/passwd", b"/etc/passwd", b"lib/../../x.so", b"..", b".", b"", b"lib//x.so", b"lib/"),
+    *(b"lib/./x.so", b"lib\\..\\x.so", b"x" * 152),
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_library_paths_that_leave_the_bundle(attack: Attack, victim: Path, path: bytes) -> None:
+    forge(victim, set_path(path))
+    status, message = status_of(attack("try_open", victim))
+    assert status is Status.CORRUPT
+    assert "library of group 0: expected a relative path inside the bundle; do not use it" in message
+
+
+def test_a_library_that_is_absent(attack: Attack, victim: Path) -> None:
+    forge(victim, set_path(b"lib/toy/other.so"))
+    status, message = status_of(attack("try_open", victim))
+    assert status is Status.FILE_ERROR and "lib/toy/other.so: expected a readable file" in message
+
+
+def test_a_swapped_library_is_not_loaded(attack: Attack, victim: Path) -> None:
+    """Loading runs constructors: one that leaves a file behind must not get that far."""
+    witness = victim.parent / "witness"
+    source = victim.parent / "evil.c"
+    source.write_text(
+        f'#include <stdio.h>\n__attribute__((constructor)) static void run(void) {{ fopen("{witness}", "w"); }}\n'
+    )
+    evil = victim / "lib/toy/group0.so"
+    toy_bundle.compile_c(evil, [source], "-shared", "-fPIC")
+    assert not witness.exists()
+    status, message = status_of(attack("try_open", victim))
+    assert status is Status.CORRUPT and "group0.so: expected sha256" in message
+    assert not witness.exists()
+    ctypes.CDLL(str(evil))
+    assert witness.exists(), "the attack itself must work"
+
+
+def test_groups_in_the_wrong_order(attack: Attack, victim: Path) -> None:
+    """Both libraries are genuine; group 0 names the one that wants longer variants."""
+
+    def swap(data: bytearray) -> None:
+        one, two = slice(GROUPS_AT, GROUPS_AT + 192), slice(GROUPS_AT + 192, GROUPS_AT + 384)
+        data[one], data[two] = data[two], data[one]
+        sizes = (
+            struct.unpack_from("<I", data, GROUPS_AT + 32)[0],
+            struct.unpack_from("<I", data, GROUPS_AT + 224)[0],
+        )
+        struct.pack_into("<I", data, GROUPS_AT + 32, sizes[1])
+        struct.pack_into("<I", data, GROUPS_AT + 224, sizes[0])
+
+    forge(victim, swap)
+    status, message = status_of(attack("try_open", victim))
+    assert status is Status.CORRUPT and "group1.so: needs 7 floats a variant, but the bundle has 5" in message
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "golden.bin", "steps.bin", "lib/toy/group1.so"])
+@pytest.mark.parametrize("damage", ["empty", "short", "long", "absent", "folder", "fifo"])
+def test_every_file_in_every_wrong_way(attack: Attack, victim: Path, name: str, damage: str) -> None:
+    path = victim / name
+    data = path.read_bytes()
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    elif damage == "fifo":
+        os.mkfifo(path)
+    elif damage != "absent":
+        path.write_bytes({"empty": b"", "short": data[:-1], "long": data + b"\0"}[damage])
+    status, message = status_of(attack("try_open", victim))
+    assert status is (Status.CORRUPT if damage in ("empty", "short", "long") else Status.FILE_ERROR)
+    assert Path(name).name in message
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "golden.bin"])
+def test_one_bit_of_data(attack: Attack, victim: Path, name: str) -> None:
+    data = bytearray((victim / name).read_bytes())
+    data[100] ^= 1
+    (victim / name).write_bytes(data)
+    status, message = status_of(attack("try_open", victim))
+    assert status is Status.CORRUPT and message.startswith(f"{name}: expected sha256")
+
+
+def test_weights_too_small_for_the_library(attack: Attack, victim: Path) -> None:
+    """A genuine-looking index over weights that end before the library's last tensor."""
+    short = (victim / "weights.bin").read_bytes()[:256]
+    (victim / "weights.bin").write_bytes(short)
+    forge(victim, lambda data: struct.pack_into("<Q32s", data, 104, 256, hashlib.sha256(short).digest()))
+    status, message = status_of(attack("try_open", victim))
+    assert status is Status.CORRUPT and "needs 512 bytes of weights, but the bundle has 256" in message
+
+
+@pytest.mark.parametrize(("offset", "value"), [(52, 4), (52, 1 << 27), (56, 3), (64, 8), (68, 1)])
+def test_shapes_that_the_library_does_not_have(attack: Attack, victim: Path, offset: int, value: int) -> None:
+    forge(victim, lambda data: struct.pack_into("<I", data, offset, value))
+    status, message = status_of(attack("try_open", victim))
+    assert status in (Status.BAD_LIBRARY, Status.CORRUPT), message
+    assert "as many values as steps.bin says" in message or "expected" in message
+
+
+def test_an_index_of_another_schema(attack: Attack, victim: Path) -> None:
+    forge(victim, lambda data: struct.pack_into("<I", data, 8, 2))
+    status, message = status_of(attack("try_open", victim))
+    assert status is Status.WRONG_SCHEMA and "expected schema 1, got 2" in message
+
+
+def test_both_readers_refuse_the_same_forgeries(attack: Attack, victim: Path) -> None:
+    verify_bundle(victim)
+    forge(victim, lambda data: struct.pack_into("<f", data, 44, float("nan")))
+    assert status_of(attack("try_open", victim))[0] is Status.CORRUPT

@@ -1,0 +1,107 @@
+"""Libraries whose tables lie, packed as they are: the runtime refuses them at open, before any kernel."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import toy_bundle
+from attack_programs import Attack
+
+from tvm_flow.errors import BundleError
+from tvm_flow.pack import Contents, write_bundle
+from tvm_flow.run import Bundle
+from tvm_flow.run.native import Status
+
+HUGE = "0xfffffffffffffff0u"
+# macro -> (value, what the message says)
+LIES: dict[str, tuple[dict[str, str | int], str]] = {
+    "newer abi": ({"abi": 2}, "expected library ABI 1 .* got ABI 2"),
+    "shorter descriptor": ({"struct_bytes": 64}, "got ABI 1 with 64 bytes"),
+    "strange cpu": ({"cpu": '"avx9000"'}, "its kernels use avx9000, which this processor does not report"),
+    "more weights": ({"weights_bytes": 4096}, "needs 4096 bytes of weights, but the bundle has 512"),
+    "fewer weights": ({"weights_bytes": 500}, "tensor 10: expected an extent inside its space"),
+    "no hooks": ({"hooks": "NULL"}, "hooks 0: expected a structure for the runtime to fill"),
+    "no tensors": ({"tensors": "NULL"}, "tensors 11: expected a table behind its count"),
+    "outside arena": ({"v_offset": 512}, "tensor 9: expected an extent inside its space"),
+    "far outside": ({"v_offset": "0xffffffffffffffc0u"}, "tensor 9: expected an extent inside its space"),
+    "unaligned": ({"v_offset": 444}, "tensor 9: expected an offset that 64 divides"),
+    "negative size": ({"v_shape0": -4}, "tensor 9: expected at most 8 positive sizes"),
+    "zero size": ({"v_shape0": 0}, "tensor 9: expected at most 8 positive sizes"),
+    "overflowing size": ({"v_shape0": "0x4000000000000000"}, "tensor 9: expected"),
+    "larger size": ({"v_shape0": 5}, "tensor 9: expected an extent inside its space"),
+    "smaller size": ({"v_shape0": 3}, "output 9: expected as many values as steps.bin says"),
+    "odd type": ({"v_bits": 31}, "tensor 9: expected .* whole bytes"),
+    "half output": ({"v_bits": 16}, "output 9: expected float32 in the arena"),
+    "no space": ({"v_space": 3}, "tensor 9: expected a known memory space"),
+    "writes weights": ({"last_arg": 10}, "call 2: expected an output in the arena"),
+    "writes constants": ({"last_arg": 3}, "call 2: expected an output in the arena"),
+    "no such tensor": ({"last_arg": 11}, "arg 11: expected a tensor of this library"),
+    "no such kernel": ({"last_kernel": 3}, "call 2: expected a kernel of this library"),
+    "too many arguments": ({"last_count": 5}, "call 2: expected arguments in their table"),
+    "endless arguments": ({"last_count": "0xffffffffu"}, "call 2: expected at least one argument"),
+    "no arguments": ({"last_count": 0}, "call 2: expected at least one argument"),
+    "unknown fold": ({"fold_op": 9}, "fold 0: expected a known operation"),
+    "fold outside": ({"fold_out": 300}, "fold 0: expected a result inside the step block"),
+    "fold far outside": ({"fold_out": HUGE}, "fold 0: expected a result inside the step block"),
+    "fold between": ({"fold_out": 2}, "fold 0: expected offsets of whole floats"),
+    "fold past variant": ({"fold_a": 5}, "fold 0: expected a source inside its record"),
+    "fold far past": ({"fold_a": HUGE}, "fold 0: expected a source inside its record"),
+    "fold past weights": ({"fold_b": 388}, "fold 0: expected factors inside the weights"),
+    "two inputs": ({"num_inputs": 2}, "inputs 2: expected three: z, y and mask"),
+    "longer variant": ({"variant_floats": 6}, "needs 6 floats a variant, but the bundle has 5"),
+    "endless arena": ({"arena_bytes": HUGE}, "no memory for an arena"),
+}
+STATUS = {
+    "newer abi": Status.WRONG_ABI,
+    "shorter descriptor": Status.WRONG_ABI,
+    "strange cpu": Status.WRONG_CPU,
+}
+
+
+def pack(folder: Path, contents: Contents, library: Path) -> Path:
+    groups = [replace(contents.groups[0], library=library), contents.groups[1]]
+    write_bundle(folder / "b", replace(contents, groups=groups))
+    return folder / "b"
+
+
+@pytest.mark.parametrize("which", LIES)
+def test_lies_are_found_at_open(attack: Attack, tmp_path: Path, contents: Contents, which: str) -> None:
+    macros, message = LIES[which]
+    library = toy_bundle.compile_group(tmp_path / "lie.so", "-Wno-overflow", **macros)
+    bundle = pack(tmp_path, contents, library)
+    number, _, said = attack("try_open", bundle).strip().partition(" ")
+    kinds = {Status.BAD_LIBRARY, Status.CORRUPT, Status.NO_MEMORY}
+    assert Status(int(number)) in ({STATUS[which]} if which in STATUS else kinds), said
+    assert re.search(message, said), said
+
+
+def test_the_binding_says_the_same(tmp_path: Path, contents: Contents) -> None:
+    library = toy_bundle.compile_group(tmp_path / "lie.so", abi=2)
+    with pytest.raises(BundleError, match=r"lib/toy/group0.so: expected library ABI 1 .* got ABI 2"):
+        Bundle.open(pack(tmp_path, contents, library))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("int unrelated;", "expected a symbol tvm_flow_library, got none"),
+        ("extern int missing(void); int (*tvm_flow_library)(void) = missing;", "could not load: .*missing"),
+    ],
+)
+def test_libraries_of_other_programs(tmp_path: Path, contents: Contents, source: str, message: str) -> None:
+    (tmp_path / "other.c").write_text(source)
+    flags = ["-shared", "-fPIC"]
+    library = toy_bundle.compile_c(tmp_path / "other.so", [tmp_path / "other.c"], *flags)
+    with pytest.raises(BundleError, match=message):
+        Bundle.open(pack(tmp_path, contents, library))
+
+
+def test_libraries_cut_short(tmp_path: Path, contents: Contents) -> None:
+    good = contents.groups[0].library.read_bytes()
+    for length in (20, 64, 200, len(good) // 4, len(good) // 2):
+        (tmp_path / "cut.so").write_bytes(good[:length])
+        with pytest.raises(BundleError, match=r"group0[.]so: expected an ELF library"):
+            Bundle.open(pack(tmp_path, contents, tmp_path / "cut.so"))
