@@ -17,9 +17,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.mark.parametrize(
-    ("triple", "machine"), [("x86_64-linux-gnu.2.28", 62), ("aarch64-linux-gnu.2.28", 183)]
-)
+@pytest.mark.parametrize(("triple", "machine"), [("x86_64-linux-gnu.2.28", 62), ("aarch64-linux-gnu.2.28", 183)])
 def test_zig_has_no_complaint(cache: Path, triple: str, machine: int) -> None:
     library = build_runtime(triple)
     head = library.read_bytes()[:20]
@@ -38,9 +36,7 @@ def test_cache_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert build.cache_directory() == tmp_path / ".cache" / "tvm-flow"
 
 
-def test_a_compiler_error_leaves_nothing(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_compiler_error_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = tmp_path / "broken.c"
     broken.write_text("int f(void) { return undeclared; }")
     monkeypatch.setattr(build, "runtime_sources", lambda: [broken])

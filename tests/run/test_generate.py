@@ -52,9 +52,7 @@ def test_generate_does_not_depend_on_threads(bundle_dir: Path, contents: Content
 
 
 @pytest.mark.parametrize("guided", [0, 1, 3, 4])
-def test_guidance_reaches_only_the_guided_channels(
-    tmp_path: Path, libraries: tuple[Path, Path], guided: int
-) -> None:
+def test_guidance_reaches_only_the_guided_channels(tmp_path: Path, libraries: tuple[Path, Path], guided: int) -> None:
     contents = toy_bundle.make_contents(libraries, guided_channels=guided)
     request = toy_bundle.make_request(5)
     write_bundle(tmp_path / "b", contents)

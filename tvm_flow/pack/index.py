@@ -72,18 +72,12 @@ def read_index(path: Path) -> Index:
     except OSError as error:
         raise BundleError(f"{path}: expected a readable file, got: {error}; copy the bundle again") from error
     if len(data) < HEADER.size + 32 or data[:8] != MAGIC:
-        raise BundleError(
-            f"{path}: expected a file that starts with {MAGIC!r}, got {data[:8]!r}; check the path"
-        )
+        raise BundleError(f"{path}: expected a file that starts with {MAGIC!r}, got {data[:8]!r}; check the path")
     fields = HEADER.unpack_from(data)
     if fields[1] != SCHEMA:
-        raise BundleError(
-            f"{path}: expected schema {SCHEMA}, got {fields[1]}; pack with this version of tvm-flow"
-        )
+        raise BundleError(f"{path}: expected schema {SCHEMA}, got {fields[1]}; pack with this version of tvm-flow")
     if fields[2:4] != (HEADER.size, len(data)) or hashlib.sha256(data[:-32]).digest() != data[-32:]:
-        raise BundleError(
-            f"{path}: expected the size and sha256 that it states, got others; copy the bundle again"
-        )
+        raise BundleError(f"{path}: expected the size and sha256 that it states, got others; copy the bundle again")
     return _parse(_Sections(data), fields)
 
 
@@ -91,9 +85,7 @@ def _parse(sections: _Sections, fields: tuple[Any, ...]) -> Index:
     steps, branches, groups, step_floats, guided, cfg, ndim, tokens, channels, sampler_bytes = fields[4:14]
     shape, (value_count, weights_bytes, weights_sha256, golden_sha256) = fields[14:22], fields[22:26]
     if not (1 <= ndim <= 8 and all(size == 1 for size in shape[ndim:]) and 1 <= branches <= 2):
-        raise BundleError(
-            "steps.bin: expected 1 to 8 latent sizes and 1 or 2 branches; pack the bundle again"
-        )
+        raise BundleError("steps.bin: expected 1 to 8 latent sizes and 1 or 2 branches; pack the bundle again")
     sampler = sections.take("sampler", sampler_bytes, 1).decode(errors="replace")
     rows = GROUP.iter_unpack(sections.take("groups", groups, GROUP.size))
     index = Index(
@@ -127,13 +119,9 @@ def _check(index: Index) -> None:
     for name in ("timesteps", "dts", "step_records", "values"):
         array: Float32 = getattr(index, name)
         if not np.isfinite(array).all():
-            raise BundleError(
-                f"steps.bin: {name}: expected finite numbers, got one that is not; quantize again"
-            )
+            raise BundleError(f"steps.bin: {name}: expected finite numbers, got one that is not; quantize again")
     if not 0 <= index.cfg_scale <= MAX_CFG:
-        raise BundleError(
-            f"steps.bin: cfg scale: expected 0 to {MAX_CFG:g}, got {index.cfg_scale}; check the sampler"
-        )
+        raise BundleError(f"steps.bin: cfg scale: expected 0 to {MAX_CFG:g}, got {index.cfg_scale}; check the sampler")
     if index.steps < 1 or not 0 <= index.guided_channels <= index.latent_shape[0]:
         raise BundleError(
             f"steps.bin: expected at least 1 step and at most {index.latent_shape[0]} guided channels, got "

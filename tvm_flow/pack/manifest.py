@@ -60,23 +60,17 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(
-            f"{path}: expected a readable JSON file, got: {error}; check the bundle's path"
-        ) from error
+        raise BundleError(f"{path}: expected a readable JSON file, got: {error}; check the bundle's path") from error
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         got = value.get("schema") if isinstance(value, dict) else type(value).__name__
-        raise BundleError(
-            f"{path}: expected schema {SCHEMA}, got {got!r}; pack with this version of tvm-flow"
-        )
+        raise BundleError(f"{path}: expected schema {SCHEMA}, got {got!r}; pack with this version of tvm-flow")
     fields: dict[str, type] = {
         **{"version": str, "steps": int, "groups": list, "files": dict},
         **{"target": dict, "sampler": dict, "provenance": dict},
     }
     for name, kind in fields.items():
         if type(value.get(name)) is not kind:
-            raise BundleError(
-                f"{path}: {name}: expected {kind.__name__}, got {value.get(name)!r:.60}; pack again"
-            )
+            raise BundleError(f"{path}: {name}: expected {kind.__name__}, got {value.get(name)!r:.60}; pack again")
     return Manifest(
         **{name: value[name] for name in fields if name not in ("groups", "files")},
         groups=tuple(str(name) for name in value["groups"]),

@@ -55,13 +55,9 @@ def _check_listing(directory: Path, manifest: Manifest) -> None:
     if missing := sorted(expected - found):
         raise BundleError(f"{directory}: expected the files {missing}, got none; copy the bundle again")
     if unlisted := sorted(found - expected):
-        raise BundleError(
-            f"{directory}: expected only listed files, got {unlisted}; delete them or copy it again"
-        )
+        raise BundleError(f"{directory}: expected only listed files, got {unlisted}; delete them or copy it again")
     if lost := sorted({STEPS, WEIGHTS, GOLDEN} - expected):
-        raise BundleError(
-            f"{directory / MANIFEST}: expected entries for {lost}, got none; pack the bundle again"
-        )
+        raise BundleError(f"{directory / MANIFEST}: expected entries for {lost}, got none; pack the bundle again")
 
 
 def _check_file(path: Path, entry: FileEntry) -> None:
@@ -86,16 +82,12 @@ def _check_agreement(manifest: Manifest, index: Index) -> None:
     hashes = {WEIGHTS: index.weights_sha256, GOLDEN: index.golden_sha256}
     for library in index.libraries:
         if not is_safe_path(library.path):
-            raise BundleError(
-                f"{STEPS}: library {library.path!r}: expected a path inside the bundle; do not use it"
-            )
+            raise BundleError(f"{STEPS}: library {library.path!r}: expected a path inside the bundle; do not use it")
         hashes[library.path] = library.sha256
     for name, sha256 in hashes.items():
         entry = manifest.files.get(name)
         if entry is None or entry.sha256 != sha256.hex() or entry.bytes != sizes.get(name, entry.bytes):
-            raise BundleError(
-                f"{STEPS}: {name}: expected the size and sha256 of the manifest, got others; pack again"
-            )
+            raise BundleError(f"{STEPS}: {name}: expected the size and sha256 of the manifest, got others; pack again")
 
 
 def _check_elf(path: Path, machine: str | None) -> None:

@@ -26,9 +26,7 @@ def write_bundle(directory: Path, contents: Contents) -> None:
     contents.check()
     # A mistyped output path must not cost somebody a folder.
     if directory.exists() and not (directory / MANIFEST).is_file() and not _is_empty(directory):
-        raise BundleError(
-            f"{directory}: expected no file, an empty folder or a bundle to replace; choose another path"
-        )
+        raise BundleError(f"{directory}: expected no file, an empty folder or a bundle to replace; choose another path")
     with new_directory(directory) as temporary:
         libraries = _copy_libraries(temporary, contents)
         weights_sha256 = _write(temporary / WEIGHTS, contents.weights)

@@ -68,9 +68,7 @@ def _key(triple: str) -> str:
     try:
         compiler = version("ziglang")
     except PackageNotFoundError as error:
-        raise BuildError(
-            "ziglang: expected the C compiler that pip installs, got none; pip install ziglang"
-        ) from error
+        raise BuildError("ziglang: expected the C compiler that pip installs, got none; pip install ziglang") from error
     digest = hashlib.sha256(repr((compiler, triple, C_FLAGS, LINK_FLAGS)).encode())
     for path in sorted([*RUNTIME.rglob("*.c"), *RUNTIME.rglob("*.h")]):
         digest.update(f"{path.relative_to(RUNTIME)}\0".encode() + path.read_bytes())

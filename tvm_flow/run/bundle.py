@@ -82,9 +82,7 @@ class Bundle:
             self._finish(status, error)
         return out
 
-    def generate(
-        self, noise: Float32, cond: Prompt, uncond: Prompt, progress: Progress | None = None
-    ) -> Float32:
+    def generate(self, noise: Float32, cond: Prompt, uncond: Prompt, progress: Progress | None = None) -> Float32:
         """Latents float32 [latent_shape] from ``noise``: the whole denoising loop.
 
         Ctrl-C, or whatever ``progress`` raises, cancels after the current step and is raised here.
@@ -139,9 +137,7 @@ class Bundle:
     def _call(self) -> Iterator[tuple[ctypes.c_void_p, native.CError]]:
         handle = self._open_handle()
         if not self._busy.acquire(blocking=False):
-            raise RuntimeFailure(
-                f"{self.directory}: expected one call at a time, got a second; open it twice"
-            )
+            raise RuntimeFailure(f"{self.directory}: expected one call at a time, got a second; open it twice")
         try:
             self._raised = None
             with deferred_interrupt() as self._interrupt:
@@ -158,9 +154,7 @@ class Bundle:
 
     def _open_handle(self) -> ctypes.c_void_p:
         if not self._handle:
-            raise RuntimeFailure(
-                f"{self.directory}: expected an open bundle, got a closed one; open it again"
-            )
+            raise RuntimeFailure(f"{self.directory}: expected an open bundle, got a closed one; open it again")
         return self._handle
 
     def _latents(self, name: str, array: Float32) -> Float32:

@@ -47,9 +47,7 @@ def _array(view: CView) -> NDArray[Any]:
     try:
         dtype = np.dtype(code)
     except TypeError as error:
-        raise RuntimeFailure(
-            f"trace: expected a type that numpy has, got {code}; trace another kernel"
-        ) from error
+        raise RuntimeFailure(f"trace: expected a type that numpy has, got {code}; trace another kernel") from error
     shape = tuple(view.shape[: view.ndim])
     count = int(np.prod(shape, dtype=np.int64))
     memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(view.data)
