@@ -72,7 +72,7 @@ def _to_signed(q: Array) -> Array:
 
 
 def _transpose(w: Array) -> Array:
-    return np.ascontiguousarray(w.T)
+    return np.array(w.T, order="C")
 
 
 def _zero_point_correction(zx: Array, w: Array, zw: Array) -> Array:

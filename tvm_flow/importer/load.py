@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 from onnx.external_data_helper import load_external_data_for_model
 from tvm.relax.frontend.onnx import from_onnx
 
@@ -32,13 +34,40 @@ def import_onnx(model: onnx.ModelProto, name: str = "graph") -> LiftedGraph:
     Raises ImportGraphError with TVM's reason when an operator or shape is not supported.
     """
     try:
-        module = from_onnx(model, keep_params_in_input=True)
+        module = from_onnx(_constants_as_initializers(model), keep_params_in_input=True)
     except Exception as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise ImportGraphError(f"{name}: TVM's ONNX importer refused it: {reason}; use supported operators") from error
+        raise ImportGraphError(
+            f"{name}: TVM's ONNX importer refused it: {reason}; use supported operators"
+        ) from error
     main = module["main"]
     count = int(main.attrs["num_input"])
     inputs = tuple(str(p.name) for p in main.params[:count])
     lifted = main.params[count:]
-    values = {str(p.name): np.ascontiguousarray(v.numpy()) for p, v in zip(lifted, main.attrs["params"], strict=True)}
+    arrays = main.attrs["params"] if lifted else []
+    # Copied with their shape: ascontiguousarray would make vectors of scalars.
+    values = {str(p.name): np.array(v.numpy(), order="C") for p, v in zip(lifted, arrays, strict=True)}
     return LiftedGraph(module, inputs, {key: Given(key) for key in values}, values)
+
+
+def _constants_as_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Constant nodes say the same as initializers; only the latter are lifted out by TVM's importer."""
+    constants = [node for node in model.graph.node if node.op_type == "Constant" and _value(node) is not None]
+    if not constants:
+        return model
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    del result.graph.node[:]
+    result.graph.node.extend(node for node in model.graph.node if node.op_type != "Constant" or _value(node) is None)
+    result.graph.initializer.extend(numpy_helper.from_array(_value(node), node.output[0]) for node in constants)
+    return result
+
+
+def _value(node: onnx.NodeProto) -> Any:
+    """The array of a Constant node; None for strings and sparse tensors."""
+    attribute = node.attribute[0]
+    if attribute.name == "value" and attribute.t.data_type != onnx.TensorProto.STRING:
+        return numpy_helper.to_array(attribute.t)
+    value = onnx.helper.get_attribute_value(attribute)
+    types = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    return np.array(value, types[attribute.name]) if attribute.name in types else None
