@@ -46,7 +46,8 @@ def _tile(schedule: Any, m: int, macs: int, isa: Isa) -> None:
     rows = max(r for r in range(1, isa.rows + 1) if m % r == 0)
     io, ii = schedule.split(i, [None, rows])
     jo, jv, jl = schedule.split(j, [None, isa.vectors, isa.lanes])
-    schedule.reorder(io, jo, ko, ii, jv, jl, ki)
+    ko, kg = schedule.split(ko, [None, isa.groups])
+    schedule.reorder(io, jo, ko, ii, jv, kg, jl, ki)
     tile = schedule.cache_write(block, 0, "global")
     schedule.reverse_compute_at(tile, jo)
     if macs >= PARALLEL_MACS:
@@ -67,4 +68,4 @@ def _tile(schedule: Any, m: int, macs: int, isa: Isa) -> None:
     for loop in store[2:]:
         schedule.unroll(loop)
     if isa.register is not None:
-        schedule.tensorize(jl, isa.register())
+        schedule.tensorize(kg if isa.groups > 1 else jl, isa.register())

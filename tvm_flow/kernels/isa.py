@@ -14,7 +14,7 @@ class Isa:
 
     One step multiplies ``depth`` consecutive codes of a row with a packed [lanes, depth] tile of weights and adds to
     ``lanes`` int32 accumulators. ``register`` makes the tensor intrinsic known to TVM and returns its name, or is None
-    when the compiler vectorises the plain loop itself. ``rows`` x ``vectors`` accumulators fill the register file.
+    when the compiler vectorises the plain loop itself. The intrinsic takes ``groups`` such steps along K at once. ``rows`` x ``vectors`` accumulators fill the register file.
     """
 
     name: str
@@ -23,6 +23,7 @@ class Isa:
     depth: int
     rows: int
     vectors: int
+    groups: int = 1
     register: Callable[[], str] | None = None
 
     @property

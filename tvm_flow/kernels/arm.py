@@ -1,0 +1,68 @@
+"""AArch64 int8 products: SDOT where the core has it, widening multiply and pairwise add where it has not.
+
+SDOT adds four int8 products to each int32 lane, exact by definition. Its by-element form takes four codes of a row from
+a register that holds sixteen, so a tile of ``rows`` loads each row once for four steps along K.
+
+Plain NEON multiplies to int16 (at most 128 * 128 < 2^15) and adds neighbouring products into int32 (SADALP): exact too.
+"""
+
+from __future__ import annotations
+
+from tvm.script import tirx as T
+
+from tvm_flow.kernels.isa import Isa, register_isa
+
+def _register_sdot() -> str:
+    from tvm.s_tir import TensorIntrin
+    from tvm.target.codegen import llvm_lookup_intrinsic_id
+
+    identifier = llvm_lookup_intrinsic_id("llvm.aarch64.neon.sdot")
+
+    @T.prim_func(s_tir=True)
+    def description(x: T.handle, w: T.handle, c: T.handle) -> None:
+        X = T.match_buffer(x, (16,), "int8", offset_factor=1)
+        W = T.match_buffer(w, (4, 4, 4), "int8", offset_factor=1, strides=[T.int32(), T.int32(), T.int32()])
+        C = T.match_buffer(c, (4,), "int32", offset_factor=1)
+        with T.sblock("root"):
+            T.reads(C[0:4], X[0:16], W[0:4, 0:4, 0:4])
+            T.writes(C[0:4])
+            for g, i, k in T.grid(4, 4, 4):
+                with T.sblock("update"):
+                    vi, vg, vk = T.axis.remap("SRR", [i, g, k])
+                    C[vi] = C[vi] + T.cast(X[vg * 4 + vk], "int32") * T.cast(W[vg, vi, vk], "int32")
+
+    @T.prim_func(s_tir=True)
+    def implementation(x: T.handle, w: T.handle, c: T.handle) -> None:
+        X = T.match_buffer(x, (16,), "int8", offset_factor=1)
+        W = T.match_buffer(w, (4, 4, 4), "int8", offset_factor=1, strides=[T.int32(), T.int32(), T.int32()])
+        C = T.match_buffer(c, (4,), "int32", offset_factor=1)
+        with T.sblock("root"):
+            T.reads(C[0:4], X[0:16], W[0:4, 0:4, 0:4])
+            T.writes(C[0:4])
+            row = T.reinterpret(X.vload([0], "int8x16"), dtype="int32x4")
+            for g in T.unroll(4):
+                C[T.ramp(T.int32(0), 1, 4)] = T.call_llvm_pure_intrin(
+                    T.uint32(identifier),
+                    C.vload([0], dtype="int32x4"),
+                    W.vload([g, 0, 0], dtype="int8x16"),
+                    T.reinterpret(T.broadcast(T.Shuffle([row], [g]), 4), dtype="int8x16"),
+                    dtype="int32x4",
+                )
+
+    name = "tvm_flow.sdot"
+    TensorIntrin.register(name, description, implementation, override=True)
+    return name
+
+
+SDOT = register_isa(
+    Isa(
+        name="sdot",
+        features=frozenset({"neon", "dotprod"}),
+        lanes=4,
+        depth=4,
+        groups=4,
+        rows=8,
+        vectors=2,
+        register=_register_sdot,
+    )
+)
