@@ -66,3 +66,60 @@ SDOT = register_isa(
         register=_register_sdot,
     )
 )
+
+
+def _register_smmla() -> str:
+    from tvm.s_tir import TensorIntrin
+    from tvm.target.codegen import llvm_lookup_intrinsic_id
+
+    identifier = llvm_lookup_intrinsic_id("llvm.aarch64.neon.smmla")
+
+    @T.prim_func(s_tir=True)
+    def description(x: T.handle, w: T.handle, c: T.handle) -> None:
+        X = T.match_buffer(x, (2, 16), "int8", offset_factor=1, strides=[T.int32(), 1])
+        W = T.match_buffer(w, (2, 2, 8), "int8", offset_factor=1, strides=[T.int32(), T.int32(), T.int32()])
+        C = T.match_buffer(c, (2, 2), "int32", offset_factor=1)
+        with T.sblock("root"):
+            T.reads(C[0:2, 0:2], X[0:2, 0:16], W[0:2, 0:2, 0:8])
+            T.writes(C[0:2, 0:2])
+            for g, a, b, k in T.grid(2, 2, 2, 8):
+                with T.sblock("update"):
+                    va, vb, vg, vk = T.axis.remap("SSRR", [a, b, g, k])
+                    C[va, vb] = C[va, vb] + T.cast(X[va, vg * 8 + vk], "int32") * T.cast(W[vg, vb, vk], "int32")
+
+    @T.prim_func(s_tir=True)
+    def implementation(x: T.handle, w: T.handle, c: T.handle) -> None:
+        X = T.match_buffer(x, (2, 16), "int8", offset_factor=1, strides=[T.int32(), 1])
+        W = T.match_buffer(w, (2, 2, 8), "int8", offset_factor=1, strides=[T.int32(), T.int32(), T.int32()])
+        C = T.match_buffer(c, (2, 2), "int32", offset_factor=1)
+        with T.sblock("root"):
+            T.reads(C[0:2, 0:2], X[0:2, 0:16], W[0:2, 0:2, 0:8])
+            T.writes(C[0:2, 0:2])
+            upper = T.reinterpret(X.vload([0, 0], "int8x16"), dtype="int64x2")
+            lower = T.reinterpret(X.vload([1, 0], "int8x16"), dtype="int64x2")
+            for g in T.unroll(2):
+                C[0, T.ramp(T.int32(0), 1, 4)] = T.call_llvm_pure_intrin(
+                    T.uint32(identifier),
+                    C.vload([0, 0], dtype="int32x4"),
+                    T.reinterpret(T.Shuffle([upper, lower], [g, g + 2]), dtype="int8x16"),
+                    W.vload([g, 0, 0], dtype="int8x16"),
+                    dtype="int32x4",
+                )
+
+    name = "tvm_flow.smmla"
+    TensorIntrin.register(name, description, implementation, override=True)
+    return name
+
+
+SMMLA = register_isa(
+    Isa(
+        name="smmla",
+        features=frozenset({"neon", "i8mm"}),
+        lanes=2,
+        depth=8,
+        groups=2,
+        rows=4,
+        vectors=12,
+        register=_register_smmla,
+    )
+)
