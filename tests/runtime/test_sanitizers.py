@@ -65,6 +65,11 @@ def test_pool_runs_each_task_once(sanitizer: str, tmp_path: Path) -> None:
     assert run(build(tmp_path, "pool_check", sources, sanitizer)) == "ok\n"
 
 
+def test_hooks_inside_and_outside_of_plans(sanitizer: str, tmp_path: Path) -> None:
+    sources = [RUNTIME / "src" / name for name in ("hooks.c", "pool.c", "error.c")]
+    assert run(build(tmp_path, "hooks_check", sources, sanitizer)) == "ok\n"
+
+
 def test_every_failing_allocation_is_an_error(bundle_dir: Path, tmp_path: Path) -> None:
     wraps = [f"-Wl,--wrap={name}" for name in WRAPPED]
     program = build(tmp_path, "fail_allocations", runtime_sources(), SANITIZERS["address"], *wraps)
