@@ -1,12 +1,14 @@
 """Files that commands leave behind: whole or absent, and stamped with what they were made from.
 
 A file is written to a temporary name beside its target, flushed to disk and renamed, so that a reader never sees half
-of one. A stamp (``NAME.stamp.json``) records the sha256 of every input and the options; a command whose stamp still
-holds has nothing to do. The stamp is written last: a file without a stamp is not current.
+of one. A stamp (``NAME.stamp.json``) records the sha256 of every input, the options, and the sha256 of the output
+itself; a command whose stamp still holds has nothing to do. The stamp is written last: an output without a stamp, one
+that was damaged later, or one that another command has replaced is not current.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -64,12 +66,25 @@ def sha256_file(path: Path) -> str:
 
 
 def make_stamp(inputs: Mapping[str, Path], options: Mapping[str, Any]) -> dict[str, Any]:
-    """What an output depends on: the package version, the sha256 of each input file, and the options."""
+    """What an output depends on: the package version, the sha256 of each input file, and the options.
+
+    Raises ConfigError naming an input that cannot be read.
+    """
     return {
         "version": __version__,
-        "inputs": {name: sha256_file(path) for name, path in sorted(inputs.items())},
+        "inputs": {name: _input_sha256(name, path) for name, path in sorted(inputs.items())},
         "options": json.loads(json.dumps(options, sort_keys=True)),
     }
+
+
+def _input_sha256(name: str, path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise ConfigError(
+            f"{name} {path}: expected a readable file, got: {error.strerror}; check the path, or run the command that "
+            "writes it"
+        ) from error
 
 
 def stamp_path(output: Path) -> Path:
@@ -78,19 +93,48 @@ def stamp_path(output: Path) -> Path:
 
 
 def is_current(output: Path, stamp: Mapping[str, Any]) -> bool:
-    """True when ``output`` exists and was made from exactly what ``stamp`` names."""
-    path = stamp_path(output)
-    if not (output.exists() and path.exists()):
-        return False
+    """True when ``output`` was made from exactly what ``stamp`` names, and is still as it was written then."""
     try:
-        return bool(json.loads(path.read_text()) == stamp)
-    except ValueError:
+        found = json.loads(stamp_path(output).read_text())
+        if not isinstance(found, dict):
+            return False
+        digest = found.pop("output", None)
+        return bool(found == stamp) and digest == _output_sha256(output)
+    except (OSError, ValueError):
         return False
 
 
 def write_stamp(output: Path, stamp: Mapping[str, Any]) -> None:
-    """Declare ``output`` finished. Call it last."""
-    write_json(stamp_path(output), stamp)
+    """Declare the file or folder ``output`` finished. Call it last."""
+    write_json(stamp_path(output), {**stamp, "output": _output_sha256(output)})
+
+
+def _output_sha256(output: Path) -> str:
+    """Of a file's bytes, or of the names and bytes of a folder's files; hidden ones are temporary and left out."""
+    if output.is_file():
+        return sha256_file(output)
+    digest = hashlib.sha256()
+    for name, path in sorted((p.relative_to(output).as_posix(), p) for p in output.rglob("[!.]*") if p.is_file()):
+        digest.update(f"{name}\0{sha256_file(path)}\0".encode())
+    return digest.hexdigest()
+
+
+@contextmanager
+def exclusive(output: Path) -> Iterator[None]:
+    """Hold ``output`` against other processes that write it; the lock ends with the process, however it ends.
+
+    Raises ConfigError when another process holds it.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with output.with_name(f".{output.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"{output}: expected to write it alone, another command is writing it; wait for that one, or choose "
+                "another output"
+            ) from error
+        yield
 
 
 def _fsync(path: Path) -> None:

@@ -65,6 +65,11 @@ def test_pool_runs_each_task_once(sanitizer: str, tmp_path: Path) -> None:
     assert run(build(tmp_path, "pool_check", sources, sanitizer)) == "ok\n"
 
 
+def test_hooks_inside_and_outside_of_plans(sanitizer: str, tmp_path: Path) -> None:
+    sources = [RUNTIME / "src" / name for name in ("hooks.c", "pool.c", "error.c")]
+    assert run(build(tmp_path, "hooks_check", sources, sanitizer)) == "ok\n"
+
+
 def test_every_failing_allocation_is_an_error(bundle_dir: Path, tmp_path: Path) -> None:
     wraps = [f"-Wl,--wrap={name}" for name in WRAPPED]
     program = build(tmp_path, "fail_allocations", runtime_sources(), SANITIZERS["address"], *wraps)
@@ -93,7 +98,7 @@ def test_cpu_features_in_both_spellings(tmp_path: Path) -> None:
     program = build(
         tmp_path, "cpu_check", [RUNTIME / "src" / "cpu.c", RUNTIME / "src" / "error.c"], SANITIZERS["address"]
     )
-    for accepted in ("", "  ", "avx2", "+avx2 +sse4.2", "sse4_2  sse3 ", "sse4.2"):
+    for accepted in ("", "  ", "avx2", "+avx2 +sse4.2", "sse4_2  sse3 ", "sse4.2", "lzcnt pclmul bmi"):
         assert run(program, accepted) == "0 \n", accepted
     for refused in ("avx9000", "avx2 avx9000", "avx", "a" * 100, "flags", "bugs", "model", "amd64"):
         if refused in flags:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from tvm_flow.build.folds import NONE
 from tvm_flow.build.plan import DTYPES, Plan
-from tvm_flow.build.tables import NONE
 
 _SPACES = {"arena": "TVM_FLOW_ARENA", "weights": "TVM_FLOW_WEIGHTS", "step": "TVM_FLOW_STEP"}
-_FOLDS = ("TVM_FLOW_FOLD_COPY", "TVM_FLOW_FOLD_SCALE", "TVM_FLOW_FOLD_AFFINE")
+_FOLDS = tuple(f"TVM_FLOW_FOLD_{name}" for name in ("COPY", "SCALE", "AFFINE", "INTEGER"))
 
 # TVM's code calls its runtime through these symbols; here they lead to whoever opened the library.
 _SERVICES = """

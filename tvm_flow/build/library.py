@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tvm_flow.build.emit import emit_c
+from tvm_flow.build.folds import Floats
 from tvm_flow.build.link import link_library
 from tvm_flow.build.plan import Plan, make_plan
-from tvm_flow.build.tables import Floats, WeightStore, encode_constants
+from tvm_flow.build.tables import WeightStore, encode_constants
 from tvm_flow.build.target import TargetSpec
 from tvm_flow.export import Exported
 from tvm_flow.importer.step_groups import StepGroup

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from math import prod
 
 from tvm_flow.build.arena import Lifetime, liveness_bound, plan_arena
-from tvm_flow.build.tables import ConstantTables, FoldRow
+from tvm_flow.build.folds import FoldRow
+from tvm_flow.build.tables import ConstantTables
 from tvm_flow.errors import BuildError
 from tvm_flow.lower.packing import PackedProgram
 from tvm_flow.lower.partition import TensorSpec

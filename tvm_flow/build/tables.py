@@ -1,9 +1,10 @@
 """How the constants of all steps are stored: shared once, or made from a few numbers of a step.
 
 A constant that has the same value at every step and branch lies in the weights. One that is a shared vector times a
-scalar of the branch is a SCALE fold, one that is affine in the step's record an AFFINE fold, anything else is copied
-from the variant's own values. The folds are those of ``tvm_flow_library.h``; every one is evaluated here the way the
-runtime does and compared bit for bit with the constant it replaces.
+scalar of the branch is a SCALE fold (of floats) or an INTEGER fold (of a zero point), one that is affine in the step's
+record an AFFINE fold, anything else is copied from the variant's own values. The folds are those of
+``tvm_flow_library.h``; every one is evaluated here the way the runtime does and compared bit for bit with the constant
+it replaces.
 """
 
 from __future__ import annotations
@@ -11,19 +12,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tvm_flow.build.arena import ALIGNMENT
+from tvm_flow.build.folds import AFFINE, COPY, INTEGER, NONE, SCALE, Floats, FoldRow, folded, words
 from tvm_flow.errors import BuildError
-from tvm_flow.importer.constants import Array, Constant, Derived, Given, evaluate, given_names
+from tvm_flow.importer.constants import RULES, Array, Constant, Derived, Given, evaluate, given_names
 from tvm_flow.quantize.quantized import Fold
-
-Floats = npt.NDArray[np.float32]
-NONE = 2**64 - 1
-COPY, SCALE, AFFINE = range(3)
 
 
 @dataclass
@@ -42,18 +38,6 @@ class WeightStore:
             self.offsets[key] = len(self.data)
             self.data.extend(raw)
         return self.offsets[key]
-
-
-@dataclass(frozen=True)
-class FoldRow:
-    """One row of a library's fold table; see tvm_flow_library.h for the meaning of a, b and c."""
-
-    op: int
-    count: int
-    out: int
-    a: int
-    b: int = NONE
-    c: int = NONE
 
 
 @dataclass
@@ -103,11 +87,15 @@ class _Encoder:
     def run(self, constants: Mapping[str, Constant]) -> ConstantTables:
         self.tables.variants = [[] for _ in self.given]
         for name, constant in constants.items():
-            if not any(self.differs(source) for source in given_names(constant)):
+            if not self.changes(constant):
                 self.tables.places[name] = ("weights", self.weights.add(evaluate(constant, self.given[0])))
             else:
                 self.step_constant(name, constant)
         return self.tables
+
+    def changes(self, *constants: Constant) -> bool:
+        """True when one of ``constants`` depends on an initializer that is not the same in all variants."""
+        return any(self.differs(source) for constant in constants for source in given_names(constant))
 
     def differs(self, name: str) -> bool:
         """True when initializer ``name`` is not the same in all variants."""
@@ -120,24 +108,39 @@ class _Encoder:
         values = [evaluate(constant, given) for given in self.given]
         out = self.allocate(values[0].nbytes)
         self.tables.places[name] = ("step", out)
-        row = self.affine(name, constant, values, out) or self.scaled(constant, values, out)
-        self.tables.folds.append(row or self.copied(name, values, out))
+        row = (
+            self.affine(name, constant, out)
+            or self.scaled(constant, values, out)
+            or self.integer(constant, out)
+            or self.copied(name, values, out)
+        )
+        self.check(name, row, values)
+        self.tables.folds.append(row)
+
+    def check(self, name: str, row: FoldRow, values: list[Array]) -> None:
+        """Raises BuildError unless ``row`` gives ``values``."""
+        for variant, (step, value) in enumerate(zip(self.steps, values, strict=True)):
+            sources = self.step_records[step], np.concatenate([np.zeros(0, np.float32), *self.tables.variants[variant]])
+            if words(value).tobytes() != folded(row, *sources, self.weights.data).tobytes():
+                raise BuildError(
+                    f"{name}, step {step}: expected its fold to give the exported constant bit for bit, "
+                    "it does not; export again with this version"
+                )
 
     def allocate(self, size: int) -> int:
         offset = self.tables.step_bytes
         self.tables.step_bytes += -(-size // ALIGNMENT) * ALIGNMENT
         return offset
 
-    def affine(self, name: str, constant: Constant, values: list[Array], out: int) -> FoldRow | None:
+    def affine(self, name: str, constant: Constant, out: int) -> FoldRow | None:
         if not isinstance(constant, Given) or constant.name not in self.known_folds:
             return None
         fold = self.known_folds[constant.name]
-        for step, value in zip(self.steps, values, strict=True):
-            if not _same_bits(fold.evaluate(self.step_records[step]), value):
-                raise BuildError(
-                    f"{name}, step {step}: expected its fold to give the exported constant bit for bit, "
-                    "it does not; export again with this version"
-                )
+        if fold.offset + len(fold.base) > self.step_records.shape[1]:
+            raise BuildError(
+                f"{name}: expected its fold within the {self.step_records.shape[1]} numbers of a step record, got "
+                f"{fold.offset} to {fold.offset + len(fold.base)}; export again with this version"
+            )
         gain = NONE if fold.gain is None else self.weights.add(fold.gain)
         return FoldRow(AFFINE, len(fold.base), out, fold.offset, self.weights.add(fold.base), gain)
 
@@ -145,7 +148,7 @@ class _Encoder:
         if not isinstance(constant, Derived) or constant.rule != "product":
             return None
         scalar, vector = constant.sources
-        if not isinstance(scalar, Given) or any(self.differs(n) for n in given_names(vector)):
+        if not isinstance(scalar, Given) or self.changes(vector):
             return None
         shared = evaluate(vector, self.given[0])
         if evaluate(scalar, self.given[0]).size != 1 or shared.size != values[0].size:
@@ -153,24 +156,35 @@ class _Encoder:
         slot = self.slot(scalar.name, [given[scalar.name] for given in self.given])
         return FoldRow(SCALE, shared.size, out, slot, self.weights.add(shared))
 
+    def integer(self, constant: Constant, out: int) -> FoldRow | None:
+        """A zero point of the branch times a shared vector, as `tvm_flow.importer.constants` corrects accumulators."""
+        if not isinstance(constant, Derived) or constant.rule != "zero_point_correction":
+            return None
+        point, *shared = constant.sources
+        if not isinstance(point, Given) or self.given[0][point.name].size != 1 or self.changes(*shared):
+            return None
+        one = np.ones_like(self.given[0][point.name])
+        vector = RULES[constant.rule](one, *(evaluate(source, self.given[0]) for source in shared))
+        points = [given[point.name].astype(np.float32) for given in self.given]
+        return FoldRow(INTEGER, vector.size, out, self.slot(f"{point.name} as float", points), self.weights.add(vector))
+
     def copied(self, name: str, values: list[Array], out: int) -> FoldRow:
-        return FoldRow(COPY, len(_words(values[0])), out, self.slot(name, values))
+        if not all(np.isfinite(words(value)).all() for value in values):
+            raise BuildError(
+                f"{name}: expected a constant that changes with the step to be finite floats, got {values[0].dtype} "
+                f"{values[0].shape} that a bundle cannot hold; keep this layer in float"
+            )
+        return FoldRow(COPY, len(words(values[0])), out, self.slot(name, values))
 
     def slot(self, name: str, values: list[Array]) -> int:
         """Index of ``values`` in the variants' float vectors."""
         if name not in self.slots:
             self.slots[name] = self.length
             for parts, value in zip(self.tables.variants, values, strict=True):
-                parts.append(_words(value))
-            self.length += len(_words(values[0]))
+                parts.append(words(value))
+            self.length += len(words(values[0]))
         return self.slots[name]
 
 
 def _same_bits(a: Array, b: Array) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
-
-
-def _words(value: Array) -> Floats:
-    """The bytes of ``value`` as float32 words, padded with zeros; nothing is converted."""
-    raw: Any = np.ascontiguousarray(value).tobytes()
-    return np.frombuffer(raw + bytes(-len(raw) % 4), np.float32)

@@ -143,7 +143,11 @@ class _StepGraph:
         params = self.model.params
         x = self.modulated(x, "final", separator=".")
         x = float_linear(
-            g, x, "final_layer.linear", params["final_layer.linear.weight"][kept], params["final_layer.linear.bias"][kept]
+            g,
+            x,
+            "final_layer.linear",
+            params["final_layer.linear.weight"][kept],
+            params["final_layer.linear.bias"][kept],
         )
         x = g.reshape(x, self.frames, self.height, self.width, kt, kh, kw, self.channels)
         return g.reshape(g.transpose(x, 6, 0, 3, 1, 4, 2, 5), *self.model.latent)

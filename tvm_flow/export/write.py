@@ -1,8 +1,9 @@
 """Write every step graph, the weight file they share, and the tables that say how their constants depend on time.
 
 The folder: ``weights.bin``; ``step_NNN_cond.onnx`` and ``step_NNN_uncond.onnx``; ``tables.safetensors`` with
-``step_records`` float32 [steps, R], ``timesteps`` and ``dts`` float64 [steps], the golden and null captions, and ``<initializer>.base`` (and
-``.gain``) for every initializer that is (record[offset : offset + n] + base) * gain; ``export.json``, written last.
+``step_records`` float32 [steps, R], ``timesteps`` and ``dts`` float64 [steps], the golden and null captions, and
+``<initializer>.base`` (and ``.gain``) for every initializer that is (record[offset : offset + n] + base) * gain;
+``export.json``, written last.
 """
 
 from __future__ import annotations

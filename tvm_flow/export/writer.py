@@ -103,7 +103,9 @@ class GraphWriter:
         """``x[..., start:stop]``."""
         return self.op("Slice", [x, self.integers(start), self.integers(stop), self.integers(-1)])
 
-    def model(self, inputs: dict[str, Sequence[int]], output: str, shape: Sequence[int], result: str) -> onnx.ModelProto:
+    def model(
+        self, inputs: dict[str, Sequence[int]], output: str, shape: Sequence[int], result: str
+    ) -> onnx.ModelProto:
         """The finished model; ``result`` becomes the name of tensor ``output``."""
         self.nodes.append(helper.make_node("Identity", [output], [result], name=result))
         graph = helper.make_graph(

@@ -2,8 +2,10 @@
 
     layer_norm(x; g, b)   d = x - sum(x) / C;  d * (1 / sqrt(sum(d * d) / C + eps)) * g + b
     softmax(x)            e = exp(x - max(x));  e / sum(e)                                  over the last axis
-    gelu_tanh(x)          x / (1 + exp(-2 sqrt(2 / pi) (x + 0.044715 x^3)))                 (1 + tanh u) / 2 = 1 / (1 + exp(-2u))
+    gelu_tanh(x)          x / (1 + exp(-2 sqrt(2 / pi) (x + 0.044715 x^3)))     as (1 + tanh u) / 2 = 1 / (1 + exp(-2u))
     silu(x)               x / (1 + exp(-x))
+    sigmoid(x)            1 / (1 + exp(-x))
+    relu(x)               max(x, 0)
     mean(x)               sum(x) / n
 
 Writing them out states the order of float operations once; kernels are generated from it and the reference bounds
@@ -19,6 +21,7 @@ from typing import Any
 from tvm import relax
 from tvm.relax import op as R
 
+from tvm_flow.errors import ImportGraphError
 from tvm_flow.importer.constants import Given
 from tvm_flow.importer.graph import (
     Builder,
@@ -30,13 +33,17 @@ from tvm_flow.importer.graph import (
     shape_of,
     tensor_var,
 )
+from tvm_flow.numerics.reference import OPERATORS
 
 GELU_LINEAR = 2.0 * math.sqrt(2.0 / math.pi)
 GELU_CUBIC = GELU_LINEAR * 0.044715
 
 
 def canonicalize(graph: LiftedGraph) -> LiftedGraph:
-    """Write out composite operators and drop parameters that nothing reads."""
+    """Write out composite operators and drop parameters that nothing reads.
+
+    Raises ImportGraphError naming an operator that is neither composite nor one that the reference knows.
+    """
     main = graph.module["main"]
     count = len(graph.inputs)
     inputs = [tensor_var(p.name, shape_of(p), dtype_of(p)) for p in main.params[:count]]
@@ -63,13 +70,16 @@ def canonicalize(graph: LiftedGraph) -> LiftedGraph:
 
 
 def _rewrite(builder: Builder, value: Any, resolve: Callable[[Any], Any]) -> Any:
-    if isinstance(value, relax.Var | relax.Tuple):
-        return resolve(value)
     if not op_name(value):
-        return builder.emit(value)
+        return resolve(value)
     args = [resolve(a) for a in value.args]
     rule = _RULES.get(op_name(value))
     expanded = rule(builder, value.attrs, *args) if rule else None
+    if expanded is None and op_name(value) not in OPERATORS:
+        raise ImportGraphError(
+            f"operator {op_name(value)} with {value.attrs or 'no attributes'}: expected one with an exact meaning "
+            f"({', '.join(sorted(OPERATORS | _RULES))}; reductions over the last axis); write it with these"
+        )
     return builder.emit(call_with(value, args)) if expanded is None else expanded
 
 
@@ -125,10 +135,19 @@ def _silu(builder: Builder, _attrs: Any, x: Any) -> Any:
     return _times_sigmoid(builder, x, builder.emit(R.multiply(x, _f32(-1.0))))
 
 
+def _sigmoid(builder: Builder, _attrs: Any, x: Any) -> Any:
+    return _times_sigmoid(builder, _f32(1.0), builder.emit(R.multiply(x, _f32(-1.0))))
+
+
+def _relu(builder: Builder, _attrs: Any, x: Any) -> Any:
+    return builder.emit(R.maximum(x, _f32(0.0)))
+
+
 def _mean(builder: Builder, attrs: Any, x: Any) -> Any:
-    if not attrs.keepdims or not _last_axis_only(x, attrs.axis):
-        return None
-    return _row_mean(builder, x)
+    shape = shape_of(x)
+    axes = range(len(shape)) if attrs.axis is None else [int(a) for a in attrs.axis]
+    total = builder.emit(R.sum(x, axis=list(axes), keepdims=bool(attrs.keepdims)))
+    return builder.emit(R.divide(total, _f32(float(math.prod(shape[a] for a in axes)))))
 
 
 _RULES: dict[str, Callable[..., Any]] = {
@@ -136,5 +155,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "relax.nn.softmax": _softmax,
     "relax.nn.gelu_tanh": _gelu_tanh,
     "relax.nn.silu": _silu,
+    "relax.sigmoid": _sigmoid,
+    "relax.nn.relu": _relu,
     "relax.mean": _mean,
 }

@@ -33,7 +33,9 @@ def shape_of(expr: Any) -> tuple[int, ...]:
     try:
         return tuple(int(extent) for extent in expr.ty.shape)
     except (TypeError, ValueError, AttributeError) as error:
-        raise ImportGraphError(f"{expr}: expected a tensor of static shape, got {expr.ty}; export with fixed sizes") from error
+        raise ImportGraphError(
+            f"{expr}: expected a tensor of static shape, got {expr.ty}; export with fixed sizes"
+        ) from error
 
 
 def dtype_of(expr: Any) -> str:

@@ -13,9 +13,10 @@ reason. Outputs of the graph have the types that the ONNX graph gives them, code
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
-from tvm import ir, relax
+from tvm import ir, relax, tirx
 from tvm.relax import op as R
 
 from tvm_flow.errors import ImportGraphError
@@ -115,13 +116,10 @@ def _pieces(scope: Scope, call: Any) -> Any:
     x, axis = _plain(scope, call.args[0]), int(call.attrs.axis)
     extent = shape_of(x)[axis]
     parts = call.attrs.indices_or_sections
-    if isinstance(parts, int | ir.IntImm):
+    if isinstance(parts, int | tirx.IntImm):
         size = -(-extent // int(parts))
         bounds = [min(i * size, extent) for i in range(int(parts) + 1)]
     else:
         bounds = [0, *(int(i) for i in parts), extent]
-    slices = [
-        scope.builder.emit(R.strided_slice(x, [axis], [start], [stop], [1]))
-        for start, stop in zip(bounds, bounds[1:], strict=False)
-    ]
+    slices = [scope.builder.emit(R.strided_slice(x, [axis], [start], [stop], [1])) for start, stop in pairwise(bounds)]
     return relax.Tuple(slices)

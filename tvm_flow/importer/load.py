@@ -37,9 +37,7 @@ def import_onnx(model: onnx.ModelProto, name: str = "graph") -> LiftedGraph:
         module = from_onnx(_constants_as_initializers(model), keep_params_in_input=True)
     except Exception as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise ImportGraphError(
-            f"{name}: TVM's ONNX importer refused it: {reason}; use supported operators"
-        ) from error
+        raise ImportGraphError(f"{name}: TVM's ONNX importer refused it: {reason}; use supported operators") from error
     main = module["main"]
     count = int(main.attrs["num_input"])
     inputs = tuple(str(p.name) for p in main.params[:count])

@@ -19,7 +19,7 @@ from tvm_flow.importer.load import load_onnx
 
 @dataclass(frozen=True)
 class StepGroup:
-    """Step graphs of one structure: ``members[v]`` is the (step, branch) of variant v, ``given[v]`` its initializers."""
+    """Step graphs of one structure: ``members[v]`` is the (step, branch) of variant v, ``given[v]`` its constants."""
 
     graph: LiftedGraph
     members: tuple[tuple[int, int], ...]

@@ -27,8 +27,7 @@ def gemm(name: str, m: int, k: int, n: int, isa: Isa) -> Any:
     product = te.compute(
         (m, n),
         lambda i, j: te.sum(
-            x[i, ko * isa.depth + ki].astype("int32")
-            * w[j // isa.columns, ko, j % isa.columns, ki].astype("int32"),
+            x[i, ko * isa.depth + ki].astype("int32") * w[j // isa.columns, ko, j % isa.columns, ki].astype("int32"),
             axis=[ko, ki],
         ),
         name="C",

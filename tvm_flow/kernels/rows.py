@@ -22,15 +22,43 @@ def schedule_rows(function: Any) -> Any:
     root = schedule.get_sblock("root")
     blocks = schedule.get_child_blocks(root)
     inner, output = blocks[:-1], blocks[-1]
-    if _is_reduction(schedule, output):
-        return _product(schedule, inner, output)
-    if not any(_is_reduction(schedule, b) for b in inner):
+    reductions = [b for b in inner if _is_reduction(schedule, b)]
+    if not reductions and not _is_reduction(schedule, output):
         return _elementwise(schedule, inner, output)
-    return _row_reduction(schedule, inner, output)
+    if not reductions and _reduces_last(schedule, output):
+        return _product(schedule, inner, output)
+    if not _is_reduction(schedule, output) and _share_rows(schedule, reductions, output):
+        return _row_reduction(schedule, inner, output)
+    return _in_order(schedule, inner)
 
 
 def _is_reduction(schedule: Any, block: Any) -> bool:
     return any(int(v.iter_type) == 2 for v in schedule.get(block).iter_vars)
+
+
+def _share_rows(schedule: Any, reductions: list[Any], output: Any) -> bool:
+    """True when every reduction has one value per row of the output, and runs along that row.
+
+    A single row is not worth it: TVM drops its loop of one iteration, and with it the place to compute a row at.
+    """
+    *rows, _ = _written_shape(schedule, output) or [1]
+    return math.prod(rows) > 1 and all(
+        math.prod(_written_shape(schedule, b)) == math.prod(rows) and _reduces_last(schedule, b) for b in reductions
+    )
+
+
+def _reduces_last(schedule: Any, block: Any) -> bool:
+    return [int(v.iter_type) for v in schedule.get(block).iter_vars].count(2) == 1 and (
+        int(schedule.get(block).iter_vars[-1].iter_type) == 2
+    )
+
+
+def _in_order(schedule: Any, inner: list[Any]) -> Any:
+    """Reductions one after the other, as written; everything between them is computed where it is read."""
+    for block in inner:
+        if not _is_reduction(schedule, block):
+            schedule.compute_inline(block)
+    return _finished(schedule)
 
 
 def _elementwise(schedule: Any, inner: list[Any], output: Any) -> Any:
@@ -44,19 +72,22 @@ def _elementwise(schedule: Any, inner: list[Any], output: Any) -> Any:
 
 
 def _row_reduction(schedule: Any, inner: list[Any], output: Any) -> Any:
+    sums = [block for block in inner if _is_reduction(schedule, block)]
     for block in inner:
-        if _is_reduction(schedule, block):
-            _split_sum(schedule, block)
-        elif _row_length(schedule, block) > 1 and len(schedule.get_consumers(block)) == 1:
+        read_once = _row_length(schedule, block) > 1 and len(schedule.get_consumers(block)) == 1
+        if block not in sums and (read_once or not _written_shape(schedule, block)):
             schedule.compute_inline(block)
+    for block in sums:
+        _split_sum(schedule, block)
     loops = schedule.get_loops(output)
     row = schedule.fuse(*loops[:-1]) if len(loops) > 2 else loops[0]
     kept = schedule.get_child_blocks(schedule.get_sblock("root"))[:-1]
     for block in reversed(kept):
         schedule.compute_at(block, row, preserve_unit_loops=True)
+    # Before sums are cut into a start and an update: TVM cannot tell any more that rows are independent then.
+    _parallel(schedule, schedule.get_loops(output)[0], output)
     for block in [*kept, output]:
         _vectorize_row(schedule, block)
-    _parallel(schedule, schedule.get_loops(output)[0], output)
     return _finished(schedule)
 
 

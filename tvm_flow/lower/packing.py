@@ -52,7 +52,9 @@ class PackedProgram:
 def pack_weights(program: Program, isa: Isa) -> PackedProgram:
     """Let every integer product of a constant matrix read its weights packed for ``isa``."""
     products = {
-        name: product for name, function in program.kernels.items() if (product := as_product(function, isa)) is not None
+        name: product
+        for name, function in program.kernels.items()
+        if (product := as_product(function, isa)) is not None
     }
     constants = dict(program.graph.constants)
     for call in program.calls:

@@ -6,7 +6,7 @@ roundoff u = 2^-24 of float32, fl(a op b) = (a op b)(1 + d), |d| <= u, and the b
     a + b    e_a + e_b + u (|a + b| + e_a + e_b)
     a * b    |a| e_b + |b| e_a + e_a e_b + u (|a b| + the same)
     a / b    (e_a + |a / b| e_b) / (|b| - e_b) + u (|a / b| + the same); unbounded when |b| <= e_b
-    sqrt a   e_a / (sqrt(a) + sqrt(max(a - e_a, 0))) + u (...)
+    sqrt a   e_a / (sqrt(a) + sqrt(a - e_a)) + u (...); unbounded when a < e_a
     sum      sum of e + (n - 1) u / (1 - (n - 1) u) * sum(|x| + e), in whatever order the kernel adds
     exp a    exp(a) (exp(e_a) - 1) + the kernel's own relative error, see `tvm_flow.numerics.reference`
 
@@ -47,7 +47,8 @@ class Bounded:
 
 def rounded(value: Floats, error: Floats) -> Bounded:
     """``value`` after one float32 rounding on top of ``error``."""
-    return Bounded(value, (error + U * (np.abs(value) + error)) * SLACK + np.where(value != 0, TINY, 0.0))
+    inexact = (value != 0) | (error != 0)
+    return Bounded(value, (error + U * (np.abs(value) + error)) * SLACK + np.where(inexact, TINY, 0.0))
 
 
 def add(a: Bounded, b: Bounded) -> Bounded:
@@ -75,13 +76,19 @@ def divide(a: Bounded, b: Bounded) -> Bounded:
     return rounded(quotient, error)
 
 
+def maximum(a: Bounded, b: Bounded) -> Bounded:
+    """The larger of two; no rounding."""
+    error = np.maximum(a.value + a.error, b.value + b.error) - np.maximum(a.value, b.value)
+    below = np.maximum(a.value, b.value) - np.maximum(a.value - a.error, b.value - b.error)
+    return Bounded(np.maximum(a.value, b.value), np.maximum(error, below) * SLACK)
+
+
 def sqrt(a: Bounded) -> Bounded:
-    """Square root."""
-    root = np.sqrt(a.value)
-    below = np.sqrt(np.maximum(a.value - a.error, 0.0))
+    """Square root; the bound is infinite where the kernel may see a negative number."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        error = np.where(a.error > 0, a.error / (root + below), 0.0)
-    return rounded(root, np.where(np.isnan(error), 0.0, error))
+        root = np.sqrt(a.value)
+        error = np.where(a.error > 0, a.error / (root + np.sqrt(a.value - a.error)), 0.0)
+    return rounded(root, np.where(a.value < a.error, np.inf, error))
 
 
 def total(a: Bounded, axes: tuple[int, ...], keepdims: bool) -> Bounded:
@@ -105,14 +112,18 @@ def matmul(a: Bounded, b: Bounded) -> Bounded:
 
 def largest(a: Bounded, axes: tuple[int, ...], keepdims: bool) -> Bounded:
     """Maximum over ``axes``; no rounding."""
-    return Bounded(a.value.max(axis=axes, keepdims=keepdims), a.error.max(axis=axes, keepdims=keepdims))
+    value, above, below = (
+        part.max(axis=axes, keepdims=keepdims) for part in (a.value, a.value + a.error, a.value - a.error)
+    )
+    return Bounded(value, np.maximum(above - value, value - below) * SLACK)
 
 
 def exponential(a: Bounded, relative: float, absolute: float, upper: float) -> Bounded:
     """exp of min(a, upper) by a kernel of the given own errors."""
     value = np.exp(np.minimum(a.value, upper))
     with np.errstate(over="ignore", invalid="ignore"):
-        inherited = np.where(value > 0, value * np.expm1(a.error), 0.0)
+        # Where exp(a) underflows even in float64, exp(a + error) need not.
+        inherited = np.where(value > 0, value * np.expm1(a.error), np.exp(np.minimum(a.value + a.error, upper)))
         error = inherited + relative * (value + inherited) + absolute
     return Bounded(value, np.where(np.isnan(error), np.inf, error) * SLACK)
 

@@ -9,13 +9,16 @@
  *
  * All offsets are in bytes and multiples of 64. All integers are in the byte order of the target (little endian).
  *
- * The folds make a step's constants from three float32 sources: `weights` (shared), `step` (one record a step: what
- * depends on time alone, shared by the branches) and `variant` (one record a step and branch: activation scales).
- * Each is one or two IEEE single operations per element, never contracted, so that every machine gets the same bits:
+ * The folds make a step's constants from three sources: `weights` (shared), `step` (float32, one record a step: what
+ * depends on time alone, shared by the branches) and `variant` (float32, one record a step and branch: activation
+ * scales and zero points).
+ * Each is one or two IEEE single operations per element, never contracted, or one of integers, so that every machine
+ * gets the same bits:
  *
  *   COPY    out[i] = variant[a + i]
  *   SCALE   out[i] = variant[a] * weights[b + i]
  *   AFFINE  out[i] = (step[a + i] + weights[b + i]) * weights[c + i]      (no multiplication when c is NONE)
+ *   INTEGER out[i] = (int32) variant[a] * weights[b + i], in int32; variant[a] is a whole number within 2^24
  *
  * `a` counts floats from the start of the record; `b` and `c` are byte offsets into WEIGHTS; `out` is a byte offset
  * into STEP.
@@ -49,7 +52,7 @@ typedef struct {
   int64_t shape[TVM_FLOW_MAX_DIMS];
 } tvm_flow_tensor;
 
-enum { TVM_FLOW_FOLD_COPY = 0, TVM_FLOW_FOLD_SCALE = 1, TVM_FLOW_FOLD_AFFINE = 2 };
+enum { TVM_FLOW_FOLD_COPY = 0, TVM_FLOW_FOLD_SCALE = 1, TVM_FLOW_FOLD_AFFINE = 2, TVM_FLOW_FOLD_INTEGER = 3 };
 
 typedef struct {
   uint32_t op;

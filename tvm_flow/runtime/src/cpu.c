@@ -5,11 +5,11 @@
 
 enum { NAME_BYTES = 32 };
 
-/* Names differ between LLVM and Linux by dots, underscores and a leading plus: avx_vnni, +avxvnni; sse4.2, sse4_2. */
+/* Names differ between LLVM and Linux by punctuation: avxvnni, avx_vnni; sse4.2, sse4_2; LLVM may lead with a plus. */
 static void plain_name(const char *text, size_t length, char out[NAME_BYTES]) {
   size_t used = 0;
   for (size_t i = 0; i < length && used + 1 < NAME_BYTES; i++)
-    if (!strchr("._+", text[i])) out[used++] = text[i];
+    if (!strchr("._+-", text[i])) out[used++] = text[i];
   out[used] = 0;
 }
 
@@ -21,17 +21,20 @@ static int cpu_has(const char *name) {
   static const struct {
     const char *name;
     unsigned long type, bit;
-  } known[] = {{"neon", AT_HWCAP, 1}, {"asimd", AT_HWCAP, 1}, {"fp16", AT_HWCAP, 9}, {"fullfp16", AT_HWCAP, 10},
-               {"asimdhp", AT_HWCAP, 10}, {"lse", AT_HWCAP, 8}, {"atomics", AT_HWCAP, 8}, {"dotprod", AT_HWCAP, 20},
-               {"asimddp", AT_HWCAP, 20}, {"sve", AT_HWCAP, 22}, {"sve2", AT_HWCAP2, 1}, {"i8mm", AT_HWCAP2, 13},
-               {"bf16", AT_HWCAP2, 14}};
+  } known[] = {{"fparmv8", AT_HWCAP, 0},  {"neon", AT_HWCAP, 1},      {"asimd", AT_HWCAP, 1},
+               {"aes", AT_HWCAP, 3},      {"sha2", AT_HWCAP, 6},      {"crc", AT_HWCAP, 7},
+               {"lse", AT_HWCAP, 8},      {"atomics", AT_HWCAP, 8},   {"fphp", AT_HWCAP, 9},
+               {"fullfp16", AT_HWCAP, 10}, {"asimdhp", AT_HWCAP, 10}, {"rdm", AT_HWCAP, 12},
+               {"rcpc", AT_HWCAP, 15},    {"dotprod", AT_HWCAP, 20},  {"asimddp", AT_HWCAP, 20},
+               {"sve", AT_HWCAP, 22},     {"fp16fml", AT_HWCAP, 23},  {"sve2", AT_HWCAP2, 1},
+               {"i8mm", AT_HWCAP2, 13},   {"bf16", AT_HWCAP2, 14}};
   for (size_t i = 0; i < sizeof known / sizeof *known; i++)
     if (strcmp(known[i].name, name) == 0) return (int)(getauxval(known[i].type) >> known[i].bit & 1);
   return 0;
 }
 #elif defined(__x86_64__) || defined(__i386__)
 static int word_matches(const char *word, const char *name) {
-  static const char *const aliases[][2] = {{"sse3", "pni"}, {"lzcnt", "abm"}, {"bmi", "bmi1"}, {"cx16", "cx16"}};
+  static const char *const aliases[][2] = {{"sse3", "pni"}, {"lzcnt", "abm"}, {"bmi", "bmi1"}, {"pclmul", "pclmulqdq"}};
   char plain[NAME_BYTES];
   plain_name(word, strlen(word), plain);
   if (strcmp(plain, name) == 0) return 1;

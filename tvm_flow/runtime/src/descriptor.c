@@ -90,11 +90,12 @@ static tvm_flow_status check_fold(const checked *c, uint32_t row) {
   uint64_t bytes = 4 * (uint64_t)fold->count;
   int reads_b = fold->op != TVM_FLOW_FOLD_COPY;
   int reads_c = fold->op == TVM_FLOW_FOLD_AFFINE && fold->c != TVM_FLOW_NONE;
-  if (fold->op > TVM_FLOW_FOLD_AFFINE) return bad(c, "fold", row, "a known operation");
+  if (fold->op > TVM_FLOW_FOLD_INTEGER) return bad(c, "fold", row, "a known operation");
   if (fold->out % 4 || (reads_b && fold->b % 4) || (reads_c && fold->c % 4))
     return bad(c, "fold", row, "offsets of whole floats");
   uint64_t floats = fold->op == TVM_FLOW_FOLD_AFFINE ? d->step_floats : d->variant_floats;
-  if (!fits(fold->a, fold->op == TVM_FLOW_FOLD_SCALE ? 1 : fold->count, floats))
+  int scalar = fold->op == TVM_FLOW_FOLD_SCALE || fold->op == TVM_FLOW_FOLD_INTEGER;
+  if (!fits(fold->a, scalar ? 1 : fold->count, floats))
     return bad(c, "fold", row, "a source inside its record");
   if (!fits(fold->out, bytes, d->step_bytes)) return bad(c, "fold", row, "a result inside the step block");
   if ((reads_b && !fits(fold->b, bytes, d->weights_bytes)) || (reads_c && !fits(fold->c, bytes, d->weights_bytes)))

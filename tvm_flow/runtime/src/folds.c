@@ -11,6 +11,14 @@ static void fold_affine(float *out, const float *step, const float *shift, const
   }
 }
 
+/* Unsigned, because a damaged bundle must not make it overflow; limited, because it must not convert out of range. */
+static void fold_integer(uint32_t *out, float factor, const uint32_t *weights, uint32_t count) {
+  const float limit = 16777216.0f;
+  float within = factor > limit ? limit : factor < -limit ? -limit : factor;
+  uint32_t whole = (uint32_t)(int32_t)within;
+  for (uint32_t i = 0; i < count; i++) out[i] = whole * weights[i];
+}
+
 void flow_fold(const tvm_flow_library_descriptor *descriptor, const uint8_t *weights, const float *step,
                const float *variant, uint8_t *step_block) {
   for (uint32_t i = 0; i < descriptor->num_folds; i++) {
@@ -22,6 +30,9 @@ void flow_fold(const tvm_flow_library_descriptor *descriptor, const uint8_t *wei
         break;
       case TVM_FLOW_FOLD_SCALE:
         fold_scale(out, variant[fold->a], (const void *)(weights + fold->b), fold->count);
+        break;
+      case TVM_FLOW_FOLD_INTEGER:
+        fold_integer((void *)out, variant[fold->a], (const void *)(weights + fold->b), fold->count);
         break;
       default:
         fold_affine(out, step + fold->a, (const void *)(weights + fold->b),

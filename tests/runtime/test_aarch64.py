@@ -1,0 +1,79 @@
+"""The runtime on ARM, under qemu: a bundle packed here gives the same bits there.
+
+The program is static, because a cross C library to load others with is not part of a checkout; c/linked_group.c stands
+in for the loader. Everything else is what a board runs. zig builds its C library at the first run, which takes a
+minute, and keeps it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import toy_bundle
+
+from tvm_flow.pack import Contents, Golden, write_bundle
+from tvm_flow.run.build import RUNTIME, runtime_sources
+
+QEMU = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
+pytestmark = pytest.mark.skipif(QEMU is None, reason="no qemu-aarch64: apt-get install qemu-user-static")
+
+
+def cross_compile(output: Path, *sources: Path) -> Path:
+    includes = [f"-I{RUNTIME / 'include'}", f"-I{RUNTIME / 'src'}"]
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl", "-static", "-std=c11"]
+    command += ["-D_GNU_SOURCE", "-O1", "-ffp-contract=off", *includes, "-o", str(output), *map(str, sources)]
+    result = subprocess.run([*command, "-lm", "-lpthread"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return output
+
+
+def emulate(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    assert QEMU is not None
+    return subprocess.run([QEMU, str(program), *arguments], capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    c = toy_bundle.SOURCES
+    parts = [c / "drive.c", c / "linked_group.c", c / "toy_group.c", *runtime_sources()]
+    return cross_compile(tmp_path_factory.mktemp("aarch64") / "drive", *parts)
+
+
+@pytest.fixture(scope="module")
+def one_group(contents: Contents) -> Contents:
+    """Every step runs group 0, the one that is linked in; golden latents by numpy on this machine."""
+    golden = contents.golden
+    variants = [[replace(v, group=0, values=v.values[-5:]) for v in step] for step in contents.variants]
+    single = replace(contents, groups=contents.groups[:1], variants=variants)
+    request = toy_bundle.Request(golden.noise, golden.cond, golden.uncond)
+    latents = toy_bundle.generate(single, request)
+    return replace(single, golden=Golden(golden.noise, golden.cond, golden.uncond, latents))
+
+
+@pytest.mark.parametrize(("threads", "handles"), [("1", "1"), ("3", "2")])
+def test_same_bits_as_here(driver: Path, one_group: Contents, tmp_path: Path, threads: str, handles: str) -> None:
+    write_bundle(tmp_path / "b", one_group)
+    result = emulate(driver, str(tmp_path / "b"), threads, handles)
+    assert (result.returncode, result.stdout) == (0, "ok\n"), result.stderr
+
+
+def test_one_other_bit_is_seen(driver: Path, one_group: Contents, tmp_path: Path) -> None:
+    latents = one_group.golden.latents.copy()
+    latents.view("i4").ravel()[3] ^= 1
+    write_bundle(tmp_path / "b", replace(one_group, golden=replace(one_group.golden, latents=latents)))
+    result = emulate(driver, str(tmp_path / "b"), "1", "1")
+    assert result.returncode == 1 and "1 of 32 latents differ; first 3" in result.stderr
+
+
+def test_features_come_from_the_kernel(tmp_path: Path) -> None:
+    sources = [toy_bundle.SOURCES / "cpu_check.c", RUNTIME / "src" / "cpu.c", RUNTIME / "src" / "error.c"]
+    program = cross_compile(tmp_path / "cpu_check", *sources)
+    for accepted in ("", "neon", "asimd +fp-armv8", "neon lse dotprod fullfp16"):
+        assert emulate(program, accepted).stdout == "0 \n", accepted
+    for refused in ("avx2", "neon avx2", "dotproduct"):
+        assert emulate(program, refused).stdout.startswith("7 x.so: its kernels use"), refused
