@@ -1,8 +1,12 @@
-"""What runs a lowered graph lives with the tests of lowering."""
+"""Exported models, hand-made graphs and what runs them live in three folders."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "lower"))
+sys.path[:0] = [str(Path(__file__).parent.parent / name) for name in ("export", "lower")]
+
+from exported_model import exporter, quantizer, tiny, tiny_ranges
+
+__all__ = ["exporter", "quantizer", "tiny", "tiny_ranges"]

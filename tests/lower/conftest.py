@@ -1,8 +1,12 @@
-"""The graphs to lower are made by helpers that live with the importer's tests."""
+"""Exported models, hand-made graphs and what runs them live in three folders."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "importer"))
+sys.path[:0] = [str(Path(__file__).parent.parent / name) for name in ("export", "importer")]
+
+from exported_model import exporter, quantizer, tiny, tiny_ranges
+
+__all__ = ["exporter", "quantizer", "tiny", "tiny_ranges"]
