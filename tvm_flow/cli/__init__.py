@@ -1,6 +1,6 @@
 """The ``tvm-flow`` command: parses arguments and calls one function of the Python API.
 
-Exit codes: 0 done, 2 bad input or a failed check (one line on stderr), 130 interrupted.
+Exit codes: 0 done, 2 bad input, a failed check or a file that cannot be used (one line on stderr), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -23,6 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain("interrupted; nothing half-written is left, run the same command again", 130)
     except TvmFlowError as error:
         return _complain(str(error), 2)
+    except OSError as error:  # a full disk, a folder without permission, a path through a file
+        if error.filename is None and error.errno is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(
+            f"{where}expected to read or write, got: {error.strerror}; check path, permission and space", 2
+        )
     return 0
 
 
