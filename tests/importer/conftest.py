@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent.parent / name) for name in ("export", "lower")]
+sys.path.insert(0, str(Path(__file__).parent.parent / "lower"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "export"))
 
 from exported_model import exporter, quantizer, tiny, tiny_ranges
 

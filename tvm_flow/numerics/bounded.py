@@ -46,7 +46,8 @@ class Bounded:
 
 
 def rounded(value: Floats, error: Floats) -> Bounded:
-    """``value`` after one float32 rounding on top of ``error``."""
+    """``value`` after one float32 rounding on top of ``error``; an error that is not a number is unbounded."""
+    error = np.where(np.isnan(error), np.inf, error)
     inexact = (value != 0) | (error != 0)
     return Bounded(value, (error + U * (np.abs(value) + error)) * SLACK + np.where(inexact, TINY, 0.0))
 
@@ -63,7 +64,8 @@ def subtract(a: Bounded, b: Bounded) -> Bounded:
 
 def multiply(a: Bounded, b: Bounded) -> Bounded:
     """a * b."""
-    error = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
+    with np.errstate(invalid="ignore"):
+        error = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
     return rounded(a.value * b.value, error)
 
 
