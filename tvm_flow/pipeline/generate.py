@@ -65,9 +65,8 @@ def generate_latents(
 
 def _run_all(run: Callable[[range], None], shares: Sequence[range], stop: threading.Event) -> None:
     with ThreadPoolExecutor(max(len(shares), 1)) as pool:
-        futures = [pool.submit(run, share) for share in shares]
         try:
-            for future in as_completed(futures):
+            for future in as_completed([pool.submit(run, share) for share in shares]):
                 future.result()
         finally:
             stop.set()  # the pool waits for its threads
