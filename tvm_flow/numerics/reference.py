@@ -23,7 +23,7 @@ from tvm_flow.numerics.operators import (
     Value,
 )
 
-__all__ = ["EXP_ABSOLUTE", "EXP_RELATIVE", "EXP_UPPER", "OPERATORS", "Rounded", "Value", "execute"]
+__all__ = ["EXP_ABSOLUTE", "EXP_RELATIVE", "EXP_UPPER", "OPERATORS", "Array", "Rounded", "Value", "execute"]
 
 _LITERALS = ("ShapeExpr", "IntImm", "FloatImm")
 
