@@ -33,6 +33,10 @@ _X86_FEATURES = (
 )
 
 
+# Of what LLVM says a core implies, the names that the runtime can check (runtime/src/cpu.c).
+_ARM_FEATURES = ("neon", "lse", "fullfp16", "dotprod", "i8mm", "bf16", "sve", "sve2")
+
+
 @dataclass(frozen=True)
 class TargetSpec:
     """A target: LLVM's triple and CPU, and the features that kernels may use."""
@@ -67,7 +71,7 @@ def detect_host() -> TargetSpec:
     plain = TargetSpec("host", f"{machine}-linux-gnu", str(llvm_get_system_cpu()), frozenset())
     implied = frozenset(str(name) for name in llvm_get_cpu_features(plain.tvm()))
     if machine != "x86_64":
-        return replace(plain, features=implied)
+        return replace(plain, features=implied & frozenset(_ARM_FEATURES))
     usable = frozenset(_X86_FEATURES) & _linux_features(Path("/proc/cpuinfo").read_text())
     # A virtual machine can hide what the CPU's model has.
     return replace(plain, features=usable, disabled=(implied & frozenset(_X86_FEATURES)) - usable)
