@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 bad input, a failed check or a file that cannot be used (o
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -17,20 +18,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     try:
         arguments.run(arguments)
+        return 0
     except InterruptedCommand as error:
-        return _complain(str(error), 130)
+        message, code = str(error), 130
     except KeyboardInterrupt:
-        return _complain("interrupted; nothing half-written is left, run the same command again", 130)
+        message, code = "interrupted; nothing half-written is left, run the same command again", 130
     except TvmFlowError as error:
-        return _complain(str(error), 2)
+        message, code = str(error), 2
     except OSError as error:  # a full disk, a folder without permission, a path through a file
-        if error.filename is None and error.errno is None:
+        if error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        return _complain(
-            f"{where}expected to read or write, got: {error.strerror}; check path, permission and space", 2
-        )
-    return 0
+        message, code = f"{where}expected to read or write, got: {error.strerror}; check path, permission and space", 2
+    # The exception is gone, but its frames may hold each other and a progress bar that has not ended its line.
+    gc.collect()
+    return _complain(message, code)
 
 
 def _complain(message: str, code: int) -> int:
