@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from execution import imported, lowered, onnxruntime_outputs, run_checked
+from execution import compile_functions, imported, lowered, onnxruntime_outputs, run_checked
 from onnx import ModelProto, numpy_helper
 from onnx_graphs import model, node
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from tvm_flow.importer.graph import LiftedGraph, bindings_of, dtype_of, op_name, shape_of
+from tvm_flow.lower.compile import scheduled_kernels
 
 Array = np.ndarray[Any, Any]
 SIZES = (12, 32, 24, 8)
@@ -124,11 +125,12 @@ def test_codes_are_those_of_onnxruntime(quantized: ModelProto, graph: LiftedGrap
     of 8 bits, at most 2^8 steps, fall to different sides of a tie with a probability below 2^8 * 2 (K + 6) u * 1.2.
     """
     packed = lowered(graph)
+    module = compile_functions(scheduled_kernels(packed))
     chance = 2**8 * 2 * (max(SIZES) + 6) * 2.0**-24 * 1.2
     differing = total = 0
     for seed in range(10, 14):
         feeds = {"x": batch(seed)}
-        seen = run_checked(packed, feeds)
+        seen = run_checked(packed, feeds, module)
         ours = [seen.tensors[c.output] for c in packed.program.calls if seen.tensors[c.output].dtype == np.int8]
         *theirs, want = codes_of(quantized, feeds)
         assert len(ours) == len(theirs) == 3

@@ -212,6 +212,8 @@ def test_nothing_is_promised_after_an_unbounded_error() -> None:
     unknown = Bounded(np.zeros(1), np.full(1, np.inf))
     for result in (bounded.multiply(unknown, Bounded.exact(np.zeros(1))), bounded.add(unknown, unknown)):
         assert np.isinf(result.error).all()
+    product = bounded.matmul(unknown.reshape(1, 1), Bounded.exact(np.zeros((1, 1))))
+    assert np.isinf(product.error).all()
 
 
 # rounding

@@ -106,10 +106,11 @@ def matmul(a: Bounded, b: Bounded) -> Bounded:
     """Matrix product with single-precision products and sums in any order."""
     value = a.value @ b.value
     size_a, size_b = np.abs(a.value) + a.error, np.abs(b.value) + b.error
-    inherited = size_a @ b.error + a.error @ size_b
     depth = a.value.shape[-1]
     growth = depth * U / (1.0 - depth * U)
-    return Bounded(value, (inherited + growth * (size_a @ size_b)) * SLACK + TINY)
+    with np.errstate(invalid="ignore"):
+        error = size_a @ b.error + a.error @ size_b + growth * (size_a @ size_b)
+    return Bounded(value, np.where(np.isnan(error), np.inf, error) * SLACK + TINY)
 
 
 def largest(a: Bounded, axes: tuple[int, ...], keepdims: bool) -> Bounded:
