@@ -80,10 +80,8 @@ def _compile(
 ) -> Compiled:
     groups = import_steps(exported.graphs, progress)
     weights = WeightStore()
-    libraries = [
-        build_library(group, exported, target, weights, work, f"group{i}")
-        for i, group in enumerate(tqdm(groups, desc="compile", unit="group", disable=not progress))
-    ]
+    with tqdm(groups, desc="compile", unit="group", disable=not progress) as bar:
+        libraries = [build_library(group, exported, target, weights, work, f"group{i}") for i, group in enumerate(bar)]
     trial = _contents(exported, target, libraries, weights, golden_input(exported))
     write_bundle(work / "trial", trial)
     latents, report = check_bundle(work / "trial", libraries, trial.golden, threads, progress)

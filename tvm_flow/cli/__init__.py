@@ -5,12 +5,13 @@ Exit codes: 0 done, 2 bad input, a failed check or a file that cannot be used (o
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Sequence
 
 from tvm_flow.cli.parser import make_parser
 from tvm_flow.errors import InterruptedCommand, TvmFlowError
+
+INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,9 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments)
         return 0
     except InterruptedCommand as error:
-        message, code = str(error), 130
+        message, code = str(error), INTERRUPTED
     except KeyboardInterrupt:
-        message, code = "interrupted; nothing half-written is left, run the same command again", 130
+        message, code = "interrupted; nothing half-written is left, run the same command again", INTERRUPTED
     except TvmFlowError as error:
         message, code = str(error), 2
     except OSError as error:  # a full disk, a folder without permission, a path through a file
@@ -30,11 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         where = f"{error.filename}: " if error.filename else ""
         message, code = f"{where}expected to read or write, got: {error.strerror}; check path, permission and space", 2
-    # The exception is gone, but its frames may hold each other and a progress bar that has not ended its line.
-    gc.collect()
     return _complain(message, code)
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"tvm-flow: {' '.join(message.split())}", file=sys.stderr)
+    fresh = "\n" if code == INTERRUPTED else ""  # a progress bar, or the terminal's ^C, holds the line
+    print(f"{fresh}tvm-flow: {' '.join(message.split())}", file=sys.stderr)
     return code

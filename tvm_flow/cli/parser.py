@@ -30,7 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 _DESCRIPTION = (
-    "Static int8 video diffusion transformers, compiled to plain shared libraries. Every command does nothing when "
+    "Static int8 video diffusion transformers, compiled to plain shared libraries. Every stage does nothing when "
     "what it would write is already current. Files go to artifacts/demo of the folder it is run in, unless --output "
     "says otherwise."
 )
