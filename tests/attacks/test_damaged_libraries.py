@@ -99,6 +99,21 @@ def test_libraries_of_other_programs(tmp_path: Path, contents: Contents, source:
         Bundle.open(pack(tmp_path, contents, library))
 
 
+def test_a_bundle_replaced_while_open(tmp_path: Path, contents: Contents) -> None:
+    """The loader would hand out the old library for the new file: refused until the old one is closed."""
+    old = toy_bundle.compile_group(tmp_path / "old.so")
+    new = toy_bundle.compile_group(tmp_path / "new.so", sign="3.0f")
+    request = toy_bundle.make_request(4)
+    with Bundle.open(pack(tmp_path, contents, old)) as first:
+        before = first.velocity(0, 0, request.noise, request.cond)
+        pack(tmp_path, contents, new)
+        with pytest.raises(BundleError, match="got that of an older one still open under the same path"):
+            Bundle.open(tmp_path / "b")
+        assert (first.velocity(0, 0, request.noise, request.cond) == before).all()
+    with Bundle.open(tmp_path / "b") as second:
+        assert (second.velocity(0, 0, request.noise, request.cond) != before).any()
+
+
 def test_libraries_cut_short(tmp_path: Path, contents: Contents) -> None:
     good = contents.groups[0].library.read_bytes()
     for length in (20, 64, 200, len(good) // 4, len(good) // 2):

@@ -32,7 +32,7 @@ def real_videos(garments: Garments) -> tuple[torch.Tensor, list[str]]:
     for row, label in enumerate(garments.labels.tolist()):
         for k in range(2):
             scene = scenes[label * 16 + (row * 5 + k * 7) % 16]
-            clips.append(render(garments.images[row], scene, *random_place(generator)))
+            clips.append(render(garments.images[row], scene, *random_place(scene, generator)))
             captions.append(scene.caption(k % 3))
     videos = torch.stack(clips)
     assert videos.shape[1] == FRAMES

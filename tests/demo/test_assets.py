@@ -127,10 +127,6 @@ def test_damage_is_named(tmp_path: Path, name: str, load: Callable[[Path], objec
     elif damage == "torn":
         target.write_bytes(target.read_bytes()[:1000])
     else:
-        shutil.copy(
-            WEIGHTS / ("judge.safetensors" if name != "judge.safetensors" else "vae.safetensors"), target
-        )
-    with pytest.raises(
-        CheckpointError, match=name.replace(".", r"\.") if damage != "another" else str(tmp_path)
-    ):
+        shutil.copy(WEIGHTS / ("judge.safetensors" if name != "judge.safetensors" else "vae.safetensors"), target)
+    with pytest.raises(CheckpointError, match=name.replace(".", r"\.") if damage != "another" else str(tmp_path)):
         load(tmp_path)

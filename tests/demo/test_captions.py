@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -67,7 +68,7 @@ def test_unknown_prompt_says_how_captions_are_formed(prompt: str) -> None:
 class TestPromptLists:
     """calibration/prompts.yaml and calibration/contact_sheet.yaml."""
 
-    lists = {
+    lists: ClassVar[dict[str, list[str]]] = {
         name: [prompt.text for prompt in load_prompts(PROMPTS / f"{file}.yaml")]
         for name, file in (("calibration", "prompts"), ("contact_sheet", "contact_sheet"))
     }

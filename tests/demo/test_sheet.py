@@ -51,9 +51,7 @@ def test_rounding_is_to_nearest() -> None:
     assert to_uint8(raw).tolist() == raw.tolist()
 
 
-@pytest.mark.parametrize(
-    "versions", [{}, {"a": videos(3)}, {"a": videos(), "b": videos()[:, :2]}, {"a": videos()[0]}]
-)
+@pytest.mark.parametrize("versions", [{}, {"a": videos(3)}, {"a": videos(), "b": videos()[:, :2]}, {"a": videos()[0]}])
 def test_sheet_refuses_other_shapes(tmp_path: Path, versions: dict[str, Tensor]) -> None:
     with pytest.raises(ConfigError, match="contact sheet"):
         contact_sheet(tmp_path / "sheet.png", ["one", "two"], versions)

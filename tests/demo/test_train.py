@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from tvm_flow.demo import load_captions, load_vae
+from tvm_flow.demo import WEIGHTS, load_captions, load_vae
 from tvm_flow.demo.captions import all_captions, all_scenes
 from tvm_flow.demo.clips import Garments
 from tvm_flow.demo.judge import Judge
-from tvm_flow.demo.train import DEMO_CONFIG, save_model
+from tvm_flow.demo.train import DEMO_CONFIG, save_model, train
 from tvm_flow.demo.train_data import Batches, LatentClips, encode_clips, shift_time
 from tvm_flow.demo.train_flow import FlowTraining, held_out_loss, initialise, learning_rate, train_flow
 from tvm_flow.demo.train_judge import disturb, train_judge
@@ -161,3 +162,20 @@ def test_judge_training_learns_its_images(tmp_path: Path, garments: Garments) ->
     right = judge(disturb(garments.images)).argmax(1) == garments.labels
     assert right.float().mean() > 0.5
     assert (tmp_path / "judge.safetensors").exists()
+
+
+def test_one_command_fills_what_is_missing(tmp_path: Path, garments: Garments, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("captions", "vae", "judge"):
+        shutil.copy(WEIGHTS / f"{name}.safetensors", tmp_path)
+    stamps = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    monkeypatch.setattr("tvm_flow.demo.train.read_garments", lambda _split: garments)
+    monkeypatch.setattr("tvm_flow.demo.train.CLIPS_PER_SCENE", 1)
+    monkeypatch.setattr("tvm_flow.demo.train.DEMO_CONFIG", TINY)
+    monkeypatch.setattr("tvm_flow.demo.train.measure", lambda *_: {"measured": True})
+    threads = torch.get_num_threads()
+    report = train(tmp_path, RUN)
+    torch.set_num_threads(threads)
+    assert report == {"run": asdict(RUN), "measured": True}
+    assert {file: file.stat().st_mtime_ns for file in stamps} == stamps
+    assert load_checkpoint(tmp_path).config == TINY
+    assert torch.load(tmp_path / "flow.pt", weights_only=True)["step"] == RUN.steps

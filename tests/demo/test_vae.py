@@ -42,15 +42,11 @@ def test_frames_are_coded_alone(real_videos: Videos) -> None:
     vae, videos = load_vae(), real_videos[0][:3]
     latent = vae.encode(videos)
     torch.testing.assert_close(vae.encode(videos[:, 2:4]), latent[:, :, 2:4], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(
-        vae.decode(latent[1:, :, 5:]), vae.decode(latent)[1:, 5:], atol=1e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(vae.decode(latent[1:, :, 5:]), vae.decode(latent)[1:, 5:], atol=1e-5, rtol=1e-4)
 
 
 def test_decoded_values_are_clipped() -> None:
-    decoded = load_vae().decode(
-        20 * torch.randn(1, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0))
-    )
+    decoded = load_vae().decode(20 * torch.randn(1, *LATENT_SHAPE, generator=torch.Generator().manual_seed(0)))
     assert decoded.min() >= 0
     assert decoded.max() <= 1
 
@@ -65,9 +61,7 @@ def test_shift_and_scale_cancel() -> None:
     torch.testing.assert_close(vae.decode(vae.encode(video)), before)
 
 
-def test_training_improves_and_writes(
-    tmp_path: Path, garments: Garments, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_improves_and_writes(tmp_path: Path, garments: Garments, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tvm_flow.demo.train_vae.POOL", 64)
     frames = random_frames(garments, 16, torch.Generator().manual_seed(9))
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""What runs a lowered graph lives with the tests of lowering."""
+"""Exported models, hand-made graphs and what runs them live in three folders."""
 
 from __future__ import annotations
 
@@ -6,3 +6,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "lower"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "export"))
+
+from exported_model import exporter, quantizer, tiny, tiny_ranges
+
+__all__ = ["exporter", "quantizer", "tiny", "tiny_ranges"]

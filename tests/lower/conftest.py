@@ -1,4 +1,4 @@
-"""The graphs to lower are made by helpers that live with the importer's tests."""
+"""Exported models, hand-made graphs and what runs them live in three folders."""
 
 from __future__ import annotations
 
@@ -6,3 +6,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "importer"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "export"))
+
+from exported_model import exporter, quantizer, tiny, tiny_ranges
+
+__all__ = ["exporter", "quantizer", "tiny", "tiny_ranges"]

@@ -140,9 +140,7 @@ def test_weights_never_reach_minus_128(weight: np.ndarray) -> None:
     assert scale.dtype == np.float32 and (scale >= LEAST_SCALE).all()
     assert q.min() >= -127
     greatest = np.abs(weight).max(axis=1)
-    np.testing.assert_array_equal(
-        np.abs(q).max(axis=1), np.where(greatest / np.float32(127) < LEAST_SCALE, 0, 127)
-    )
+    np.testing.assert_array_equal(np.abs(q).max(axis=1), np.where(greatest / np.float32(127) < LEAST_SCALE, 0, 127))
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-45, 1e-40, 1e-38])
@@ -164,9 +162,7 @@ def test_weights_that_are_not_finite_are_refused() -> None:
 
 
 @given(finite, finite, st.booleans(), st.floats(0, 1))
-def test_every_value_of_the_range_is_within_half_a_step(
-    a: float, b: float, symmetric: bool, at: float
-) -> None:
+def test_every_value_of_the_range_is_within_half_a_step(a: float, b: float, symmetric: bool, at: float) -> None:
     lo, hi = min(a, b), max(a, b)
     scale, zero = activation_scale(lo, hi, symmetric)
     x = np.float32(np.clip(lo * (1 - at) + hi * at, lo, hi))
@@ -223,9 +219,7 @@ def test_sum_at_the_edge_of_int32_is_exact_and_one_more_is_refused() -> None:
     assert accumulate(x, w).item() == -(2**7) * 127 * 2 * depth
     x16 = np.full((1, 2), -(2**15), np.int16)
     assert accumulate(x16, np.int16([[2**15 - 1, 2**15 - 1]])).item() == -(2**16) * (2**15 - 1)
-    with pytest.raises(
-        QuantizeError, match=r"expected sums within int32, got 2147483648 to 2147483648 over K = 2"
-    ):
+    with pytest.raises(QuantizeError, match=r"expected sums within int32, got 2147483648 to 2147483648 over K = 2"):
         accumulate(x16, x16)
 
 

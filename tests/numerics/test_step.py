@@ -51,8 +51,8 @@ def test_step_of_the_demo_model_matches_onnxruntime(graph_path: Path) -> None:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     expected = ort.InferenceSession(str(graph_path), options).run(None, inputs)[0]
     got = tensors[program.output]
-    # A code next to a tie may fall either way in float32 and shifts all that follows, so two right evaluations differ by
-    # up to what quantization itself costs; a wrong scale, zero point or weight anywhere costs tens of dB more.
+    # A code next to a tie may fall either way in float32 and shifts all that follows, so two right evaluations differ
+    # by up to what quantization itself costs; a wrong scale, zero point or weight anywhere costs tens of dB more.
     with torch.no_grad():
         sampler = demo_sampler()
         t = torch.tensor([sampler.timesteps()[9]], dtype=torch.float32)

@@ -17,7 +17,7 @@ from tvm_flow.pack.contents import Float32
 from tvm_flow.pack.index import read_index
 
 NAME = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_.", min_size=1, max_size=20).filter(lambda n: n.strip("."))
-SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def floats(random: np.random.Generator, *shape: int) -> Float32:

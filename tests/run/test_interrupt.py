@@ -87,8 +87,8 @@ from tvm_flow.run import Bundle
 with Bundle.open(Path(sys.argv[1]), threads=1) as bundle:
     prompt = Prompt(np.ones((3, 4), np.float32), np.zeros(3, np.float32))
     noise = np.ones((4, 2, 2, 2), np.float32)
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         while True:
             bundle.generate(noise, prompt, prompt)
     except KeyboardInterrupt:

@@ -3,22 +3,26 @@
 What ``bit_exact`` means in this project: every int32 accumulator equals the reference; every quantized element equals
 it too, except where the exact value before rounding lies so near a tie that rounding errors of the kernel's float
 operations, bounded by `tvm_flow.numerics.bounded`, can decide it; there it may differ by 1, and is counted. Float
-outputs must lie within their bound.
+outputs must lie within their bound. Every constant that a kernel reads, made by the runtime from the bundle's tables,
+equals the exported graph's bit for bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tvm_flow.build.library import GroupLibrary
 from tvm_flow.errors import BitExactError
+from tvm_flow.importer.constants import evaluate
 from tvm_flow.lower.packing import PackedProgram
 from tvm_flow.numerics.bounded import Bounded
 from tvm_flow.numerics.reference import Rounded, Value, execute
+from tvm_flow.run import KernelCall
 
 Array = npt.NDArray[Any]
 
@@ -37,6 +41,7 @@ class ExactnessReport:
     near_ties: int = 0
     floats: int = 0
     worst_float: float = 0.0
+    constants: int = 0
 
     def as_dict(self) -> dict[str, float | int]:
         """For a JSON report."""
@@ -54,9 +59,58 @@ def check_call(packed: PackedProgram, index: int, args: tuple[Array, ...], where
         inputs[1] = product.unpack(inputs[1])
     expected = execute(packed.program.kernels[call.kernel], inputs)
     report.calls += 1
-    wrong = _compare(expected, args[-1], report)
+    _require_equal(f"{where}, call {index}, kernel {call.kernel}", expected, args[-1], report)
+
+
+def check_constants(
+    packed: PackedProgram,
+    index: int,
+    args: tuple[Array, ...],
+    given: Mapping[str, Array],
+    where: str,
+    report: ExactnessReport,
+) -> None:
+    """Compare the constants among ``args`` with those that the initializers ``given`` of the exported graph make.
+
+    Raises BitExactError naming the constant, the first wrong element, and both values.
+    """
+    call = packed.program.calls[index]
+    for name, got in zip(call.args, args, strict=False):
+        if name in packed.constants:
+            expected = evaluate(packed.constants[name], given)
+            report.constants += got.size
+            _require_same_bits(f"{where}, call {index}, kernel {call.kernel}, constant {name}", expected, got)
+
+
+def _require_same_bits(where: str, expected: Array, got: Array) -> None:
+    _require_alike(where, expected.shape, expected.dtype, got)
+    bits = [np.ascontiguousarray(a).view(f"u{a.dtype.itemsize}").reshape(a.shape) for a in (expected, got)]
+    wrong = np.asarray(bits[0] != bits[1])
     if wrong.any():
-        raise BitExactError(_message(f"{where}, call {index}, kernel {call.kernel}", expected, args[-1], wrong))
+        raise BitExactError(_message(where, expected, got, wrong))
+
+
+def _require_equal(where: str, expected: Value, got: Array, report: ExactnessReport) -> None:
+    shape, dtype = _kind(expected)
+    _require_alike(where, shape, dtype, got)
+    wrong = _compare(expected, got, report)
+    if wrong.any():
+        raise BitExactError(_message(where, expected, got, wrong))
+
+
+def _kind(expected: Value) -> tuple[tuple[int, ...], Any]:
+    """Shape and element type that a kernel's output must have."""
+    if isinstance(expected, Bounded):
+        return expected.value.shape, np.dtype(np.float32)
+    return expected.shape, expected.dtype
+
+
+def _require_alike(where: str, shape: tuple[int, ...], dtype: Any, got: Array) -> None:
+    if (got.shape, got.dtype) != (shape, dtype):
+        raise BitExactError(
+            f"{where}: expected {dtype} {shape}, got {got.dtype} {got.shape}. "
+            "The library must not ship: report this graph and target"
+        )
 
 
 def _compare(expected: Value, got: Array, report: ExactnessReport) -> npt.NDArray[np.bool_]:
@@ -66,7 +120,7 @@ def _compare(expected: Value, got: Array, report: ExactnessReport) -> npt.NDArra
     if isinstance(expected, Rounded):
         report.quantized += got.size
         report.near_ties += int(np.count_nonzero(distance))
-        return distance > np.minimum(expected.doubt, 1.0)
+        return ~(distance <= np.minimum(expected.doubt, 1.0))  # a doubt that is not a number lets nothing pass
     report.accumulators += got.size
     return distance > 0
 
@@ -81,7 +135,7 @@ def _compare_floats(expected: Bounded, got: Array, report: ExactnessReport) -> n
 
 
 def _message(where: str, expected: Value, got: Array, wrong: npt.NDArray[np.bool_]) -> str:
-    at = tuple(int(i[0]) for i in np.nonzero(wrong))
+    at = tuple(int(i) for i in np.argwhere(wrong)[0])
     if isinstance(expected, Bounded):
         wanted = f"{expected.value[at]:.9g} within {expected.error[at]:.3g}"
     else:
@@ -92,7 +146,16 @@ def _message(where: str, expected: Value, got: Array, wrong: npt.NDArray[np.bool
     )
 
 
-def check_libraries(seen: Any, programs: Mapping[tuple[int, int], PackedProgram], report: ExactnessReport) -> None:
-    """`check_call` for one traced kernel call (`tvm_flow.run.KernelCall`), its program found by (step, branch)."""
-    packed = programs[seen.step, seen.branch]
-    check_call(packed, seen.call, seen.args, f"step {seen.step}, branch {seen.branch}", report)
+def members_of(libraries: Sequence[GroupLibrary]) -> dict[tuple[int, int], tuple[GroupLibrary, int]]:
+    """The library of every (step, branch), and which of its variants that is."""
+    return {member: (library, variant) for library in libraries for variant, member in enumerate(library.members)}
+
+
+def check_traced(
+    seen: KernelCall, members: Mapping[tuple[int, int], tuple[GroupLibrary, int]], report: ExactnessReport
+) -> None:
+    """`check_call` and `check_constants` for one traced kernel call."""
+    library, variant = members[seen.step, seen.branch]
+    where = f"step {seen.step}, branch {seen.branch}"
+    check_constants(library.packed, seen.call, seen.args, library.given[variant], where, report)
+    check_call(library.packed, seen.call, seen.args, where, report)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ import numpy as np
 from tqdm import tqdm
 
 from tvm_flow.artifact import is_current, make_stamp, read_json, write_json, write_stamp
-from tvm_flow.build.check import ExactnessReport, check_libraries
+from tvm_flow.build.check import ExactnessReport, check_traced, members_of
 from tvm_flow.build.library import GroupLibrary, build_library
 from tvm_flow.build.tables import WeightStore
 from tvm_flow.build.target import TargetSpec
+from tvm_flow.errors import ConfigError
 from tvm_flow.export import Exported
 from tvm_flow.export.stdit3 import MASKED
 from tvm_flow.importer.step_groups import import_steps
@@ -53,18 +55,10 @@ def compile_bundle(
     left as it was.
     """
     files = {path.name: path for path in sorted(exported.folder.iterdir()) if path.is_file()}
-    stamp = make_stamp(files, {"target": _describe(target)})
+    stamp = make_stamp(files, {"target": _describe(target), "compilers": compiler_versions()})
     report = output.with_name(output.name + ".report.json")
-    if is_current(output, stamp) and report.exists():
-        values = read_json(report)
-        return Compiled(
-            output,
-            values["groups"],
-            values["exactness"],
-            tuple(values["left_in_float"]),
-            values["arena_bytes"],
-            values["liveness_bytes"],
-        )
+    if is_current(output, stamp) and (known := _read_report(report, output)) is not None:
+        return known
     with tempfile.TemporaryDirectory(prefix="tvm-flow-") as name:
         compiled = _compile(exported, target, output, Path(name), threads, progress)
     write_json(report, {key: value for key, value in vars(compiled).items() if key != "bundle"})
@@ -72,15 +66,22 @@ def compile_bundle(
     return compiled
 
 
+def _read_report(report: Path, output: Path) -> Compiled | None:
+    """What was measured when ``output`` was made; None when that was lost."""
+    try:
+        values = read_json(report)
+        return Compiled(bundle=output, **(values | {"left_in_float": tuple(values["left_in_float"])}))
+    except (ConfigError, TypeError, KeyError):
+        return None
+
+
 def _compile(
     exported: Exported, target: TargetSpec, output: Path, work: Path, threads: int, progress: bool
 ) -> Compiled:
     groups = import_steps(exported.graphs, progress)
     weights = WeightStore()
-    libraries = [
-        build_library(group, exported, target, weights, work, f"group{i}")
-        for i, group in enumerate(tqdm(groups, desc="compile", unit="group", disable=not progress))
-    ]
+    with tqdm(groups, desc="compile", unit="group", disable=not progress) as bar:
+        libraries = [build_library(group, exported, target, weights, work, f"group{i}") for i, group in enumerate(bar)]
     trial = _contents(exported, target, libraries, weights, golden_input(exported))
     write_bundle(work / "trial", trial)
     latents, report = check_bundle(work / "trial", libraries, trial.golden, threads, progress)
@@ -102,11 +103,11 @@ def check_bundle(
 
     Raises BitExactError at the first kernel call that disagrees.
     """
-    programs = {member: library.packed for library in libraries for member in library.members}
+    members = members_of(libraries)
     report = ExactnessReport()
     with Bundle.open(bundle, threads=threads) as opened:
         bar = tqdm(total=opened.info.steps, desc="check", unit="step", disable=not progress)
-        with bar, opened.trace(lambda seen: check_libraries(seen, programs, report)):
+        with bar, opened.trace(lambda seen: check_traced(seen, members, report)):
             latents = opened.generate(golden.noise, golden.cond, golden.uncond, lambda *_: bar.update())
     return latents, report
 
@@ -144,10 +145,21 @@ def _contents(
         step_records=exported.step_records,
         variants=[[variants[step, branch] for branch in range(branches)] for step in range(steps)],
         target=_describe(target),
-        provenance=exported.provenance | {"model": exported.model},
+        provenance=exported.provenance | {"model": exported.model, "compilers": compiler_versions()},
         golden=golden,
     )
 
 
 def _describe(target: TargetSpec) -> dict[str, Any]:
-    return {"name": target.name, "triple": target.triple, "cpu": target.cpu, "features": sorted(target.features)}
+    return {
+        "name": target.name,
+        "triple": target.triple,
+        "cpu": target.cpu,
+        "features": sorted(target.features),
+        "disabled": sorted(target.disabled),
+    }
+
+
+def compiler_versions() -> dict[str, str]:
+    """Of what turns graphs into machine code: another version may give other kernels."""
+    return {name: version(name) for name in ("apache-tvm", "ziglang")}

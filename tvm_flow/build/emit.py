@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import re
+import string
 from collections.abc import Iterable
 
 from tvm_flow.build.folds import NONE
@@ -10,6 +11,8 @@ from tvm_flow.build.plan import DTYPES, Plan
 
 _SPACES = {"arena": "TVM_FLOW_ARENA", "weights": "TVM_FLOW_WEIGHTS", "step": "TVM_FLOW_STEP"}
 _FOLDS = tuple(f"TVM_FLOW_FOLD_{name}" for name in ("COPY", "SCALE", "AFFINE", "INTEGER"))
+
+_PLAIN = frozenset(string.ascii_letters + string.digits + " _-+.,:;/()[]{}<>=*&^%$#@!~|'`")
 
 # TVM's code calls its runtime through these symbols; here they lead to whoever opened the library.
 _SERVICES = """
@@ -38,8 +41,8 @@ def emit_c(plan: Plan, target: str, cpu_features: str) -> str:
 const tvm_flow_library_descriptor tvm_flow_library = {{
   .abi = TVM_FLOW_ABI,
   .struct_bytes = sizeof(tvm_flow_library_descriptor),
-  .target = {json.dumps(target)},
-  .cpu_features = {json.dumps(cpu_features)},
+  .target = {c_string(target)},
+  .cpu_features = {c_string(cpu_features)},
   .arena_bytes = {plan.arena_bytes}u,
   .step_bytes = {plan.step_bytes}u,
   .weights_bytes = {plan.weights_bytes}u,
@@ -70,7 +73,7 @@ const tvm_flow_library_descriptor tvm_flow_library = {{
             declarations + _SERVICES,
             _table("tvm_flow_tensor", "tensors", _tensors(plan)),
             _table("tvm_flow_kernel", "kernels", (f"__tvm_ffi_{k}" for k in plan.kernels)),
-            _table("char *const", "kernel_names", (json.dumps(k) for k in plan.kernels)),
+            _table("char *const", "kernel_names", (c_string(k) for k in plan.kernels)),
             _table("uint32_t", "args", (str(i) for call in plan.calls for i in call.args)),
             _table("tvm_flow_call", "calls", _calls(plan)),
             _table("tvm_flow_fold", "folds", _folds(plan)),
@@ -80,8 +83,18 @@ const tvm_flow_library_descriptor tvm_flow_library = {{
     )
 
 
+def c_string(text: str) -> str:
+    """``text`` as a C string literal: UTF-8, everything but plain ASCII escaped, and no trigraphs."""
+    return '"' + "".join(chr(b) if chr(b) in _PLAIN else f"\\{b:03o}" for b in text.encode()) + '"'
+
+
+def _comment(text: str) -> str:
+    """``text`` without what could end a comment or splice a line."""
+    return re.sub(r"[^\w.:+-]", "_", text, flags=re.ASCII)
+
+
 def _table(kind: str, name: str, rows: Iterable[str]) -> str:
-    listed = list(rows) or ["0" if kind == "uint32_t" else "{0}"]
+    listed = list(rows) or ["{0}" if kind.endswith(("_tensor", "_call", "_fold")) else "0"]  # C has no empty array
     return f"static const {kind} {name}[] = {{\n  " + ",\n  ".join(listed) + "};\n"
 
 
@@ -91,7 +104,7 @@ def _tensors(plan: Plan) -> Iterable[str]:
         shape = ", ".join(str(extent) for extent in tensor.spec.shape) or "0"
         yield (
             f"{{{_SPACES[tensor.space]}, {code}, {bits}, {len(tensor.spec.shape)}, 0, {tensor.offset}u, "
-            f"{{{shape}}}}} /* {tensor.name.replace('*/', '')} */"
+            f"{{{shape}}}}} /* {_comment(tensor.name)} */"
         )
 
 

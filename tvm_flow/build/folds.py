@@ -36,11 +36,11 @@ def folded(row: FoldRow, record: Floats, variant: Floats, weights: bytearray) ->
     if row.op == COPY:
         return variant[row.a : row.a + row.count]
     if row.op == SCALE:
-        return variant[row.a] * shared(row.b, np.float32)
+        return np.asarray(variant[row.a] * shared(row.b, np.float32))
     if row.op == INTEGER:
         return np.asarray(np.int32(variant[row.a]) * shared(row.b, np.int32))
-    total = record[row.a : row.a + row.count] + shared(row.b, np.float32)
-    return total if row.c == NONE else total * shared(row.c, np.float32)
+    total: Array = record[row.a : row.a + row.count] + shared(row.b, np.float32)
+    return total if row.c == NONE else np.asarray(total * shared(row.c, np.float32))
 
 
 def words(value: Array) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tvm_flow.build.plan import Plan, make_plan
 from tvm_flow.build.tables import WeightStore, encode_constants
 from tvm_flow.build.target import TargetSpec
 from tvm_flow.export import Exported
+from tvm_flow.importer.constants import Array
 from tvm_flow.importer.step_groups import StepGroup
 from tvm_flow.kernels import choose_isa
 from tvm_flow.lower.compile import compile_object, scheduled_kernels
@@ -28,6 +30,8 @@ class GroupLibrary:
     plan: Plan
     members: tuple[tuple[int, int], ...]
     variant_values: tuple[Floats, ...]
+    given: tuple[Mapping[str, Array], ...]
+    """Initializers of each member's graph."""
 
 
 def build_library(
@@ -46,4 +50,4 @@ def build_library(
     source = emit_c(plan, f"{target.triple} {target.cpu}", " ".join(sorted(target.features)))
     library = folder / f"{name}.so"
     link_library(kernels, source, target.zig_triple, library)
-    return GroupLibrary(library, packed, plan, group.members, tuple(tables.variant_values()))
+    return GroupLibrary(library, packed, plan, group.members, tuple(tables.variant_values()), group.given)

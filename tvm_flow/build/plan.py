@@ -12,8 +12,9 @@ from tvm_flow.errors import BuildError
 from tvm_flow.lower.packing import PackedProgram
 from tvm_flow.lower.partition import TensorSpec
 
-DTYPES = {"float32": (2, 32), "int8": (0, 8), "int32": (0, 32), "uint8": (1, 8), "int64": (0, 64), "bool": (6, 8)}
+DTYPES = {"float32": (2, 32), "int8": (0, 8), "int32": (0, 32), "uint8": (1, 8), "int64": (0, 64)}
 """DLPack type code and bits of the element types that a plan can hold."""
+MAX_DIMS = 8
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,13 @@ class Plan:
 
 
 def tensor_bytes(spec: TensorSpec) -> int:
-    """Size of a tensor; raises BuildError for a type that a plan cannot hold."""
+    """Size of a tensor; raises BuildError for a type or rank that a plan cannot hold."""
     if spec.dtype not in DTYPES:
         raise BuildError(f"tensor {spec}: expected one of {sorted(DTYPES)}, got {spec.dtype}; cast it in the graph")
+    if len(spec.shape) > MAX_DIMS:
+        raise BuildError(
+            f"tensor {spec}: expected at most {MAX_DIMS} axes, got {len(spec.shape)}; reshape it in the graph"
+        )
     return prod(spec.shape) * DTYPES[spec.dtype][1] // 8
 
 

@@ -81,7 +81,7 @@ class _Encoder:
     weights: WeightStore
     tables: ConstantTables = field(default_factory=ConstantTables)
     varies: dict[str, bool] = field(default_factory=dict)
-    slots: dict[str, int] = field(default_factory=dict)
+    slots: dict[tuple[Constant, bool], int] = field(default_factory=dict)
     length: int = 0
 
     def run(self, constants: Mapping[str, Constant]) -> ConstantTables:
@@ -112,7 +112,7 @@ class _Encoder:
             self.affine(name, constant, out)
             or self.scaled(constant, values, out)
             or self.integer(constant, out)
-            or self.copied(name, values, out)
+            or self.copied(name, constant, values, out)
         )
         self.check(name, row, values)
         self.tables.folds.append(row)
@@ -153,7 +153,7 @@ class _Encoder:
         shared = evaluate(vector, self.given[0])
         if evaluate(scalar, self.given[0]).size != 1 or shared.size != values[0].size:
             return None
-        slot = self.slot(scalar.name, [given[scalar.name] for given in self.given])
+        slot = self.slot(scalar, [given[scalar.name] for given in self.given])
         return FoldRow(SCALE, shared.size, out, slot, self.weights.add(shared))
 
     def integer(self, constant: Constant, out: int) -> FoldRow | None:
@@ -165,25 +165,26 @@ class _Encoder:
             return None
         one = np.ones_like(self.given[0][point.name])
         vector = RULES[constant.rule](one, *(evaluate(source, self.given[0]) for source in shared))
-        points = [given[point.name].astype(np.float32) for given in self.given]
-        return FoldRow(INTEGER, vector.size, out, self.slot(f"{point.name} as float", points), self.weights.add(vector))
+        slot = self.slot(point, [given[point.name].astype(np.float32) for given in self.given], converted=True)
+        return FoldRow(INTEGER, vector.size, out, slot, self.weights.add(vector))
 
-    def copied(self, name: str, values: list[Array], out: int) -> FoldRow:
+    def copied(self, name: str, constant: Constant, values: list[Array], out: int) -> FoldRow:
         if not all(np.isfinite(words(value)).all() for value in values):
             raise BuildError(
                 f"{name}: expected a constant that changes with the step to be finite floats, got {values[0].dtype} "
                 f"{values[0].shape} that a bundle cannot hold; keep this layer in float"
             )
-        return FoldRow(COPY, len(words(values[0])), out, self.slot(name, values))
+        return FoldRow(COPY, len(words(values[0])), out, self.slot(constant, values))
 
-    def slot(self, name: str, values: list[Array]) -> int:
-        """Index of ``values`` in the variants' float vectors."""
-        if name not in self.slots:
-            self.slots[name] = self.length
+    def slot(self, constant: Constant, values: list[Array], converted: bool = False) -> int:
+        """Index of ``values`` in the variants' float vectors; ``converted``: they are a float form of ``constant``."""
+        key = constant, converted
+        if key not in self.slots:
+            self.slots[key] = self.length
             for parts, value in zip(self.tables.variants, values, strict=True):
                 parts.append(words(value))
             self.length += len(words(values[0]))
-        return self.slots[name]
+        return self.slots[key]
 
 
 def _same_bits(a: Array, b: Array) -> bool:

@@ -2,7 +2,7 @@
 
     name: raspberry-pi-5            folder under lib/ in a bundle
     triple: aarch64-linux-gnu       LLVM's spelling
-    cpu: cortex-a76                 LLVM's name; ``native`` only together with ``triple: native``
+    cpu: cortex-a76                 LLVM's name
     features: [dotprod]             that the kernels may use, and the runtime checks before the first one runs
 
 ``host`` detects all of it; a generic target is never chosen unless it is named.
@@ -12,24 +12,29 @@ from __future__ import annotations
 
 import platform
 import re
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from tvm.target import Target
-from tvm.target.codegen import llvm_get_cpu_features, llvm_get_system_cpu
+from tvm.target.codegen import llvm_get_cpu_archlist, llvm_get_cpu_features, llvm_get_system_cpu
 
 from tvm_flow.errors import ConfigError
+from tvm_flow.shipped import shipped_folder
 
 GLIBC = "2.28"
 _KEYS = {"name", "triple", "cpu", "features"}
+_TRIPLES = ("aarch64-linux-gnu", "riscv64-linux-gnu", "x86_64-linux-gnu")
 # Those that decide between kernels or whose absence would crash vectorised code.
 _X86_FEATURES = (
     *("sse2", "sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"),
     *("avxvnni",),
 )
+
+
+# Of what LLVM says a core implies, the names that the runtime can check (runtime/src/cpu.c).
+_ARM_FEATURES = ("neon", "lse", "fullfp16", "dotprod", "i8mm", "bf16", "sve", "sve2")
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,8 @@ class TargetSpec:
 
 
 def targets_folder() -> Path:
-    """The checkout's ``targets/``, or where an installed package keeps it."""
-    checkout = Path(__file__).resolve().parent.parent.parent / "targets"
-    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "tvm-flow" / "targets"
+    """Where the named targets are."""
+    return shipped_folder("targets")
 
 
 def detect_host() -> TargetSpec:
@@ -67,7 +71,7 @@ def detect_host() -> TargetSpec:
     plain = TargetSpec("host", f"{machine}-linux-gnu", str(llvm_get_system_cpu()), frozenset())
     implied = frozenset(str(name) for name in llvm_get_cpu_features(plain.tvm()))
     if machine != "x86_64":
-        return replace(plain, features=implied)
+        return replace(plain, features=implied & frozenset(_ARM_FEATURES))
     usable = frozenset(_X86_FEATURES) & _linux_features(Path("/proc/cpuinfo").read_text())
     # A virtual machine can hide what the CPU's model has.
     return replace(plain, features=usable, disabled=(implied & frozenset(_X86_FEATURES)) - usable)
@@ -90,13 +94,32 @@ def load_target(name: str) -> TargetSpec:
     if not path.is_file():
         known = sorted({"host", *(p.stem for p in targets_folder().glob("*.yaml"))})
         raise ConfigError(f"target {name!r}: expected one of {', '.join(known)} or a YAML file; choose one of them")
-    values = yaml.safe_load(path.read_text())
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: expected a readable YAML file, got: {error}; correct the file") from error
     if not isinstance(values, dict) or set(values) - _KEYS or not {"name", "triple", "cpu"} <= set(values):
-        raise ConfigError(f"{path}: expected the keys {sorted(_KEYS)}, got {values}; correct the file")
-    return _from_mapping(values)
+        raise ConfigError(
+            f"{path}: expected the keys name, triple, cpu and perhaps features, got {values}; correct the file"
+        )
+    return _from_mapping(path, values)
 
 
-def _from_mapping(values: dict[str, Any]) -> TargetSpec:
-    return TargetSpec(
-        str(values["name"]), str(values["triple"]), str(values["cpu"]), frozenset(values.get("features", ()))
+def _from_mapping(path: Path, values: dict[str, Any]) -> TargetSpec:
+    name, triple, cpu = values["name"], values["triple"], values["cpu"]
+    features = values.get("features") or []
+    _require(
+        path, "name", name, isinstance(name, str) and re.fullmatch(r"[\w.-]*\w[\w.-]*", name), "letters and dashes"
     )
+    # TVM crashes on an architecture that its LLVM lacks, and compiles for another CPU than one it does not know.
+    _require(path, "triple", triple, triple in _TRIPLES, f"one of {', '.join(_TRIPLES)}")
+    known = isinstance(features, list) and all(isinstance(f, str) and re.fullmatch(r"[\w.-]+", f) for f in features)
+    _require(path, "features", features, known, "a list of LLVM's names, quoted where YAML reads a number")
+    cpus = [str(entry) for entry in llvm_get_cpu_archlist(TargetSpec("", triple, "generic", frozenset()).tvm())]
+    _require(path, "cpu", cpu, cpu in cpus, f"one of LLVM's names for {triple}: {', '.join(cpus)}")
+    return TargetSpec(name, triple, cpu, frozenset(features))
+
+
+def _require(path: Path, key: str, got: Any, holds: object, expected: str) -> None:
+    if not holds:
+        raise ConfigError(f"{path}: {key}: expected {expected}; got {got!r}; correct the file")

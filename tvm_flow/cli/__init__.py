@@ -1,6 +1,6 @@
 """The ``tvm-flow`` command: parses arguments and calls one function of the Python API.
 
-Exit codes: 0 done, 2 bad input or a failed check (one line on stderr), 130 interrupted.
+Exit codes: 0 done, 2 bad input, a failed check or a file that cannot be used (one line on stderr), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -11,21 +11,30 @@ from collections.abc import Sequence
 from tvm_flow.cli.parser import make_parser
 from tvm_flow.errors import InterruptedCommand, TvmFlowError
 
+INTERRUPTED = 130
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = make_parser().parse_args(argv)
     try:
         arguments.run(arguments)
+        return 0
     except InterruptedCommand as error:
-        return _complain(str(error), 130)
+        message, code = str(error), INTERRUPTED
     except KeyboardInterrupt:
-        return _complain("interrupted; nothing half-written is left, run the same command again", 130)
+        message, code = "interrupted; nothing half-written is left, run the same command again", INTERRUPTED
     except TvmFlowError as error:
-        return _complain(str(error), 2)
-    return 0
+        message, code = str(error), 2
+    except OSError as error:  # a full disk, a folder without permission, a path through a file
+        if error.errno is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        message, code = f"{where}expected to read or write, got: {error.strerror}; check path, permission and space", 2
+    return _complain(message, code)
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"tvm-flow: {' '.join(message.split())}", file=sys.stderr)
+    fresh = "\n" if code == INTERRUPTED else ""  # a progress bar, or the terminal's ^C, holds the line
+    print(f"{fresh}tvm-flow: {' '.join(message.split())}", file=sys.stderr)
     return code

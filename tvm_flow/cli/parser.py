@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from tvm_flow import __version__
 from tvm_flow.cli import commands
+from tvm_flow.shipped import shipped_folder
 
 _ARTIFACTS = Path("artifacts/demo")
-_CALIBRATION = Path("calibration")
+_CALIBRATION = shipped_folder("calibration")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -28,8 +30,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 _DESCRIPTION = (
-    "Static int8 video diffusion transformers, compiled to plain shared libraries. Every command does nothing when "
-    "what it would write is already current."
+    "Static int8 video diffusion transformers, compiled to plain shared libraries. Every stage does nothing when "
+    "what it would write is already current. Files go to artifacts/demo of the folder it is run in, unless --output "
+    "says otherwise."
 )
 _Sub = argparse._SubParsersAction  # the only name argparse gives it
 
@@ -83,7 +86,9 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", nargs="+", help="captions; the demo says how they are formed when one is unknown")
     parser.add_argument("--bundle", type=Path, default=_ARTIFACTS / "bundle", help="what compile wrote")
     parser.add_argument("--output", type=Path, default=_ARTIFACTS / "videos", help="folder of GIFs and latents")
-    parser.add_argument("--seed", type=int, default=0, help="of the first video's noise; the next ones count on")
+    parser.add_argument(
+        "--seed", type=_at_least(0), default=0, help="of the first video's noise; the next ones count on"
+    )
     _threads(parser)
 
 
@@ -93,16 +98,25 @@ def _build(parser: argparse.ArgumentParser) -> None:
 
 def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=_ARTIFACTS, help="folder for everything")
-    parser.add_argument("--clips", type=int, default=200, help="clips that the judge scores")
+    parser.add_argument("--clips", type=_at_least(1), default=200, help="clips that the judge scores")
 
 
 def _threads(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=int, default=0, help="worker threads; 0 for every core")
+    parser.add_argument("--threads", type=_at_least(0), default=0, help="worker threads; 0 for every core")
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and int(text) >= least):
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
+        return int(text)
+
+    return parse
 
 
 def _latent(text: str) -> tuple[int, int, int, int]:
     try:
-        c, t, h, w = (int(part) for part in text.split(","))
-    except ValueError:
+        c, t, h, w = (_at_least(1)(part) for part in text.split(","))
+    except (ValueError, argparse.ArgumentTypeError):
         raise argparse.ArgumentTypeError(f"expected four sizes like 4,16,32,32, got {text!r}") from None
     return (c, t, h, w)

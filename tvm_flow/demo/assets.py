@@ -108,6 +108,4 @@ def _fill(module: nn.Module, path: Path) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: expected the demo's weights, got: {error}; reinstall, or run scripts/train_demo"
-    )
+    return CheckpointError(f"{path}: expected the demo's weights, got: {error}; reinstall, or run scripts/train_demo")

@@ -70,9 +70,7 @@ class Judge(nn.Module):
         Raises PromptError on a caption outside the demo's language, ConfigError when the counts differ.
         """
         if len(videos) != len(captions) or not captions:
-            raise ConfigError(
-                f"score: expected a caption a video, got {len(videos)} videos, {len(captions)} captions"
-            )
+            raise ConfigError(f"score: expected a caption a video, got {len(videos)} videos, {len(captions)} captions")
         scenes = [parse_caption(caption) for caption in captions]
         seen = self.verdict(videos)
         right = {

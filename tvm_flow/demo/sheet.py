@@ -30,9 +30,7 @@ def to_uint8(videos: Tensor) -> Frames:
     return (videos.float().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
 
-def contact_sheet(
-    output: Path, prompts: Sequence[str], versions: Mapping[str, Tensor], zoom: int = 3
-) -> None:
+def contact_sheet(output: Path, prompts: Sequence[str], versions: Mapping[str, Tensor], zoom: int = 3) -> None:
     """Write a PNG: for each prompt its text, then one row of all frames per version, in the mapping's order.
 
     ``versions`` maps a row name ("FP32", "int8") to videos [N, T, H, W, 3], one a prompt, all of one shape.
@@ -63,9 +61,7 @@ def write_animation(output: Path, video: Tensor, fps: float, zoom: int = 8) -> N
     """
     kinds = {".gif": "GIF", ".png": "PNG", ".apng": "PNG", ".webp": "WEBP"}
     if output.suffix.lower() not in kinds:
-        raise ConfigError(
-            f"{output}: expected one of {sorted(kinds)}, got {output.suffix!r}; rename the output"
-        )
+        raise ConfigError(f"{output}: expected one of {sorted(kinds)}, got {output.suffix!r}; rename the output")
     if video.ndim != 4 or video.shape[-1] != 3:
         raise ConfigError(f"video: expected [T, H, W, 3], got {list(video.shape)}")
     first, *rest = [enlarge(frame, zoom) for frame in to_uint8(video)]
@@ -93,7 +89,5 @@ def _common_shape(rows: Mapping[str, Frames], count: int) -> tuple[int, ...]:
         raise ConfigError(f"contact sheet: expected versions of one shape, got {shapes}")
     shape = next(iter(shapes.values()))
     if len(shape) != 5 or shape[0] != count or shape[-1] != 3:
-        raise ConfigError(
-            f"contact sheet: expected [{count}, T, H, W, 3] for {count} prompts, got {list(shape)}"
-        )
+        raise ConfigError(f"contact sheet: expected [{count}, T, H, W, 3] for {count} prompts, got {list(shape)}")
     return shape

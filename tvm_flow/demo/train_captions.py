@@ -37,9 +37,7 @@ def embed_captions(output: Path) -> None:
         tokens = encoder(**batch).last_hidden_state
     mask = batch["attention_mask"].bool()
     if tokens.shape[1] != MAX_LENGTH:
-        raise ConfigError(
-            f"captions: expected at most {MAX_LENGTH} tokens, got {tokens.shape[1]}; raise MAX_LENGTH"
-        )
+        raise ConfigError(f"captions: expected at most {MAX_LENGTH} tokens, got {tokens.shape[1]}; raise MAX_LENGTH")
     valid = tokens[mask]
     tokens = ((tokens - valid.mean(0)) / valid.std(0)).masked_fill(~mask[..., None], 0.0)
     with atomic_path(output) as path:

@@ -30,7 +30,7 @@ def encode_clips(garments: Garments, vae: VAE, per_scene: int, seed: int) -> Lat
     for number, scene in enumerate(all_scenes()):
         rows = torch.nonzero(garments.labels == scene.garment)[:, 0]
         drawn = rows[torch.randint(len(rows), (per_scene,), generator=generator)]
-        clips = [render(garments.images[row], scene, *random_place(generator)) for row in drawn]
+        clips = [render(garments.images[row], scene, *random_place(scene, generator)) for row in drawn]
         latents.append(vae.encode(torch.stack(clips)).half())
         index += [number] * per_scene
     return LatentClips(torch.cat(latents), torch.tensor(index))
@@ -44,9 +44,7 @@ def shift_time(u: Tensor, ratio: float = RATIO) -> Tensor:
 class Batches:
     """Random minibatches of ``batch`` clips; a share ``drop`` of the captions becomes the null caption."""
 
-    def __init__(
-        self, clips: LatentClips, tokens: Tensor, lengths: Tensor, batch: int, drop: float, seed: int
-    ) -> None:
+    def __init__(self, clips: LatentClips, tokens: Tensor, lengths: Tensor, batch: int, drop: float, seed: int) -> None:
         self.clips, self.tokens = clips, tokens.float()
         self.batch, self.drop = batch, drop
         self.masks = torch.arange(tokens.shape[1])[None] < lengths[:, None]

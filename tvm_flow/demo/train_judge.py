@@ -59,6 +59,6 @@ def real_clips(garments: Garments, count: int, seed: int) -> tuple[Tensor, list[
         scene = scenes[number % len(scenes)]
         rows = torch.nonzero(garments.labels == scene.garment)[:, 0]
         row = rows[torch.randint(len(rows), (), generator=generator)]
-        clips.append(render(garments.images[row], scene, *random_place(generator)))
+        clips.append(render(garments.images[row], scene, *random_place(scene, generator)))
         captions.append(scene.caption(number % 3))
     return torch.stack(clips), captions

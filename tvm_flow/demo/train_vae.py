@@ -26,7 +26,7 @@ def random_frames(garments: Garments, count: int, generator: torch.Generator) ->
     for row in torch.randint(len(garments.labels), (count,), generator=generator).tolist():
         scene = scenes[int(torch.randint(len(scenes), (), generator=generator))]
         frame = int(torch.randint(FRAMES, (), generator=generator))
-        frames.append(render(garments.images[row], scene, *random_place(generator))[frame])
+        frames.append(render(garments.images[row], scene, *random_place(scene, generator))[frame])
     return torch.stack(frames)[:, None]
 
 

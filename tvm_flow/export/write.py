@@ -58,14 +58,18 @@ def export(
     """Write the graphs of ``steps`` (all by default) into ``folder``, each checked by onnx.checker.
 
     ``caption`` is (tokens float32 [L, D], length): a prompt for the golden input; the null caption by default.
+    ``export.json`` is removed first, with the graphs of an older export, and written last, so that a folder without
+    it is known to be unfinished.
 
-    Raises ExportError when a graph fails the checker. ``export.json`` is removed first and written last, so that a
-    folder without it is known to be unfinished.
+    Raises ExportError when a graph fails the checker or the caption has another shape.
     """
+    chosen = steps if steps is not None else range(len(model.timesteps))
+    tables = _tables(model, list(chosen), caption)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "export.json").unlink(missing_ok=True)
+    for old in folder.glob("step_*.onnx"):
+        old.unlink()
     weights = WeightFile("weights.bin")
-    chosen = steps if steps is not None else range(len(model.timesteps))
     models = {}
     for step in tqdm(chosen, desc="export", unit="step", disable=not progress):
         for branch, name in enumerate(BRANCHES):
@@ -74,7 +78,7 @@ def export(
     for name, graph in models.items():
         write_bytes(folder / name, graph.SerializeToString())
         _check(folder / name)
-    write_bytes(folder / "tables.safetensors", save(_tables(model, chosen, caption)))
+    write_bytes(folder / "tables.safetensors", save(tables))
     write_json(folder / "export.json", _description(model, list(models)))
     return load_exported(folder)
 
@@ -114,19 +118,24 @@ def load_exported(folder: Path) -> Exported:
 def _check(path: Path) -> None:
     try:
         onnx.checker.check_model(str(path), full_check=True)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"{path}: expected a valid ONNX graph, the checker says: {error}; this is a bug") from error
 
 
 def _tables(
-    model: QuantizedModel, steps: range, caption: tuple[npt.NDArray[np.float32], int] | None
+    model: QuantizedModel, steps: list[int], caption: tuple[npt.NDArray[np.float32], int] | None
 ) -> dict[str, npt.NDArray[Any]]:
     null = model.params["y_embedder.y_embedding"]
     tokens, length = (null, len(null)) if caption is None else caption
+    if tokens.shape != null.shape or not 0 <= length <= len(null):
+        raise ExportError(
+            f"caption: expected {list(null.shape)} tokens, at most {len(null)} of them real, "
+            f"got {list(tokens.shape)} with {length}; embed it for this model"
+        )
     tables: dict[str, npt.NDArray[Any]] = {
-        "step_records": np.ascontiguousarray(model.step_records[steps.start : steps.stop]),
-        "timesteps": np.ascontiguousarray(model.timesteps[steps.start : steps.stop]),
-        "dts": np.ascontiguousarray(model.dts[steps.start : steps.stop]),
+        "step_records": model.step_records[steps],
+        "timesteps": model.timesteps[steps],
+        "dts": model.dts[steps],
         "caption": np.ascontiguousarray(tokens, np.float32),
         "caption_length": np.array([length], np.int64),
         "null_caption": np.ascontiguousarray(null),

@@ -6,7 +6,7 @@ steps store them once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class WeightFile:
             self.entries[name] = (len(self.data), value)
             self.data.extend(np.ascontiguousarray(value).tobytes())
         offset, stored = self.entries[name]
-        if stored is not value and not np.array_equal(stored, value):
+        if stored.dtype != value.dtype or not np.array_equal(stored, value):
             raise ExportError(f"shared weight {name!r}: expected one value for all steps, got two; this is a bug")
         tensor = TensorProto(
             name=name,
@@ -82,7 +82,8 @@ class GraphWriter:
 
     def own(self, name: str, value: npt.NDArray[Any]) -> str:
         """A constant of this step and branch."""
-        self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        # Not ascontiguousarray: it would make a vector of a scalar, and so a scale per channel.
+        self.initializers[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
         return name
 
     def integers(self, *values: int) -> str:
@@ -104,7 +105,7 @@ class GraphWriter:
         return self.op("Slice", [x, self.integers(start), self.integers(stop), self.integers(-1)])
 
     def model(
-        self, inputs: dict[str, Sequence[int]], output: str, shape: Sequence[int], result: str
+        self, inputs: Mapping[str, Sequence[int]], output: str, shape: Sequence[int], result: str
     ) -> onnx.ModelProto:
         """The finished model; ``result`` becomes the name of tensor ``output``."""
         self.nodes.append(helper.make_node("Identity", [output], [result], name=result))

@@ -82,8 +82,8 @@ def _rewrite(scope: Scope, var: Any, value: Any) -> Any:
 def _float_operator(scope: Scope, var: Any, value: Any) -> Any:
     if isinstance(value, relax.TupleGetItem):
         return scope.resolve(value.tuple_value).fields[int(value.index)]
-    if not op_name(value):
-        raise ImportGraphError(f"{var.name}: expected a call of an operator, got {value}; simplify the graph")
+    if op_name(value) in ("", "relax.call_tir"):
+        raise ImportGraphError(f"{var.name}: expected a call of an operator, got {value}; use other operators")
     for arg in value.args:
         weight = scope.resolve(arg)
         if isinstance(weight, Codes) and scope.is_constant(weight.q) and len(shape_of(weight.q)) > 1:

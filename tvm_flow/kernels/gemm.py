@@ -11,6 +11,7 @@ from typing import Any
 
 from tvm import s_tir, te
 
+from tvm_flow.errors import BuildError
 from tvm_flow.kernels.isa import Isa
 
 PARALLEL_MACS = 1 << 20
@@ -18,7 +19,11 @@ PARALLEL_MACS = 1 << 20
 
 
 def gemm(name: str, m: int, k: int, n: int, isa: Isa) -> Any:
-    """Scheduled TIR function ``name``(X, packed W, C); ``k`` must be a multiple of ``isa.depth``."""
+    """Scheduled TIR function ``name``(X, packed W, C); raises BuildError unless ``isa.depth`` divides ``k``."""
+    if k % isa.depth:
+        raise BuildError(
+            f"product {name}: expected K = {k} to be a multiple of {isa.depth} for {isa.name}; use generic"
+        )
     blocks = -(-n // isa.columns)
     x = te.placeholder((m, k), "int8", "X")
     w = te.placeholder((blocks, k // isa.depth, isa.columns, isa.depth), "int8", "W")

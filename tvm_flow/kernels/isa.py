@@ -36,13 +36,23 @@ _REGISTRY: dict[str, Isa] = {}
 
 
 def register_isa(isa: Isa) -> Isa:
-    """Add ``isa`` to the registry."""
+    """Add ``isa`` to the registry; raises BuildError when another has its name."""
+    if _REGISTRY.get(isa.name, isa) != isa:
+        raise BuildError(f"instruction set {isa.name!r}: another is already registered under this name; choose one")
     _REGISTRY[isa.name] = isa
     return isa
 
 
+def registered_isas() -> tuple[Isa, ...]:
+    """All of them, whatever machine this is."""
+    return tuple(_REGISTRY.values())
+
+
 def choose_isa(features: frozenset[str]) -> Isa:
-    """The widest registered instruction set whose features are all in ``features``."""
+    """The widest registered instruction set whose features are all in ``features``.
+
+    Raises BuildError when none is usable, which cannot be while the generic one is registered.
+    """
     usable = [isa for isa in _REGISTRY.values() if isa.features <= features]
     if not usable:
         raise BuildError(f"target features {sorted(features)}: expected at least one known instruction set, got none")

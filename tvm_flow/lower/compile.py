@@ -17,15 +17,19 @@ from tvm_flow.lower.packing import PackedProgram
 
 
 def scheduled_kernels(packed: PackedProgram) -> dict[str, Any]:
-    """Scheduled TIR function of every kernel, by name."""
-    functions = {}
-    for name, function in packed.program.kernels.items():
-        product = packed.products.get(name)
-        if product is not None:
-            functions[name] = gemm(name, product.m, product.k, product.n, product.isa)
-        else:
-            functions[name] = schedule_rows(to_prim_func(function, name)).with_attr("global_symbol", name)
-    return functions
+    """Scheduled TIR function of every kernel, by name; raises BuildError naming one that cannot be scheduled."""
+    return {name: _scheduled(packed, name, function) for name, function in packed.program.kernels.items()}
+
+
+def _scheduled(packed: PackedProgram, name: str, function: Any) -> Any:
+    product = packed.products.get(name)
+    if product is not None:
+        return gemm(name, product.m, product.k, product.n, product.isa)
+    plain = to_prim_func(function, name)
+    try:
+        return schedule_rows(plain).with_attr("global_symbol", name)
+    except Exception as error:
+        raise BuildError(f"kernel {name}: TVM could not schedule it: {error}; report this graph") from error
 
 
 def compile_object(functions: dict[str, Any], target: Target, path: Path) -> None:

@@ -16,10 +16,13 @@ def to_prim_func(function: Any, name: str) -> Any:
 
     Raises BuildError when TVM does not lower the kernel to exactly one function.
     """
-    module = relax.transform.LegalizeOps({"relax.exp": _legalize_exp})(_call_once(function, name))
-    module = relax.transform.AnnotateTIROpPattern()(module)
-    module = relax.transform.FuseTIR()(module)
-    module = relax.transform.DeadCodeElimination(["main"])(module)
+    try:
+        module = relax.transform.LegalizeOps({"relax.exp": _legalize_exp})(_call_once(function, name))
+        module = relax.transform.AnnotateTIROpPattern()(module)
+        module = relax.transform.FuseTIR()(module)
+        module = relax.transform.DeadCodeElimination(["main"])(module)
+    except Exception as error:
+        raise BuildError(f"kernel {name}: TVM could not lower it: {error}; report this graph") from error
     functions = [f for f in module.functions.values() if isinstance(f, tvm.tirx.PrimFunc)]
     if len(functions) != 1:
         raise BuildError(f"kernel {name}: expected one TIR function after fusion, got {len(functions)}; simplify it")

@@ -68,7 +68,7 @@ def partition(graph: LiftedGraph) -> Program:
     """Group the bindings of ``graph`` and name the kernels; raises BuildError for a graph with several outputs."""
     main = graph.module["main"]
     result = main.body.body
-    if not isinstance(result, relax.Var):
+    if not isinstance(result.ty, relax.TensorType):
         raise BuildError(f"step graph: expected one output tensor, got {result.ty}; export one output per graph")
     bindings = [(v, e) for v, e in bindings_of(main)]
     alias = {v: e for v, e in bindings if isinstance(e, relax.Var)}

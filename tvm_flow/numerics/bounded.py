@@ -46,7 +46,8 @@ class Bounded:
 
 
 def rounded(value: Floats, error: Floats) -> Bounded:
-    """``value`` after one float32 rounding on top of ``error``."""
+    """``value`` after one float32 rounding on top of ``error``; an error that is not a number is unbounded."""
+    error = np.where(np.isnan(error), np.inf, error)
     inexact = (value != 0) | (error != 0)
     return Bounded(value, (error + U * (np.abs(value) + error)) * SLACK + np.where(inexact, TINY, 0.0))
 
@@ -63,7 +64,8 @@ def subtract(a: Bounded, b: Bounded) -> Bounded:
 
 def multiply(a: Bounded, b: Bounded) -> Bounded:
     """a * b."""
-    error = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
+    with np.errstate(invalid="ignore"):
+        error = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
     return rounded(a.value * b.value, error)
 
 
@@ -104,10 +106,11 @@ def matmul(a: Bounded, b: Bounded) -> Bounded:
     """Matrix product with single-precision products and sums in any order."""
     value = a.value @ b.value
     size_a, size_b = np.abs(a.value) + a.error, np.abs(b.value) + b.error
-    inherited = size_a @ b.error + a.error @ size_b
     depth = a.value.shape[-1]
     growth = depth * U / (1.0 - depth * U)
-    return Bounded(value, (inherited + growth * (size_a @ size_b)) * SLACK + TINY)
+    with np.errstate(invalid="ignore"):
+        error = size_a @ b.error + a.error @ size_b + growth * (size_a @ size_b)
+    return Bounded(value, np.where(np.isnan(error), np.inf, error) * SLACK + TINY)
 
 
 def largest(a: Bounded, axes: tuple[int, ...], keepdims: bool) -> Bounded:

@@ -10,43 +10,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tvm_flow.errors import BitExactError
 from tvm_flow.numerics import bounded
 from tvm_flow.numerics.bounded import Bounded
-
-Array = npt.NDArray[Any]
-Value = Array | Bounded
-"""An integer array, or a bounded float."""
+from tvm_flow.numerics.rounded import Array, Rounded, Value, doubt_of, narrow, with_doubt
 
 EXP_RELATIVE = 4 * bounded.U
 EXP_ABSOLUTE = 1.7e-38
 EXP_UPPER = 88.0
 """What the kernels' exponential promises: see `tvm_flow.lower.exponential`, whose tests hold it to these."""
-
-
-class Rounded(np.ndarray[Any, Any]):
-    """Integer codes of a rounded float, with ``doubt``: how far the kernel may be from them."""
-
-    doubt: npt.NDArray[np.float64]
-
-    def __new__(cls, codes: Array, doubt: npt.NDArray[np.float64]) -> Rounded:
-        result = np.asarray(codes).view(cls)
-        result.doubt = doubt
-        return result
-
-    def __array_finalize__(self, other: Any) -> None:
-        self.doubt = getattr(other, "doubt", np.zeros(self.shape))
-
-
-def doubt_of(value: Array) -> npt.NDArray[np.float64]:
-    """How far the kernel may be from an integer array: zero unless it was rounded from floats."""
-    return value.doubt if isinstance(value, Rounded) else np.zeros(value.shape)
-
-
-def _with_doubt(codes: Array, doubt: npt.NDArray[np.float64]) -> Array:
-    return Rounded(codes, np.broadcast_to(doubt, codes.shape)) if doubt.any() else codes
 
 
 def _same_kind(name: str, *values: Value) -> bool:
@@ -65,7 +38,7 @@ def _additive(on_floats: Callable[[Bounded, Bounded], Bounded], on_ints: Callabl
         if _same_kind(str(expr.op.name), a, b):
             return on_floats(a, b)
         wide = on_ints(np.asarray(a, np.int64), np.asarray(b, np.int64))
-        return _with_doubt(_narrow(wide, a.dtype), doubt_of(a) + doubt_of(b))
+        return with_doubt(narrow(wide, a.dtype), doubt_of(a) + doubt_of(b))
 
     return run
 
@@ -75,7 +48,7 @@ def _multiply(expr: Any, args: list[Any]) -> Value:
     if _same_kind(str(expr.op.name), a, b):
         return bounded.multiply(a, b)
     x, y, dx, dy = np.asarray(a, np.int64), np.asarray(b, np.int64), doubt_of(a), doubt_of(b)
-    return _with_doubt(_narrow(x * y, a.dtype), np.abs(x) * dy + np.abs(y) * dx + dx * dy)
+    return with_doubt(narrow(x * y, a.dtype), np.abs(x) * dy + np.abs(y) * dx + dx * dy)
 
 
 def _floats(on_floats: Callable[..., Bounded]) -> Any:
@@ -89,17 +62,6 @@ def _float(name: str, value: Value) -> Bounded:
     return value
 
 
-def _narrow(wide: Array, dtype: Any) -> Array:
-    """int64 -> ``dtype``; leaving its range is an error."""
-    limits = np.iinfo(dtype)
-    if wide.size and (wide.min() < limits.min or wide.max() > limits.max):
-        raise BitExactError(
-            f"integer result: expected values within {np.dtype(dtype)}, got {wide.min()} to {wide.max()}; "
-            "the kernel would wrap: keep this layer in float"
-        )
-    return wide.astype(dtype)
-
-
 def _cast(expr: Any, args: list[Any]) -> Value:
     value, dtype = args[0], str(expr.ty.dtype)
     if isinstance(value, Bounded):
@@ -108,7 +70,7 @@ def _cast(expr: Any, args: list[Any]) -> Value:
         exact = Bounded(np.asarray(value, np.float64), doubt_of(value))
         fits = np.abs(exact.value).max(initial=0.0) <= 2**24
         return exact if fits else bounded.rounded(exact.value, exact.error)
-    return _with_doubt(_narrow(np.asarray(value, np.int64), dtype), doubt_of(value))
+    return with_doubt(narrow(np.asarray(value, np.int64), dtype), doubt_of(value))
 
 
 def _truncated(value: Bounded, dtype: str) -> Array:
@@ -117,7 +79,7 @@ def _truncated(value: Bounded, dtype: str) -> Array:
         raise BitExactError(f"cast to {dtype}: expected finite values, got NaN or infinity; look for an overflow")
     whole = np.trunc(value.value)
     doubt = np.maximum(np.trunc(value.value + value.error) - whole, whole - np.trunc(value.value - value.error))
-    return Rounded(_narrow(whole.astype(np.int64), dtype), doubt)
+    return Rounded(narrow(whole.astype(np.int64), dtype), doubt)
 
 
 def _matmul(expr: Any, args: list[Any]) -> Value:
@@ -126,10 +88,10 @@ def _matmul(expr: Any, args: list[Any]) -> Value:
         return bounded.matmul(a, b)
     # Every partial sum of int8 products is an integer far below 2^53, so float64 BLAS is exact.
     x, y, dx, dy = np.asarray(a, np.float64), np.asarray(b, np.float64), doubt_of(a), doubt_of(b)
-    exact = _narrow((x @ y).astype(np.int64), str(expr.ty.dtype))
+    exact = narrow((x @ y).astype(np.int64), str(expr.ty.dtype))
     if not (dx.any() or dy.any()):
         return exact
-    return _with_doubt(exact, dx @ (np.abs(y) + dy) + np.abs(x) @ dy)
+    return with_doubt(exact, dx @ (np.abs(y) + dy) + np.abs(x) @ dy)
 
 
 def _move(change: Callable[[Any, Array], Array]) -> Any:
@@ -139,7 +101,7 @@ def _move(change: Callable[[Any, Array], Array]) -> Any:
         value = args[0]
         if isinstance(value, Bounded):
             return Bounded(change(expr, value.value), change(expr, value.error))
-        return _with_doubt(change(expr, np.asarray(value)), change(expr, doubt_of(value)))
+        return with_doubt(change(expr, np.asarray(value)), change(expr, doubt_of(value)))
 
     return run
 
@@ -171,7 +133,7 @@ def _concat(expr: Any, args: list[Any]) -> Value:
         values, errors = ([getattr(p, part) for p in parts] for part in ("value", "error"))
         return Bounded(np.concatenate(values, axis), np.concatenate(errors, axis))
     joined = np.concatenate([np.asarray(p) for p in parts], axis)
-    return _with_doubt(joined, np.concatenate([doubt_of(p) for p in parts], axis))
+    return with_doubt(joined, np.concatenate([doubt_of(p) for p in parts], axis))
 
 
 def _axes(expr: Any, rank: int) -> tuple[int, ...]:
@@ -185,7 +147,7 @@ def _sum(expr: Any, args: list[Any]) -> Value:
         return bounded.total(value, _axes(expr, value.value.ndim), keep)
     axes = _axes(expr, value.ndim)
     wide = np.asarray(value, np.int64).sum(axis=axes, keepdims=keep)
-    return _with_doubt(_narrow(np.asarray(wide), value.dtype), doubt_of(value).sum(axis=axes, keepdims=keep))
+    return with_doubt(narrow(np.asarray(wide), value.dtype), doubt_of(value).sum(axis=axes, keepdims=keep))
 
 
 def _max(expr: Any, args: list[Any]) -> Value:

@@ -33,9 +33,7 @@ LEAST_SCALE = np.finfo(np.float32).tiny
 _EXACT_DTYPES = tuple(np.dtype(name) for name in ("int8", "uint8", "int16", "uint16"))
 
 
-def quantize(
-    x: ArrayLike, scale: ArrayLike, zero_point: ArrayLike = 0, dtype: DTypeLike = np.int8
-) -> Integers:
+def quantize(x: ArrayLike, scale: ArrayLike, zero_point: ArrayLike = 0, dtype: DTypeLike = np.int8) -> Integers:
     """saturate(rint(x / scale) + zero_point); float32 division, ties to even.
 
     ``x`` any shape, taken as float32; ``scale`` and ``zero_point`` broadcast to it (for weights [N, K] pass
@@ -48,8 +46,7 @@ def quantize(
     info, zero = _bounds(dtype), np.asarray(zero_point)
     if np.any(zero < info.min) or np.any(zero > info.max):
         raise QuantizeError(
-            f"zero_point: expected {info.min} to {info.max} for {info.dtype}, "
-            f"got {zero.min()} to {zero.max()}"
+            f"zero_point: expected {info.min} to {info.max} for {info.dtype}, got {zero.min()} to {zero.max()}"
         )
     # A quotient beyond float32 becomes infinite, and saturates like any other.
     with np.errstate(over="ignore"):
@@ -90,9 +87,7 @@ def activation_scale(lo: float, hi: float, symmetric: bool = True) -> tuple[np.f
     """
     bounds = _finite([lo, hi], "activation range").astype(np.float64)
     if bounds[0] > bounds[1]:
-        raise QuantizeError(
-            f"activation range: expected lo <= hi, got [{lo}, {hi}]; were min and max swapped?"
-        )
+        raise QuantizeError(f"activation range: expected lo <= hi, got [{lo}, {hi}]; were min and max swapped?")
     if symmetric:
         scale = np.float32(np.abs(bounds).max() / QMAX)
         return (scale, 0) if scale >= LEAST_SCALE else (np.float32(1), 0)

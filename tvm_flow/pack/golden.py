@@ -18,20 +18,29 @@ def read_golden(directory: Path) -> Golden:
     Raises BundleError when steps.bin or golden.bin is absent or of another size.
     """
     try:
-        header = HEADER.unpack((directory / STEPS).read_bytes()[: HEADER.size])
-        values = np.fromfile(directory / GOLDEN, "<f4")
-    except (OSError, ValueError) as error:
+        raw = (directory / STEPS).read_bytes()[: HEADER.size]
+        data = (directory / GOLDEN).read_bytes()
+    except OSError as error:
         raise BundleError(f"{directory}: expected a bundle, got: {error}; run tvm-flow compile") from error
-    except Exception as error:
-        raise BundleError(f"{directory / STEPS}: expected a header of {HEADER.size} bytes: {error}") from error
+    if len(raw) < HEADER.size:
+        raise BundleError(
+            f"{directory / STEPS}: expected a header of {HEADER.size} bytes, got {len(raw)}; compile the bundle again"
+        )
+    header = HEADER.unpack(raw)
     ndim, tokens, channels = header[10:13]
+    if header[0] != MAGIC or not 1 <= ndim <= 8:
+        raise BundleError(
+            f"{directory / STEPS}: expected the magic {MAGIC!r} and 1 to 8 axes, got {header[0]!r} and {ndim}; "
+            "compile the bundle again"
+        )
     shape = tuple(header[14 : 14 + ndim])
     sizes = [prod(shape), tokens * channels, tokens, tokens * channels, tokens, prod(shape)]
-    if header[0] != MAGIC or len(values) != sum(sizes):
+    if len(data) != 4 * sum(sizes):
         raise BundleError(
-            f"{directory / GOLDEN}: expected {sum(sizes)} numbers for a latent {shape} and {tokens} tokens, "
-            f"got {len(values)}; compile the bundle again"
+            f"{directory / GOLDEN}: expected {4 * sum(sizes)} bytes for a latent {shape} and {tokens} tokens, "
+            f"got {len(data)}; compile the bundle again"
         )
+    values = np.frombuffer(data, "<f4")
     noise, cond, cond_mask, uncond, uncond_mask, latents = np.split(values, np.cumsum(sizes)[:-1])
     return Golden(
         noise.reshape(shape),

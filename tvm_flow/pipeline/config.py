@@ -65,31 +65,39 @@ def load_build_config(path: Path) -> BuildConfig:
     """Parse ``path``; raises ConfigError naming the file, the key, what was expected and what was found."""
     try:
         values = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: expected a readable YAML file, got: {error}; check the path") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping, got {type(values).__name__}; see calibration/demo.yaml")
-    unknown, missing = sorted(set(values) - {*_REQUIRED, *_OPTIONAL}), sorted(set(_REQUIRED) - set(values))
+    unknown = sorted(str(key) for key in set(values) - {*_REQUIRED, *_OPTIONAL})
+    missing = sorted(set(_REQUIRED) - set(values))
     if unknown or missing:
         raise ConfigError(
             f"{path}: expected the keys {', '.join(_REQUIRED)} and perhaps {', '.join(_OPTIONAL)}; "
             f"unknown: {unknown}, missing: {missing}; correct the file"
         )
     base = path.resolve().parent
-    model = str(values.get("model", DEMO))
+    texts = {key: _text(path, key, value) for key, value in values.items() if key != "latent"}
+    model, target = texts.get("model", DEMO), texts.get("target", "host")
     return BuildConfig(
         model=model if model == DEMO else str(base / model),
-        prompts=base / values["prompts"],
-        recipe=base / values["recipe"],
-        target=str(values.get("target", "host")),
-        output=(base / values["output"]).resolve(),
-        sampler=base / values["sampler"] if "sampler" in values else None,
+        prompts=base / texts["prompts"],
+        recipe=base / texts["recipe"],
+        target=str(base / target) if target.endswith((".yaml", ".yml")) else target,
+        output=(base / texts["output"]).resolve(),
+        sampler=base / texts["sampler"] if "sampler" in texts else None,
         latent=_latent(path, values["latent"]) if "latent" in values else None,
-        captions=base / values["captions"] if "captions" in values else None,
+        captions=base / texts["captions"] if "captions" in texts else None,
     )
 
 
+def _text(path: Path, key: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{path}: {key}: expected text, got {value!r}; correct the file")
+    return value
+
+
 def _latent(path: Path, value: Any) -> tuple[int, int, int, int]:
-    if not isinstance(value, list) or len(value) != 4 or not all(isinstance(v, int) and v > 0 for v in value):
-        raise ConfigError(f"{path}: latent: expected four positive sizes [C, T, H, W], got {value!r}")
+    if not isinstance(value, list) or len(value) != 4 or not all(type(v) is int and v > 0 for v in value):
+        raise ConfigError(f"{path}: latent: expected four positive sizes [C, T, H, W], got {value!r}; correct the file")
     return (value[0], value[1], value[2], value[3])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from tvm_flow.calibrate.run import Embed
-from tvm_flow.errors import PromptError
+from tvm_flow.errors import ConfigError, InterruptedCommand, PromptError
 from tvm_flow.export.stdit3 import MASKED
 from tvm_flow.pack import Prompt, read_golden
 from tvm_flow.run import Bundle
@@ -41,21 +42,34 @@ def generate_latents(
 
     ``workers`` open the bundle with ``threads`` threads each (0: every core): several workers of one thread make more
     videos a second, one worker of several threads makes each of them sooner.
-    Raises PromptError for a prompt that ``embed`` does not know, BundleError for a bad bundle.
+    Ctrl-C, or an error of one worker, stops the others after the step they are at.
+    Raises PromptError for a prompt that ``embed`` does not know, BundleError for a bad bundle, ConfigError for fewer
+    than one worker.
     """
+    if workers < 1:
+        raise ConfigError(f"workers: expected at least 1, got {workers}; choose another number")
     null_caption = read_golden(bundle).uncond.tokens
     tokens, mask = embed(list(prompts))
     pairs = [prompt_pair(t.numpy(), int(m.sum()), null_caption) for t, m in zip(tokens, mask, strict=True)]
     latents = np.empty_like(noise)
     with tqdm(total=len(pairs), desc="generate", unit="video", disable=not progress) as bar:
-        run = _worker(bundle, pairs, noise, latents, bar.update, threads)
-        shares = [range(start, len(pairs), workers) for start in range(workers)]
-        if workers == 1:
+        stop = threading.Event()
+        run = _worker(bundle, pairs, noise, latents, bar.update, threads, stop)
+        shares = [range(start, len(pairs), workers) for start in range(min(workers, len(pairs)))]
+        if len(shares) == 1:
             run(shares[0])
         else:
-            with ThreadPoolExecutor(workers) as pool:
-                list(pool.map(run, shares))
+            _run_all(run, shares, stop)
     return latents
+
+
+def _run_all(run: Callable[[range], None], shares: Sequence[range], stop: threading.Event) -> None:
+    with ThreadPoolExecutor(max(len(shares), 1)) as pool:
+        try:
+            for future in as_completed([pool.submit(run, share) for share in shares]):
+                future.result()
+        finally:
+            stop.set()  # the pool waits for its threads
 
 
 def _worker(
@@ -65,11 +79,16 @@ def _worker(
     latents: Floats,
     advance: Callable[[], object],
     threads: int,
+    stop: threading.Event,
 ) -> Callable[[range], None]:
+    def go_on(_done: int, _steps: int) -> None:
+        if stop.is_set():
+            raise InterruptedCommand("generate: interrupted; run the same command again")
+
     def run(share: range) -> None:
         with Bundle.open(bundle, threads=threads) as opened:
             for index in share:
-                latents[index] = opened.generate(noise[index], *pairs[index])
+                latents[index] = opened.generate(noise[index], *pairs[index], go_on)
                 advance()
 
     return run

@@ -34,13 +34,18 @@ def load_source(
 ) -> Source:
     """The demo, or a checkpoint folder or file with a sampler YAML, a latent shape and a folder of caption tokens.
 
-    Raises ConfigError naming what a checkpoint other than the demo lacks, CheckpointError for a bad checkpoint.
+    Raises ConfigError naming what a checkpoint other than the demo lacks, or what the demo does not need;
+    CheckpointError for a bad checkpoint.
     """
+    given = {"sampler": sampler, "latent": latent, "captions": captions}
     if model == DEMO:
+        unused = [name for name, value in given.items() if value is not None]
+        if unused:
+            raise ConfigError(
+                f"model {DEMO}: expected no {' or '.join(unused)}, because the demo knows its own; leave it out"
+            )
         return Source(load_checkpoint(WEIGHTS), demo_sampler(), LATENT_SHAPE, load_captions().batch)
-    missing = [
-        name for name, value in (("sampler", sampler), ("latent", latent), ("captions", captions)) if value is None
-    ]
+    missing = [name for name, value in given.items() if value is None]
     if sampler is None or latent is None or captions is None:
         raise ConfigError(
             f"model {model}: expected {', '.join(missing)} beside it, got none; only the demo knows its own"
@@ -52,8 +57,11 @@ def read_sampler(path: Path) -> SamplerConfig:
     """A sampler configuration from YAML; raises ConfigError naming the file and the key."""
     try:
         values = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: expected a readable YAML file, got: {error}; check the path") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping of sampler keys, got {type(values).__name__}")
-    return SamplerConfig.from_dict(values)
+    try:
+        return SamplerConfig.from_dict(values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error

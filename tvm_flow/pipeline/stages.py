@@ -1,12 +1,17 @@
-"""The stages of a build as the commands call them: files in, files out, nothing done when the output is current."""
+"""The stages of a build as the commands call them: files in, files out, nothing done when the output is current.
+
+One process at a time writes an output; a second one is refused. Whatever is wrong with a build's files is found before
+its first stage starts.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 
-from tvm_flow.artifact import is_current, make_stamp, write_stamp
+from tvm_flow.artifact import exclusive, is_current, make_stamp, write_stamp
 from tvm_flow.build.compile import Compiled, compile_bundle
 from tvm_flow.build.target import load_target
 from tvm_flow.calibrate.prompts import load_prompts
@@ -17,43 +22,55 @@ from tvm_flow.pipeline.config import BuildConfig
 from tvm_flow.pipeline.source import Source, load_source
 from tvm_flow.quantize.build import quantize
 from tvm_flow.quantize.file import load_quantized
+from tvm_flow.quantize.recipe import load_recipe
 
 
 def calibrate_stage(source: Source, prompts: Path, output: Path) -> None:
     """Ranges of the prompts in ``prompts``, into ``output``; resumes and extends what is there."""
-    calibrate(source.model, source.sampler, source.latent, load_prompts(prompts), source.embed, output)
+    with exclusive(output):
+        calibrate(source.model, source.sampler, source.latent, load_prompts(prompts), source.embed, output)
 
 
 def merge_stage(parts: Sequence[Path], output: Path) -> None:
     """Join the ranges files ``parts`` into ``output``; raises CalibrationError when they do not belong together."""
-    save_ranges(output, reduce(merge, (load_ranges(part) for part in parts)))
+    with exclusive(output):
+        save_ranges(output, reduce(merge, (load_ranges(part) for part in parts)))
 
 
 def quantize_stage(source: Source, ranges: Path, recipe: Path, output: Path) -> None:
     """Quantized model into ``output``."""
-    quantize(source.model, ranges, recipe, output)
+    with exclusive(output):
+        quantize(source.model, ranges, recipe, output)
 
 
 def export_stage(source: Source, quantized: Path, prompts: Path, output: Path, steps: range | None = None) -> Exported:
     """Step graphs into the folder ``output``; the first prompt becomes the golden input's caption."""
-    options = {"steps": None if steps is None else [steps.start, steps.stop]}
-    stamp = make_stamp({"quantized": quantized, "prompts": prompts}, options)
-    if is_current(output, stamp):
-        return load_exported(output)
     tokens, mask = source.embed([load_prompts(prompts)[0].text])
     caption = (tokens[0].numpy(), int(mask[0].sum()))
-    exported = export(load_quantized(quantized), output, caption, steps)
-    write_stamp(output, stamp)
+    options = {
+        "steps": None if steps is None else [steps.start, steps.stop],
+        "caption": hashlib.sha256(caption[0].tobytes()).hexdigest(),
+        "length": caption[1],
+    }
+    with exclusive(output):
+        stamp = make_stamp({"quantized": quantized}, options)
+        if is_current(output, stamp):
+            return load_exported(output)
+        exported = export(load_quantized(quantized), output, caption, steps)
+        write_stamp(output, stamp)
     return exported
 
 
 def compile_stage(exported: Path, target: str, output: Path, threads: int = 0) -> Compiled:
     """A checked bundle in the folder ``output``."""
-    return compile_bundle(load_exported(exported), load_target(target), output, threads)
+    with exclusive(output):
+        return compile_bundle(load_exported(exported), load_target(target), output, threads)
 
 
 def build(config: BuildConfig) -> Compiled:
     """All stages of ``config``, each skipped when what it would write is current."""
+    load_recipe(config.recipe)
+    load_target(config.target)
     source = load_source(config.model, config.sampler, config.latent, config.captions)
     calibrate_stage(source, config.prompts, config.ranges)
     quantize_stage(source, config.ranges, config.recipe, config.quantized)

@@ -8,28 +8,38 @@ from pathlib import Path
 import torch
 from safetensors.numpy import save
 
-from tvm_flow.artifact import write_bytes
+from tvm_flow.artifact import exclusive, is_current, make_stamp, write_bytes, write_stamp
 from tvm_flow.demo import LATENT_SHAPE, demo_sampler, load_captions, load_vae
 from tvm_flow.demo.sheet import write_animation
 from tvm_flow.errors import BundleError
 from tvm_flow.pack import read_golden
+from tvm_flow.pack.format import MANIFEST
 from tvm_flow.pipeline.generate import generate_latents, noise_for
 
 
 def write_videos(bundle: Path, prompts: Sequence[str], output: Path, seed: int = 0, threads: int = 0) -> list[Path]:
     """One GIF and one ``latents.safetensors`` row per prompt in the folder ``output``; the k-th has seed + k.
 
+    Nothing is done when they are there, from this bundle.
+
     Raises BundleError when the bundle is not of the demo model, the only one whose autoencoder ships.
     """
     shape = read_golden(bundle).noise.shape
     if shape != LATENT_SHAPE:
         raise BundleError(
-            f"{bundle}: expected latents {LATENT_SHAPE} of the demo model, got {shape}; decode others with their own VAE"
+            f"{bundle}: expected latents {LATENT_SHAPE} of the demo model, got {shape}; decode others with their VAE"
         )
-    noise = noise_for(shape, range(seed, seed + len(prompts)))
-    latents = generate_latents(bundle, prompts, noise, load_captions().batch, threads=threads)
-    write_bytes(output / "latents.safetensors", save({"latents": latents}, metadata={"prompts": "\n".join(prompts)}))
+    for prompt in prompts:
+        load_captions()[prompt]  # an unknown one fails before anything is generated
+    file = output / "latents.safetensors"
     paths = [output / f"{k:02d}_{prompt.replace(' ', '_')}.gif" for k, prompt in enumerate(prompts)]
-    for path, video in zip(paths, load_vae().decode(torch.from_numpy(latents)), strict=True):
-        write_animation(path, video, demo_sampler().fps)
+    with exclusive(file):
+        stamp = make_stamp({"bundle": bundle / MANIFEST}, {"prompts": list(prompts), "seed": seed})
+        if not (is_current(file, stamp) and all(path.exists() for path in paths)):
+            noise = noise_for(shape, range(seed, seed + len(prompts)))
+            latents = generate_latents(bundle, prompts, noise, load_captions().batch, threads=threads)
+            write_bytes(file, save({"latents": latents}, metadata={"prompts": "\n".join(prompts)}))
+            for path, video in zip(paths, load_vae().decode(torch.from_numpy(latents)), strict=True):
+                write_animation(path, video, demo_sampler().fps)
+            write_stamp(file, stamp)
     return paths

@@ -136,14 +136,14 @@ class Bundle:
     @contextmanager
     def _call(self) -> Iterator[tuple[ctypes.c_void_p, native.CError]]:
         handle = self._open_handle()
-        if not self._busy.acquire(blocking=False):
-            raise RuntimeFailure(f"{self.directory}: expected one call at a time, got a second; open it twice")
-        try:
-            self._raised = None
-            with deferred_interrupt() as self._interrupt:
+        with deferred_interrupt() as interrupt:
+            if not self._busy.acquire(blocking=False):
+                raise RuntimeFailure(f"{self.directory}: expected one call at a time, got a second; open it twice")
+            try:
+                self._raised, self._interrupt = None, interrupt
                 yield handle, native.CError()
-        finally:
-            self._busy.release()
+            finally:
+                self._busy.release()
 
     def _finish(self, status: int, error: native.CError) -> None:
         raised, self._raised = self._raised, None

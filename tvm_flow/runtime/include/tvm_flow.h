@@ -14,7 +14,7 @@
  * because the launch hook of TVM has no argument for a handle.
  *
  * While a handle is open its files must not be truncated (weights are memory-mapped). Replacing a bundle whole is
- * fine, but the dynamic loader knows libraries by path: close the old handle before opening the new bundle.
+ * fine, but the dynamic loader knows libraries by path: the new bundle opens once the old handle is closed.
  */
 #ifndef TVM_FLOW_H
 #define TVM_FLOW_H

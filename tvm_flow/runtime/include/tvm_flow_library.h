@@ -7,7 +7,9 @@
  *   WEIGHTS  constants that all steps share, memory-mapped read-only from the bundle's weights.bin
  *   STEP     constants of one (step, branch), `step_bytes` long, filled by running the `folds` before the first call
  *
- * All offsets are in bytes and multiples of 64. All integers are in the byte order of the target (little endian).
+ * Offsets of tensors are in bytes and multiples of 64. All integers are in the byte order of the target (little endian).
+ * There are three inputs, z, y and mask; inputs and output are float32 in ARENA, and so is the last argument of a call.
+ * Every extent is at least 1, every table has at most 2^20 rows. STEP bytes that no fold writes are zero.
  *
  * The folds make a step's constants from three sources: `weights` (shared), `step` (float32, one record a step: what
  * depends on time alone, shared by the branches) and `variant` (float32, one record a step and branch: activation
@@ -20,8 +22,8 @@
  *   AFFINE  out[i] = (step[a + i] + weights[b + i]) * weights[c + i]      (no multiplication when c is NONE)
  *   INTEGER out[i] = (int32) variant[a] * weights[b + i], in int32; variant[a] is a whole number within 2^24
  *
- * `a` counts floats from the start of the record; `b` and `c` are byte offsets into WEIGHTS; `out` is a byte offset
- * into STEP.
+ * `a` counts floats from the start of the record; `b` and `c` are byte offsets into WEIGHTS and `out` into STEP, all
+ * three multiples of 4.
  *
  * A kernel has the packed calling convention of TVM 0.27 (tvm/ffi/c_api.h): args[i] is a TVMFFIAny of type index 7
  * (DLTensor pointer); 0 means success, anything else that `hooks->raise` was called.
@@ -101,7 +103,7 @@ typedef struct {
   tvm_flow_hooks *hooks;
 } tvm_flow_library_descriptor;
 
-/* The one symbol that a library exports. */
+/* The one symbol that a library exports; any other would let libtvm, where a process loads it too, take a service over. */
 extern const tvm_flow_library_descriptor tvm_flow_library;
 
 #ifdef __cplusplus

@@ -37,8 +37,9 @@ tvm_flow_status flow_library_open(const char *bundle_dir, const flow_index *inde
   /* Loading runs constructors, so the hash comes first. */
   if (!s) s = flow_check_hash(path, &file, index->groups[group].sha256, error);
   if (!s) s = flow_check_elf(path, &file, error);
-  flow_unmap(&file);
   if (!s) s = load(bundle_dir, path, out, error);
+  if (!s) s = flow_check_loaded(path, &file, out->descriptor, error);
+  flow_unmap(&file);
   if (!s) s = check_abi(path, out->descriptor, error);
   if (!s) s = flow_check_cpu(path, out->descriptor->cpu_features, error);
   if (!s) s = flow_check_descriptor(path, out->descriptor, index, group, error);

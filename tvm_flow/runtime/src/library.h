@@ -26,6 +26,10 @@ tvm_flow_status flow_check_cpu(const char *path, const char *features, tvm_flow_
 /* A whole ELF file of this machine's word size; the loader checks the rest. */
 tvm_flow_status flow_check_elf(const char *path, const flow_map *file, tvm_flow_error *error);
 
+/* The loader gives an open library again for the same path, even when another file lies there by now: compares what is
+ * in memory with the file that was hashed. */
+tvm_flow_status flow_check_loaded(const char *path, const flow_map *file, const void *symbol, tvm_flow_error *error);
+
 /* Bytes of a checked tensor; 0 when its shape or type is impossible. */
 uint64_t flow_tensor_bytes(const tvm_flow_tensor *tensor);
 

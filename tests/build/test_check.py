@@ -1,0 +1,207 @@
+"""A corrupted kernel result is caught and named; only what lies within rounding error of a tie passes, counted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tvm_flow.build import check as check_module
+from tvm_flow.build.check import ExactnessReport, check_call, check_constants, check_traced, members_of
+from tvm_flow.build.compile import golden_input
+from tvm_flow.build.library import GroupLibrary
+from tvm_flow.errors import BitExactError
+from tvm_flow.export import Exported
+from tvm_flow.numerics.bounded import Bounded
+from tvm_flow.numerics.reference import Rounded, execute
+from tvm_flow.run import Bundle, KernelCall
+
+Array = npt.NDArray[Any]
+WHERE = "step 2, branch 1"
+
+
+@pytest.fixture(scope="module")
+def traced(compiler: Callable[[str, str], Any], exported: Exported) -> list[KernelCall]:
+    """Every kernel call of step 0, branch 0, copied."""
+    seen: list[KernelCall] = []
+
+    def keep(call: KernelCall) -> None:
+        seen.append(replace(call, args=tuple(np.array(a) for a in call.args)))
+
+    golden = golden_input(exported)
+    with Bundle.open(compiler("w8a8", "host").bundle, threads=1) as bundle, bundle.trace(keep):
+        bundle.velocity(0, 0, golden.noise, golden.cond)
+    return seen
+
+
+def expected_of(library: GroupLibrary, call: KernelCall) -> Any:
+    program, inputs = library.packed.program, list(call.args[:-1])
+    kernel = program.calls[call.call].kernel
+    if kernel in library.packed.products:
+        inputs[1] = library.packed.products[kernel].unpack(inputs[1])
+    return execute(program.kernels[kernel], inputs)
+
+
+def is_tie(expected: Any) -> bool:
+    return isinstance(expected, Rounded) and bool((expected.doubt > 0).any())
+
+
+def first(library: GroupLibrary, traced: list[KernelCall], wanted: Callable[[Any], bool]) -> tuple[KernelCall, Any]:
+    return next((call, e) for call in traced if wanted(e := expected_of(library, call)))
+
+
+def corrupted(call: KernelCall, change: Callable[[Array], None]) -> tuple[Array, ...]:
+    output = call.args[-1].copy()
+    change(output)
+    return (*call.args[:-1], output)
+
+
+def refuse(library: GroupLibrary, call: KernelCall, change: Callable[[Array], None], message: str) -> None:
+    report = ExactnessReport()
+    with pytest.raises(BitExactError, match=message) as caught:
+        check_call(library.packed, call.call, corrupted(call, change), WHERE, report)
+    assert str(caught.value).startswith(f"{WHERE}, call {call.call}, kernel {call.kernel}: element (")
+    check_call(library.packed, call.call, call.args, WHERE, ExactnessReport())
+
+
+def at(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(extent // 2 for extent in shape)
+
+
+def element(index: tuple[int, ...]) -> str:
+    return re.escape(f"element {index}: expected")
+
+
+def test_an_accumulator_off_by_one(library: GroupLibrary, traced: list[KernelCall]) -> None:
+    call, expected = first(library, traced, lambda e: not isinstance(e, Bounded | Rounded) and e.dtype == np.int32)
+    index = at(expected.shape)
+
+    def change(output: Array) -> None:
+        output[index] += 1
+
+    value = int(expected[index])
+    message = rf"{element(index)} {value}, got {value + 1}; 1 of {expected.size} are wrong"
+    refuse(library, call, change, message)
+
+
+def test_a_code_far_from_a_tie_off_by_one(library: GroupLibrary, traced: list[KernelCall]) -> None:
+    call, expected = first(library, traced, lambda e: isinstance(e, Rounded))
+    codes = np.asarray(expected)
+    index = tuple(int(i) for i in np.argwhere((expected.doubt == 0) & (codes < 127))[0])
+
+    def change(output: Array) -> None:
+        output[index] = codes[index] + 1
+
+    refuse(library, call, change, rf"{element(index)} {codes[index]}, got {codes[index] + 1}; 1 of")
+
+
+def rounding_call(library: GroupLibrary, traced: list[KernelCall], index: tuple[int, ...], doubt: float) -> Any:
+    """A quantizing call and its reference, made to doubt one element."""
+    call, expected = first(library, traced, lambda e: isinstance(e, Rounded))
+    expected.doubt = np.zeros(expected.shape)
+    expected.doubt[index] = doubt
+    return call, expected
+
+
+@pytest.mark.parametrize(("off", "doubt", "passes"), [
+    (0, 1.0, True), (1, 1.0, True), (2, 1.0, False), (2, 2.0, False), (2, np.inf, False), (1, 0.0, False),
+    (1, 0.5, False), (1, np.nan, False),
+])  # fmt: skip
+def test_near_a_tie_one_passes_and_is_counted(
+    library: GroupLibrary,
+    traced: list[KernelCall],
+    monkeypatch: pytest.MonkeyPatch,
+    off: int,
+    doubt: float,
+    passes: bool,
+) -> None:
+    call, expected = rounding_call(library, traced, (0, 0), doubt)
+    monkeypatch.setattr(check_module, "execute", lambda *_: expected)
+    output, report = np.asarray(expected).copy(), ExactnessReport()
+    output[0, 0] += off if output[0, 0] < 100 else -off
+    args = (*call.args[:-1], output)
+    if passes:
+        check_call(library.packed, call.call, args, WHERE, report)
+        assert (report.near_ties, report.quantized, report.calls) == (int(off > 0), expected.size, 1)
+    else:
+        with pytest.raises(BitExactError, match=element((0, 0))):
+            check_call(library.packed, call.call, args, WHERE, report)
+
+
+def test_a_float_beyond_its_bound_and_not_within(library: GroupLibrary, traced: list[KernelCall]) -> None:
+    call, expected = first(library, traced, lambda e: isinstance(e, Bounded) and bool(e.error.min() > 0))
+    index = at(expected.value.shape)
+    for factor in (-3.0, 3.0, 1e6):
+
+        def change(output: Array, factor: float = factor) -> None:
+            output[index] = expected.value[index] + factor * (expected.error[index] + abs(expected.value[index]) * 2e-7)
+
+        refuse(library, call, change, rf"{element(index)} \S+ within \S+, got \S+; 1 of")
+    report, inside = ExactnessReport(), corrupted(call, lambda out: out.__setitem__(index, expected.value[index]))
+    check_call(library.packed, call.call, inside, WHERE, report)
+    assert report.floats == expected.value.size
+    assert 0 <= report.worst_float <= 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_float_that_is_no_number(library: GroupLibrary, traced: list[KernelCall], value: float) -> None:
+    call, expected = first(library, traced, lambda e: isinstance(e, Bounded))
+    index = at(expected.value.shape)
+    refuse(library, call, lambda out: out.__setitem__(index, value), rf"{element(index)} .* got {value}; 1 of")
+
+
+def test_a_result_of_another_shape_or_type(library: GroupLibrary, traced: list[KernelCall]) -> None:
+    """Neither may hide behind broadcasting or a conversion."""
+    call, expected = first(library, traced, lambda e: not isinstance(e, Bounded | Rounded))
+    for output in (call.args[-1][:1], call.args[-1].astype(np.float32), call.args[-1][None]):
+        with pytest.raises(BitExactError, match=re.escape(f"expected {expected.dtype} {expected.shape}, got ")):
+            check_call(library.packed, call.call, (*call.args[:-1], output), WHERE, ExactnessReport())
+
+
+def test_every_call_of_a_sound_library_passes(library: GroupLibrary, traced: list[KernelCall]) -> None:
+    report, members = ExactnessReport(), members_of([library])
+    for call in traced:
+        check_traced(call, members, report)
+    assert report.calls == len(traced) == len(library.packed.program.calls)
+    assert min(report.accumulators, report.quantized, report.floats, report.constants) > 0
+    assert report.as_dict()["constants"] == report.constants
+
+
+def test_a_constant_of_another_step_is_caught(library: GroupLibrary, traced: list[KernelCall]) -> None:
+    """The kernels would be right on their own inputs; it is the input that is wrong."""
+    for call in traced:
+        check_constants(library.packed, call.call, call.args, library.given[0], WHERE, ExactnessReport())
+    with pytest.raises(BitExactError, match=rf"{WHERE}, call \d+, kernel \S+, constant \S+: element"):
+        for call in traced:
+            check_constants(library.packed, call.call, call.args, library.given[-1], WHERE, ExactnessReport())
+
+
+def test_a_constant_with_one_other_bit_is_caught(library: GroupLibrary, traced: list[KernelCall]) -> None:
+    names = library.packed.constants
+    checked = 0
+    for call in traced:
+        for i, name in enumerate(library.packed.program.calls[call.call].args):
+            if name in names:
+                args = [a.copy() for a in call.args]
+                raw = bytearray(args[i].tobytes())
+                raw[-1] ^= 1
+                args[i] = np.frombuffer(raw, args[i].dtype).reshape(args[i].shape)
+                with pytest.raises(BitExactError, match=f"constant {re.escape(name)}: element"):
+                    check_constants(library.packed, call.call, tuple(args), library.given[0], WHERE, ExactnessReport())
+                checked += 1
+    assert checked >= len(names)
+
+
+def test_every_changed_accumulator_is_caught(library: GroupLibrary, traced: list[KernelCall]) -> None:
+    """All bits of one element of every integer product."""
+    for call in traced:
+        if library.packed.program.calls[call.call].kernel in library.packed.products:
+            for bit in range(31):
+                args = corrupted(call, lambda out, bit=bit: out.__setitem__((0, 0), out[0, 0] ^ (1 << bit)))  # type: ignore[misc]
+                with pytest.raises(BitExactError):
+                    check_call(library.packed, call.call, args, WHERE, ExactnessReport())

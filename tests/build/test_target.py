@@ -1,0 +1,119 @@
+"""Targets: YAML files, and the machine this runs on as its operating system describes it."""
+
+from __future__ import annotations
+
+import platform
+import re
+from pathlib import Path
+
+import pytest
+
+from tvm_flow.build import target as target_module
+from tvm_flow.build.target import TargetSpec, detect_host, load_target, targets_folder
+from tvm_flow.errors import ConfigError
+
+GOOD = "name: board\ntriple: aarch64-linux-gnu\ncpu: cortex-a76\nfeatures: [dotprod]\n"
+INTEL = "processor : 0\nmodel name : Intel\nflags : fpu sse2 sse4_2 avx avx2 fma f16c avx_vnni\n\nflags : fpu\n"
+SERVER = "flags\t\t: sse2 sse4_2 avx avx2 fma f16c avx512f avx512bw avx512dq avx512vl avx512_vnni avx512_4vnniw\n"
+HIDDEN = "flags : sse2 sse4_2 avx\n"  # a virtual machine that hides avx2 and more of a znver4
+
+
+@pytest.fixture
+def host_of(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    def detect(cpuinfo: str, cpu: str) -> TargetSpec:
+        monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+        monkeypatch.setattr(target_module, "llvm_get_system_cpu", lambda: cpu)
+        monkeypatch.setattr(Path, "read_text", lambda _path: cpuinfo)
+        return detect_host()
+
+    return detect
+
+
+def attributes(spec: TargetSpec) -> set[str]:
+    return set(map(str, spec.tvm().attrs["mattr"]))
+
+
+class TestHost:
+    def test_linux_names_become_llvm_names(self, host_of) -> None:  # type: ignore[no-untyped-def]
+        assert host_of(INTEL, "alderlake").features == {"sse2", "sse4.2", "avx", "avx2", "fma", "f16c", "avxvnni"}
+        assert host_of(SERVER, "cascadelake").features == {
+            *("sse2", "sse4.2", "avx", "avx2", "fma", "f16c"),
+            *("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"),
+        }
+
+    def test_what_a_virtual_machine_hides_is_switched_off(self, host_of) -> None:  # type: ignore[no-untyped-def]
+        spec = host_of(HIDDEN, "znver4")
+        assert spec.features == {"sse2", "sse4.2", "avx"}
+        assert {"avx2", "fma", "avx512f", "avx512vnni"} <= spec.disabled
+        assert not spec.features & spec.disabled
+        assert {"+avx", "-avx2", "-avx512f", "-avx512vnni"} <= attributes(spec)
+
+    def test_nothing_is_switched_off_that_the_name_does_not_imply(self, host_of) -> None:  # type: ignore[no-untyped-def]
+        assert host_of(HIDDEN, "nehalem").disabled == frozenset()
+        assert not {name for name in attributes(host_of(HIDDEN, "nehalem")) if name.startswith("-")}
+
+    @pytest.mark.parametrize("cpuinfo", ["", "flags\n", "Features : fp asimd\n"])
+    def test_a_file_without_flags_promises_nothing(self, cpuinfo: str, host_of) -> None:  # type: ignore[no-untyped-def]
+        assert host_of(cpuinfo, "x86-64").features == frozenset()
+
+    def test_this_machine(self) -> None:
+        spec = load_target("host")
+        assert spec.name == "host"
+        assert spec.triple == f"{platform.machine()}-linux-gnu"
+        assert spec.zig_triple == f"{platform.machine()}-linux-gnu.2.28"
+        assert spec.features
+
+
+class TestFiles:
+    @pytest.mark.parametrize("path", sorted(targets_folder().glob("*.yaml")), ids=lambda path: path.stem)
+    def test_shipped_targets_load_under_their_own_name(self, path: Path) -> None:
+        spec = load_target(path.stem)
+        assert spec.name == path.stem
+        assert {f"+{name}" for name in spec.features} <= attributes(spec)
+        assert spec.disabled == frozenset()
+
+    def test_a_file_is_named_by_its_path(self, tmp_path: Path) -> None:
+        (tmp_path / "my.yaml").write_text(GOOD)
+        spec = load_target(str(tmp_path / "my.yaml"))
+        assert spec == TargetSpec("board", "aarch64-linux-gnu", "cortex-a76", frozenset({"dotprod"}))
+        assert spec.zig_triple == "aarch64-linux-gnu.2.28"
+
+    def test_features_may_be_left_out(self, tmp_path: Path) -> None:
+        for text in (GOOD.replace("features: [dotprod]\n", ""), GOOD.replace("[dotprod]", "")):
+            (tmp_path / "my.yaml").write_text(text)
+            assert load_target(str(tmp_path / "my.yaml")).features == frozenset()
+        assert "mattr" not in load_target(str(tmp_path / "my.yaml")).tvm().attrs or not attributes(
+            load_target(str(tmp_path / "my.yaml"))
+        )
+
+    @pytest.mark.parametrize("name", ["raspberry", "x86-64-v9", "", "absent.yaml"])
+    def test_an_unknown_name_lists_the_known_ones(self, name: str) -> None:
+        with pytest.raises(ConfigError, match=rf"target {re.escape(repr(name))}: .*host, x86-64-v2, x86-64-v3"):
+            load_target(name)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("[", "expected a readable YAML file"),
+            ("", "expected the keys name, triple, cpu"),
+            ("- a", "expected the keys"),
+            (GOOD + "speed: 9\n", "expected the keys .*speed"),
+            (GOOD.replace("cpu: cortex-a76\n", ""), "expected the keys"),
+            (GOOD.replace("board", "a/b"), "name: expected letters"),
+            (GOOD.replace("board", ".."), "name: expected letters"),
+            (GOOD.replace("board", "3"), "name: expected letters"),
+            (GOOD.replace("aarch64-", "z80-"), "triple: expected one of aarch64-linux-gnu, .*got 'z80-linux-gnu'"),
+            (GOOD.replace("linux", "darwin"), "triple: expected one of"),
+            (GOOD.replace("cortex-a76", "cortex-z99"), "cpu: expected one of LLVM's names for aarch64.*cortex-a76"),
+            (GOOD.replace("[dotprod]", "dotprod"), "features: expected a list"),
+            (GOOD.replace("[dotprod]", "[4.2]"), "features: expected a list"),
+            (GOOD.replace("[dotprod]", "['+a,-b']"), "features: expected a list"),
+            ("name: \udce9\n", "expected a readable YAML file"),
+        ],
+    )
+    def test_a_wrong_file_is_named_with_its_key(self, tmp_path: Path, text: str, message: str) -> None:
+        """TVM would crash on some of these, and quietly compile for another CPU on others."""
+        path = tmp_path / "wrong.yaml"
+        path.write_bytes(text.encode(errors="surrogateescape"))
+        with pytest.raises(ConfigError, match=rf"wrong\.yaml: {message}"):
+            load_target(str(path))

@@ -1,0 +1,17 @@
+"""The commands run on the same compiled demo as the pipeline's tests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "pipeline"))
+
+import small_demo
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> small_demo.SmallDemo:
+    return small_demo.build(tmp_path_factory.getbasetemp())

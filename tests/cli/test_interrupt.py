@@ -1,0 +1,83 @@
+"""Ctrl-C, for real: a SIGINT to a running command leaves whole files only, and the next run goes on."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_demo import SmallDemo
+
+from tvm_flow.calibrate import load_ranges
+from tvm_flow.cli import main
+
+# A shell that starts tests in the background lets its children ignore SIGINT; a person's terminal does not.
+_COMMAND = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from tvm_flow.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def interrupt(words: list[str], when: str) -> tuple[int, str]:
+    """Run a command, send SIGINT once its progress matches ``when``; its exit code and last line on stderr."""
+    command = [sys.executable, "-c", _COMMAND, *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        assert process.stderr is not None
+        seen = b""
+        while not re.search(when.encode(), seen):
+            more = process.stderr.read1(4096)  # type: ignore[attr-defined]
+            assert more, f"ended before {when!r}: {seen.decode()}"
+            seen += more
+        process.send_signal(signal.SIGINT)
+        seen += process.stderr.read()
+    text = seen.decode()
+    assert "Traceback" not in text, text
+    return process.returncode, re.split(r"[\r\n]", text.strip())[-1]
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}
+
+
+def test_calibrate_keeps_whole_prompts(demo: SmallDemo, tmp_path: Path) -> None:
+    """Interrupted in the first step of a second prompt, on top of a file with one."""
+    output, prompts = tmp_path / "ranges.safetensors", tmp_path / "prompts.yaml"
+    output.write_bytes(demo.ranges.read_bytes())
+    prompts.write_text("prompts: [a red sneaker moving left, red bag going up]\n")
+    code, line = interrupt(["calibrate", "--prompts", str(prompts), "--output", str(output)], r"calibrate:.* 2[1-9]/40")
+    assert code == 130
+    assert line == (
+        f"tvm-flow: calibrate: interrupted after 1 of 2 prompts; {output} holds them; "
+        "run the same command again to go on"
+    )
+    assert files(tmp_path) == {"ranges.safetensors", "prompts.yaml"}
+    assert output.read_bytes() == demo.ranges.read_bytes()
+    assert len(load_ranges(output).prompts) == 1
+
+
+def test_export_leaves_a_folder_that_is_known_to_be_unfinished(
+    demo: SmallDemo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "export"
+    words = ["--quantized", str(demo.quantized), "--prompts", str(demo.prompts), "--output", str(output)]
+    code, line = interrupt(["export", *words], r"export:.* [1-9]\d?/20")
+    assert (code, line) == (130, "tvm-flow: interrupted; nothing half-written is left, run the same command again")
+    assert "export/export.json" not in files(tmp_path)
+    assert not [name for name in files(tmp_path) if name.endswith(".tmp")]
+    assert main(["compile", "--export", str(output), "--output", str(tmp_path / "bundle")]) == 2
+    assert "expected a finished export" in capsys.readouterr().err
+    assert main(["export", *words]) == 0
+    assert "export/export.json" in files(tmp_path)
+
+
+def test_compile_leaves_nothing(demo: SmallDemo, tmp_path: Path) -> None:
+    """In the middle of LLVM's work, where Python's handler has to wait for it."""
+    words = ["compile", "--export", str(demo.folder / "export"), "--output", str(tmp_path / "bundle")]
+    code, line = interrupt(words, r"compile:.* 0/1")
+    assert (code, line) == (130, "tvm-flow: interrupted; nothing half-written is left, run the same command again")
+    assert files(tmp_path) == set()

@@ -1,0 +1,89 @@
+"""A tiny model calibrated, quantized and exported under several recipes, each once in a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tvm_flow.calibrate import CalibrationPrompt, Ranges, calibrate, load_ranges
+from tvm_flow.export import Exported, export
+from tvm_flow.export.stdit3 import MASKED
+from tvm_flow.model import STDiT3, STDiT3Config
+from tvm_flow.quantize import KeepFloat, QuantizedModel, Recipe, quantize_model
+from tvm_flow.sampler import SamplerConfig
+
+CONFIG = STDiT3Config(depth=1, hidden=32, heads=2, caption_channels=8, model_max_length=6)
+SAMPLER = SamplerConfig(steps=3, cfg_scale=2.0, fps=8.0, frames=3, height=32, width=32)
+LATENT = (4, 3, 6, 4)
+LENGTHS = {"short": 3, "a longer one": 5}
+RECIPES = {
+    "symmetric": Recipe(),
+    "asymmetric": Recipe(activation="asymmetric"),
+    "float": Recipe(smoothing=None, keep_float=(KeepFloat("*"),)),
+    "mixed": Recipe(keep_float=(KeepFloat("*.mlp.fc2", (0, 0)),)),
+}
+Quantizer = Callable[[str], QuantizedModel]
+Exporter = Callable[[str], Exported]
+
+
+def embed(captions: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    tokens = [torch.randn(6, 8, generator=torch.Generator().manual_seed(len(text))) for text in captions]
+    lengths = torch.tensor([LENGTHS[text] for text in captions])
+    return torch.stack(tokens), torch.arange(6) < lengths[:, None]
+
+
+def feeds(seed: int = 0, length: int = 5) -> dict[str, np.ndarray[Any, Any]]:
+    """Inputs of a step graph, for a calibrated caption."""
+    z = torch.randn(LATENT, generator=torch.Generator().manual_seed(seed)).numpy()
+    mask = np.where(np.arange(6) < length, 0.0, MASKED).astype(np.float32)
+    return {"z": z, "y": embed(["a longer one"])[0][0].numpy(), "mask": mask}
+
+
+@pytest.fixture(scope="session")
+def tiny() -> STDiT3:
+    """Every weight that starts at zero is random here, so that every part of the graph shows in its output."""
+    torch.manual_seed(0)
+    model = STDiT3(CONFIG).eval().requires_grad_(False)
+    model.t_block[1].weight.data *= 5
+    torch.nn.init.normal_(model.final_layer.linear.weight, std=0.1)
+    torch.nn.init.normal_(model.final_layer.linear.bias, std=0.1)
+    for module in model.modules():
+        if type(module).__name__ == "RMSNorm":
+            module.weight.data = 1 + 0.3 * torch.randn_like(module.weight)
+    for block in (*model.spatial_blocks, *model.temporal_blocks):
+        torch.nn.init.normal_(block.cross_attn.proj.weight, std=0.2)
+        for layer in (block.attn.qkv, block.attn.proj, block.cross_attn.kv_linear, block.mlp.fc1):
+            torch.nn.init.normal_(layer.bias, std=0.1)
+    return model
+
+
+@pytest.fixture(scope="session")
+def tiny_ranges(tiny: STDiT3, tmp_path_factory: pytest.TempPathFactory) -> Ranges:
+    path = tmp_path_factory.mktemp("ranges") / "ranges.safetensors"
+    prompts = [CalibrationPrompt(text, seed) for seed, text in enumerate(LENGTHS)]
+    calibrate(tiny, SAMPLER, LATENT, prompts, embed, path, progress=False)
+    return load_ranges(path)
+
+
+@pytest.fixture(scope="session")
+def quantizer(tiny: STDiT3, tiny_ranges: Ranges) -> Quantizer:
+    """The tiny model under a recipe of `RECIPES`."""
+    return cache(lambda name: quantize_model(tiny, tiny_ranges, RECIPES[name]))
+
+
+@pytest.fixture(scope="session")
+def exporter(quantizer: Quantizer, tmp_path_factory: pytest.TempPathFactory) -> Exporter:
+    """The tiny model's graphs under a recipe of `RECIPES`."""
+    folder = tmp_path_factory.mktemp("exports")
+
+    def write(name: str) -> Exported:
+        output: Path = folder / name
+        return export(quantizer(name), output, progress=False)
+
+    return cache(write)

@@ -1,0 +1,139 @@
+"""Integer products of every instruction set that this machine has, against exact integers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+from execution import HOST, call_kernel
+
+from tvm_flow.errors import BuildError
+from tvm_flow.importer.constants import RULES
+from tvm_flow.kernels import choose_isa, generic, x86
+from tvm_flow.kernels.gemm import PARALLEL_MACS, gemm
+from tvm_flow.kernels.isa import Isa, register_isa, registered_isas
+from tvm_flow.lower.packing import Product
+
+Array = np.ndarray[Any, Any]
+RUNNABLE = [isa for isa in registered_isas() if isa.features <= HOST.features]
+IDS = [isa.name for isa in RUNNABLE]
+SHAPES = [(1, 16, 32), (1, 2, 64), (7, 24, 32), (8, 64, 96), (13, 6, 128), (5, 10, 20), (3, 8, 1), (16, 30, 33)]
+"""M, K, N: one row, prime numbers of rows, columns that no vector divides."""
+
+
+def operands(kind: str, m: int, k: int, n: int) -> tuple[Array, Array]:
+    rng = np.random.default_rng(m * 1000 + k * 10 + n)
+    if kind == "random":
+        return rng.integers(-128, 128, (m, k)).astype(np.int8), rng.integers(-128, 128, (k, n)).astype(np.int8)
+    x, w = {"lowest": (-128, -128), "opposite": (-128, 127), "highest": (127, 127)}[kind]
+    return np.full((m, k), x, np.int8), np.full((k, n), w, np.int8)
+
+
+def assert_exact(module: Any, name: str, isa: Isa, x: Array, w: Array) -> None:
+    packed = RULES["pack_columns"](w, isa.columns, isa.depth)
+    got = call_kernel(module, name, [x, packed], (len(x), w.shape[1]), "int32")
+    np.testing.assert_array_equal(got, x.astype(np.int64) @ w.astype(np.int64))
+
+
+@pytest.fixture(scope="module", params=RUNNABLE, ids=IDS)
+def compiled(request: pytest.FixtureRequest) -> tuple[Isa, Any]:
+    """Every shape for one instruction set, in one module."""
+    isa: Isa = request.param
+    functions = {f"g_{m}_{k}_{n}": gemm(f"g_{m}_{k}_{n}", m, k, n, isa) for m, k, n in SHAPES if k % isa.depth == 0}
+    return isa, tvm.tirx.build(tvm.IRModule(functions), target=HOST.tvm())
+
+
+@pytest.mark.parametrize("kind", ["random", "lowest", "opposite", "highest"])
+def test_exact_on_every_shape(compiled: tuple[Isa, Any], kind: str) -> None:
+    isa, module = compiled
+    for m, k, n in SHAPES:
+        assert_exact(module, f"g_{m}_{k}_{n}", isa, *operands(kind, m, k, n))
+
+
+@pytest.mark.parametrize("isa", RUNNABLE, ids=IDS)
+def test_deep_products_of_extremes(isa: Isa) -> None:
+    """Sums near the end of int32: nothing saturates in between, as vpmaddubsw would."""
+    k = 131070
+    module = tvm.tirx.build(tvm.IRModule({"deep": gemm("deep", 1, k, isa.columns, isa)}), target=HOST.tvm())
+    assert_exact(module, "deep", isa, *operands("lowest", 1, k, isa.columns))
+    assert_exact(module, "deep", isa, *operands("opposite", 1, k, isa.columns))
+
+
+@pytest.mark.parametrize("isa", RUNNABLE, ids=IDS)
+def test_parallel_products(isa: Isa) -> None:
+    m, k, n = 72, 128, 128
+    assert m * k * n >= PARALLEL_MACS
+    function = gemm("large", m, k, n, isa)
+    assert "T.parallel" in str(function)
+    module = tvm.tirx.build(tvm.IRModule({"large": function}), target=HOST.tvm())
+    for kind in ("random", "opposite"):
+        assert_exact(module, "large", isa, *operands(kind, m, k, n))
+
+
+@pytest.mark.parametrize("isa", RUNNABLE, ids=IDS)
+def test_small_products_stay_on_one_thread(isa: Isa) -> None:
+    assert "T.parallel" not in str(gemm("small", 8, 64, 96, isa))
+
+
+@pytest.mark.parametrize("isa", [i for i in RUNNABLE if i.register], ids=lambda i: i.name)
+def test_tiles_use_the_instruction(isa: Isa) -> None:
+    """Without it the product is right too, and several times slower."""
+    assert "call_llvm_pure_intrin" in str(gemm("tile", 8, 64, isa.columns * 2, isa))
+
+
+@pytest.mark.parametrize("isa", [i for i in RUNNABLE if i.depth > 1], ids=lambda i: i.name)
+def test_depth_that_does_not_divide_is_refused(isa: Isa) -> None:
+    """The last products would be left out."""
+    with pytest.raises(BuildError, match=f"K = 15.*multiple of {isa.depth}"):
+        gemm("odd", 4, 15, isa.columns, isa)
+
+
+def test_packed_shape_is_what_the_kernel_reads() -> None:
+    for isa in registered_isas():
+        shape = Product(3, 8 * isa.depth, 40, isa).packed_shape()
+        assert f'W: T.Buffer({shape}, "int8")' in str(gemm("g", 3, 8 * isa.depth, 40, isa))
+
+
+# choosing
+
+
+def test_generic_is_always_there() -> None:
+    assert choose_isa(frozenset()) is generic.GENERIC
+    assert choose_isa(frozenset({"neon", "something new"})) is generic.GENERIC
+
+
+@pytest.mark.parametrize(
+    ("features", "isa"),
+    [
+        ({"sse2"}, x86.SSE2),
+        ({"sse2", "avx", "avx2"}, x86.AVX2),
+        ({"sse2", "avx2", "avx512f"}, x86.AVX2),
+        ({"sse2", "avx2", "avx512bw"}, x86.AVX2),
+        ({"sse2", "avx2", "avx512bw", "avx512vl"}, x86.AVX512BW),
+    ],
+)
+def test_widest_usable_instruction_set_is_chosen(features: set[str], isa: Isa) -> None:
+    assert choose_isa(frozenset(features)) is isa
+
+
+def test_chosen_needs_no_more_than_the_target_has() -> None:
+    assert choose_isa(HOST.features).features <= HOST.features
+
+
+def test_no_instruction_set_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tvm_flow.kernels.isa._REGISTRY", {})
+    with pytest.raises(BuildError, match="expected at least one known instruction set"):
+        choose_isa(frozenset({"avx2"}))
+
+
+def test_registering_twice_is_refused_unless_it_is_the_same() -> None:
+    assert register_isa(generic.GENERIC) is generic.GENERIC
+    with pytest.raises(BuildError, match=r"'generic'.*already"):
+        register_isa(Isa("generic", frozenset(), lanes=4, depth=1, rows=1, vectors=1))
+
+
+def test_columns_are_lanes_times_vectors() -> None:
+    columns = {isa.name: isa.columns for isa in registered_isas()}
+    assert [columns[name] for name in ("generic", "sse2", "avx2", "avx512bw")] == [16, 8, 16, 32]

@@ -1,0 +1,127 @@
+"""exp: its error over all of float32 that matters stays below what it promises."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+from execution import compile_functions
+from tvm import relax
+from tvm.relax import op as R
+
+from tvm_flow.kernels.rows import schedule_rows
+from tvm_flow.lower.exponential import ABSOLUTE_ERROR, LOWER, RELATIVE_ERROR, UPPER
+from tvm_flow.lower.legalize import to_prim_func
+
+Array = np.ndarray[Any, Any]
+BLOCK = 1 << 16
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Any:
+    """exp of `BLOCK` numbers, as kernels compute it."""
+    block = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType([BLOCK], "float32"))
+    with block.function("main", [x]):
+        with block.dataflow():
+            output = block.emit_output(block.emit(R.exp(x)))
+        block.emit_func_output(output)
+    function = schedule_rows(to_prim_func(block.get()["main"], "e")).with_attr("global_symbol", "e")
+    module = compile_functions({"e": function})
+
+    def run(values: Array) -> Array:
+        padded = np.zeros(-(-values.size // BLOCK) * BLOCK, np.float32)
+        padded[: values.size] = values
+        parts = []
+        for part in padded.reshape(-1, BLOCK):
+            out = tvm.runtime.tensor(np.empty(BLOCK, np.float32))
+            module["e"](tvm.runtime.tensor(part), out)
+            parts.append(out.numpy())
+        return np.concatenate(parts)[: values.size]
+
+    return run
+
+
+def assert_promised(x: Array, got: Array) -> float:
+    """Returns the largest relative error where the result is not tiny."""
+    exact = np.exp(np.minimum(x.astype(np.float64), UPPER))
+    allowed = RELATIVE_ERROR * exact + ABSOLUTE_ERROR
+    distance = np.abs(got.astype(np.float64) - exact)
+    worst = np.argmax(distance / allowed)
+    assert np.all(distance <= allowed), f"exp({x[worst]}) = {got[worst]}, exactly {exact[worst]}"
+    normal = exact > 1e-30
+    return float((distance[normal] / exact[normal]).max(initial=0.0))
+
+
+def test_dense_sweep(kernel: Any) -> None:
+    """Two million points between the ends, evenly."""
+    worst = 0.0
+    for low in np.arange(-90.0, 89.0, 17.9):
+        x = np.linspace(low, low + 17.9, 200_000).astype(np.float32)
+        worst = max(worst, assert_promised(x, kernel(x)))
+    assert worst > 0.25 * 2.0**-24, "a float32 result cannot be better than its own rounding"
+
+
+def test_every_binade_of_both_signs(kernel: Any) -> None:
+    """All exponents, 2 x 254 of them and the subnormals, 2048 evenly spaced mantissas each."""
+    exponents = np.arange(0, 255, dtype=np.uint32)
+    mantissas = np.arange(0, 1 << 23, 1 << 12, dtype=np.uint32)
+    bits = (exponents[:, None] << 23 | mantissas).reshape(-1)
+    for sign in (np.uint32(0), np.uint32(1 << 31)):
+        x = (bits | sign).view(np.float32)
+        assert_promised(x, kernel(x))
+
+
+def test_around_every_multiple_of_half_ln2(kernel: Any) -> None:
+    """Where the reduction changes its integer, the remainder is largest."""
+    n = np.arange(-251, 254, dtype=np.float64)
+    middle = (n * math.log(2) / 2).astype(np.float32)
+    steps = np.arange(-200, 201, dtype=np.int32)
+    x = (middle.view(np.int32)[:, None] + steps).astype(np.int32).view(np.float32).reshape(-1)
+    x = x[np.isfinite(x) & (np.abs(x) < 90)]
+    assert_promised(x, kernel(x))
+
+
+def test_edges(kernel: Any) -> None:
+    up, down = np.float32(np.inf), np.float32(-np.inf)
+    edges = np.array([UPPER, LOWER], np.float32)
+    x = np.array(
+        [
+            *edges,
+            *np.nextafter(edges, up),
+            *np.nextafter(edges, down),
+            -1e9,
+            -3e38,
+            89,
+            1e9,
+            3e38,
+            0,
+            -0.0,
+            1e-45,
+            -1e-45,
+        ],
+        np.float32,
+    )
+    got = kernel(x)
+    assert_promised(x, got)
+    assert np.isfinite(got).all(), "arguments above 88 count as 88"
+    assert np.all(kernel(np.array([-1e9, -3e38, -np.inf], np.float32)) == 0), "a masked score weighs nothing at all"
+    assert np.all(kernel(np.array([0, -0.0, 1e-45, -1e-45], np.float32)) == 1)
+    below = np.nextafter(np.float32(LOWER), down)
+    assert kernel(np.array([below], np.float32))[0] == 0
+
+
+def test_no_result_is_subnormal(kernel: Any) -> None:
+    """So a machine that flushes subnormals computes the same."""
+    x = np.linspace(-90, -86, BLOCK).astype(np.float32)
+    got = kernel(x)
+    assert np.all((got == 0) | (got >= np.finfo(np.float32).tiny))
+
+
+def test_never_decreases_by_more_than_its_error(kernel: Any) -> None:
+    x = np.linspace(-20, 20, BLOCK).astype(np.float32)
+    got = kernel(x).astype(np.float64)
+    assert np.all(np.diff(got) >= -2 * RELATIVE_ERROR * got[1:])

@@ -1,0 +1,130 @@
+"""Every stage on the model that ships: calibrated on one prompt, two of its twenty steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from small_demo import PROMPT, RECIPE, STEPS, SmallDemo
+from torch import Tensor
+
+from tvm_flow.build.check import ExactnessReport
+from tvm_flow.calibrate import load_ranges
+from tvm_flow.demo import LATENT_SHAPE
+from tvm_flow.pack import bundle_bytes, read_golden, verify_bundle
+from tvm_flow.pipeline.demo import psnr_db
+from tvm_flow.pipeline.generate import generate_latents, noise_for
+from tvm_flow.pipeline.stages import calibrate_stage, compile_stage, export_stage, quantize_stage
+from tvm_flow.quantize.fake import fake_velocity
+from tvm_flow.quantize.file import load_quantized
+from tvm_flow.run import Bundle
+from tvm_flow.sampler import Velocity, model_velocity
+from tvm_flow.sampler.loop import guide
+
+
+def two_steps(velocity: Velocity, z: Tensor, demo: SmallDemo) -> np.ndarray:
+    """The first two Euler steps of `tvm_flow.sampler.sample`."""
+    for step, (t, dt) in enumerate(zip(demo.exported.timesteps, demo.exported.dts, strict=True)):
+        cond, uncond = velocity(z, step, float(t))
+        z = z + guide(cond, uncond, demo.source.sampler.cfg_scale) * (dt / 1000.0)
+    return z.numpy()
+
+
+class TestStages:
+    def test_calibrate_saw_every_layer(self, demo: SmallDemo) -> None:
+        ranges = load_ranges(demo.ranges)
+        assert [prompt.text for prompt in ranges.prompts] == [PROMPT]
+        assert set(ranges.layers) == set(load_quantized(demo.quantized).layers)
+
+    def test_quantize_left_no_weight_in_float(self, demo: SmallDemo) -> None:
+        layers = load_quantized(demo.quantized).layers
+        assert len(layers) == demo.source.model.config.depth * 14
+        for name, layer in layers.items():
+            assert layer.weight_q is not None and layer.weight_q.dtype == np.int8, name
+            assert layer.weight_f is None, name
+
+    def test_export_holds_every_quantized_weight_as_int8_once(self, demo: SmallDemo) -> None:
+        (first, *_), *_ = demo.exported.graphs
+        names = {f"{name}.weight_q" for name in load_quantized(demo.quantized).layers}
+        graph = onnx.load(str(first), load_external_data=False).graph
+        kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+        assert {name for name, kind in kinds.items() if kind == onnx.TensorProto.INT8} >= names
+        assert not {name.removesuffix("_q") for name in names} & set(kinds)
+        assert len(list(demo.exported.folder.glob("*.onnx"))) == 2 * len(STEPS)
+        assert len(list(demo.exported.folder.glob("weights*"))) == 1
+
+    def test_compile_makes_one_group_and_compares_all_of_it(self, demo: SmallDemo) -> None:
+        compiled = demo.compiled
+        assert (compiled.groups, compiled.left_in_float) == (1, ())
+        report = ExactnessReport(**compiled.exactness)
+        assert min(report.calls, report.accumulators, report.quantized, report.floats, report.constants) > 0
+        assert report.near_ties < report.quantized / 10_000
+        assert 0 < report.worst_float <= 1
+        assert compiled.liveness_bytes <= compiled.arena_bytes <= 1.2 * compiled.liveness_bytes
+
+    def test_the_bundle_holds_no_second_copy_of_the_weights(self, demo: SmallDemo) -> None:
+        """int8 weights, what no recipe quantizes in float, and a tenth for tables: no room for another copy."""
+        quantized = load_quantized(demo.quantized)
+        int8 = sum(layer.weight_q.size for layer in quantized.layers.values() if layer.weight_q is not None)
+        floats = sum(4 * value.size for value in quantized.params.values())
+        positions = 4 * (quantized.position_embedding.size + quantized.rope_cos.size + quantized.rope_sin.size)
+        size = (demo.compiled.bundle / "weights.bin").stat().st_size
+        assert int8 < size < 1.1 * int8 + floats + positions
+
+    def test_the_bundle_is_verified_and_gives_its_golden_output(self, demo: SmallDemo) -> None:
+        assert verify_bundle(demo.compiled.bundle).steps == len(STEPS)
+        assert bundle_bytes(demo.compiled.bundle) > 0
+        golden = read_golden(demo.compiled.bundle)
+        for threads in (1, 2):
+            with Bundle.open(demo.compiled.bundle, threads=threads) as bundle:
+                bundle.verify()
+                again = bundle.generate(golden.noise, golden.cond, golden.uncond)
+            assert again.tobytes() == golden.latents.tobytes()
+
+
+class TestQuality:
+    def test_latents_equal_the_fake_quantized_loop_and_stay_near_float(self, demo: SmallDemo) -> None:
+        """Measured: 86 dB from the fake-quantized loop, 79 dB from float, after two of twenty steps."""
+        noise = noise_for(LATENT_SHAPE, [7])
+        ours = generate_latents(demo.compiled.bundle, [PROMPT], noise, demo.source.embed, threads=1, progress=False)
+        tokens, mask = demo.source.embed([PROMPT])
+        fake = two_steps(fake_velocity(load_quantized(demo.quantized), tokens, mask), torch.from_numpy(noise), demo)
+        exact = model_velocity(demo.source.model, tokens, mask, demo.source.sampler)
+        in_float = two_steps(exact, torch.from_numpy(noise), demo)
+        assert psnr_db(fake, ours) > 70
+        assert 60 < psnr_db(in_float, ours) < 100
+
+    def test_workers_and_company_do_not_change_a_bit(self, demo: SmallDemo) -> None:
+        prompts = [PROMPT, "green sandal going right", "video of a blue bag moving up"]
+        noise, bundle = noise_for(LATENT_SHAPE, [1, 2, 3]), demo.compiled.bundle
+        one = generate_latents(bundle, prompts, noise, demo.source.embed, workers=1, threads=1, progress=False)
+        two = generate_latents(bundle, prompts, noise, demo.source.embed, workers=2, threads=1, progress=False)
+        alone = generate_latents(bundle, prompts[2:], noise[2:], demo.source.embed, workers=5, progress=False)
+        assert one.tobytes() == two.tobytes()
+        assert one[2:].tobytes() == alone.tobytes()
+        assert len({row.tobytes() for row in one}) == 3
+
+    def test_the_prompt_matters(self, demo: SmallDemo) -> None:
+        noise = noise_for(LATENT_SHAPE, [1, 1])
+        prompts = [PROMPT, "green sandal going right"]
+        a, b = generate_latents(demo.compiled.bundle, prompts, noise, demo.source.embed, progress=False)
+        assert a.tobytes() != b.tobytes()
+
+
+def snapshot(folder: Path) -> dict[str, int]:
+    return {
+        str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and ".lock" not in path.name
+    }
+
+
+def test_a_second_run_of_every_stage_rewrites_nothing(demo: SmallDemo) -> None:
+    before = snapshot(demo.folder)
+    calibrate_stage(demo.source, demo.prompts, demo.ranges)
+    quantize_stage(demo.source, demo.ranges, RECIPE, demo.quantized)
+    exported = export_stage(demo.source, demo.quantized, demo.prompts, demo.folder / "export", STEPS)
+    again = compile_stage(demo.folder / "export", "host", demo.folder / "bundle", threads=1)
+    assert snapshot(demo.folder) == before
+    assert again == demo.compiled
+    assert exported.graphs == demo.exported.graphs

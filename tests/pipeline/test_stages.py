@@ -1,0 +1,160 @@
+"""Stages find trouble early, keep other writers away, and recover from a command that was killed."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from small_demo import PROMPT, RECIPE, STEPS, SmallDemo
+
+from tvm_flow.artifact import exclusive, stamp_path
+from tvm_flow.calibrate import load_ranges
+from tvm_flow.errors import CalibrationError, ConfigError, ExportError
+from tvm_flow.pipeline import stages
+from tvm_flow.pipeline.config import load_build_config
+from tvm_flow.pipeline.stages import build, compile_stage, export_stage, merge_stage, quantize_stage
+
+
+@pytest.fixture
+def exports(demo: SmallDemo, tmp_path: Path) -> Path:
+    """A copy of the finished export."""
+    shutil.copytree(demo.folder / "export", tmp_path / "export")
+    shutil.copy(stamp_path(demo.folder / "export"), tmp_path)
+    return tmp_path / "export"
+
+
+def mtimes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+class TestExport:
+    def test_the_copy_is_current(self, demo: SmallDemo, exports: Path) -> None:
+        before = mtimes(exports)
+        export_stage(demo.source, demo.quantized, demo.prompts, exports, STEPS)
+        assert mtimes(exports) == before
+
+    def test_other_steps_are_exported(self, demo: SmallDemo, exports: Path) -> None:
+        exported = export_stage(demo.source, demo.quantized, demo.prompts, exports, range(1, 2))
+        assert [row[0].name for row in exported.graphs] == ["step_001_cond.onnx"]
+        assert list(exported.timesteps) == [demo.exported.timesteps[1]]
+
+    def test_another_first_prompt_is_exported_and_only_that_matters(
+        self, demo: SmallDemo, exports: Path, tmp_path: Path
+    ) -> None:
+        prompts, before = tmp_path / "prompts.yaml", mtimes(exports)
+        prompts.write_text(f"seed: 3\nprompts: [{PROMPT}, red bag going up]\n")
+        export_stage(demo.source, demo.quantized, prompts, exports, STEPS)
+        assert mtimes(exports) == before
+        prompts.write_text("prompts: [red bag going up]\n")
+        exported = export_stage(demo.source, demo.quantized, prompts, exports, STEPS)
+        assert exported.caption.tobytes() != demo.exported.caption.tobytes()
+
+    def test_a_text_encoder_with_other_tokens_is_noticed(self, demo: SmallDemo, exports: Path) -> None:
+        def louder(captions: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+            tokens, mask = demo.source.embed(captions)
+            return tokens * 2, mask
+
+        exported = export_stage(replace(demo.source, embed=louder), demo.quantized, demo.prompts, exports, STEPS)
+        assert (exported.caption == 2 * demo.exported.caption).all()
+
+    def test_a_killed_export_is_made_again(self, demo: SmallDemo, exports: Path) -> None:
+        """Killed before its last file, the next run of any options must not believe the older stamp."""
+        (exports / "export.json").unlink()
+        with pytest.raises(ExportError, match="run tvm-flow export"):
+            compile_stage(exports, "host", exports.parent / "bundle")
+        exported = export_stage(demo.source, demo.quantized, demo.prompts, exports, STEPS)
+        assert len(exported.graphs) == len(STEPS)
+
+    def test_a_damaged_graph_is_made_again(self, demo: SmallDemo, exports: Path) -> None:
+        graph = exports / "step_000_cond.onnx"
+        graph.write_bytes(graph.read_bytes()[:-100])
+        export_stage(demo.source, demo.quantized, demo.prompts, exports, STEPS)
+        assert graph.read_bytes() == (demo.folder / "export" / graph.name).read_bytes()
+
+    def test_an_absent_quantized_model_is_named(self, demo: SmallDemo, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"quantized .*absent: expected a readable file"):
+            export_stage(demo.source, tmp_path / "absent", demo.prompts, tmp_path / "export", STEPS)
+        assert not (tmp_path / "export").exists()
+
+
+class TestOneWriter:
+    """A second writer is refused before it touches anything."""
+
+    def test_every_stage(self, demo: SmallDemo, tmp_path: Path) -> None:
+        output = tmp_path / "out"
+        attempts = [
+            lambda: stages.calibrate_stage(demo.source, demo.prompts, output),
+            lambda: merge_stage([demo.ranges], output),
+            lambda: quantize_stage(demo.source, demo.ranges, RECIPE, output),
+            lambda: export_stage(demo.source, demo.quantized, demo.prompts, output, STEPS),
+            lambda: compile_stage(demo.exported.folder, "host", output),
+        ]
+        with exclusive(output):
+            for attempt in attempts:
+                with pytest.raises(ConfigError, match="another command is writing it"):
+                    attempt()
+        assert not output.exists()
+
+
+class TestMerge:
+    def test_parts_are_joined(self, demo: SmallDemo, tmp_path: Path) -> None:
+        ranges, output = load_ranges(demo.ranges), tmp_path / "all.safetensors"
+        other = replace(ranges, prompts=(replace(ranges.prompts[0], seed=77),))
+        stages.save_ranges(tmp_path / "other.safetensors", other)
+        merge_stage([demo.ranges, tmp_path / "other.safetensors"], output)
+        assert [prompt.seed for prompt in load_ranges(output).prompts] == [0, 77]
+        merge_stage([demo.ranges], output)
+        assert output.read_bytes() == demo.ranges.read_bytes()
+
+    def test_parts_of_another_model_leave_the_output(self, demo: SmallDemo, tmp_path: Path) -> None:
+        output = tmp_path / "all.safetensors"
+        stages.save_ranges(tmp_path / "other.safetensors", replace(load_ranges(demo.ranges), model_sha256="0" * 64))
+        merge_stage([demo.ranges], output)
+        with pytest.raises(CalibrationError):
+            merge_stage([demo.ranges, tmp_path / "other.safetensors"], output)
+        assert output.read_bytes() == demo.ranges.read_bytes()
+
+
+class TestBuild:
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"recipe": "absent.yaml"}, "absent.yaml"),
+            ({"target": "z80"}, "target 'z80'"),
+            ({"prompts": "absent.yaml"}, "absent.yaml"),
+            ({"latent": [1, 2, 3, 4]}, "model demo: expected no latent"),
+        ],
+    )
+    def test_mistakes_are_found_before_the_first_stage(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, str], message: str
+    ) -> None:
+        """Calibration can take hours; a recipe that does not exist must not be found after it."""
+        monkeypatch.setattr(stages, "calibrate", lambda *_: pytest.fail("calibration started"))
+        values = {"prompts": "p.yaml", "recipe": str(RECIPE), "output": "out"} | change
+        (tmp_path / "p.yaml").write_text(f"prompts: [{PROMPT}]\n")
+        (tmp_path / "build.yaml").write_text(yaml.safe_dump(values))
+        with pytest.raises(ConfigError, match=message):
+            build(load_build_config(tmp_path / "build.yaml"))
+
+    def test_stages_feed_each_other(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: list[tuple[str, ...]] = []
+        for name in ("calibrate", "quantize", "export", "compile"):
+            monkeypatch.setattr(
+                stages,
+                f"{name}_stage",
+                lambda *args, name=name: seen.append((name, *(a.name for a in args if isinstance(a, Path)))),
+            )
+        (tmp_path / "b.yaml").write_text(
+            yaml.safe_dump({"prompts": "p.yaml", "recipe": str(RECIPE), "output": "out", "target": "x86-64-v2"})
+        )
+        build(load_build_config(tmp_path / "b.yaml"))
+        assert seen == [
+            ("calibrate", "p.yaml", "ranges.safetensors"),
+            ("quantize", "ranges.safetensors", "w8a8.yaml", "quantized.safetensors"),
+            ("export", "quantized.safetensors", "p.yaml", "export"),
+            ("compile", "export", "bundle"),
+        ]
