@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import platform
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from tvm_flow.build.check import ExactnessReport, check_traced, members_of
 from tvm_flow.build.library import GroupLibrary, build_library
 from tvm_flow.build.tables import WeightStore
 from tvm_flow.build.target import TargetSpec
-from tvm_flow.errors import ConfigError
+from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.export import Exported
 from tvm_flow.export.stdit3 import MASKED
 from tvm_flow.importer.step_groups import import_steps
@@ -51,9 +52,14 @@ def compile_bundle(
 ) -> Compiled:
     """Compile ``exported`` for ``target`` into the bundle folder ``output``; nothing is done when it is current.
 
-    Raises BuildError, BundleError, or BitExactError when the library disagrees with the reference; then ``output`` is
+    Raises BuildError (also for a target that cannot run here), BundleError, or BitExactError when the library disagrees with the reference; then ``output`` is
     left as it was.
     """
+    if not target.triple.startswith(f"{platform.machine()}-"):
+        raise BuildError(
+            f"target {target.name}: expected one that this {platform.machine()} machine can run, got {target.triple}; "
+            "no bundle is written unchecked: compile on such a machine"
+        )
     files = {path.name: path for path in sorted(exported.folder.iterdir()) if path.is_file()}
     stamp = make_stamp(files, {"target": _describe(target), "compilers": compiler_versions()})
     report = output.with_name(output.name + ".report.json")

@@ -1,9 +1,10 @@
-"""AArch64 int8 products: SDOT where the core has it, widening multiply and pairwise add where it has not.
+"""AArch64 int8 products, exact by definition of the instructions.
 
-SDOT adds four int8 products to each int32 lane, exact by definition. Its by-element form takes four codes of a row from
-a register that holds sixteen, so a tile of ``rows`` loads each row once for four steps along K.
+SDOT adds four int8 products to each of four int32 lanes. Its by-element form takes four codes of a row from a register
+that holds sixteen, so a tile loads each row once for four steps along K.
 
-Plain NEON multiplies to int16 (at most 128 * 128 < 2^15) and adds neighbouring products into int32 (SADALP): exact too.
+SMMLA multiplies 2x8 by 8x2 codes into a 2x2 block: two rows of X side by side in one register, two columns of W in
+another. Putting rows side by side costs a move for every two rows and eight codes, so the tile is wide and flat.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from tvm.script import tirx as T
 
 from tvm_flow.kernels.isa import Isa, register_isa
+
 
 def _register_sdot() -> str:
     from tvm.s_tir import TensorIntrin
@@ -60,10 +62,10 @@ SDOT = register_isa(
         features=frozenset({"neon", "dotprod"}),
         lanes=4,
         depth=4,
-        groups=4,
         rows=8,
         vectors=2,
         register=_register_sdot,
+        groups=4,
     )
 )
 
@@ -117,9 +119,11 @@ SMMLA = register_isa(
         features=frozenset({"neon", "i8mm"}),
         lanes=2,
         depth=8,
-        groups=2,
         rows=4,
         vectors=12,
         register=_register_smmla,
+        groups=2,
+        paired=True,
+        fallback=SDOT,
     )
 )

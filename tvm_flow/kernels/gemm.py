@@ -13,17 +13,21 @@ from tvm import s_tir, te
 
 from tvm_flow.errors import BuildError
 from tvm_flow.kernels.isa import Isa
+from tvm_flow.kernels.pairs import gemm_pairs
 
 PARALLEL_MACS = 1 << 20
 """Products below this many multiplications run on one thread: waking another costs more."""
 
 
 def gemm(name: str, m: int, k: int, n: int, isa: Isa) -> Any:
-    """Scheduled TIR function ``name``(X, packed W, C); raises BuildError unless ``isa.depth`` divides ``k``."""
-    if k % isa.depth:
+    """Scheduled TIR function ``name``(X, packed W, C); raises BuildError for a shape that ``isa`` does not fit."""
+    if not isa.fits(m, k, n):
         raise BuildError(
-            f"product {name}: expected K = {k} to be a multiple of {isa.depth} for {isa.name}; use generic"
+            f"product {name}: expected M = {m}, K = {k} and N = {n} to fit {isa.name}, K a multiple of "
+            f"{isa.depth * isa.groups}; use generic"
         )
+    if isa.paired:
+        return gemm_pairs(name, m, k, n, isa, m * n * k >= PARALLEL_MACS)
     blocks = -(-n // isa.columns)
     x = te.placeholder((m, k), "int8", "X")
     w = te.placeholder((blocks, k // isa.depth, isa.columns, isa.depth), "int8", "W")

@@ -14,7 +14,9 @@ class Isa:
 
     One step multiplies ``depth`` consecutive codes of a row with a packed [lanes, depth] tile of weights and adds to
     ``lanes`` int32 accumulators. ``register`` makes the tensor intrinsic known to TVM and returns its name, or is None
-    when the compiler vectorises the plain loop itself. The intrinsic takes ``groups`` such steps along K at once. ``rows`` x ``vectors`` accumulators fill the register file.
+    when the compiler vectorises the plain loop itself; the intrinsic takes ``groups`` steps along K at once.
+    ``rows`` x ``vectors`` accumulators fill the register file. With ``paired`` an accumulator is a 2x2 block of
+    two rows and two columns. ``fallback`` serves the shapes that this one does not fit.
     """
 
     name: str
@@ -23,13 +25,20 @@ class Isa:
     depth: int
     rows: int
     vectors: int
-    groups: int = 1
     register: Callable[[], str] | None = None
+    groups: int = 1
+    paired: bool = False
+    fallback: Isa | None = None
 
     @property
     def columns(self) -> int:
         """Weights are packed in blocks of this many output channels."""
         return self.lanes * self.vectors
+
+    def fits(self, m: int, k: int, n: int) -> bool:
+        """True when the kernel can compute [m, k] times [k, n]."""
+        whole_pairs = m % 2 == 0 and n % self.columns == 0
+        return k % (self.depth * self.groups) == 0 and (whole_pairs or not self.paired)
 
 
 _REGISTRY: dict[str, Isa] = {}

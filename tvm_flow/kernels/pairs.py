@@ -11,11 +11,10 @@ from typing import Any
 
 from tvm import s_tir, te
 
-from tvm_flow.kernels.gemm import PARALLEL_MACS
 from tvm_flow.kernels.isa import Isa
 
 
-def gemm_pairs(name: str, m: int, k: int, n: int, isa: Isa) -> Any:
+def gemm_pairs(name: str, m: int, k: int, n: int, isa: Isa, parallel: bool) -> Any:
     """Scheduled TIR function ``name``(X, packed W, C); ``m`` even, ``n`` a multiple of ``isa.columns``."""
     x = te.placeholder((m, k), "int8", "X")
     w = te.placeholder((n // isa.columns, k // isa.depth, isa.columns, isa.depth), "int8", "W")
@@ -31,20 +30,20 @@ def gemm_pairs(name: str, m: int, k: int, n: int, isa: Isa) -> Any:
     blocks = te.compute((m // 2, n // 2, 2, 2), term, name="P")
     product = te.compute((m, n), lambda i, j: blocks[i // 2, j // 2, i % 2, j % 2], name="C")
     schedule = s_tir.Schedule(te.create_prim_func([x, w, product]))
-    _tile(schedule, m, m * n * k, isa)
+    _tile(schedule, m, isa, parallel)
     return schedule.mod["main"].with_attr("global_symbol", name)
 
 
-def _tile(schedule: Any, m: int, macs: int, isa: Isa) -> None:
+def _tile(schedule: Any, m: int, isa: Isa, parallel: bool) -> None:
     block, store = schedule.get_sblock("P"), schedule.get_sblock("C")
     i, j = schedule.get_loops(store)
     rows = max(r for r in range(2, isa.rows + 1, 2) if m % r == 0)
     io, ii = schedule.split(i, [None, rows])
     jo, ji = schedule.split(j, [None, isa.columns])
     schedule.reorder(io, jo, ii, ji)
-    if macs >= PARALLEL_MACS:
+    if parallel:
         schedule.parallel(io)
-    schedule.compute_at(block, jo)
+    schedule.compute_at(block, jo, preserve_unit_loops=True)
     pi, pj, a, b, ko, ki = schedule.get_loops(block)[2:]
     ko, kg = schedule.split(ko, [None, isa.groups])
     schedule.reorder(ko, pj, pi, kg, a, b, ki)
@@ -56,6 +55,5 @@ def _tile(schedule: Any, m: int, macs: int, isa: Isa) -> None:
         schedule.unroll(loop)
     schedule.vectorize(schedule.fuse(za, zb))
     schedule.unroll(ji)
-    register = isa.register
-    assert register is not None, isa.name
-    schedule.tensorize(kg, register())
+    if isa.register is not None:
+        schedule.tensorize(kg, isa.register())

@@ -87,4 +87,6 @@ def as_product(function: Any, isa: Isa) -> Product | None:
     if not (x.same_as(function.params[0]) and w.same_as(function.params[1])):
         return None
     (m, k), (_, n) = shape_of(x), shape_of(w)
-    return Product(m, k, n, isa if k % isa.depth == 0 else GENERIC)
+    while not isa.fits(m, k, n):
+        isa = isa.fallback or GENERIC
+    return Product(m, k, n, isa)

@@ -1,0 +1,55 @@
+"""AArch64 kernels under qemu against exact integers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.kernels.qemu import QEMU, assembly, run_gemm
+from tvm_flow.errors import BuildError
+from tvm_flow.kernels import Isa, arm, choose_isa, generic
+from tvm_flow.kernels.gemm import gemm
+
+CORES = [(generic.GENERIC, "cortex-a72"), (arm.SDOT, "cortex-a76"), (arm.SMMLA, "neoverse-n2")]
+IDS = ["neon", "sdot", "smmla"]
+needs_qemu = pytest.mark.skipif(QEMU is None, reason="no qemu-aarch64: apt-get install qemu-user-static")
+
+
+@needs_qemu
+@pytest.mark.parametrize(("isa", "cpu"), CORES, ids=IDS)
+@pytest.mark.parametrize(("m", "k", "n"), [(12, 96, 192), (128, 96, 96), (130, 384, 288)])
+def test_random_codes_are_multiplied_exactly(tmp_path: Path, isa: Isa, cpu: str, m: int, k: int, n: int) -> None:
+    rng = np.random.default_rng(m)
+    x, w = (rng.integers(-128, 128, shape).astype(np.int8) for shape in ((m, k), (k, n)))
+    assert np.array_equal(run_gemm(tmp_path, isa, cpu, x, w), x.astype(np.int32) @ w.astype(np.int32))
+
+
+@needs_qemu
+@pytest.mark.parametrize(("isa", "cpu"), CORES, ids=IDS)
+def test_extremes_do_not_saturate(tmp_path: Path, isa: Isa, cpu: str) -> None:
+    x, w = np.full((8, 1152), -128, np.int8), np.full((1152, 96), -128, np.int8)
+    w[:, ::2] = 127
+    assert np.array_equal(run_gemm(tmp_path, isa, cpu, x, w), x.astype(np.int32) @ w.astype(np.int32))
+
+
+@pytest.mark.parametrize(
+    ("isa", "cpu", "instruction"), [(arm.SDOT, "cortex-a76", "sdot"), (arm.SMMLA, "neoverse-n2", "smmla")]
+)
+def test_the_inner_loop_is_made_of_the_instruction(isa: Isa, cpu: str, instruction: str) -> None:
+    tile = isa.rows * isa.vectors * isa.groups // (2 if isa.paired else 1)
+    assert assembly(isa, cpu, isa.rows * 2, 64, isa.columns * 2).count(f"\t{instruction}\t") >= tile
+
+
+def test_cores_get_the_widest_instruction_they_have() -> None:
+    assert choose_isa(frozenset({"neon"})) is generic.GENERIC
+    assert choose_isa(frozenset({"neon", "dotprod"})) is arm.SDOT
+    assert choose_isa(frozenset({"neon", "dotprod", "i8mm"})) is arm.SMMLA
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(3, 64, 96), (4, 64, 40), (4, 24, 96)])
+def test_shapes_that_do_not_come_in_pairs_are_refused(m: int, k: int, n: int) -> None:
+    assert not arm.SMMLA.fits(m, k, n)
+    with pytest.raises(BuildError, match="to fit smmla"):
+        gemm("odd", m, k, n, arm.SMMLA)
