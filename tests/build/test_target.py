@@ -5,12 +5,15 @@ from __future__ import annotations
 import platform
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from tvm_flow.build import target as target_module
+from tvm_flow.build.compile import compile_bundle
 from tvm_flow.build.target import TargetSpec, detect_host, load_target, targets_folder
-from tvm_flow.errors import ConfigError
+from tvm_flow.errors import BuildError, ConfigError
+from tvm_flow.export import Exported
 
 GOOD = "name: board\ntriple: aarch64-linux-gnu\ncpu: cortex-a76\nfeatures: [dotprod]\n"
 INTEL = "processor : 0\nmodel name : Intel\nflags : fpu sse2 sse4_2 avx avx2 fma f16c avx_vnni\n\nflags : fpu\n"
@@ -117,3 +120,10 @@ class TestFiles:
         path.write_bytes(text.encode(errors="surrogateescape"))
         with pytest.raises(ConfigError, match=rf"wrong\.yaml: {message}"):
             load_target(str(path))
+
+
+def test_a_target_that_cannot_run_here_is_refused_before_anything_is_built(tmp_path: Path) -> None:
+    other = TargetSpec("board", "riscv64-linux-gnu", "generic", frozenset())
+    with pytest.raises(BuildError, match=r"target board.*riscv64-linux-gnu.*no bundle is written unchecked"):
+        compile_bundle(Mock(spec=Exported), other, tmp_path / "bundle")
+    assert not list(tmp_path.iterdir())

@@ -52,8 +52,8 @@ def compile_bundle(
 ) -> Compiled:
     """Compile ``exported`` for ``target`` into the bundle folder ``output``; nothing is done when it is current.
 
-    Raises BuildError (also for a target that cannot run here), BundleError, or BitExactError when the library disagrees with the reference; then ``output`` is
-    left as it was.
+    Raises BuildError (for a target that cannot run here, too), BundleError, or BitExactError when the library disagrees
+    with the reference; then ``output`` is left as it was.
     """
     if not target.triple.startswith(f"{platform.machine()}-"):
         raise BuildError(
