@@ -77,16 +77,17 @@ def psnr(reference: Floats, got: Floats) -> float:
 
 @pytest.mark.parametrize("recipe", GROUPS)
 def test_latents_are_those_of_the_fake_quantized_loop(recipe: str, compiler: Compiler, exporter: Exporter) -> None:
-    """Both round the same tensors with the same scales; float sums in another order differ by 1e-7 of a value, which is
-    130 dB, as measured here, unless a code near a tie tips by one: 1/127 of one element's range, still above 60 dB."""
+    """Both round the same tensors with the same scales; float sums in another order differ by 1e-7 of a value: 122 dB
+    and more, as measured here. int8 itself is measured at 65 to 68 dB from float: rounding errors of 1/12 square units
+    in some 20 000 codes. A few codes that tip by one unit at a tie are worth 30 dB less than that."""
     quantized, golden = exporter(recipe)[0], read_golden(compiler(recipe, "host").bundle)
     tokens, mask = tiny_model.embed(["a longer one"])
     velocity = fake_velocity(quantized, tokens, mask)
     wanted = sample(velocity, torch.from_numpy(golden.noise)[None], tiny_model.SAMPLER)[0].numpy()
-    assert psnr(wanted, golden.latents) > 60
+    assert psnr(wanted, golden.latents) > 85
     in_float = model_velocity(tiny_model.make_model(), tokens, mask, tiny_model.SAMPLER)
     exact = sample(in_float, torch.from_numpy(golden.noise)[None], tiny_model.SAMPLER)[0].numpy()
-    assert psnr(exact, golden.latents) < 55, "int8 costs more than the difference that is allowed above"
+    assert psnr(exact, golden.latents) < 75, "int8 costs more than the difference that is allowed above"
 
 
 @pytest.mark.parametrize("recipe", GROUPS)
@@ -106,7 +107,7 @@ def test_velocity_is_that_of_the_exported_graph(recipe: str, compiler: Compiler,
                 session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
                 (wanted,) = session.run(None, {"z": golden.noise, "y": prompt.tokens, "mask": prompt.mask})
                 got = bundle.velocity(step, branch, golden.noise, prompt)
-                assert psnr(wanted, got) > 60, (step, branch)
+                assert psnr(wanted, got) > 85, (step, branch)
 
 
 def test_padding_is_not_read(compiler: Compiler, exported: Exported) -> None:

@@ -37,10 +37,10 @@ def read_golden(directory: Path) -> Golden:
     sizes = [prod(shape), tokens * channels, tokens, tokens * channels, tokens, prod(shape)]
     if len(data) != 4 * sum(sizes):
         raise BundleError(
-            f"{directory / GOLDEN}: expected {4 * sum(sizes)} bytes for a latent {shape} and {tokens} tokens, "
-            f"got {len(data)}; compile the bundle again"
+            f"{directory / GOLDEN}: expected {sum(sizes)} numbers for a latent {shape} and {tokens} tokens, "
+            f"got {len(data) / 4:g}; compile the bundle again"
         )
-    values = np.frombuffer(data, "<f4")
+    values = np.frombuffer(data, "<f4").copy()
     noise, cond, cond_mask, uncond, uncond_mask, latents = np.split(values, np.cumsum(sizes)[:-1])
     return Golden(
         noise.reshape(shape),
