@@ -7,7 +7,7 @@
  *   WEIGHTS  constants that all steps share, memory-mapped read-only from the bundle's weights.bin
  *   STEP     constants of one (step, branch), `step_bytes` long, filled by running the `folds` before the first call
  *
- * Offsets of tensors are in bytes and multiples of 64. All integers are in the byte order of the target (little endian).
+ * Offsets of tensors are in bytes and multiples of 64. Integers are in the byte order of the target (little endian).
  * There are three inputs, z, y and mask; inputs and output are float32 in ARENA, and so is the last argument of a call.
  * Every extent is at least 1, every table has at most 2^20 rows. STEP bytes that no fold writes are zero.
  *
@@ -103,7 +103,7 @@ typedef struct {
   tvm_flow_hooks *hooks;
 } tvm_flow_library_descriptor;
 
-/* The one symbol that a library exports; any other would let libtvm, where a process loads it too, take a service over. */
+/* The one symbol that a library exports; any other would let libtvm, where a process has it too, take a service over. */
 extern const tvm_flow_library_descriptor tvm_flow_library;
 
 #ifdef __cplusplus
