@@ -103,7 +103,7 @@ typedef struct {
   tvm_flow_hooks *hooks;
 } tvm_flow_library_descriptor;
 
-/* The one symbol that a library exports; any other would let libtvm, where a process has it too, take a service over. */
+/* The one symbol that a library exports; any other would let libtvm, where a process has it, take a service over. */
 extern const tvm_flow_library_descriptor tvm_flow_library;
 
 #ifdef __cplusplus
