@@ -127,9 +127,7 @@ def test_a_finished_run_is_a_no_op(run, tmp_path: Path, embed: Embed) -> None:
     assert not asked and (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
-def test_more_prompts_continue_and_order_does_not_matter(
-    run, prompts: list[CalibrationPrompt], tmp_path: Path
-) -> None:
+def test_more_prompts_continue_and_order_does_not_matter(run, prompts: list[CalibrationPrompt], tmp_path: Path) -> None:
     run(prompts=prompts[2:])
     continued = run()
     whole = run(output=tmp_path / "whole")
@@ -171,18 +169,14 @@ def test_ctrl_c_leaves_the_last_whole_state_and_a_second_run_ends_the_same(
     whole = run(output=tmp_path / "whole")
     mine = copy.deepcopy(model)
     stop = InterruptAfter(mine, forwards)
-    with pytest.raises(
-        InterruptedCommand, match=f"interrupted after {finished} of 3 prompts.*run the same"
-    ) as caught:
+    with pytest.raises(InterruptedCommand, match=f"interrupted after {finished} of 3 prompts.*run the same") as caught:
         run(model=mine)
     kept = "holds them" if finished else "nothing was written"
     assert kept in str(caught.value)
     assert (tmp_path / "ranges").exists() == bool(finished)
     if finished:
         assert load_ranges(tmp_path / "ranges").prompts == whole.prompts[:finished]
-    assert sorted(path.name for path in tmp_path.iterdir()) == (
-        ["ranges", "whole"] if finished else ["whole"]
-    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == (["ranges", "whole"] if finished else ["whole"])
     assert not any(module._forward_pre_hooks for name, module in mine.named_modules() if name)
     stop.handle.remove()
     run(model=mine)
@@ -221,18 +215,14 @@ def test_no_prompts_are_refused(run) -> None:
         run(prompts=[])
 
 
-def test_an_unknown_prompt_fails_before_anything_runs(
-    run, prompts: list[CalibrationPrompt], tmp_path: Path
-) -> None:
+def test_an_unknown_prompt_fails_before_anything_runs(run, prompts: list[CalibrationPrompt], tmp_path: Path) -> None:
     with pytest.raises(PromptError, match="'four': unknown"):
         run(prompts=[*prompts, CalibrationPrompt("four", 0)])
     assert not (tmp_path / "ranges").exists()
 
 
 def test_a_prompt_without_tokens_is_refused(run) -> None:
-    with pytest.raises(
-        CalibrationError, match="prompt 'one': expected at least one token, got a mask of none"
-    ):
+    with pytest.raises(CalibrationError, match="prompt 'one': expected at least one token, got a mask of none"):
         run(embed=lambda _texts: (torch.zeros(1, 5, 8), torch.zeros(1, 5, dtype=torch.bool)))
 
 
@@ -240,9 +230,7 @@ def test_inputs_of_another_shape_are_refused(run) -> None:
     with pytest.raises(CalibrationError, match=r"latent: expected 4 channels, got shape \[3, 2, 5, 4\]"):
         run(latent=(3, 2, 5, 4))
     wide = (torch.zeros(1, 5, 9), torch.ones(1, 5, dtype=torch.bool))
-    with pytest.raises(
-        CalibrationError, match=r"prompt 'one': expected tokens of shape \[1, 5, 8\] .*got \[1, 5, 9\]"
-    ):
+    with pytest.raises(CalibrationError, match=r"prompt 'one': expected tokens of shape \[1, 5, 8\] .*got \[1, 5, 9\]"):
         run(embed=lambda _texts: wide)
 
 
@@ -251,13 +239,9 @@ def test_an_output_of_something_else_is_refused_and_kept(run, model: STDiT3, tmp
     before = (tmp_path / "ranges").read_bytes()
     other = copy.deepcopy(model)
     other.final_layer.linear.bias.data[0] += 1
-    with pytest.raises(
-        CalibrationError, match=r"ranges: model_sha256 differs; have .* but require .*; choose another"
-    ):
+    with pytest.raises(CalibrationError, match=r"ranges: model_sha256 differs; have .* but require .*; choose another"):
         run(model=other)
-    with pytest.raises(
-        CalibrationError, match=r"ranges: sampler differs; have .*steps=3.* but require .*steps=4"
-    ):
+    with pytest.raises(CalibrationError, match=r"ranges: sampler differs; have .*steps=3.* but require .*steps=4"):
         run(sampler=SamplerConfig(steps=4, frames=2, height=32, width=32))
     with pytest.raises(CalibrationError, match="ranges: latent differs"):
         run(latent=(4, 2, 4, 4))

@@ -26,9 +26,7 @@ def layer(seed: int, channels: int = 5, shift: float = 0.0) -> LayerRanges:
 
 def ranges(seed: int = 0, **changes: object) -> Ranges:
     prompts = (CalibrationPrompt(f"caption {seed}", seed),)
-    made = Ranges(
-        "ab" * 32, SAMPLER, (4, 2, 6, 6), prompts, {"a.x": layer(seed), "b.y": layer(seed + 1, 3, 9.0)}
-    )
+    made = Ranges("ab" * 32, SAMPLER, (4, 2, 6, 6), prompts, {"a.x": layer(seed), "b.y": layer(seed + 1, 3, 9.0)})
     return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -74,12 +72,8 @@ def test_merge_is_elementwise_and_joins_prompts() -> None:
     a, b = ranges(1), ranges(2)
     both = merge(a, b)
     assert both.prompts == a.prompts + b.prompts
-    np.testing.assert_array_equal(
-        both.layers["a.x"].min, np.minimum(a.layers["a.x"].min, b.layers["a.x"].min)
-    )
-    np.testing.assert_array_equal(
-        both.layers["a.x"].max, np.maximum(a.layers["a.x"].max, b.layers["a.x"].max)
-    )
+    np.testing.assert_array_equal(both.layers["a.x"].min, np.minimum(a.layers["a.x"].min, b.layers["a.x"].min))
+    np.testing.assert_array_equal(both.layers["a.x"].max, np.maximum(a.layers["a.x"].max, b.layers["a.x"].max))
     stacked = np.maximum(a.layers["b.y"].absmax, b.layers["b.y"].absmax)
     np.testing.assert_array_equal(both.layers["b.y"].absmax, stacked)
 

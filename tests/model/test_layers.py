@@ -48,10 +48,7 @@ def test_attend_is_softmax_of_scaled_products() -> None:
     assert got.shape == (2, 4, 24)
     for n in range(2):
         for head in range(3):
-            scores = (
-                q[n, head].double().numpy() @ k[n, head].double().numpy().T / math.sqrt(8)
-                + bias[n, 0].numpy()
-            )
+            scores = q[n, head].double().numpy() @ k[n, head].double().numpy().T / math.sqrt(8) + bias[n, 0].numpy()
             weights = np.exp(scores - scores.max(-1, keepdims=True))
             weights /= weights.sum(-1, keepdims=True)
             want = weights @ v[n, head].double().numpy()

@@ -15,9 +15,7 @@ from tvm_flow.quantize import FakeQuant, Fold, KeepFloat, QuantizedModel, Recipe
 from tvm_flow.quantize.fold import INPUT_GAIN_KINDS, fold_linear, modulation_folds, split
 from tvm_flow.sampler import SamplerConfig
 
-FIRST_FLOAT = (
-    KeepFloat("*", (0, 2)),
-)  # smoothed for the sake of step 3, float at the steps that are compared
+FIRST_FLOAT = (KeepFloat("*", (0, 2)),)  # smoothed for the sake of step 3, float at the steps that are compared
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +27,7 @@ def noise() -> Tensor:
     return torch.randn(1, 4, 3, 6, 5, generator=torch.Generator().manual_seed(9))
 
 
-def original(
-    model: STDiT3, sampler: SamplerConfig, step: int, y: Tensor, mask: Tensor, dtype: torch.dtype
-) -> Tensor:
+def original(model: STDiT3, sampler: SamplerConfig, step: int, y: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:
     wide = copy.deepcopy(model).to(dtype)
     wide.t_emb = lambda t, fps: model.t_emb(t, fps).to(dtype)  # the sinusoids are float32 by definition
     t = torch.tensor([sampler.timesteps()[step]], dtype=torch.float32)
@@ -64,11 +60,7 @@ def test_folding_really_moved_something(folded: QuantizedModel, model: STDiT3) -
         assert layer.weight_f is not None
         moved = np.abs(layer.weight_f / linear.weight.numpy() - 1).max()
         assert moved > 0.3, name
-    assert all(
-        fold.gain is not None
-        for name, fold in folded.folds.items()
-        if "scale" in name and "final" not in name
-    )
+    assert all(fold.gain is not None for name, fold in folded.folds.items() if "scale" in name and "final" not in name)
 
 
 @pytest.mark.parametrize("kind", ["attn.qkv", "cross_attn.kv_linear"])
@@ -91,12 +83,8 @@ def test_columns_are_divided_by_the_layer_s_own_gain_and_the_model_is_not_touche
     gain = np.linspace(0.25, 4, linear.in_features, dtype=np.float32)
     folded = fold_linear(name, linear, {name: gain})
     x = np.random.default_rng(0).normal(size=(3, linear.in_features))
-    np.testing.assert_allclose(
-        (x * gain) @ folded.weight.T, x @ before.double().numpy().T, rtol=1e-12, atol=1e-12
-    )
-    other = fold_linear(
-        "spatial_blocks.0.attn.qkv", model.get_submodule("spatial_blocks.0.attn.qkv"), {name: gain}
-    )
+    np.testing.assert_allclose((x * gain) @ folded.weight.T, x @ before.double().numpy().T, rtol=1e-12, atol=1e-12)
+    other = fold_linear("spatial_blocks.0.attn.qkv", model.get_submodule("spatial_blocks.0.attn.qkv"), {name: gain})
     assert other.weight.dtype == np.float64
     assert torch.equal(linear.weight, before)
     np.testing.assert_array_equal(
@@ -120,25 +108,19 @@ def test_proj_ranges_follow_the_folded_v_rows(model: STDiT3, ranges: Ranges) -> 
         gain = quantized.layers[source].bias[-hidden:] / v
         want = (ranges.layers[name].absmax * gain).max(-1) / 127
         np.testing.assert_allclose(quantized.layers[name].scale, want, rtol=1e-4)
-        np.testing.assert_allclose(
-            plain.layers[name].scale, ranges.layers[name].absmax.max(-1) / 127, rtol=1e-6
-        )
+        np.testing.assert_allclose(plain.layers[name].scale, ranges.layers[name].absmax.max(-1) / 127, rtol=1e-6)
 
 
 # time
 
 
-def test_folds_are_the_modulation_of_the_model(
-    folded: QuantizedModel, model: STDiT3, sampler: SamplerConfig
-) -> None:
+def test_folds_are_the_modulation_of_the_model(folded: QuantizedModel, model: STDiT3, sampler: SamplerConfig) -> None:
     for step, t in enumerate(sampler.timesteps()):
         t_emb = model.t_emb(torch.tensor([t], dtype=torch.float32), sampler.fps)
         t0 = model.t0(t_emb).reshape(6, -1)
         np.testing.assert_array_equal(folded.step_records[step], torch.cat([t0.flatten(), t_emb[0]]).numpy())
         for block in block_names(model.config.depth):
-            shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = (
-                model.get_submodule(block).scale_shift_table + t0
-            )
+            shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = model.get_submodule(block).scale_shift_table + t0
             want = {
                 "msa_shift": shift,
                 "msa_scale": 1 + scale,
@@ -154,9 +136,7 @@ def test_folds_are_the_modulation_of_the_model(
                 np.testing.assert_allclose(got, value.numpy(), rtol=1e-5, atol=1e-5)
         shift, scale = model.final_layer.scale_shift_table + t_emb
         np.testing.assert_allclose(folded.evaluate("final.shift", step), shift.numpy(), rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(
-            folded.evaluate("final.scale", step), (1 + scale).numpy(), rtol=1e-5, atol=1e-6
-        )
+        np.testing.assert_allclose(folded.evaluate("final.scale", step), (1 + scale).numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_evaluate_rounds_once_a_sum_and_once_a_product() -> None:

@@ -43,9 +43,7 @@ def noise(seed: int = 9) -> Tensor:
     return torch.randn(1, 4, 3, 6, 5, generator=torch.Generator().manual_seed(seed))
 
 
-def error_db(
-    quantized: QuantizedModel, model: STDiT3, sampler: SamplerConfig, caption: tuple[Tensor, Tensor]
-) -> float:
+def error_db(quantized: QuantizedModel, model: STDiT3, sampler: SamplerConfig, caption: tuple[Tensor, Tensor]) -> float:
     """Signal to error of a denoised latent that calibration has seen, float against fake-quantized, in dB."""
     y, mask = caption
     z = noise(1)
@@ -78,9 +76,7 @@ def test_constants_of_the_step_graph(
     quantized: QuantizedModel, model: STDiT3, sampler: SamplerConfig, latent: tuple[int, ...]
 ) -> None:
     assert quantized.position_embedding.shape == (3 * 3, 32)  # 6 x 5 latent, patch 2: 3 rows, 3 columns
-    np.testing.assert_array_equal(
-        quantized.position_embedding, model.position_embedding(3, 3, 32.0, 32.0).numpy()
-    )
+    np.testing.assert_array_equal(quantized.position_embedding, model.position_embedding(3, 3, 32.0, 32.0).numpy())
     cos, sin = model.rope.tables(3)
     np.testing.assert_array_equal(quantized.rope_cos, cos.numpy())
     np.testing.assert_array_equal(quantized.rope_sin, sin.numpy())
@@ -95,9 +91,7 @@ def test_nothing_of_the_timestep_networks_remains(quantized: QuantizedModel, mod
         assert not any(word in key for word in ("t_embedder", "t_block", "fps_embedder", "table", "rope"))
         np.testing.assert_array_equal(value, model.state_dict()[key].numpy())
         assert value.dtype == np.float32
-    held = set(quantized.params) | {
-        f"{name}.{part}" for name in quantized.layers for part in ("weight", "bias")
-    }
+    held = set(quantized.params) | {f"{name}.{part}" for name in quantized.layers for part in ("weight", "bias")}
     left = {key for key in model.state_dict() if key not in held}
     words = ("t_embedder.", "fps_embedder.", "t_block.", "rope.", "scale_shift_table")
     assert all(any(word in key for word in words) for key in left)
@@ -109,9 +103,7 @@ def test_layers_kept_in_float(model: STDiT3, ranges: Ranges) -> None:
     some, whole = made.layers["temporal_blocks.0.mlp.fc2"], made.layers["spatial_blocks.0.attn.proj"]
     assert some.float_steps.tolist() == [True, True, False, False]
     assert some.weight_q is not None and some.weight_f is not None and some.weight_scale is not None
-    np.testing.assert_allclose(
-        some.weight_q * some.weight_scale[:, None], some.weight_f, atol=some.weight_scale.max()
-    )
+    np.testing.assert_allclose(some.weight_q * some.weight_scale[:, None], some.weight_f, atol=some.weight_scale.max())
     assert whole.weight_q is None and whole.weight_scale is None and whole.sqnr_db is None
     assert whole.float_steps.all() and whole.weight_f is not None
     want = model.spatial_blocks[0].attn.proj.weight.numpy()
@@ -175,16 +167,12 @@ def test_each_quantized_linear_is_near_its_smoothed_float_linear(model: STDiT3, 
         x = torch.from_numpy(rng.uniform(-127, 127, (5, w.shape[1])).astype(np.float32) * s / gain)
         exact, rounded = (FakeLinear(layer, step, 0, torch.float64)(x.double()).numpy() for step in (0, 3))
         smoothed = np.abs(x.numpy() * gain)
-        bound = (
-            0.51 * s * np.abs(w).sum(1) + 0.51 * sw * smoothed.sum(1)[:, None] + 0.26 * s * sw * w.shape[1]
-        )
+        bound = 0.51 * s * np.abs(w).sum(1) + 0.51 * sw * smoothed.sum(1)[:, None] + 0.26 * s * sw * w.shape[1]
         assert (np.abs(exact - rounded) <= bound + 1e-6).all(), name
 
 
 @pytest.mark.parametrize("activation", ["symmetric", "asymmetric"])
-def test_fake_quant_agrees_with_the_integer_arithmetic(
-    model: STDiT3, ranges: Ranges, activation: str
-) -> None:
+def test_fake_quant_agrees_with_the_integer_arithmetic(model: STDiT3, ranges: Ranges, activation: str) -> None:
     made = quantize_model(model, ranges, Recipe(activation=activation))
     rng = np.random.default_rng(4)
     for name, layer in made.layers.items():
@@ -260,9 +248,7 @@ def test_ranges_of_another_model_are_refused(model: STDiT3, ranges: Ranges) -> N
 def test_ranges_without_a_layer_or_of_other_channels_are_refused(model: STDiT3, ranges: Ranges) -> None:
     name = "spatial_blocks.0.mlp.fc2"
     fewer = {key: layer for key, layer in ranges.layers.items() if key != name}
-    with pytest.raises(
-        CalibrationError, match=f"expected the 28 quantized .*, got 27; they differ in {name};"
-    ):
+    with pytest.raises(CalibrationError, match=f"expected the 28 quantized .*, got 27; they differ in {name};"):
         quantize_model(model, dataclasses.replace(ranges, layers=fewer), Recipe())
     one = np.ones((4, 2), np.float32)
     odd = {**ranges.layers, name: LayerRanges(-one, one, np.ones((4, 2, 5), np.float32))}

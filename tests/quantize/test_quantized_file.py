@@ -37,9 +37,7 @@ def equal(a: object, b: object) -> bool:
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return a.dtype == b.dtype and np.array_equal(a, b)
     if dataclasses.is_dataclass(a):
-        return type(a) is type(b) and all(
-            equal(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a)
-        )
+        return type(a) is type(b) and all(equal(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
     if isinstance(a, dict) and isinstance(b, dict):
         return set(a) == set(b) and all(equal(a[key], b[key]) for key in a)
     return a == b
@@ -69,9 +67,7 @@ def test_an_absent_or_torn_file_is_refused(quantized: QuantizedModel, tmp_path: 
     whole = path.read_bytes()
     for size in (0, 7, 1000, len(whole) - 1):
         path.write_bytes(whole[:size])
-        with pytest.raises(
-            QuantizeError, match=r"q: expected a readable quantized model, got: .*; quantize again"
-        ):
+        with pytest.raises(QuantizeError, match=r"q: expected a readable quantized model, got: .*; quantize again"):
             load_quantized(path)
 
 
@@ -154,16 +150,12 @@ def test_a_file_with_something_else_in_it_is_refused(
 
 def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
     save_file({"x": np.zeros(1)}, tmp_path / "q")
-    with pytest.raises(
-        QuantizeError, match=r"q: expected a readable quantized model, got: KeyError\('tvm_flow'\)"
-    ):
+    with pytest.raises(QuantizeError, match=r"q: expected a readable quantized model, got: KeyError\('tvm_flow'\)"):
         load_quantized(tmp_path / "q")
 
 
 def test_evaluate_refuses_unknown_folds_and_steps(quantized: QuantizedModel) -> None:
-    with pytest.raises(
-        QuantizeError, match=r"fold 'final.gate': unknown; folds are called spatial_blocks.0.msa_shift"
-    ):
+    with pytest.raises(QuantizeError, match=r"fold 'final.gate': unknown; folds are called spatial_blocks.0.msa_shift"):
         quantized.evaluate("final.gate", 0)
     for step in (-1, 4):
         with pytest.raises(QuantizeError, match=f"step: expected 0 to 3, got {step}"):

@@ -49,9 +49,9 @@ recipes = st.builds(
     st.sampled_from(["symmetric", "asymmetric"]),
     st.sampled_from(["per_step", "all_steps"]),
     st.sampled_from(["separate", "shared"]),
-    st.lists(
-        st.builds(KeepFloat, st.text(), st.none() | st.tuples(st.integers(), st.integers())), max_size=3
-    ).map(tuple),
+    st.lists(st.builds(KeepFloat, st.text(), st.none() | st.tuples(st.integers(), st.integers())), max_size=3).map(
+        tuple
+    ),
 )
 
 

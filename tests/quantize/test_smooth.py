@@ -21,9 +21,7 @@ alphas = st.floats(0, 1)
 
 
 @given(magnitudes, magnitudes, alphas)
-def test_gain_is_one_over_the_paper_s_factor_up_to_a_common_one(
-    x: np.ndarray, w: np.ndarray, alpha: float
-) -> None:
+def test_gain_is_one_over_the_paper_s_factor_up_to_a_common_one(x: np.ndarray, w: np.ndarray, alpha: float) -> None:
     gain = smoothing_gain(x, w, alpha).astype(np.float64)
     s = x.astype(np.float64) ** alpha / w.astype(np.float64) ** (1 - alpha)
     ratio = gain * s
@@ -53,17 +51,13 @@ def test_half_balances_activations_and_weights() -> None:
 
 def test_factors_beyond_float32_are_refused() -> None:
     x = np.float32([1e-38] * 999 + [3e38])
-    with pytest.raises(
-        QuantizeError, match=r"expected factors within float32, got 1/s from .* lower smoothing.alpha"
-    ):
+    with pytest.raises(QuantizeError, match=r"expected factors within float32, got 1/s from .* lower smoothing.alpha"):
         smoothing_gain(x, np.ones(1000, np.float32), 1.0)
 
 
 # activation scales
 
-values = st.floats(-(2**10), 2**10, width=32, allow_subnormal=False).filter(
-    lambda x: x == 0 or abs(x) > 1e-20
-)
+values = st.floats(-(2**10), 2**10, width=32, allow_subnormal=False).filter(lambda x: x == 0 or abs(x) > 1e-20)
 data = hnp.arrays(np.float32, (3, 2, 9, SIZE), elements=values)
 
 

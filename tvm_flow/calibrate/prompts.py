@@ -31,9 +31,7 @@ def load_prompts(path: Path) -> tuple[CalibrationPrompt, ...]:
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"{path}: expected a readable YAML prompt set, got: {error}; check the path"
-        ) from error
+        raise ConfigError(f"{path}: expected a readable YAML prompt set, got: {error}; check the path") from error
     if not isinstance(content, dict) or not set(content) <= set(_KEYS):
         got = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise ConfigError(f"{path}: expected a mapping with keys among {list(_KEYS)}, got {got}")

@@ -44,14 +44,10 @@ class LayerRanges:
     def __post_init__(self) -> None:
         for name, part in zip(_PARTS, (self.min, self.max, self.absmax), strict=True):
             if not np.isfinite(part).all():
-                raise CalibrationError(
-                    f"{name}: expected finite ranges, got NaN or infinity; check the float model"
-                )
+                raise CalibrationError(f"{name}: expected finite ranges, got NaN or infinity; check the float model")
         edge = np.maximum(-self.min, self.max)
         if not (np.array_equal(self.absmax.max(-1), edge) and (self.min <= self.max).all()):
-            raise CalibrationError(
-                "min, max and absmax contradict each other; delete the file and calibrate again"
-            )
+            raise CalibrationError("min, max and absmax contradict each other; delete the file and calibrate again")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +70,7 @@ def merge(a: Ranges, b: Ranges) -> Ranges:
         if getattr(a, field) != getattr(b, field):
             raise _mismatch(field, getattr(a, field), getattr(b, field))
     if set(a.layers) != set(b.layers):
-        raise _mismatch(
-            "layers", sorted(set(a.layers) - set(b.layers)), sorted(set(b.layers) - set(a.layers))
-        )
+        raise _mismatch("layers", sorted(set(a.layers) - set(b.layers)), sorted(set(b.layers) - set(a.layers)))
     prompts = a.prompts + tuple(prompt for prompt in b.prompts if prompt not in a.prompts)
     layers = {name: _merge_layer(name, a.layers[name], b.layers[name]) for name in a.layers}
     return Ranges(a.model_sha256, a.sampler, a.latent, prompts, layers)
@@ -113,9 +107,7 @@ def load_ranges(path: Path) -> Ranges:
             raise CalibrationError(f"format: expected {FORMAT}, got {metadata['format']}; calibrate again")
         return _build(metadata, tensors)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, ConfigError) as error:
-        raise CalibrationError(
-            f"{path}: expected a readable ranges file, got: {error!r}; calibrate again"
-        ) from error
+        raise CalibrationError(f"{path}: expected a readable ranges file, got: {error!r}; calibrate again") from error
     except CalibrationError as error:
         raise CalibrationError(f"{path}: {error}") from error
 
@@ -144,6 +136,5 @@ def _merge_layer(name: str, a: LayerRanges, b: LayerRanges) -> LayerRanges:
 
 def _mismatch(field: str, a: object, b: object) -> CalibrationError:
     return CalibrationError(
-        f"ranges: {field} differs; have {a} but {b}; "
-        f"only ranges of one model, sampler and latent can be used together"
+        f"ranges: {field} differs; have {a} but {b}; only ranges of one model, sampler and latent can be used together"
     )

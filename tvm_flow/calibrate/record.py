@@ -45,8 +45,7 @@ class Recorder:
         low, high = halves.flatten(1, -2).float().aminmax(dim=1)
         if not (low.isfinite().all() and high.isfinite().all()):
             raise CalibrationError(
-                f"{name}: expected finite inputs at step {self.step}, got NaN or infinity; "
-                f"check the float model"
+                f"{name}: expected finite inputs at step {self.step}, got NaN or infinity; check the float model"
             )
         seen = self._absmax[name][self.step]
         self._absmax[name][self.step] = torch.maximum(seen, torch.maximum(-low, high))

@@ -129,9 +129,7 @@ def _earlier(output: Path, wanted: Ranges) -> Ranges | None:
     return found
 
 
-def _interrupted(
-    output: Path, done: Ranges | None, prompts: Sequence[CalibrationPrompt]
-) -> InterruptedCommand:
+def _interrupted(output: Path, done: Ranges | None, prompts: Sequence[CalibrationPrompt]) -> InterruptedCommand:
     finished = len(set(done.prompts) & set(prompts)) if done else 0
     kept = f"{output} holds them" if finished else "nothing was written"
     return InterruptedCommand(

@@ -58,9 +58,7 @@ def read_config(path: Path) -> STDiT3Config:
 def read_state(path: Path) -> dict[str, Tensor]:
     """All tensors of a checkpoint by name, position tables dropped; raises CheckpointError."""
     if not path.exists():
-        raise CheckpointError(
-            f"{path}: expected a checkpoint folder or a .pth file, got nothing; check the path"
-        )
+        raise CheckpointError(f"{path}: expected a checkpoint folder or a .pth file, got nothing; check the path")
     state = _read_folder(path) if path.is_dir() else _read_pth(path)
     return {key: value for key, value in state.items() if not key.startswith("pos_embed")}
 

@@ -42,9 +42,7 @@ class STDiT3Block(nn.Module):
         self.cross_attn = CrossAttention(config.hidden, config.heads)
         self.mlp = Mlp(config.hidden, config.mlp_hidden, config.hidden)
 
-    def forward(
-        self, x: Tensor, y: Tensor, bias: Tensor, t0: Tensor, frames: int, rope: RopeTables
-    ) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor, bias: Tensor, t0: Tensor, frames: int, rope: RopeTables) -> Tensor:
         """x [B, T*S, C], y [B, L, C], bias [B, 1, 1, L], t0 [B, 6*C] -> [B, T*S, C]."""
         vectors = self.scale_shift_table + t0.reshape(len(t0), 6, -1)
         shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = vectors[:, :, None].unbind(1)
@@ -86,11 +84,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """[B, C, T, H, W] -> [B, hidden, T', H', W']."""
-        pad = [
-            extra
-            for size, p in zip(z.shape[:1:-1], self.patch[::-1], strict=True)
-            for extra in (0, -size % p)
-        ]
+        pad = [extra for size, p in zip(z.shape[:1:-1], self.patch[::-1], strict=True) for extra in (0, -size % p)]
         return self.proj(F.pad(z, pad))  # type: ignore[no-any-return]
 
 

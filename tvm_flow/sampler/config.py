@@ -41,9 +41,7 @@ class SamplerConfig:
 
     def __post_init__(self) -> None:
         if self.name != "rflow":
-            raise ConfigError(
-                f"SamplerConfig.name: expected 'rflow', got {self.name!r}; no other sampler exists"
-            )
+            raise ConfigError(f"SamplerConfig.name: expected 'rflow', got {self.name!r}; no other sampler exists")
         for field in ("steps", "frames", "height", "width"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"SamplerConfig.{field}: expected at least 1, got {getattr(self, field)}")
