@@ -30,7 +30,7 @@ def test_real_videos_pass(judge: Judge, real_videos: Videos) -> None:
 
 @pytest.mark.skipif(not DATASET.exists(), reason="dataset-fashion-mnist is not installed")
 def test_held_out_accuracy(judge: Judge) -> None:
-    """On Fashion-MNIST's test split; the model card states .959 over 960 clips."""
+    """On Fashion-MNIST's test split; the model card states .960 over 960 clips."""
     scores = judge.score(*real_clips(read_garments("test"), 192, seed=3))
     assert scores["colour"] == scores["motion"] == 1.0
     assert scores["class"] >= 0.93
