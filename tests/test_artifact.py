@@ -16,10 +16,12 @@ from tvm_flow import artifact
 from tvm_flow.artifact import (
     atomic_path,
     exclusive,
+    expect_file,
     is_current,
     make_stamp,
     read_json,
     sha256_file,
+    sources_sha256,
     stamp_path,
     write_bytes,
     write_json,
@@ -145,6 +147,23 @@ class TestStamp:
         assert not is_current(output, make_stamp({"in": source}, {"alpha": 0.5, "steps": (1, 2)}))
         assert is_current(output, stamp)
 
+    def test_other_sources_are_stale(
+        self, made: tuple[Path, Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """An upgrade changes what a command writes, whether or not it changes the version."""
+        source, output, _ = made
+        package = tmp_path / "package"
+        (package / "runtime").mkdir(parents=True)
+        (package / "runtime" / "run.c").write_text("int x;")
+        seen = {sources_sha256()}
+        monkeypatch.setattr(artifact, "__file__", str(package / "artifact.py"))
+        for name, text in (("runtime/run.c", "int y;"), ("a.py", ""), ("a.h", ""), ("a.h", "1"), ("a.txt", "no")):
+            (package / name).write_text(text)
+            monkeypatch.setattr(artifact, "sources_sha256", sources_sha256.__wrapped__)
+            seen.add(artifact.sources_sha256())
+            assert not is_current(output, make_stamp({"in": source}, {"alpha": 0.5, "steps": (1, 2)})), name
+        assert len(seen) == 5, "a text file is no source"
+
     @pytest.mark.parametrize("torn", [b"", b'{"version"', b"[]", b"null", b"3", b"\xff"])
     def test_a_torn_stamp_is_stale(self, made: tuple[Path, Path, dict[str, Any]], torn: bytes) -> None:
         _, output, stamp = made
@@ -197,6 +216,14 @@ class TestStamp:
         source, output, _ = made
         assert json.loads(stamp_path(output).read_text())["inputs"] == {"in": sha256_file(source)}
         assert sha256_file(source) == "c96c6d5be8d08a12e7b5cdc1b207fa6b2430974c86803d8891675e76fd992c20"
+
+
+def test_a_folder_is_no_place_for_a_file(tmp_path: Path) -> None:
+    expect_file(tmp_path / "absent")
+    (tmp_path / "file").write_text("")
+    expect_file(tmp_path / "file")
+    with pytest.raises(ConfigError, match=r"expected a file or nothing to write to, got a folder; choose another"):
+        expect_file(tmp_path)
 
 
 _HOLDER = """

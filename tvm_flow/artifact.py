@@ -9,6 +9,7 @@ that was damaged later, or one that another command has replaced is not current.
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -66,15 +67,31 @@ def sha256_file(path: Path) -> str:
 
 
 def make_stamp(inputs: Mapping[str, Path], options: Mapping[str, Any]) -> dict[str, Any]:
-    """What an output depends on: the package version, the sha256 of each input file, and the options.
+    """What an output depends on: the package and its sources, the sha256 of each input file, and the options.
 
     Raises ConfigError naming an input that cannot be read.
     """
     return {
         "version": __version__,
+        "sources": sources_sha256(),
         "inputs": {name: _input_sha256(name, path) for name, path in sorted(inputs.items())},
         "options": json.loads(json.dumps(options, sort_keys=True)),
     }
+
+
+@functools.cache
+def sources_sha256() -> str:
+    """Of the names and bytes of the package's own sources: another state of the code makes its outputs again."""
+    package, digest = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(p for suffix in ("py", "c", "h") for p in package.rglob(f"*.{suffix}")):
+        digest.update(f"{path.relative_to(package).as_posix()}\0{sha256_file(path)}\0".encode())
+    return digest.hexdigest()
+
+
+def expect_file(output: Path) -> None:
+    """Raise ConfigError when a folder lies where a command will write a file; call it before the work."""
+    if output.is_dir():
+        raise ConfigError(f"{output}: expected a file or nothing to write to, got a folder; choose another output")
 
 
 def _input_sha256(name: str, path: Path) -> str:
