@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,75 @@ def test_unfinished_and_foreign_folders(exporter: Exporter, tmp_path: Path) -> N
     description = json.loads((exporter("symmetric").folder / "export.json").read_text())
     (tmp_path / "export.json").write_text(json.dumps(description | {"schema": 99}))
     with pytest.raises(ExportError, match="expected schema 1, got 99"):
+        load_exported(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["step_000_cond.onnx", "weights.bin", "thesis.txt"])
+def test_a_folder_of_something_else_is_left_alone(quantizer: Quantizer, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ExportError, match="expected nothing, an empty folder or an export to replace, got a folder"):
+        export(quantizer("symmetric"), tmp_path, steps=range(1), progress=False)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+    with pytest.raises(ExportError, match="got a file; choose another output"):
+        export(quantizer("symmetric"), tmp_path / name, steps=range(1), progress=False)
+
+
+@pytest.mark.parametrize("moment", ["write_json", "_check", "WeightFile.write"])
+def test_what_an_interrupted_export_left_is_replaced(
+    quantizer: Quantizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"tvm_flow.export.write.{moment}", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        export(quantizer("symmetric"), tmp_path, steps=range(1), progress=False)
+    monkeypatch.undo()
+    assert len(export(quantizer("symmetric"), tmp_path, steps=range(1), progress=False).graphs) == 1
+
+
+def damaged(exported: Path, folder: Path, change: dict[str, object], without: str = "") -> None:
+    """A copy of the export in ``folder`` whose export.json has other values."""
+    shutil.copytree(exported, folder, dirs_exist_ok=True)
+    description = json.loads((exported / "export.json").read_text()) | change
+    description.pop(without, None)
+    (folder / "export.json").write_text(json.dumps(description))
+
+
+@pytest.mark.parametrize("length", [0, 7, 100, -1])
+def test_truncated_tables_are_an_error(exporter: Exporter, tmp_path: Path, length: int) -> None:
+    damaged(exporter("symmetric").folder, tmp_path, {})
+    tables = (tmp_path / "tables.safetensors").read_bytes()
+    (tmp_path / "tables.safetensors").write_bytes(tables[:length])
+    with pytest.raises(ExportError, match=r"expected the tables and keys of an export, got Safetensor.*; export again"):
+        load_exported(tmp_path)
+    (tmp_path / "tables.safetensors").unlink()
+    with pytest.raises(ExportError, match="expected the tables and keys of an export, got FileNotFoundError"):
+        load_exported(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["graphs", "folds", "latent", "text", "sampler", "model", "provenance"])
+def test_a_description_that_lacks_a_key_is_an_error(exporter: Exporter, tmp_path: Path, key: str) -> None:
+    damaged(exporter("symmetric").folder, tmp_path, {}, key)
+    with pytest.raises(ExportError, match=f"got KeyError: '{key}'"):
+        load_exported(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"graphs": 3}, {"graphs": [3]}, {"folds": []}, {"folds": {"x": 0}}, {"latent": None}, {"text": [1]}]
+)
+def test_a_description_of_other_types_is_an_error(
+    exporter: Exporter, tmp_path: Path, change: dict[str, object]
+) -> None:
+    damaged(exporter("symmetric").folder, tmp_path, change)
+    with pytest.raises(ExportError, match="expected the tables and keys of an export"):
+        load_exported(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "3"])
+def test_a_description_that_is_no_mapping_is_an_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "export.json").write_text(text)
+    with pytest.raises(ExportError, match="expected a mapping, got"):
         load_exported(tmp_path)
 
 

@@ -147,7 +147,7 @@ def test_other_folders_are_not_replaced(contents: Contents, tmp_path: Path) -> N
     shutil.rmtree(precious)
     precious.mkdir()
     (precious / "one.jpg").write_text("a photo")
-    with pytest.raises(BundleError, match="an empty folder or a bundle to replace; choose another path"):
+    with pytest.raises(BundleError, match="an empty folder or a bundle to replace, got a folder with other files"):
         write_bundle(precious, contents)
     assert (precious / "one.jpg").read_text() == "a photo"
     (tmp_path / "file").write_text("text")

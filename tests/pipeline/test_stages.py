@@ -13,7 +13,8 @@ from small_demo import PROMPT, RECIPE, STEPS, SmallDemo
 
 from tvm_flow.artifact import exclusive, stamp_path
 from tvm_flow.calibrate import load_ranges
-from tvm_flow.errors import CalibrationError, ConfigError, ExportError
+from tvm_flow.errors import BundleError, CalibrationError, ConfigError, ExportError
+from tvm_flow.export.write import UNFINISHED
 from tvm_flow.pipeline import stages
 from tvm_flow.pipeline.config import load_build_config
 from tvm_flow.pipeline.stages import build, compile_stage, export_stage, merge_stage, quantize_stage
@@ -63,7 +64,7 @@ class TestExport:
 
     def test_a_killed_export_is_made_again(self, demo: SmallDemo, exports: Path) -> None:
         """Killed before its last file, the next run of any options must not believe the older stamp."""
-        (exports / "export.json").unlink()
+        (exports / "export.json").rename(exports / UNFINISHED)
         with pytest.raises(ExportError, match="run tvm-flow export"):
             compile_stage(exports, "host", exports.parent / "bundle")
         exported = export_stage(demo.source, demo.quantized, demo.prompts, exports, STEPS)
@@ -98,6 +99,28 @@ class TestOneWriter:
                 with pytest.raises(ConfigError, match="another command is writing it"):
                     attempt()
         assert not output.exists()
+
+
+class TestOutputs:
+    """A mistyped output is refused before the work, and what lies there stays."""
+
+    def test_every_stage(self, demo: SmallDemo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder = tmp_path / "photos"
+        folder.mkdir()
+        (folder / "weights.bin").write_text("mine")
+        for work in ("calibrate", "quantize", "export", "compile_bundle", "save_ranges"):
+            monkeypatch.setattr(stages, work, lambda *_: pytest.fail("the work started"))
+        for attempt, kind in (
+            (lambda: stages.calibrate_stage(demo.source, demo.prompts, folder), ConfigError),
+            (lambda: merge_stage([demo.ranges], folder), ConfigError),
+            (lambda: quantize_stage(demo.source, demo.ranges, RECIPE, folder), ConfigError),
+            (lambda: export_stage(demo.source, demo.quantized, demo.prompts, folder, STEPS), ExportError),
+            (lambda: compile_stage(demo.exported.folder, "host", folder), BundleError),
+        ):
+            with pytest.raises(kind, match=r"photos: expected .* got a folder.*; choose another"):
+                attempt()
+        assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+        assert (folder / "weights.bin").read_text() == "mine"
 
 
 class TestMerge:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from tqdm import tqdm
 
@@ -26,6 +27,8 @@ from tvm_flow.quantize.quantized import Fold, QuantizedModel
 
 SCHEMA = 1
 BRANCHES = ("cond", "uncond")
+UNFINISHED = ".unfinished"
+"""In the folder from the first write until export.json is there: what an interrupted export leaves is its own."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,11 @@ def export(
 
     Raises ExportError when a graph fails the checker or the caption has another shape.
     """
+    check_output(folder)
     chosen = steps if steps is not None else range(len(model.timesteps))
     tables = _tables(model, list(chosen), caption)
     folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / UNFINISHED, b"")
     (folder / "export.json").unlink(missing_ok=True)
     for old in folder.glob("step_*.onnx"):
         old.unlink()
@@ -80,18 +85,43 @@ def export(
         _check(folder / name)
     write_bytes(folder / "tables.safetensors", save(tables))
     write_json(folder / "export.json", _description(model, list(models)))
+    (folder / UNFINISHED).unlink()
     return load_exported(folder)
 
 
+def check_output(folder: Path) -> None:
+    """Raise ExportError when ``folder`` holds something else than an export, finished or not.
+
+    An export deletes and overwrites files by name; in a folder that is not its own those are somebody else's.
+    """
+    if not folder.exists() or any((folder / name).is_file() for name in ("export.json", UNFINISHED)):
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        found = "a folder with other files" if folder.is_dir() else "a file"
+        raise ExportError(
+            f"{folder}: expected nothing, an empty folder or an export to replace, got {found}; choose another output"
+        )
+
+
 def load_exported(folder: Path) -> Exported:
-    """Read ``folder`` back; raises ExportError when it is unfinished or of another schema."""
+    """Read ``folder`` back; raises ExportError when it is unfinished, damaged or of another schema."""
     path = folder / "export.json"
     if not path.exists():
         raise ExportError(f"{folder}: expected a finished export (export.json), got none; run tvm-flow export")
     description = read_json(path)
+    if not isinstance(description, dict):
+        raise ExportError(f"{path}: expected a mapping, got {type(description).__name__}; export again")
     if description.get("schema") != SCHEMA:
         raise ExportError(f"{path}: expected schema {SCHEMA}, got {description.get('schema')}; export again")
-    tables = load_file(folder / "tables.safetensors")
+    try:
+        return _read(folder, description, load_file(folder / "tables.safetensors"))
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ExportError(
+            f"{folder}: expected the tables and keys of an export, got {type(error).__name__}: {error}; export again"
+        ) from error
+
+
+def _read(folder: Path, description: dict[str, Any], tables: dict[str, npt.NDArray[Any]]) -> Exported:
     files = [folder / name for name in description["graphs"]]
     count = len(BRANCHES)
     return Exported(

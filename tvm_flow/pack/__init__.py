@@ -11,7 +11,7 @@ from tvm_flow.pack.contents import Contents, Golden, Group, Prompt, Variant
 from tvm_flow.pack.golden import read_golden
 from tvm_flow.pack.manifest import FileEntry, Manifest, read_manifest
 from tvm_flow.pack.verify import bundle_bytes, verify_bundle
-from tvm_flow.pack.write import write_bundle
+from tvm_flow.pack.write import check_output, write_bundle
 
 __all__ = [
     "Contents",
@@ -22,6 +22,7 @@ __all__ = [
     "Prompt",
     "Variant",
     "bundle_bytes",
+    "check_output",
     "read_golden",
     "read_manifest",
     "verify_bundle",

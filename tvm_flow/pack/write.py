@@ -24,9 +24,7 @@ def write_bundle(directory: Path, contents: Contents) -> None:
     something else than a bundle.
     """
     contents.check()
-    # A mistyped output path must not cost somebody a folder.
-    if directory.exists() and not (directory / MANIFEST).is_file() and not _is_empty(directory):
-        raise BundleError(f"{directory}: expected no file, an empty folder or a bundle to replace; choose another path")
+    check_output(directory)
     with new_directory(directory) as temporary:
         libraries = _copy_libraries(temporary, contents)
         weights_sha256 = _write(temporary / WEIGHTS, contents.weights)
@@ -43,6 +41,18 @@ def write_bundle(directory: Path, contents: Contents) -> None:
             files={name: _entry(temporary / name) for name in files},
         )
         write_json(temporary / MANIFEST, manifest.to_json())
+
+
+def check_output(directory: Path) -> None:
+    """Raise BundleError when ``directory`` holds something else than a bundle.
+
+    A mistyped output path must not cost somebody a folder, nor be found out only after a build.
+    """
+    if directory.exists() and not (directory / MANIFEST).is_file() and not _is_empty(directory):
+        found = "a folder with other files" if directory.is_dir() else "a file"
+        raise BundleError(
+            f"{directory}: expected nothing, an empty folder or a bundle to replace, got {found}; choose another path"
+        )
 
 
 def _is_empty(directory: Path) -> bool:

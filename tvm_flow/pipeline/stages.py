@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 
-from tvm_flow.artifact import exclusive, is_current, make_stamp, write_stamp
+from tvm_flow.artifact import exclusive, expect_file, is_current, make_stamp, write_stamp
 from tvm_flow.build.compile import Compiled, compile_bundle
 from tvm_flow.build.target import load_target
 from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.calibrate.ranges import load_ranges, merge, save_ranges
 from tvm_flow.calibrate.run import calibrate
 from tvm_flow.export import Exported, export, load_exported
+from tvm_flow.export import check_output as check_export_output
+from tvm_flow.pack import check_output as check_bundle_output
 from tvm_flow.pipeline.config import BuildConfig
 from tvm_flow.pipeline.source import Source, load_source
 from tvm_flow.quantize.build import quantize
@@ -27,24 +29,28 @@ from tvm_flow.quantize.recipe import load_recipe
 
 def calibrate_stage(source: Source, prompts: Path, output: Path) -> None:
     """Ranges of the prompts in ``prompts``, into ``output``; resumes and extends what is there."""
+    expect_file(output)
     with exclusive(output):
         calibrate(source.model, source.sampler, source.latent, load_prompts(prompts), source.embed, output)
 
 
 def merge_stage(parts: Sequence[Path], output: Path) -> None:
     """Join the ranges files ``parts`` into ``output``; raises CalibrationError when they do not belong together."""
+    expect_file(output)
     with exclusive(output):
         save_ranges(output, reduce(merge, (load_ranges(part) for part in parts)))
 
 
 def quantize_stage(source: Source, ranges: Path, recipe: Path, output: Path) -> None:
     """Quantized model into ``output``."""
+    expect_file(output)
     with exclusive(output):
         quantize(source.model, ranges, recipe, output)
 
 
 def export_stage(source: Source, quantized: Path, prompts: Path, output: Path, steps: range | None = None) -> Exported:
     """Step graphs into the folder ``output``; the first prompt becomes the golden input's caption."""
+    check_export_output(output)
     tokens, mask = source.embed([load_prompts(prompts)[0].text])
     caption = (tokens[0].numpy(), int(mask[0].sum()))
     options = {
@@ -63,6 +69,7 @@ def export_stage(source: Source, quantized: Path, prompts: Path, output: Path, s
 
 def compile_stage(exported: Path, target: str, output: Path, threads: int = 0) -> Compiled:
     """A checked bundle in the folder ``output``."""
+    check_bundle_output(output)
     with exclusive(output):
         return compile_bundle(load_exported(exported), load_target(target), output, threads)
 
@@ -71,6 +78,10 @@ def build(config: BuildConfig) -> Compiled:
     """All stages of ``config``, each skipped when what it would write is current."""
     load_recipe(config.recipe)
     load_target(config.target)
+    for file in (config.ranges, config.quantized):
+        expect_file(file)
+    check_export_output(config.export)
+    check_bundle_output(config.bundle)
     source = load_source(config.model, config.sampler, config.latent, config.captions)
     calibrate_stage(source, config.prompts, config.ranges)
     quantize_stage(source, config.ranges, config.recipe, config.quantized)
