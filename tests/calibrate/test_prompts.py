@@ -44,9 +44,10 @@ def test_seed_is_zero_by_default_and_a_longer_list_keeps_the_first_prompts(tmp_p
         ("prompts: a caption", "prompts: expected a non-empty list"),
         ("prompts: [a, 3]", "prompts: expected captions, got 3; put it in quotes"),
         ("prompts: [' ']", "prompts: expected captions, got ' '"),
-        ("seed: -1\nprompts: [a]", "seed: expected an integer of at least 0, got -1"),
-        ("seed: true\nprompts: [a]", "seed: expected an integer of at least 0, got True"),
-        ("seed: x\nprompts: [a]", "seed: expected an integer of at least 0, got 'x'"),
+        ("seed: -1\nprompts: [a]", r"seed: expected an integer from 0 to 2\*\*63 - 1, got -1"),
+        (f"seed: {2**63}\nprompts: [a]", f"seed: expected an integer from 0 .* got {2**63}"),
+        ("seed: true\nprompts: [a]", "seed: expected an integer from 0 .* got True"),
+        ("seed: x\nprompts: [a]", "seed: expected an integer from 0 .* got 'x'"),
         ("prompts: [", "expected a readable YAML prompt set, got: "),
     ],
 )

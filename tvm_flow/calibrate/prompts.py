@@ -11,6 +11,8 @@ import yaml
 from tvm_flow.errors import ConfigError
 
 _KEYS = ("prompts", "seed")
+MAX_SEED = 2**63 - 1
+"""Greatest seed that a user may give."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,9 @@ class CalibrationPrompt:
 def load_prompts(path: Path) -> tuple[CalibrationPrompt, ...]:
     """Read a prompt set, a YAML file: ``prompts``, a list of captions, and ``seed`` (0 if absent).
 
-    The k-th caption gets seed + k, so a longer list keeps the trajectories of a shorter one. Raises
-    ConfigError naming the file for an unreadable file, an unknown key, or a list that is empty or holds
-    anything but text.
+    The k-th caption gets seed + k, so a longer list keeps the trajectories of a shorter one. Raises ConfigError naming
+    the file for an unreadable file, an unknown key, a seed out of range, or a list that is empty or holds anything but
+    text.
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -36,8 +38,8 @@ def load_prompts(path: Path) -> tuple[CalibrationPrompt, ...]:
         got = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise ConfigError(f"{path}: expected a mapping with keys among {list(_KEYS)}, got {got}")
     seed = content.get("seed", 0)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ConfigError(f"{path}: seed: expected an integer of at least 0, got {seed!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+        raise ConfigError(f"{path}: seed: expected an integer from 0 to 2**63 - 1, got {seed!r}; choose another")
     texts = _texts(path, content.get("prompts"))
     return tuple(CalibrationPrompt(text, seed + k) for k, text in enumerate(texts))
 

@@ -86,9 +86,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", nargs="+", help="captions; the demo says how they are formed when one is unknown")
     parser.add_argument("--bundle", type=Path, default=_ARTIFACTS / "bundle", help="what compile wrote")
     parser.add_argument("--output", type=Path, default=_ARTIFACTS / "videos", help="folder of GIFs and latents")
-    parser.add_argument(
-        "--seed", type=_at_least(0), default=0, help="of the first video's noise; the next ones count on"
-    )
+    parser.add_argument("--seed", type=_seed, default=0, help="of the first video's noise; the next ones count on")
     _threads(parser)
 
 
@@ -112,6 +110,13 @@ def _at_least(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _seed(text: str) -> int:
+    seed = _at_least(0)(text)
+    if seed >= 2**63:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 2**63 - 1, got {text!r}")
+    return seed
 
 
 def _latent(text: str) -> tuple[int, int, int, int]:
