@@ -1,8 +1,8 @@
 """The calibrate command: run the float model over real denoising trajectories and write down its ranges.
 
-1. read what an earlier run has left in the output file; it must belong to the same model, sampler and latent;
-2. for every prompt that it lacks, denoise from the prompt's own noise and record each quantized linear's
-input; 3. after each prompt, join its ranges to those before and rewrite the file.
+1. Read what an earlier run has left in the output file; it must belong to the same model, sampler and latent.
+2. For every prompt that it lacks, denoise from the prompt's own noise and record each quantized linear's input.
+3. After each prompt, join its ranges to those before and rewrite the file.
 
 The result does not depend on the order of prompts or on interruptions: minima and maxima join in any order.
 """

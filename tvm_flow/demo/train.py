@@ -1,7 +1,12 @@
 """Everything in ``weights/`` from Fashion-MNIST and MiniLM, with one command (scripts/train_demo).
 
-1. Captions: MiniLM tokens, standardised. 2. Autoencoder. 3. Judge, on images of its own. 4. Latents of
-rendered clips. 5. Rectified flow; its moving average is what ships. 6. Scores over generated clips.
+1. Captions: MiniLM tokens, standardised.
+2. Autoencoder.
+3. Judge, on images of its own.
+4. Latents of rendered clips.
+5. Rectified flow; its moving average is what ships.
+6. Scores over generated clips.
+
 Each part is skipped when its file is there; the flow goes on from its last saved state.
 """
 

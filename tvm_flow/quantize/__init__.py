@@ -1,6 +1,4 @@
-"""From a float model and its activation ranges to int8 weights, scales per step and branch, and folded
-vectors.
-"""
+"""From a float model and its activation ranges to int8 weights, scales per step and branch, and folded vectors."""
 
 from tvm_flow.quantize.build import quantize, quantize_model
 from tvm_flow.quantize.fake import FakeQuant, fake_velocity

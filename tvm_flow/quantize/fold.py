@@ -1,13 +1,15 @@
 """Where smoothing factors and time go, so that a step graph multiplies by neither.
 
-A gain is 1 / s of one layer. Its layer's weight columns are always multiplied by s; the input is multiplied
-by the gain
+A gain is 1 / s of one layer. That layer's weight columns are always multiplied by s; its input is multiplied by the
+gain, and where that happens depends on the layer:
 
-    attn.qkv, mlp.fc1           in the modulated LayerNorm of the step: the folds <block>.msa_* and
-    <block>.mlp_* attn.proj                   in the V rows of attn.qkv: attention mixes tokens, never
-    channels cross_attn.proj             in the V rows of cross_attn.kv_linear cross_attn.q_linear,
-    inside the quantize, as ``input_gain``: their inputs are the raw residual, the cross_attn.kv_linear,
-    caption that all blocks share, and what a GELU gave mlp.fc2
+    attn.qkv               in the modulated LayerNorm of the step: the folds <block>.msa_*
+    mlp.fc1                likewise: the folds <block>.mlp_*
+    attn.proj              in the V rows of attn.qkv: attention mixes tokens, never channels
+    cross_attn.proj        in the V rows of cross_attn.kv_linear, for the same reason
+    cross_attn.q_linear    inside the quantize, as ``input_gain``: the input is the raw residual
+    cross_attn.kv_linear   inside the quantize: the input is the caption, which all blocks share
+    mlp.fc2                inside the quantize: the input is what a GELU gave
 """
 
 from __future__ import annotations
