@@ -240,7 +240,6 @@ class TestRun:
         bundle = tmp_path / "bundle"
         shutil.copytree(demo.folder / "bundle", bundle)
         shutil.copy(stamp_path(demo.folder / "bundle"), tmp_path)
-        shutil.copy(demo.folder / "bundle.report.json", tmp_path)
         weights = (bundle / "weights.bin").read_bytes()
         (bundle / "weights.bin").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
         assert "weights.bin" in refused(capsys, "run", PROMPT, "--bundle", str(bundle), "--output", str(tmp_path / "v"))

@@ -250,3 +250,12 @@ def test_saturated_values_are_certain() -> None:
 def test_reshape_moves_both_parts() -> None:
     got = Bounded(np.arange(6.0), np.arange(6.0) / 10).reshape(2, 3)
     assert got.value.shape == got.error.shape == (2, 3)
+
+
+def test_whole_numbers_are_added_without_error() -> None:
+    """A zero point added to rounded codes must not turn a doubt of one code into a doubt of two."""
+    codes = Bounded(np.array([-90.0, 3.0]), np.array([1.0, 0.0]))
+    total = bounded.add(codes, Bounded.exact(np.array([-7.0])))
+    assert total.error.tolist() == [1.0, 0.0]
+    large = bounded.add(Bounded.exact(np.array([2.0**24])), Bounded.exact(np.array([1.0])))
+    assert large.error[0] >= 1.0, "float32 cannot hold 2^24 + 1"

@@ -79,10 +79,11 @@ def check_constants(
         if name in packed.constants:
             expected = evaluate(packed.constants[name], given)
             report.constants += got.size
-            _require_same_bits(f"{where}, call {index}, kernel {call.kernel}, constant {name}", expected, got)
+            require_same_bits(f"{where}, call {index}, kernel {call.kernel}, constant {name}", expected, got)
 
 
-def _require_same_bits(where: str, expected: Array, got: Array) -> None:
+def require_same_bits(where: str, expected: Array, got: Array) -> None:
+    """Raises BitExactError naming ``where``, the first differing element, and both values."""
     _require_alike(where, expected.shape, expected.dtype, got)
     bits = [np.ascontiguousarray(a).view(f"u{a.dtype.itemsize}").reshape(a.shape) for a in (expected, got)]
     wrong = np.asarray(bits[0] != bits[1])
@@ -120,7 +121,8 @@ def _compare(expected: Value, got: Array, report: ExactnessReport) -> npt.NDArra
     if isinstance(expected, Rounded):
         report.quantized += got.size
         report.near_ties += int(np.count_nonzero(distance))
-        return ~(distance <= np.minimum(expected.doubt, 1.0))  # a doubt that is not a number lets nothing pass
+        # A doubt of two codes or more, or not a number, is no tie: then nothing may differ.
+        return distance > np.where((expected.doubt >= 1.0) & (expected.doubt < 2.0), 1.0, 0.0)
     report.accumulators += got.size
     return distance > 0
 
@@ -131,7 +133,7 @@ def _compare_floats(expected: Bounded, got: Array, report: ExactnessReport) -> n
         share = np.where(distance > 0, distance / expected.error, 0.0)
     report.floats += got.size
     report.worst_float = max(report.worst_float, float(np.nan_to_num(share, nan=np.inf).max(initial=0.0)))
-    return ~(distance <= expected.error)
+    return ~((distance <= expected.error) & np.isfinite(expected.error))
 
 
 def _message(where: str, expected: Value, got: Array, wrong: npt.NDArray[np.bool_]) -> str:

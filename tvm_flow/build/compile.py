@@ -3,7 +3,7 @@
 1. import every step graph and group the equal ones;
 2. lower, compile and link one library per group;
 3. pack a trial bundle in a temporary folder and run a golden input through all its steps, every kernel call compared
-   with the integer reference;
+   with the integer reference, every tensor it reads with what the program last wrote there;
 4. only then write the bundle, with that input and output as its golden pair.
 """
 
@@ -20,16 +20,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from tvm_flow.artifact import is_current, make_stamp, read_json, write_json, write_stamp
-from tvm_flow.build.check import ExactnessReport, check_traced, members_of
+from tvm_flow.artifact import is_current, make_stamp, write_stamp
+from tvm_flow.build.check import ExactnessReport, check_traced
 from tvm_flow.build.library import GroupLibrary, build_library
 from tvm_flow.build.tables import WeightStore
 from tvm_flow.build.target import TargetSpec
-from tvm_flow.errors import BuildError, ConfigError
+from tvm_flow.build.trajectory import TrajectoryCheck, figures
+from tvm_flow.errors import BuildError, BundleError
 from tvm_flow.export import Exported
 from tvm_flow.export.stdit3 import MASKED
 from tvm_flow.importer.step_groups import import_steps
-from tvm_flow.pack import Contents, Golden, Group, Prompt, Variant, write_bundle
+from tvm_flow.pack import Contents, Golden, Group, Prompt, Variant, read_manifest, write_bundle
 from tvm_flow.run import Bundle
 
 GOLDEN_SEED = 20260101
@@ -62,22 +63,20 @@ def compile_bundle(
         )
     files = {path.name: path for path in sorted(exported.folder.iterdir()) if path.is_file()}
     stamp = make_stamp(files, {"target": _describe(target), "compilers": compiler_versions()})
-    report = output.with_name(output.name + ".report.json")
-    if is_current(output, stamp) and (known := _read_report(report, output)) is not None:
+    if is_current(output, stamp) and (known := _read_back(output)) is not None:
         return known
     with tempfile.TemporaryDirectory(prefix="tvm-flow-") as name:
         compiled = _compile(exported, target, output, Path(name), threads, progress)
-    write_json(report, {key: value for key, value in vars(compiled).items() if key != "bundle"})
     write_stamp(output, stamp)
     return compiled
 
 
-def _read_report(report: Path, output: Path) -> Compiled | None:
-    """What was measured when ``output`` was made; None when that was lost."""
+def _read_back(output: Path) -> Compiled | None:
+    """What the manifest of ``output`` says was measured when it was made; None for a bundle that does not say."""
     try:
-        values = read_json(report)
+        values = read_manifest(output).provenance["compiled"]
         return Compiled(bundle=output, **(values | {"left_in_float": tuple(values["left_in_float"])}))
-    except (ConfigError, TypeError, KeyError):
+    except (BundleError, TypeError, KeyError):
         return None
 
 
@@ -90,32 +89,40 @@ def _compile(
         libraries = [build_library(group, exported, target, weights, work, f"group{i}") for i, group in enumerate(bar)]
     trial = _contents(exported, target, libraries, weights, golden_input(exported))
     write_bundle(work / "trial", trial)
-    latents, report = check_bundle(work / "trial", libraries, trial.golden, threads, progress)
-    write_bundle(output, replace(trial, golden=replace(trial.golden, latents=latents)))
-    return Compiled(
+    latents, exactness = check_bundle(work / "trial", libraries, trial, exported, threads, progress)
+    compiled = Compiled(
         bundle=output,
         groups=len(groups),
-        exactness=report.as_dict(),
+        exactness=exactness,
         left_in_float=tuple(line for group in groups for line in group.graph.left_in_float),
         arena_bytes=max(library.plan.arena_bytes for library in libraries),
         liveness_bytes=max(library.plan.liveness_bytes for library in libraries),
     )
+    measured = {key: value for key, value in vars(compiled).items() if key != "bundle"}
+    golden, provenance = replace(trial.golden, latents=latents), {**trial.provenance, "compiled": measured}
+    write_bundle(output, replace(trial, golden=golden, provenance=provenance))
+    return compiled
 
 
 def check_bundle(
-    bundle: Path, libraries: Sequence[GroupLibrary], golden: Golden, threads: int = 0, progress: bool = True
-) -> tuple[np.ndarray[Any, np.dtype[np.float32]], ExactnessReport]:
-    """Run ``golden`` through every step of ``bundle``, comparing each kernel call; returns the latents.
+    bundle: Path,
+    libraries: Sequence[GroupLibrary],
+    contents: Contents,
+    exported: Exported,
+    threads: int = 0,
+    progress: bool = True,
+) -> tuple[np.ndarray[Any, np.dtype[np.float32]], dict[str, Any]]:
+    """Run the golden input of ``contents`` through every step of ``bundle``; returns the latents and what was compared.
 
-    Raises BitExactError at the first kernel call that disagrees.
+    Raises BitExactError at the first kernel call, tensor or update that disagrees.
     """
-    members = members_of(libraries)
-    report = ExactnessReport()
+    check, golden = TrajectoryCheck(libraries, contents, ExactnessReport(), check_traced), contents.golden
     with Bundle.open(bundle, threads=threads) as opened:
         bar = tqdm(total=opened.info.steps, desc="check", unit="step", disable=not progress)
-        with bar, opened.trace(lambda seen: check_traced(seen, members, report)):
+        with bar, opened.trace(check.see):
             latents = opened.generate(golden.noise, golden.cond, golden.uncond, lambda *_: bar.update())
-    return latents, report
+    check.finish(latents)
+    return latents, dict(figures(check, check.agreement_db(exported)))
 
 
 def golden_input(exported: Exported) -> Golden:

@@ -53,8 +53,16 @@ def rounded(value: Floats, error: Floats) -> Bounded:
 
 
 def add(a: Bounded, b: Bounded) -> Bounded:
-    """a + b."""
-    return rounded(a.value + b.value, a.error + b.error)
+    """a + b; exact between whole numbers that single precision holds, such as codes and zero points."""
+    value, error = a.value + b.value, a.error + b.error
+    if _whole(a.value) and _whole(b.value) and _whole(error) and np.max(np.abs(value) + error, initial=0.0) < 2.0**24:
+        return Bounded(value, error)
+    return rounded(value, error)
+
+
+def _whole(x: Floats) -> bool:
+    """True when all of ``x`` are integers; a first element that is not settles it cheaply."""
+    return x.size == 0 or (float(x.flat[0]).is_integer() and bool(np.all(x == np.rint(x))))
 
 
 def subtract(a: Bounded, b: Bounded) -> Bounded:

@@ -1,0 +1,139 @@
+"""A library whose plan or import is wrong is refused, although each of its kernels is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tvm_flow.build import library as library_module
+from tvm_flow.build import trajectory
+from tvm_flow.build.compile import _contents, check_bundle, golden_input
+from tvm_flow.build.library import build_library
+from tvm_flow.build.plan import Plan, make_plan
+from tvm_flow.build.tables import WeightStore
+from tvm_flow.build.target import TargetSpec
+from tvm_flow.build.trajectory import TrajectoryCheck, next_latent
+from tvm_flow.errors import BitExactError
+from tvm_flow.export import Exported
+from tvm_flow.importer.step_groups import import_steps
+from tvm_flow.pack import Contents, write_bundle
+
+Checker = Callable[[Callable[[Plan], Plan]], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def check(exported: Exported, host: TargetSpec, tmp_path_factory: pytest.TempPathFactory) -> Checker:
+    """Builds the tiny model with a plan changed by the given function, and checks the bundle."""
+    groups = import_steps(exported.graphs, progress=False)
+
+    def run(change: Callable[[Plan], Plan]) -> dict[str, Any]:
+        folder, weights = tmp_path_factory.mktemp("trial"), WeightStore()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(library_module, "make_plan", lambda *args: change(make_plan(*args)))
+            libraries = [build_library(g, exported, host, weights, folder, f"g{i}") for i, g in enumerate(groups)]
+        contents = _contents(exported, host, libraries, weights, golden_input(exported))
+        write_bundle(folder / "bundle", contents)
+        return check_bundle(folder / "bundle", libraries, contents, exported, threads=1, progress=False)[1]
+
+    return run
+
+
+def test_a_right_plan_passes_and_every_call_is_counted(check: Checker) -> None:
+    figures = check(lambda plan: plan)
+    assert figures["calls"] == figures["expected_calls"] > 0
+    assert figures["onnx_agreement_db"] >= trajectory.LEAST_AGREEMENT_DB
+
+
+def rewired(plan: Plan, position: int) -> Plan:
+    """The first argument of a call replaced by another arena tensor of its shape and type."""
+    call = plan.calls[position]
+    old = plan.tensors[call.args[0]]
+    others = [i for i, t in enumerate(plan.tensors) if t.space == "arena" and t.spec == old.spec and i not in call.args]
+    calls = list(plan.calls)
+    calls[position] = replace(call, args=(others[0], *call.args[1:]))
+    return replace(plan, calls=tuple(calls))
+
+
+def rewirable(plan: Plan) -> list[int]:
+    found = []
+    for position, call in enumerate(plan.calls):
+        old = plan.tensors[call.args[0]]
+        same = [i for i, t in enumerate(plan.tensors) if t.space == "arena" and t.spec == old.spec]
+        if old.space == "arena" and set(same) - set(call.args):
+            found.append(position)
+    return found
+
+
+@pytest.mark.parametrize("which", [0, 3, -1])
+def test_a_rewired_argument_is_refused(check: Checker, which: int) -> None:
+    with pytest.raises(BitExactError, match=r"step 0, branch 0, call \d+, kernel .*tensor "):
+        check(lambda plan: rewired(plan, rewirable(plan)[which]))
+
+
+def test_a_tensor_overwritten_between_its_writer_and_its_reader_is_refused(check: Checker) -> None:
+    def clobbered(plan: Plan) -> Plan:
+        """All activations at one place."""
+        return replace(plan, tensors=tuple(replace(t, offset=0) if t.space == "arena" else t for t in plan.tensors))
+
+    with pytest.raises(BitExactError):
+        check(clobbered)
+
+
+class TestUpdate:
+    def contents(self, guided: int) -> Contents:
+        class Fake:
+            cfg_scale, dts, guided_channels = 3.0, [0.25], guided
+
+        return Fake()  # type: ignore[return-value]
+
+    def test_guidance_on_the_first_channels_only(self) -> None:
+        rng = np.random.default_rng(0)
+        z, cond, uncond = rng.standard_normal((3, 4, 2, 2, 2)).astype(np.float32)
+        got = next_latent(z, [cond, uncond], self.contents(3), 0)
+        exact = z.astype(np.float64) + (uncond + 3.0 * (cond.astype(np.float64) - uncond)) * 0.25
+        exact[3] = z[3] + cond[3].astype(np.float64) * 0.25
+        assert got.dtype == np.float32
+        assert np.abs(got - exact).max() < 1e-5
+
+    def test_one_branch_is_not_guided(self) -> None:
+        z, v = np.ones((2, 4, 1, 1, 1), np.float32)
+        assert np.array_equal(next_latent(z, [v], self.contents(4), 0), np.full((4, 1, 1, 1), 1.25, np.float32))
+
+
+def test_a_call_out_of_order_is_refused() -> None:
+    class Seen:
+        step, branch, call, kernel, args = 0, 0, 1, "k", ()
+
+    checker = object.__new__(TrajectoryCheck)
+    checker.runs, checker.position, checker.call = [(0, 0)], 0, 0
+    with pytest.raises(BitExactError, match=r"expected call 0 .* got call 1"):
+        checker.see(Seen())  # type: ignore[arg-type]
+
+
+def test_a_graph_that_was_imported_wrong_is_refused(check: Checker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnx's evaluator shares nothing with the import: scale what it returns as a lost scale would."""
+
+    real = trajectory.ReferenceEvaluator
+
+    class Halved:
+        def __init__(self, model: Any) -> None:
+            self.evaluator = real(model)
+
+        def run(self, *args: Any) -> Any:
+            return [0.5 * output for output in self.evaluator.run(*args)]
+
+    monkeypatch.setattr(trajectory, "ReferenceEvaluator", Halved)
+    with pytest.raises(BitExactError, match=r"step_000_.*\.onnx: expected the compiled velocity within 25 dB"):
+        check(lambda plan: plan)
+
+
+def test_missing_calls_are_noticed() -> None:
+    checker = object.__new__(TrajectoryCheck)
+    checker.runs, checker.members, checker.latents = [], {}, {}
+    checker.report = type("R", (), {"calls": 3})()
+    with pytest.raises(BitExactError, match="expected 0 kernel calls, got 3"):
+        checker.finish(np.zeros(1, np.float32))

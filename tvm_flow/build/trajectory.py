@@ -1,0 +1,148 @@
+"""The check of a whole trajectory: that the right tensors meet the right kernels, in the right order, at every step.
+
+`tvm_flow.build.check` compares a kernel with the reference on whatever it was given. This follows the program beside
+the trace: every tensor that a kernel reads must hold, bit for bit, what the program last wrote under that name, or the
+latent, tokens and mask of this step and branch; every call must come, once and in order; and the latent of the next
+step must be the one that guidance and the Euler update give, z + (vu + cfg (vc - vu)) dt in single precision, each
+operation rounded once. The first and the last velocity of every group are also held against onnx's own evaluator on
+the exported graph, which shares no code with the import: see `LEAST_AGREEMENT_DB`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+from tvm_flow.build.check import Array, ExactnessReport, check_traced, members_of, require_same_bits
+from tvm_flow.build.library import GroupLibrary
+from tvm_flow.errors import BitExactError
+from tvm_flow.export import Exported
+from tvm_flow.pack import Contents, Prompt
+from tvm_flow.run import KernelCall
+
+LEAST_AGREEMENT_DB = 25.0
+"""Between a compiled velocity and onnx's evaluation of its graph.
+
+One code at a rounding tie that falls the other way shifts all that follows by a part of a quantization step, so two
+right evaluations agree to what int8 costs at worst: 36 dB was the least over the demo's steps on noise. Gross errors
+of the import, such as a lost scale, fall far below; finer ones are left to the tests, operator by operator.
+"""
+
+
+@dataclass
+class TrajectoryCheck:
+    """Give `see` every traced kernel call of one denoising run of ``contents``'s golden input, then call `finish`."""
+
+    libraries: Sequence[GroupLibrary]
+    contents: Contents
+    report: ExactnessReport
+    compare: Callable[..., None] = check_traced
+    position: int = 0
+    call: int = 0
+    tensors: dict[str, Array] = field(default_factory=dict)
+    velocities: dict[tuple[int, int], Array] = field(default_factory=dict)
+    latents: dict[int, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.members = members_of(self.libraries)
+        self.runs = [(s, b) for s in range(self.contents.steps) for b in range(self.contents.branches)]
+        self.latents[0] = self.contents.golden.noise
+
+    @property
+    def expected_calls(self) -> int:
+        """Kernel calls of the whole trajectory."""
+        return sum(len(self.members[run][0].packed.program.calls) for run in self.runs)
+
+    def see(self, seen: KernelCall) -> None:
+        """Compare one call; raises BitExactError when it is not the next one, or reads what it should not."""
+        run = self.runs[self.position] if self.position < len(self.runs) else None
+        if (seen.step, seen.branch) != run or seen.call != self.call:
+            raise BitExactError(
+                f"trace: expected call {self.call} of step and branch {run}, got call {seen.call} of step {seen.step}, "
+                f"branch {seen.branch}. The library must not ship: report this graph and target"
+            )
+        library, _ = self.members[run]
+        program = library.packed.program
+        if seen.call == 0:
+            self.tensors = dict(zip(program.graph.inputs, self.inputs(*run), strict=True))
+        planned = program.calls[seen.call]
+        where = f"step {seen.step}, branch {seen.branch}, call {seen.call}, kernel {seen.kernel}"
+        if seen.kernel != planned.kernel:
+            raise BitExactError(f"{where}: expected kernel {planned.kernel}; report this graph and target")
+        for name, got in zip(planned.args, seen.args, strict=False):
+            if name in self.tensors:
+                require_same_bits(f"{where}, tensor {name}", self.tensors[name], got)
+        self.compare(seen, self.members, self.report)
+        self.tensors[planned.output] = seen.args[-1].copy()
+        self.call += 1
+        if self.call == len(program.calls):
+            self.velocities[run] = self.tensors[program.output]
+            self.end_of_run(run[0])
+
+    def inputs(self, step: int, branch: int) -> tuple[Array, Array, Array]:
+        """Latent, tokens and mask that the graph of a step and branch must be given."""
+        prompt: Prompt = (self.contents.golden.cond, self.contents.golden.uncond)[branch]
+        return self.latents[step], prompt.tokens, prompt.mask
+
+    def end_of_run(self, step: int) -> None:
+        """Go to the next run; after the last branch of a step, make the next latent."""
+        self.position, self.call = self.position + 1, 0
+        branches = self.contents.branches
+        if self.position % branches == 0:
+            velocities = [self.velocities[step, branch] for branch in range(branches)]
+            self.latents[step + 1] = next_latent(self.latents[step], velocities, self.contents, step)
+
+    def finish(self, latents: Array) -> None:
+        """Raises BitExactError when calls are missing or ``latents`` are not those of the last update."""
+        if self.report.calls != self.expected_calls:
+            raise BitExactError(
+                f"trace: expected {self.expected_calls} kernel calls, got {self.report.calls}; report this graph"
+            )
+        require_same_bits("latents of the last step", self.latents[self.contents.steps], latents)
+
+    def agreement_db(self, exported: Exported) -> float:
+        """The least agreement with onnx's evaluator, dB, over the first and last variant of every group.
+
+        Raises BitExactError below `LEAST_AGREEMENT_DB`.
+        """
+        ends = {member for library in self.libraries for member in (library.members[0], library.members[-1])}
+        return min(self._agreement(exported, member) for member in sorted(ends))
+
+    def _agreement(self, exported: Exported, member: tuple[int, int]) -> float:
+        step, branch = member
+        path = exported.graphs[step][branch]
+        inputs = dict(zip(("z", "y", "mask"), self.inputs(step, branch), strict=True))
+        (expected,) = ReferenceEvaluator(onnx.load(str(path))).run(None, inputs)
+        noise = float(np.mean((expected.astype(np.float64) - self.velocities[member]) ** 2))
+        signal = float(np.mean(expected.astype(np.float64) ** 2))
+        agreement = 10.0 * np.log10(signal / noise) if noise else np.inf
+        if not agreement >= LEAST_AGREEMENT_DB:
+            raise BitExactError(
+                f"{path.name}: expected the compiled velocity within {LEAST_AGREEMENT_DB:g} dB of onnx's evaluation, "
+                f"got {agreement:.1f} dB. The library must not ship: report this graph and target"
+            )
+        return float(agreement)
+
+
+def next_latent(z: Array, velocities: Sequence[Array], contents: Contents, step: int) -> Array:
+    """The Euler update with guidance on the first ``guided_channels`` channels, as the C runtime computes it."""
+    cfg, dt = np.float32(contents.cfg_scale), np.float32(contents.dts[step])
+    guided, cond = velocities[0].copy(), velocities[0]
+    if len(velocities) == 2:
+        first = slice(0, contents.guided_channels)
+        uncond = velocities[1][first]
+        guided[first] = uncond + cfg * (cond[first] - uncond)
+    result: Array = z + guided * dt
+    return result
+
+
+def figures(check: TrajectoryCheck, agreement_db: float) -> Mapping[str, float | int]:
+    """What a report says of a finished check."""
+    return check.report.as_dict() | {
+        "expected_calls": check.expected_calls,
+        "onnx_agreement_db": round(agreement_db, 1),
+    }
