@@ -23,7 +23,7 @@ def find_config(path: Path, shapes: Shapes) -> AnyConfig:
     Raises CheckpointError when neither is known, ConfigError when config.json asks for what is not implemented.
     """
     if path.is_dir():
-        return _read_config(path / "config.json", shapes)
+        return read_config(path / "config.json", shapes)
     kind = model_type(shapes)
     if kind is STDiT3Config and _is_size_of(STDIT3_XL_2, "spatial_blocks", shapes):
         return STDIT3_XL_2
@@ -54,7 +54,11 @@ def _is_size_of(config: AnyConfig, blocks: str, shapes: Shapes) -> bool:
     return depth == config.depth and tables == (6, config.hidden)
 
 
-def _read_config(file: Path, shapes: Shapes) -> AnyConfig:
+def read_config(file: Path, shapes: Shapes) -> AnyConfig:
+    """The config in a JSON ``file``, of the model it names or, when it names none, of that with these ``shapes``.
+
+    Raises CheckpointError when it cannot be read, ConfigError when it asks for what is not implemented.
+    """
     try:
         values: Any = json.loads(file.read_text())
     except (OSError, ValueError) as error:
