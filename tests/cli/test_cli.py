@@ -23,7 +23,7 @@ from tvm_flow.cli.parser import make_parser
 from tvm_flow.pipeline import stages
 from tvm_flow.pipeline.generate import generate_latents, noise_for
 
-COMMANDS = ("calibrate", "quantize", "export", "compile", "run", "build", "demo")
+COMMANDS = ("inspect", "calibrate", "quantize", "export", "compile", "run", "build", "demo")
 _HELP = """
 import sys
 from tvm_flow.cli import main
@@ -80,6 +80,7 @@ class TestHelp:
             ["compile", "--threads", "two"],
             ["run", "x", "--seed", "-3"],
             ["demo", "--clips", "0"],
+            ["inspect"],
             ["calibrate", "--latent", "1,2,3"],
             ["calibrate", "--latent", "1,2,3,0"],
             ["calibrate", "--latent", "1,2,3,-4"],

@@ -77,7 +77,7 @@ def test_dict_round_trip() -> None:
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"name": "ddim"}, "ddim"),
+        ({"name": "euler"}, "rflow, ddim, iddpm, got 'euler'"),
         ({"steps": 0}, "steps"),
         ({"frames": -1}, "frames"),
         ({"height": 0}, "height"),

@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from tvm_flow.pipeline.source import Source
 
 
+def inspect(arguments: argparse.Namespace) -> None:
+    """Print what a checkpoint holds; an error when that is not a whole model."""
+    from tvm_flow.model.checkpoint import check_keys
+    from tvm_flow.model.inspect import inspect_checkpoint
+
+    found = inspect_checkpoint(arguments.checkpoint, arguments.config)
+    print(found)
+    check_keys(found.path, found.differences)
+
+
 def calibrate(arguments: argparse.Namespace) -> None:
     """Write a ranges file, or join several into one."""
     if arguments.merge:

@@ -19,6 +19,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tvm-flow", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"tvm-flow {__version__}")
     sub = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _inspect(_command(sub, "inspect", "what a checkpoint holds: its model, sizes, and keys missing or too many"))
     _calibrate(_command(sub, "calibrate", "record activation ranges over real denoising trajectories"))
     _quantize(_command(sub, "quantize", "ranges and a recipe to static int8 weights and per-step scales"))
     _export(_command(sub, "export", "one QDQ ONNX graph per step and branch, sharing one weight file"))
@@ -48,6 +49,11 @@ def _source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sampler", type=Path, help="YAML of the step grid, for a model other than the demo")
     parser.add_argument("--latent", type=_latent, metavar="C,T,H,W", help="shape of its latent")
     parser.add_argument("--captions", type=Path, help="folder with its captions.safetensors")
+
+
+def _inspect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path, help="folder with a config.json, or a .pth or .safetensors file")
+    parser.add_argument("--config", type=Path, help="config.json for a file that is no released model")
 
 
 def _calibrate(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ from tvm_flow.demo.clips import FRAMES, SIZE
 from tvm_flow.demo.judge import Judge
 from tvm_flow.demo.vae import VAE
 from tvm_flow.errors import CheckpointError
-from tvm_flow.model import STDiT3, load_checkpoint
+from tvm_flow.model import STDiT3, load_stdit3
 from tvm_flow.sampler import SamplerConfig
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -60,7 +60,7 @@ class Captions(Mapping[str, tuple[Tensor, int]]):
 
 def load_model(folder: Path = WEIGHTS) -> STDiT3:
     """The demo's STDiT3 in fp32, eval mode; raises CheckpointError."""
-    return load_checkpoint(folder)
+    return load_stdit3(folder)
 
 
 def load_vae(folder: Path = WEIGHTS) -> VAE:

@@ -1,7 +1,20 @@
-"""The float model: STDiT3 and its checkpoints."""
+"""The float models, STDiT and STDiT3, and their checkpoints."""
 
-from tvm_flow.model.checkpoint import load_checkpoint
-from tvm_flow.model.config import STDIT3_XL_2, STDiT3Config
+from tvm_flow.model.checkpoint import load_checkpoint, load_stdit3
+from tvm_flow.model.config import STDIT3_XL_2, STDIT_XL_2, STDIT_XL_2_256, STDiT3Config, STDiTConfig
+from tvm_flow.model.stdit import STDiT, STDiTBlock
 from tvm_flow.model.stdit3 import STDiT3, STDiT3Block
 
-__all__ = ["STDIT3_XL_2", "STDiT3", "STDiT3Block", "STDiT3Config", "load_checkpoint"]
+__all__ = [
+    "STDIT3_XL_2",
+    "STDIT_XL_2",
+    "STDIT_XL_2_256",
+    "STDiT",
+    "STDiT3",
+    "STDiT3Block",
+    "STDiT3Config",
+    "STDiTBlock",
+    "STDiTConfig",
+    "load_checkpoint",
+    "load_stdit3",
+]

@@ -1,123 +1,141 @@
-"""Loading STDiT3 weights: a transformers-style folder, or a .pth (plain, or under ema or state_dict).
+"""Loading STDiT and STDiT3 weights.
 
-1. Read names and tensors. 2. Drop position tables, which are recomputed. 3. Compare every name and shape with
-the model. 4. Copy in fp32.
+1. Read names and tensors (weights). 2. Find the config (recognise). 3. Drop position tables, which are
+recomputed. 4. Compare every name and shape with the model, and the dropped tables with its own. 5. Copy in fp32.
 """
 
 from __future__ import annotations
 
-import json
-import pickle
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import overload
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from tvm_flow.errors import CheckpointError
-from tvm_flow.model.config import STDiT3Config
+from tvm_flow.model.config import STDiT3Config, STDiTConfig
+from tvm_flow.model.recognise import AnyConfig, Shapes, find_config
+from tvm_flow.model.stdit import STDiT
 from tvm_flow.model.stdit3 import STDiT3
+from tvm_flow.model.weights import read_tensors
 
-WRAPPERS = ("ema", "state_dict")
 SHOWN = 8  # keys of one kind that an error spells out before it counts the rest
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+RECOMPUTED = ("pos_embed", "pos_embed_temporal")
+TABLE_ATOL = 1e-2  # bfloat16 rounds a sine by up to 4e-3
 
 
-def load_checkpoint(path: Path, config: STDiT3Config | None = None) -> STDiT3:
-    """Read ``path``, a folder (config.json + model.safetensors, or its shards) or a .pth, into an fp32 model.
+@overload
+def load_checkpoint(path: Path, config: STDiTConfig) -> STDiT: ...
+@overload
+def load_checkpoint(path: Path, config: STDiT3Config) -> STDiT3: ...
+@overload
+def load_checkpoint(path: Path, config: None = None) -> STDiT | STDiT3: ...
+def load_checkpoint(path: Path, config: AnyConfig | None = None) -> STDiT | STDiT3:
+    """Read ``path`` into an fp32 model: a folder (config.json + model.safetensors, or its shards) or a file.
 
-    ``config`` is needed for a .pth and, for a folder, overrides its config.json. The model comes in eval
-    mode, without gradients. Raises CheckpointError when something is unreadable or any key is missing, extra
-    or misshapen, ConfigError when config.json asks for what is not implemented.
+    Files are .pth (plain, or under ema or state_dict) or .safetensors; they need a ``config`` unless they hold a
+    released model. For a folder ``config`` overrides its config.json. The model comes in eval mode, without
+    gradients. Raises CheckpointError when something is unreadable or any key is missing, extra or misshapen,
+    ConfigError when config.json asks for what is not implemented.
     """
-    if config is None:
-        config = read_config(path)
-    state = read_state(path)
-    with torch.device("meta"):
-        model = STDiT3(config)
-    check_keys(path, state, {key: tuple(value.shape) for key, value in model.state_dict().items()})
+    state = read_tensors(path)
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    config = find_config(path, shapes) if config is None else config
+    model = empty_model(config)
+    check_keys(path, compare_keys(shapes, shapes_of(model)))
+    check_positions(path, state, model)
     # assign: the meta tensors have no storage to copy into, and an XL/2 need not be held twice.
-    model.load_state_dict({key: value.to(torch.float32) for key, value in state.items()}, assign=True)
+    weights = {key: value.to(torch.float32) for key, value in state.items() if key not in RECOMPUTED}
+    model.load_state_dict(weights, assign=True)
     return model.eval().requires_grad_(False)
 
 
-def read_config(path: Path) -> STDiT3Config:
-    """The config.json of a checkpoint folder; raises CheckpointError when there is none."""
-    file = path / "config.json"
-    try:
-        return STDiT3Config.from_dict(json.loads(file.read_text()))
-    except (OSError, ValueError) as error:
+def load_stdit3(path: Path) -> STDiT3:
+    """``load_checkpoint`` for what works on STDiT3 only; raises CheckpointError for an STDiT."""
+    model = load_checkpoint(path)
+    if not isinstance(model, STDiT3):
+        raise CheckpointError(f"{path}: expected an STDiT3 here, got an STDiT; pass a checkpoint of Open-Sora v1.2")
+    return model
+
+
+def empty_model(config: AnyConfig) -> STDiT | STDiT3:
+    """The model without storage, for its names and shapes."""
+    with torch.device("meta"):
+        return STDiT(config) if isinstance(config, STDiTConfig) else STDiT3(config)
+
+
+@dataclass(frozen=True)
+class KeyDifferences:
+    """How a checkpoint's names and shapes differ from the model's; each list sorted."""
+
+    expected: int
+    got: int
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    misshapen: tuple[str, ...]
+    """As ``KEY (have [..] but require [..])``."""
+
+    def __str__(self) -> str:
+        lists = {"missing": self.missing, "extra": self.extra, "misshapen": self.misshapen}
+        return "; ".join(f"{len(keys)} {kind}: {_listing(keys)}" for kind, keys in lists.items() if keys)
+
+
+def shapes_of(model: STDiT | STDiT3) -> Shapes:
+    """The names and shapes of a model's state dict."""
+    return {key: tuple(value.shape) for key, value in model.state_dict().items()}
+
+
+def compare_keys(shapes: Shapes, need: Shapes) -> KeyDifferences:
+    """Compare a checkpoint's ``shapes``, position tables left out, with those that its model needs."""
+    have = {key: shape for key, shape in shapes.items() if key not in RECOMPUTED}
+    return KeyDifferences(
+        expected=len(need),
+        got=len(have),
+        missing=tuple(sorted(need.keys() - have.keys())),
+        extra=tuple(sorted(have.keys() - need.keys())),
+        misshapen=tuple(
+            f"{key} (have {list(have[key])} but require {list(shape)})"
+            for key, shape in sorted(need.items())
+            if key in have and have[key] != shape
+        ),
+    )
+
+
+def check_keys(path: Path, differences: KeyDifferences) -> None:
+    """Raise CheckpointError naming each key that is missing, extra or misshapen."""
+    if str(differences):
         raise CheckpointError(
-            f"{file}: expected a readable config.json, got: {error}; pass its folder, or give the config"
-        ) from error
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint by name, position tables dropped; raises CheckpointError."""
-    if not path.exists():
-        raise CheckpointError(f"{path}: expected a checkpoint folder or a .pth file, got nothing; check the path")
-    state = _read_folder(path) if path.is_dir() else _read_pth(path)
-    return {key: value for key, value in state.items() if not key.startswith("pos_embed")}
-
-
-def check_keys(path: Path, state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise CheckpointError naming each key that is missing, extra, or of another shape than ``expected``."""
-    shapes = {key: tuple(value.shape) for key, value in state.items()}
-    problems = {
-        "missing": sorted(expected.keys() - shapes.keys()),
-        "extra": sorted(shapes.keys() - expected.keys()),
-        "misshapen": [
-            f"{key} (have {list(shapes[key])} but require {list(shape)})"
-            for key, shape in sorted(expected.items())
-            if key in shapes and shapes[key] != shape
-        ],
-    }
-    found = [f"{len(keys)} {kind}: {_listing(keys)}" for kind, keys in problems.items() if keys]
-    if found:
-        raise CheckpointError(
-            f"{path}: expected {len(expected)} keys, got {len(shapes)}; {'; '.join(found)}; "
+            f"{path}: expected {differences.expected} keys, got {differences.got}; {differences}; "
             f"check that config and weights belong together"
         )
 
 
-def _listing(keys: list[str]) -> str:
+def check_positions(path: Path, state: Mapping[str, Tensor], model: STDiT | STDiT3) -> None:
+    """Raise CheckpointError when an STDiT's stored tables are not those that its config recomputes.
+
+    A wrong space_scale has the right shapes and gives wrong videos; only these tables can tell. A table
+    [1, S, C] of another than a square of places is passed over, because its rows and columns are unknown.
+    """
+    if not isinstance(model, STDiT):
+        return
+    for key, scale in zip(RECOMPUTED, ("space_scale", "time_scale"), strict=True):
+        table = state.get(key)
+        if table is None or table.ndim != 3:
+            continue
+        side = math.isqrt(table.shape[1])
+        if key == "pos_embed" and side**2 != table.shape[1]:
+            continue
+        want = model.position_embedding(side, side) if key == "pos_embed" else model.time_embedding(table.shape[1])
+        if table.shape[2:] != want.shape[1:] or not torch.allclose(table[0].float(), want, rtol=0, atol=TABLE_ATOL):
+            raise CheckpointError(
+                f"{path}: {key}: expected the positions of {scale} {getattr(model.config, scale)}, got others; "
+                f"give the config with the {scale} that the checkpoint was trained with"
+            )
+
+
+def _listing(keys: tuple[str, ...]) -> str:
     rest = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
     return ", ".join(keys[:SHOWN]) + rest
-
-
-def _read_folder(path: Path) -> dict[str, Tensor]:
-    index = path / INDEX
-    names = [SINGLE]
-    if not (path / SINGLE).exists() and index.exists():
-        try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            raise CheckpointError(f"{index}: expected a weight_map of shards, got: {error!r}") from error
-    state: dict[str, Tensor] = {}
-    for name in names:
-        try:
-            # Only the last component: an index from elsewhere must not reach out of its folder.
-            state |= load_file(path / Path(name).name)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(
-                f"{path / name}: expected readable safetensors, got: {error}; fetch it again"
-            ) from error
-    return state
-
-
-def _read_pth(path: Path) -> dict[str, Tensor]:
-    try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path}: expected a .pth of plain tensors, got: {error}; nothing in it was executed"
-        ) from error
-    for key in WRAPPERS:
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise CheckpointError(f"{path}: expected a mapping of names to tensors, got {type(loaded).__name__}")
-    return dict(loaded)

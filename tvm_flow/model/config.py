@@ -1,14 +1,14 @@
-"""The shape of an STDiT3, under the names that Open-Sora writes into ``config.json``."""
+"""The shapes of both models, under the names that Open-Sora writes into ``config.json``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from tvm_flow.errors import ConfigError
 
-# field of STDiT3Config -> key in an Open-Sora config.json
+# field of a config -> key in an Open-Sora config.json
 _FILE_KEYS = {
     "depth": "depth",
     "hidden": "hidden_size",
@@ -18,27 +18,28 @@ _FILE_KEYS = {
     "in_channels": "in_channels",
     "caption_channels": "caption_channels",
     "model_max_length": "model_max_length",
-    "input_sq_size": "input_sq_size",
 }
-# Open-Sora switches that change the arithmetic, with the only value this implementation has.
-_FIXED = {"pred_sigma": True, "qk_norm": True, "qk_norm_legacy": False, "skip_y_embedder": False}
 
 
 @dataclass(frozen=True)
-class STDiT3Config:
-    """Sizes of an STDiT3.
+class ModelConfig:
+    """Sizes that STDiT and STDiT3 have in common.
 
     ==================  ==========================================================
-    depth               number of spatial blocks; as many temporal blocks
+    depth               number of blocks; STDiT3 has as many of either kind
     hidden, heads       token width; heads of ``hidden / heads`` dimensions
     mlp_ratio           fc1 widens ``hidden`` by this factor
     patch               (frames, rows, columns) of the latent in one token
     in_channels         latent channels; the model predicts twice as many
     caption_channels    width of a caption token
     model_max_length    caption tokens, padding included
-    input_sq_size       pixels at which spatial positions count in steps of one
     ==================  ==========================================================
     """
+
+    model_type: ClassVar[str]
+    file_keys: ClassVar[Mapping[str, str]] = _FILE_KEYS
+    fixed: ClassVar[Mapping[str, bool]]
+    """Open-Sora switches that change the arithmetic, with the only value this implementation has."""
 
     depth: int
     hidden: int
@@ -48,23 +49,21 @@ class STDiT3Config:
     in_channels: int = 4
     caption_channels: int = 4096
     model_max_length: int = 300
-    input_sq_size: int = 512
 
     def __post_init__(self) -> None:
-        for name in ("depth", "hidden", "heads", "in_channels", "caption_channels", "model_max_length"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"STDiT3Config.{name}: expected at least 1, got {getattr(self, name)}")
-        if self.hidden % self.heads or self.head_dim % 2:
+        name = type(self).__name__
+        for field in ("depth", "hidden", "heads", "in_channels", "caption_channels", "model_max_length"):
+            if getattr(self, field) < 1:
+                raise ConfigError(f"{name}.{field}: expected at least 1, got {getattr(self, field)}")
+        if self.hidden % self.heads:
             raise ConfigError(
-                f"STDiT3Config: expected hidden to be an even multiple of heads (rope turns pairs), "
-                f"got hidden {self.hidden} and heads {self.heads}; change one of them"
+                f"{name}: expected hidden to be a multiple of heads, got hidden {self.hidden} and heads "
+                f"{self.heads}; change one of them"
             )
         if self.hidden % 4:
-            raise ConfigError(
-                f"STDiT3Config.hidden: expected a multiple of 4 (sin and cos of two axes), got {self.hidden}"
-            )
+            raise ConfigError(f"{name}.hidden: expected a multiple of 4 (sin and cos of two axes), got {self.hidden}")
         if len(self.patch) != 3 or min(self.patch) < 1:
-            raise ConfigError(f"STDiT3Config.patch: expected three positive sizes, got {self.patch}")
+            raise ConfigError(f"{name}.patch: expected three positive sizes, got {self.patch}")
 
     @property
     def head_dim(self) -> int:
@@ -78,36 +77,96 @@ class STDiT3Config:
 
     @property
     def out_channels(self) -> int:
-        """Velocity and the unused variance half: twice ``in_channels``."""
+        """Velocity or noise, and the variance half: twice ``in_channels``."""
         return 2 * self.in_channels
 
     def to_dict(self) -> dict[str, Any]:
         """The keys and values of an Open-Sora ``config.json``."""
-        values = {key: getattr(self, field) for field, key in _FILE_KEYS.items()}
-        return {**values, "patch_size": list(self.patch), "model_type": "STDiT3", **_FIXED}
+        values = {key: getattr(self, field) for field, key in self.file_keys.items()}
+        return {**values, "patch_size": list(self.patch), "model_type": self.model_type, **self.fixed}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> STDiT3Config:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read an Open-Sora ``config.json``; keys without influence on inference are passed over.
 
-        Raises ConfigError when a size is missing or mistyped, or a switch asks for other arithmetic.
+        Raises ConfigError when a size is missing or mistyped, or when it asks for another model or arithmetic.
         """
+        name = cls.model_type
         if not isinstance(values, Mapping):
-            raise ConfigError(f"STDiT3 config: expected a mapping of keys, got {type(values).__name__}")
-        for key, have in _FIXED.items():
+            raise ConfigError(f"{name} config: expected a mapping of keys, got {type(values).__name__}")
+        for key, have in {"model_type": name, **cls.fixed}.items():
             if values.get(key, have) != have:
-                raise ConfigError(f"config key {key}: only {have} is implemented, got {values[key]}")
+                raise ConfigError(f"config key {key}: only {have} is implemented by {name}, got {values[key]}")
         missing = [key for key in ("depth", "hidden_size", "num_heads") if key not in values]
         if missing:
-            raise ConfigError(f"STDiT3 config: expected the keys {missing}, got {sorted(values)}; add them")
-        fields = {field: values[key] for field, key in _FILE_KEYS.items() if values.get(key) is not None}
-        if "patch" in fields:
-            fields["patch"] = tuple(fields["patch"])
+            raise ConfigError(f"{name} config: expected the keys {missing}, got {sorted(values)}; add them")
+        fields = {field: values[key] for field, key in cls.file_keys.items() if values.get(key) is not None}
         try:
+            if "patch" in fields:
+                fields["patch"] = tuple(fields["patch"])
             return cls(**fields)
         except TypeError as error:
-            raise ConfigError(f"STDiT3 config: a value has the wrong type: {error}; got {fields}") from error
+            raise ConfigError(f"{name} config: a value has the wrong type: {error}; got {fields}") from error
+
+
+@dataclass(frozen=True)
+class STDiT3Config(ModelConfig):
+    """Sizes of an STDiT3 (Open-Sora v1.2). ``input_sq_size``: pixels at which positions count in steps of one."""
+
+    model_type: ClassVar[str] = "STDiT3"
+    file_keys: ClassVar[Mapping[str, str]] = {**_FILE_KEYS, "input_sq_size": "input_sq_size"}
+    fixed: ClassVar[Mapping[str, bool]] = {
+        "pred_sigma": True,
+        "qk_norm": True,
+        "qk_norm_legacy": False,
+        "skip_y_embedder": False,
+    }
+
+    input_sq_size: int = 512
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.head_dim % 2:
+            raise ConfigError(
+                f"STDiT3Config: expected hidden to be an even multiple of heads (rope turns pairs), "
+                f"got hidden {self.hidden} and heads {self.heads}; change one of them"
+            )
+
+
+@dataclass(frozen=True)
+class STDiTConfig(ModelConfig):
+    """Sizes of an STDiT (Open-Sora v1.0).
+
+    ==================  ==========================================================
+    space_scale         rows and columns are divided by it: 1 at 512 px, 0.5 at 256
+    time_scale          frame numbers are divided by it
+    ==================  ==========================================================
+    """
+
+    model_type: ClassVar[str] = "STDiT"
+    file_keys: ClassVar[Mapping[str, str]] = {
+        **_FILE_KEYS,
+        "space_scale": "space_scale",
+        "time_scale": "time_scale",
+    }
+    fixed: ClassVar[Mapping[str, bool]] = {"pred_sigma": True, "no_temporal_pos_emb": False}
+
+    model_max_length: int = 120
+    space_scale: float = 1.0
+    time_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in ("space_scale", "time_scale"):
+            if not getattr(self, field) > 0:
+                raise ConfigError(f"STDiTConfig.{field}: expected a positive number, got {getattr(self, field)}")
 
 
 STDIT3_XL_2 = STDiT3Config(depth=28, hidden=1152, heads=16)
 """STDiT3-XL/2 as released with Open-Sora v1.2."""
+
+STDIT_XL_2 = STDiTConfig(depth=28, hidden=1152, heads=16)
+"""STDiT-XL/2 as released with Open-Sora v1.0 for 512 px."""
+
+STDIT_XL_2_256 = STDiTConfig(depth=28, hidden=1152, heads=16, space_scale=0.5)
+"""The same model as released for 256 px."""

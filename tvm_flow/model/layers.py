@@ -1,4 +1,4 @@
-"""The parts of an STDiT3 block, under the names of Open-Sora's checkpoints.
+"""The parts of STDiT and STDiT3 blocks, under the names of Open-Sora's checkpoints.
 
 Every linear that is quantized is a plain ``nn.Linear`` called once per forward, so a forward hook sees its
 input.
@@ -43,14 +43,14 @@ class RMSNorm(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Attention with RMS-normalised q and k, and rope where the caller passes its tables."""
+    """Attention with RMS-normalised q and k (STDiT3 only), and rope where the caller passes its tables."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, qk_norm: bool = True) -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
-        self.q_norm = RMSNorm(dim // heads)
-        self.k_norm = RMSNorm(dim // heads)
+        self.q_norm: nn.Module = RMSNorm(dim // heads) if qk_norm else nn.Identity()
+        self.k_norm: nn.Module = RMSNorm(dim // heads) if qk_norm else nn.Identity()
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor] | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where a token is: timestep and 2D sin-cos embeddings, and rotary embeddings over frames."""
+"""Where a token is: sin-cos embeddings of timestep, place and frame, and rotary embeddings over frames."""
 
 from __future__ import annotations
 
@@ -16,24 +16,34 @@ def timestep_embedding(t: Tensor, dim: int, max_period: float = 10000.0) -> Tens
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-def spatial_embedding(rows: int, columns: int, dim: int, scale: float, base_size: int) -> Tensor:
+def spatial_embedding(rows: int, columns: int, dim: int, scale: float, base_size: int | None = None) -> Tensor:
     """2D sin-cos embedding -> float32 [rows * columns, dim], row-major; the first half encodes the column.
 
-    Open-Sora v1.2 (PositionEmbedding2D): positions are divided by ``scale`` and stretched so that either axis
-    spans ``base_size``; each half is [sin, cos] with frequencies 10000^(-k / (dim / 4)). Computed in float64.
+    Positions are divided by ``scale``; each half is [sin, cos] with frequencies 10000^(-k / (dim / 4)), in
+    float64. Open-Sora v1.2 (PositionEmbedding2D) also stretches them so that either axis spans ``base_size``;
+    v1.0 (get_2d_sincos_pos_embed) does not.
     """
-    quarter = dim // 4
-    freqs = 10000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
-    y = torch.arange(rows, dtype=torch.float64) / scale * (base_size / rows)
-    x = torch.arange(columns, dtype=torch.float64) / scale * (base_size / columns)
-
-    def encode(positions: Tensor) -> Tensor:
-        angles = positions[:, None] * freqs[None]
-        return torch.cat([angles.sin(), angles.cos()], dim=-1)
-
-    along_x = encode(x)[None].expand(rows, columns, 2 * quarter)
-    along_y = encode(y)[:, None].expand(rows, columns, 2 * quarter)
+    y = torch.arange(rows, dtype=torch.float64) / scale
+    x = torch.arange(columns, dtype=torch.float64) / scale
+    if base_size is not None:
+        y, x = y * (base_size / rows), x * (base_size / columns)
+    along_x = _sin_cos(x, dim // 2)[None].expand(rows, columns, -1)
+    along_y = _sin_cos(y, dim // 2)[:, None].expand(rows, columns, -1)
     return torch.cat([along_x, along_y], dim=-1).reshape(rows * columns, dim).float()
+
+
+def temporal_embedding(frames: int, dim: int, scale: float) -> Tensor:
+    """1D sin-cos embedding of frame numbers divided by ``scale`` -> float32 [frames, dim], [sin, cos].
+
+    Open-Sora v1.0 (get_1d_sincos_pos_embed), in float64.
+    """
+    return _sin_cos(torch.arange(frames, dtype=torch.float64) / scale, dim).float()
+
+
+def _sin_cos(positions: Tensor, dim: int) -> Tensor:
+    half = dim // 2
+    angles = positions[:, None] * 10000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -13,20 +13,15 @@ it away.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tvm_flow.model.config import STDiT3Config
-from tvm_flow.model.layers import (
-    CaptionEmbedder,
-    CrossAttention,
-    Mlp,
-    ScalarEmbedder,
-    SelfAttention,
-    modulate,
-)
+from tvm_flow.model.layers import CaptionEmbedder, CrossAttention, Mlp, ScalarEmbedder, SelfAttention, modulate
 from tvm_flow.model.positions import Rope, spatial_embedding
+from tvm_flow.model.tokens import FinalLayer, PatchEmbed, VideoTransformer, across_frames, within_frames
 
 RopeTables = tuple[Tensor, Tensor]
 
@@ -51,49 +46,17 @@ class STDiT3Block(nn.Module):
         return x + gate_mlp * self.mlp(modulate(x, shift_mlp, scale_mlp))  # type: ignore[no-any-return]
 
     def _attend(self, x: Tensor, frames: int, rope: RopeTables) -> Tensor:
-        batch = x.shape[0]
-        grid = x.reshape(batch, frames, -1, x.shape[2])
         if self.temporal:
-            mixed = self.attn(grid.transpose(1, 2).flatten(0, 1), rope)
-            return mixed.unflatten(0, (batch, -1)).transpose(1, 2).flatten(1, 2)  # type: ignore[no-any-return]
-        return self.attn(grid.flatten(0, 1)).reshape(x.shape)  # type: ignore[no-any-return]
+            return across_frames(partial(self.attn, rope=rope), x, frames)
+        return within_frames(self.attn, x, frames)
 
 
-class FinalLayer(nn.Module):
-    """Modulation by t_emb (not t0), then the projection of every token to its patch."""
-
-    def __init__(self, config: STDiT3Config) -> None:
-        super().__init__()
-        kt, kh, kw = config.patch
-        self.scale_shift_table = nn.Parameter(torch.randn(2, config.hidden) / config.hidden**0.5)
-        self.linear = nn.Linear(config.hidden, kt * kh * kw * config.out_channels)
-
-    def forward(self, x: Tensor, t_emb: Tensor) -> Tensor:
-        """x [B, N, C], t_emb [B, C] -> [B, N, patch * out_channels]."""
-        shift, scale = (self.scale_shift_table + t_emb[:, None])[:, :, None].unbind(1)
-        return self.linear(modulate(x, shift, scale))  # type: ignore[no-any-return]
-
-
-class PatchEmbed(nn.Module):
-    """Conv3d with kernel = stride = patch; a latent that does not divide is padded at its far ends."""
-
-    def __init__(self, config: STDiT3Config) -> None:
-        super().__init__()
-        self.patch = config.patch
-        self.proj = nn.Conv3d(config.in_channels, config.hidden, config.patch, stride=config.patch)
-
-    def forward(self, z: Tensor) -> Tensor:
-        """[B, C, T, H, W] -> [B, hidden, T', H', W']."""
-        pad = [extra for size, p in zip(z.shape[:1:-1], self.patch[::-1], strict=True) for extra in (0, -size % p)]
-        return self.proj(F.pad(z, pad))  # type: ignore[no-any-return]
-
-
-class STDiT3(nn.Module):
+class STDiT3(VideoTransformer):
     """The float reference model; state-dict keys and shapes are those of the released checkpoints."""
 
     def __init__(self, config: STDiT3Config) -> None:
         super().__init__()
-        self.config = config
+        self.config: STDiT3Config = config
         dim = config.hidden
         self.x_embedder = PatchEmbed(config)
         self.t_embedder = ScalarEmbedder(dim)
@@ -110,22 +73,10 @@ class STDiT3(nn.Module):
         rate = torch.as_tensor(fps, dtype=torch.float32, device=t.device).expand(t.shape)
         return self.t_embedder(t) + self.fps_embedder(rate)  # type: ignore[no-any-return]
 
-    def t0(self, t_emb: Tensor) -> Tensor:
-        """[B, hidden] -> [B, 6 * hidden]: shift, scale, gate of attention, then of the MLP."""
-        return self.t_block(t_emb)  # type: ignore[no-any-return]
-
     def position_embedding(self, h: int, w: int, height: float, width: float) -> Tensor:
         """float32 [h * w, hidden] for ``h`` x ``w`` tokens of a video of ``height`` x ``width`` pixels."""
         scale = (height * width) ** 0.5 / self.config.input_sq_size
         return spatial_embedding(h, w, self.config.hidden, scale, base_size=round((h * w) ** 0.5))
-
-    def caption_bias(self, mask: Tensor) -> Tensor:
-        """mask [B, L] bool (True = a token) -> float32 [B, 1, 1, L]: 0, or -inf for padding."""
-        return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, float("-inf"))[:, None, None]
-
-    def null_caption(self, batch: int) -> Tensor:
-        """The unconditional half's caption, [batch, L, caption_channels]; use it with the prompt's mask."""
-        return self.y_embedder.y_embedding.expand(batch, -1, -1)
 
     def forward(
         self, z: Tensor, t: Tensor, y: Tensor, mask: Tensor, fps: float | Tensor, height: float, width: float
@@ -136,7 +87,7 @@ class STDiT3(nn.Module):
         True a row; fps frames per second; height and width of the video in pixels -> float32 [B, 2*C, T, H,
         W].
         """
-        patches = self.x_embedder(z.to(self.x_embedder.proj.weight.dtype))
+        patches = self.x_embedder(z)
         frames, h, w = patches.shape[2:]
         x = patches.flatten(2).transpose(1, 2).reshape(len(z), frames, h * w, -1)
         x = (x + self.position_embedding(h, w, height, width).to(x)).flatten(1, 2)
@@ -147,11 +98,3 @@ class STDiT3(nn.Module):
             x = spatial(x, caption, bias, t0, frames, rope)
             x = temporal(x, caption, bias, t0, frames, rope)
         return self.unpatchify(self.final_layer(x, t_emb), (frames, h, w), z.shape[2:]).float()
-
-    def unpatchify(self, x: Tensor, grid: tuple[int, int, int], size: torch.Size) -> Tensor:
-        """[B, N, kt*kh*kw*C_out] -> [B, C_out, *size]; channels innermost in a patch, padding cut off."""
-        kt, kh, kw = self.config.patch
-        frames, h, w = grid
-        x = x.reshape(x.shape[0], frames, h, w, kt, kh, kw, self.config.out_channels)
-        x = x.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(x.shape[0], -1, frames * kt, h * kh, w * kw)
-        return x[:, :, : size[0], : size[1], : size[2]]

@@ -1,4 +1,4 @@
-"""Which timesteps a video is denoised at: the rectified-flow grid of Open-Sora v1.2."""
+"""Which sampler a video is denoised by, and at which timesteps: Open-Sora v1.2's rectified flow, v1.0's diffusions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvm_flow.errors import ConfigError
+from tvm_flow.sampler.schedule import respaced
 
+SAMPLERS = ("rflow", "ddim", "iddpm")
+DIFFUSION_GUIDED = 3  # Open-Sora v1.0 guides the first three of four latent channels
 TRAIN_STEPS = 1000.0
 
 
@@ -20,13 +23,14 @@ class SamplerConfig:
     """A step grid and what it depends on; per-step tables belong to exactly one of these.
 
     ===============  =====================================================================
-    steps            Euler steps
+    steps            Euler steps, or steps of a diffusion (1000 at most)
     cfg_scale        v = uncond + cfg_scale * (cond - uncond)
     fps              frames per second, an input of the model
     frames           frames of the video
     height, width    of the video, in pixels
-    ratio            timestep transform; None takes Open-Sora's from size and frame count
-    name             only "rflow"
+    ratio            rflow's timestep transform; None takes Open-Sora's from size and frame count
+    name             "rflow", "ddim" or "iddpm"
+    guided_channels  first channels that ddim and iddpm guide; None takes Open-Sora's 3
     ===============  =====================================================================
     """
 
@@ -38,10 +42,11 @@ class SamplerConfig:
     width: int = 426
     ratio: float | None = None
     name: str = "rflow"
+    guided_channels: int | None = None
 
     def __post_init__(self) -> None:
-        if self.name != "rflow":
-            raise ConfigError(f"SamplerConfig.name: expected 'rflow', got {self.name!r}; no other sampler exists")
+        if self.name not in SAMPLERS:
+            raise ConfigError(f"SamplerConfig.name: expected one of {', '.join(SAMPLERS)}, got {self.name!r}")
         for field in ("steps", "frames", "height", "width"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"SamplerConfig.{field}: expected at least 1, got {getattr(self, field)}")
@@ -49,6 +54,24 @@ class SamplerConfig:
             value = getattr(self, field)
             if not (math.isfinite(value) and (value > 0 or field == "cfg_scale")):
                 raise ConfigError(f"SamplerConfig.{field}: expected a positive number, got {value}")
+        self._check_sampler()
+
+    def _check_sampler(self) -> None:
+        """A value that the sampler does not look at would be a wish that nobody hears."""
+        unheard = "guided_channels" if self.name == "rflow" else "ratio"
+        if getattr(self, unheard) is not None:
+            raise ConfigError(
+                f"SamplerConfig.{unheard}: expected none for {self.name}, got {getattr(self, unheard)}; leave it out"
+            )
+        if self.guided_channels is not None and self.guided_channels < 0:
+            raise ConfigError(f"SamplerConfig.guided_channels: expected at least 0, got {self.guided_channels}")
+        if self.name != "rflow":
+            respaced(self.steps)
+
+    @property
+    def guided(self) -> int:
+        """How many first channels ddim and iddpm guide; rflow guides all."""
+        return DIFFUSION_GUIDED if self.guided_channels is None else self.guided_channels
 
     @property
     def timestep_ratio(self) -> float:
@@ -62,23 +85,36 @@ class SamplerConfig:
         return size * math.sqrt(max(self.frames // 17 * 5, 1))
 
     def timesteps(self) -> NDArray[np.float64]:
-        """float64 [steps], falling from 1000: t_i = (1 - i / steps) * 1000 after the timestep transform.
+        """float64 [steps], falling, in 0..1000: what the model is given at each step.
 
-        Transform (Open-Sora v1.2, on t / 1000): t' = ratio * t / (1 + (ratio - 1) * t).
+        rflow: t_i = (1 - i / steps) * 1000 after Open-Sora v1.2's transform, which on t / 1000 is
+        t' = ratio * t / (1 + (ratio - 1) * t). ddim and iddpm: evenly spaced whole numbers, from 999 to 0.
         """
+        if self.name != "rflow":
+            return respaced(self.steps).astype(np.float64)
         t = 1.0 - np.arange(self.steps, dtype=np.float64) / self.steps
         r = self.timestep_ratio
         return r * t / (1 + (r - 1) * t) * TRAIN_STEPS
 
     def dts(self) -> NDArray[np.float64]:
-        """float64 [steps]: t_i - t_{i+1} in the unit of ``timesteps``, ending at 0; they add up to 1000."""
+        """float64 [steps]: t_i - t_{i+1} in the unit of ``timesteps``, ending at 0; they add up to 1000.
+
+        Raises ConfigError for a sampler that takes no Euler steps.
+        """
+        if self.name != "rflow":
+            raise ConfigError(
+                f"SamplerConfig.name: expected 'rflow' for Euler steps, got {self.name!r}; use sample_diffusion"
+            )
         t = self.timesteps()
         ends: NDArray[np.float64] = np.append(t[1:], 0.0)
         return t - ends
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON and for stamps."""
-        return asdict(self)
+        """Plain values, for JSON and for stamps; rflow's keys are those of files written before there were others."""
+        values = asdict(self)
+        if self.name == "rflow":
+            del values["guided_channels"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SamplerConfig:

@@ -42,7 +42,7 @@ def sample(velocity: Velocity, z: Tensor, config: SamplerConfig, progress: Progr
     """Denoise ``z`` [B, C, T, H, W] (unit Gaussian, any float dtype) to a latent of the same shape and dtype.
 
     z += v * dt / 1000 at every step, in its dtype; ``progress(done, steps)`` is called after each.
-    Raises ConfigError when a velocity has another shape than ``z``.
+    Raises ConfigError for another sampler than rflow, and when a velocity has another shape than ``z``.
     """
     grid = zip(config.timesteps().tolist(), config.dts().tolist(), strict=True)
     for step, (t, dt) in enumerate(grid):

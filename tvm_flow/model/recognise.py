@@ -1,0 +1,74 @@
+"""Which model a checkpoint holds: config.json says it, or the names and shapes of its tensors do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tvm_flow.errors import CheckpointError, ConfigError
+from tvm_flow.model.config import STDIT3_XL_2, STDIT_XL_2, STDIT_XL_2_256, STDiT3Config, STDiTConfig
+
+Shapes = Mapping[str, tuple[int, ...]]
+AnyConfig = STDiTConfig | STDiT3Config
+CONFIG_TYPES: tuple[type[AnyConfig], ...] = (STDiTConfig, STDiT3Config)
+
+
+def find_config(path: Path, shapes: Shapes) -> AnyConfig:
+    """The config of a checkpoint folder or file whose tensors have ``shapes``, position tables included.
+
+    A folder's config.json names its model in model_type, or leaves that to the tensors. A file has none, so its
+    model must be a released one: nothing in the tensors says how many heads there are, nor the space scale.
+    Raises CheckpointError when neither is known, ConfigError when config.json asks for what is not implemented.
+    """
+    if path.is_dir():
+        return read_config(path / "config.json", shapes)
+    kind = model_type(shapes)
+    if kind is STDiT3Config and _is_size_of(STDIT3_XL_2, "spatial_blocks", shapes):
+        return STDIT3_XL_2
+    if kind is STDiTConfig and _is_size_of(STDIT_XL_2, "blocks", shapes):
+        # A released table has one row for each place of a frame: 256 at 256 px, 1024 at 512 px.
+        tables = {(1, 256, STDIT_XL_2.hidden): STDIT_XL_2_256, (1, 1024, STDIT_XL_2.hidden): STDIT_XL_2}
+        table = shapes.get("pos_embed")
+        if table in tables:
+            return tables[table]
+    raise CheckpointError(
+        f"{path}: expected the tensors of STDiT-XL/2 (with pos_embed) or STDiT3-XL/2, got {len(shapes)} others; "
+        "give the config, or pass a folder with a config.json"
+    )
+
+
+def model_type(shapes: Shapes) -> type[AnyConfig] | None:
+    """STDiTConfig or STDiT3Config, from the names alone; None when they are of neither."""
+    if any(key.startswith("spatial_blocks.") for key in shapes):
+        return STDiT3Config
+    if any(key.startswith("blocks.") and ".attn_temp." in key for key in shapes):
+        return STDiTConfig
+    return None
+
+
+def _is_size_of(config: AnyConfig, blocks: str, shapes: Shapes) -> bool:
+    depth = len({key.split(".")[1] for key in shapes if key.startswith(f"{blocks}.") and key.count(".") > 1})
+    tables = shapes.get(f"{blocks}.0.scale_shift_table")
+    return depth == config.depth and tables == (6, config.hidden)
+
+
+def read_config(file: Path, shapes: Shapes) -> AnyConfig:
+    """The config in a JSON ``file``, of the model it names or, when it names none, of that with these ``shapes``.
+
+    Raises CheckpointError when it cannot be read, ConfigError when it asks for what is not implemented.
+    """
+    try:
+        values: Any = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{file}: expected a readable config.json, got: {error}; pass its folder, or give the config"
+        ) from error
+    named = values.get("model_type") if isinstance(values, dict) else None
+    if named is None:
+        return (model_type(shapes) or STDiT3Config).from_dict(values)
+    known = {config.model_type: config for config in CONFIG_TYPES}
+    if not isinstance(named, str) or named not in known:
+        raise ConfigError(f"{file}: model_type: expected one of {sorted(known)}, got {named!r}; check the folder")
+    return known[named].from_dict(values)
