@@ -31,6 +31,7 @@ class Contender:
     """One way to multiply: ``run`` does it once; ``result`` runs it and gives X W in int32, or is None if rounded."""
 
     name: str
+    rows: int
     run: Callable[[], object]
     result: Callable[[], Array] | None
 
@@ -46,7 +47,7 @@ def ours(x: Array, w: Array, isa: Isa) -> Contender:
         kernel(*tensors, out)
         return np.asarray(out.numpy())
 
-    return Contender("ours", lambda: kernel(*tensors, out), result)
+    return Contender("ours", m, lambda: kernel(*tensors, out), result)
 
 
 def onnxruntime_product(x: Array, w: Array, signed: bool) -> Contender | None:
@@ -73,7 +74,7 @@ def onnxruntime_product(x: Array, w: Array, signed: bool) -> Contender | None:
     def result() -> Array:
         return np.asarray(session.run(None, {"x": rows})[0])
 
-    return Contender(f"onnxruntime_{'s8' if signed else 'u8'}s8", result, result)
+    return Contender(f"onnxruntime_{'s8' if signed else 'u8'}s8", len(x), result, result)
 
 
 def torch_product(x: Array, w: Array) -> Contender:
@@ -83,7 +84,7 @@ def torch_product(x: Array, w: Array) -> Contender:
     def result() -> Array:
         return np.asarray(torch._int_mm(left, right).numpy())
 
-    return Contender("torch_int_mm", result, result)
+    return Contender("torch_int_mm", len(x), result, result)
 
 
 def torch_linear(x: Array, w: Array) -> Contender | None:
@@ -96,7 +97,11 @@ def torch_linear(x: Array, w: Array) -> Contender | None:
         weights = torch._make_per_tensor_quantized_tensor(torch.from_numpy(w.T.copy()), 1.0, 0)
         rows = torch._make_per_tensor_quantized_tensor(torch.from_numpy(_unsigned(x)), 1.0, 128)
     packed = torch.ops.quantized.linear_prepack(weights, None)
-    return Contender("torch_x86", lambda: torch.ops.quantized.linear(rows, packed, 1e4, 128), None)
+
+    def run() -> object:
+        return torch.ops.quantized.linear(rows, packed, 1e4, 128)
+
+    return Contender("torch_x86", len(x), run, None)
 
 
 def _unsigned(x: Array) -> Array:
