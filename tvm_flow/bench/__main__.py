@@ -8,7 +8,7 @@ import sys
 
 from tvm_flow.errors import TvmFlowError
 
-NAMES = ("gemm",)
+NAMES = ("arm", "gemm")
 
 
 def main(arguments: list[str]) -> int:
