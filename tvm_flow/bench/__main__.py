@@ -8,7 +8,7 @@ import sys
 
 from tvm_flow.errors import TvmFlowError
 
-NAMES = ("arm", "gemm")
+NAMES = ("arm", "gemm", "size")
 
 
 def main(arguments: list[str]) -> int:
