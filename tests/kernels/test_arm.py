@@ -12,8 +12,13 @@ from tvm_flow.errors import BuildError
 from tvm_flow.kernels import Isa, arm, choose_isa, generic
 from tvm_flow.kernels.gemm import gemm
 
-CORES = [(generic.GENERIC, "cortex-a72"), (arm.SDOT, "cortex-a76"), (arm.SMMLA, "neoverse-n2")]
-IDS = ["neon", "sdot", "smmla"]
+CORES = [
+    (generic.GENERIC, "cortex-a72"),
+    (arm.NEON, "cortex-a72"),
+    (arm.SDOT, "cortex-a76"),
+    (arm.SMMLA, "neoverse-n2"),
+]
+IDS = ["generic", "neon", "sdot", "smmla"]
 needs_qemu = pytest.mark.skipif(QEMU is None, reason="no qemu-aarch64: apt-get install qemu-user-static")
 
 
@@ -35,7 +40,8 @@ def test_extremes_do_not_saturate(tmp_path: Path, isa: Isa, cpu: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("isa", "cpu", "instruction"), [(arm.SDOT, "cortex-a76", "sdot"), (arm.SMMLA, "neoverse-n2", "smmla")]
+    ("isa", "cpu", "instruction"),
+    [(arm.NEON, "cortex-a72", "sadalp"), (arm.SDOT, "cortex-a76", "sdot"), (arm.SMMLA, "neoverse-n2", "smmla")],
 )
 def test_the_inner_loop_is_made_of_the_instruction(isa: Isa, cpu: str, instruction: str) -> None:
     tile = isa.rows * isa.vectors * isa.groups // (2 if isa.paired else 1)
@@ -43,7 +49,8 @@ def test_the_inner_loop_is_made_of_the_instruction(isa: Isa, cpu: str, instructi
 
 
 def test_cores_get_the_widest_instruction_they_have() -> None:
-    assert choose_isa(frozenset({"neon"})) is generic.GENERIC
+    assert choose_isa(frozenset()) is generic.GENERIC
+    assert choose_isa(frozenset({"neon"})) is arm.NEON
     assert choose_isa(frozenset({"neon", "dotprod"})) is arm.SDOT
     assert choose_isa(frozenset({"neon", "dotprod", "i8mm"})) is arm.SMMLA
 

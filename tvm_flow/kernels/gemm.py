@@ -12,6 +12,7 @@ from typing import Any
 from tvm import s_tir, te
 
 from tvm_flow.errors import BuildError
+from tvm_flow.kernels.biased import gemm_biased
 from tvm_flow.kernels.isa import Isa
 from tvm_flow.kernels.pairs import gemm_pairs
 
@@ -28,6 +29,8 @@ def gemm(name: str, m: int, k: int, n: int, isa: Isa) -> Any:
         )
     if isa.paired:
         return gemm_pairs(name, m, k, n, isa, m * n * k >= PARALLEL_MACS)
+    if isa.biased:
+        return gemm_biased(name, m, k, n, isa, m * n * k >= PARALLEL_MACS)
     blocks = -(-n // isa.columns)
     x = te.placeholder((m, k), "int8", "X")
     w = te.placeholder((blocks, k // isa.depth, isa.columns, isa.depth), "int8", "W")

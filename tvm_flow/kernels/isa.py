@@ -16,7 +16,8 @@ class Isa:
     ``lanes`` int32 accumulators. ``register`` makes the tensor intrinsic known to TVM and returns its name, or is None
     when the compiler vectorises the plain loop itself; the intrinsic takes ``groups`` steps along K at once.
     ``rows`` x ``vectors`` accumulators fill the register file. With ``paired`` an accumulator is a 2x2 block of
-    two rows and two columns. ``fallback`` serves the shapes that this one does not fit.
+    two rows and two columns; with ``biased`` the instruction multiplies by weights + 128. ``fallback`` serves the
+    shapes that this one does not fit.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Isa:
     register: Callable[[], str] | None = None
     groups: int = 1
     paired: bool = False
+    biased: bool = False
     fallback: Isa | None = None
 
     @property
@@ -37,8 +39,9 @@ class Isa:
 
     def fits(self, m: int, k: int, n: int) -> bool:
         """True when the kernel can compute [m, k] times [k, n]."""
-        whole_pairs = m % 2 == 0 and n % self.columns == 0
-        return k % (self.depth * self.groups) == 0 and (whole_pairs or not self.paired)
+        whole_rows = m % 2 == 0 or not self.paired
+        whole_columns = n % self.columns == 0 or not (self.paired or self.biased)
+        return k % (self.depth * self.groups) == 0 and whole_rows and whole_columns
 
 
 _REGISTRY: dict[str, Isa] = {}

@@ -2,6 +2,9 @@
 
 |x| <= 128, so a pair's sum is at most 2 * 128 * 128 < 2^31: exact. The tempting vpmaddubsw adds pairs in int16 and
 saturates, which is why it is not here.
+
+AVX512-VNNI multiplies four unsigned by four signed codes and adds them to int32 in one instruction (vpdpbusd), without
+saturation. Its unsigned operand is a weight + 128; `tvm_flow.kernels.biased` takes the 128 back out.
 """
 
 # TVM's script parser reads these functions' annotations as buffers, which is no type to a type checker.
@@ -88,5 +91,64 @@ SSE2 = register_isa(
         rows=4,
         vectors=2,
         register=lambda: _register_maddwd(4, "llvm.x86.sse2.pmadd.wd"),
+    )
+)
+
+
+def _register_dpbusd() -> str:
+    from tvm.s_tir import TensorIntrin
+    from tvm.target.codegen import llvm_lookup_intrinsic_id
+
+    identifier = llvm_lookup_intrinsic_id("llvm.x86.avx512.vpdpbusd.512")
+
+    @T.prim_func(s_tir=True)
+    def description(
+        X: T.Buffer((4,), "int8", offset_factor=1),
+        W: T.Buffer((16, 4), "int8", offset_factor=1),
+        C: T.Buffer((16,), "int32", offset_factor=1),
+    ) -> None:
+        with T.sblock("root"):
+            T.reads(C[0:16], X[0:4], W[0:16, 0:4])
+            T.writes(C[0:16])
+            for i, k in T.grid(16, 4):
+                with T.sblock("update"):
+                    vi, vk = T.axis.remap("SR", [i, k])
+                    C[vi] = C[vi] + T.cast(X[vk], "int32") * (T.cast(W[vi, vk], "int32") + 128)
+
+    @T.prim_func(s_tir=True)
+    def implementation(
+        X: T.Buffer((4,), "int8", offset_factor=1),
+        W: T.Buffer((16, 4), "int8", offset_factor=1),
+        C: T.Buffer((16,), "int32", offset_factor=1),
+    ) -> None:
+        with T.sblock("root"):
+            T.reads(C[0:16], X[0:4], W[0:16, 0:4])
+            T.writes(C[0:16])
+            column = T.reinterpret(W.vload([0, 0], dtype="int8x64"), dtype="int32x16")
+            top_bits = T.broadcast(T.int32(-0x7F7F7F80), 16)  # 0x80 in every byte
+            C[T.ramp(T.int32(0), 1, 16)] = T.call_llvm_pure_intrin(
+                T.uint32(identifier),
+                C.vload([0], dtype="int32x16"),
+                T.reinterpret(T.bitwise_xor(column, top_bits), dtype="int8x64"),
+                T.reinterpret(T.broadcast(T.reinterpret(X.vload([0], "int8x4"), dtype="int32"), 16), dtype="int8x64"),
+                dtype="int32x16",
+            )
+
+    name = "tvm_flow.dpbusd_16"
+    TensorIntrin.register(name, description, implementation, override=True)
+    return name
+
+
+AVX512VNNI = register_isa(
+    Isa(
+        name="avx512vnni",
+        features=frozenset({"avx512bw", "avx512vl", "avx512vnni"}),
+        lanes=16,
+        depth=4,
+        rows=8,
+        vectors=3,
+        register=_register_dpbusd,
+        biased=True,
+        fallback=AVX512BW,
     )
 )

@@ -1,0 +1,24 @@
+"""Sizes on an AArch64 board, and their limits."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tvm_flow.bench.__main__ import main
+from tvm_flow.bench.size import RUNTIME_LIMIT
+
+KEYS = ["runtime_bytes", "library_bytes", "peak_over_weights_bytes", "liveness_bound_bytes"]
+PEAK_LIMIT = 1.1
+
+
+def test_sizes_stay_within_their_limits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["size"]) == 0
+    (text,) = capsys.readouterr().out.splitlines()
+    line = json.loads(text)
+    assert list(line) == KEYS
+    assert 0 < line["runtime_bytes"] <= RUNTIME_LIMIT <= 64_000
+    assert line["library_bytes"] > 0
+    assert 0 < line["liveness_bound_bytes"] <= line["peak_over_weights_bytes"]
+    assert line["peak_over_weights_bytes"] <= PEAK_LIMIT * line["liveness_bound_bytes"]

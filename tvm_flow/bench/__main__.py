@@ -1,0 +1,30 @@
+"""``python -m tvm_flow.bench NAME [options]``."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from tvm_flow.errors import TvmFlowError
+
+NAMES = ("arm", "gemm", "size")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the named bench; 2 for an unknown name or a bad input."""
+    if not arguments or arguments[0] not in NAMES:
+        print(f"bench: expected one of {', '.join(NAMES)}, got {arguments[:1] or 'nothing'}", file=sys.stderr)
+        return 2
+    for name in ("OMP_NUM_THREADS", "TVM_NUM_THREADS"):  # read when the libraries are loaded, so before the import
+        os.environ[name] = "1"
+    try:
+        importlib.import_module(f"tvm_flow.bench.{arguments[0]}").main(arguments[1:])
+    except TvmFlowError as error:
+        print(f"bench {arguments[0]}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,71 @@
+"""The most multiplications per second that this core's int8 or int16 instruction can make.
+
+A C program of twelve independent chains of the instruction, in registers only, runs for about 20 ms; its rate is
+
+    GMAC/s = products per instruction * 12 * iterations / seconds / 1e9
+
+The instruction that does not add to its accumulator itself (vpmaddwd) is followed by the addition that it needs.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from ctypes import CDLL, c_double
+from dataclasses import dataclass
+from pathlib import Path
+
+from tvm_flow.errors import BuildError
+from tvm_flow.kernels import Isa
+
+CHAINS = 12
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """``code`` works on accumulator {0} of register class ``register``; it makes ``macs`` products."""
+
+    register: str
+    macs: int
+    code: str
+
+
+_PAIRS = "vpmaddwd %%{r}0, %%{r}1, %%{r}15; vpaddd %%{r}15, %%{r}{i}, %%{r}{i};"
+INSTRUCTIONS = {
+    "avx512vnni": Instruction("zmm", 64, "vpdpbusd %%{r}0, %%{r}1, %%{r}{i};"),
+    "avx512bw": Instruction("zmm", 32, _PAIRS),
+    "avx2": Instruction("ymm", 16, _PAIRS),
+    "sse2": Instruction("xmm", 8, _PAIRS),
+}
+_SOURCE = """#include <time.h>
+static double now(void) {{ struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec + t.tv_nsec * 1e-9; }}
+double rate(void) {{
+  double start = now();
+  long n = 4000000;
+  __asm__ volatile("1: {body} dec %0; jnz 1b" : "+r"(n) : : "cc", {clobbers});
+  return {macs}.0 * {chains} * 4000000 / (now() - start) / 1e9;
+}}
+"""
+
+
+def peak_meter(isa: Isa) -> Callable[[], float]:
+    """A function that measures GMAC/s of the instruction of ``isa``; raises BuildError when it is not known."""
+    if isa.name not in INSTRUCTIONS:
+        raise BuildError(
+            f"peak of {isa.name}: expected one of {', '.join(INSTRUCTIONS)}; this machine has none of them"
+        )
+    instruction = INSTRUCTIONS[isa.name]
+    code = "".join(instruction.code.format(r=instruction.register, i=2 + chain) for chain in range(CHAINS))
+    clobbers = ", ".join(f'"xmm{i}"' for i in range(16))
+    source = _SOURCE.format(body=code, clobbers=clobbers, macs=instruction.macs, chains=CHAINS)
+    with tempfile.TemporaryDirectory(prefix="tvm-flow-peak-") as name:
+        library = Path(name) / "peak.so"
+        command = [sys.executable, "-m", "ziglang", "cc", "-O2", "-shared", "-fPIC", "-x", "c", "-", "-o", str(library)]
+        done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise BuildError(f"peak of {isa.name}: expected zig cc to compile its loop, got: {done.stderr[-1000:]}")
+        rate = CDLL(str(library)).rate
+    rate.restype = c_double
+    return lambda: float(rate())
