@@ -22,10 +22,13 @@ from tqdm import tqdm
 
 from tvm_flow.artifact import is_current, make_stamp, read_json, write_json, write_stamp
 from tvm_flow.build.check import ExactnessReport, check_traced, members_of
+from tvm_flow.build.emulate import TRACE_PROGRAM, Emulator, check_emulated, find_emulator
+from tvm_flow.build.folds import Floats
 from tvm_flow.build.library import GroupLibrary, build_library
+from tvm_flow.build.static import link_static
 from tvm_flow.build.tables import WeightStore
 from tvm_flow.build.target import TargetSpec
-from tvm_flow.errors import BuildError, ConfigError
+from tvm_flow.errors import ConfigError
 from tvm_flow.export import Exported
 from tvm_flow.export.stdit3 import MASKED
 from tvm_flow.importer.step_groups import import_steps
@@ -45,6 +48,7 @@ class Compiled:
     left_in_float: tuple[str, ...]
     arena_bytes: int
     liveness_bytes: int
+    checked_on: str = "this machine"
 
 
 def compile_bundle(
@@ -52,21 +56,19 @@ def compile_bundle(
 ) -> Compiled:
     """Compile ``exported`` for ``target`` into the bundle folder ``output``; nothing is done when it is current.
 
-    Raises BuildError (for a target that cannot run here, too), BundleError, or BitExactError when the library disagrees
-    with the reference; then ``output`` is left as it was.
+    A target of another architecture is checked under qemu. Raises BuildError (for one that cannot be checked here,
+    too), BundleError, or BitExactError when the library disagrees with the reference; then ``output`` is left as it
+    was.
     """
-    if not target.triple.startswith(f"{platform.machine()}-"):
-        raise BuildError(
-            f"target {target.name}: expected one that this {platform.machine()} machine can run, got {target.triple}; "
-            "no bundle is written unchecked: compile on such a machine"
-        )
+    native = target.triple.startswith(f"{platform.machine()}-")
+    emulator = None if native else find_emulator(target)
     files = {path.name: path for path in sorted(exported.folder.iterdir()) if path.is_file()}
     stamp = make_stamp(files, {"target": _describe(target), "compilers": compiler_versions()})
     report = output.with_name(output.name + ".report.json")
     if is_current(output, stamp) and (known := _read_report(report, output)) is not None:
         return known
     with tempfile.TemporaryDirectory(prefix="tvm-flow-") as name:
-        compiled = _compile(exported, target, output, Path(name), threads, progress)
+        compiled = _compile(exported, target, output, Path(name), threads, progress, emulator)
     write_json(report, {key: value for key, value in vars(compiled).items() if key != "bundle"})
     write_stamp(output, stamp)
     return compiled
@@ -82,7 +84,13 @@ def _read_report(report: Path, output: Path) -> Compiled | None:
 
 
 def _compile(
-    exported: Exported, target: TargetSpec, output: Path, work: Path, threads: int, progress: bool
+    exported: Exported,
+    target: TargetSpec,
+    output: Path,
+    work: Path,
+    threads: int,
+    progress: bool,
+    emulator: Emulator | None,
 ) -> Compiled:
     groups = import_steps(exported.graphs, progress)
     weights = WeightStore()
@@ -90,7 +98,12 @@ def _compile(
         libraries = [build_library(group, exported, target, weights, work, f"group{i}") for i, group in enumerate(bar)]
     trial = _contents(exported, target, libraries, weights, golden_input(exported))
     write_bundle(work / "trial", trial)
-    latents, report = check_bundle(work / "trial", libraries, trial.golden, threads, progress)
+    if emulator is None:
+        latents, report = check_bundle(work / "trial", libraries, trial.golden, threads, progress)
+    else:
+        link_static(libraries, target, TRACE_PROGRAM, work / "trace")
+        latents, report = check_emulated(emulator, work / "trace", work / "trial", libraries, threads, progress)
+        latents = latents.reshape(exported.latent)
     write_bundle(output, replace(trial, golden=replace(trial.golden, latents=latents)))
     return Compiled(
         bundle=output,
@@ -99,12 +112,13 @@ def _compile(
         left_in_float=tuple(line for group in groups for line in group.graph.left_in_float),
         arena_bytes=max(library.plan.arena_bytes for library in libraries),
         liveness_bytes=max(library.plan.liveness_bytes for library in libraries),
+        checked_on=emulator.describe() if emulator else "this machine",
     )
 
 
 def check_bundle(
     bundle: Path, libraries: Sequence[GroupLibrary], golden: Golden, threads: int = 0, progress: bool = True
-) -> tuple[np.ndarray[Any, np.dtype[np.float32]], ExactnessReport]:
+) -> tuple[Floats, ExactnessReport]:
     """Run ``golden`` through every step of ``bundle``, comparing each kernel call; returns the latents.
 
     Raises BitExactError at the first kernel call that disagrees.

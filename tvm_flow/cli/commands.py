@@ -89,5 +89,7 @@ def _report(compiled: Compiled) -> None:
         f"bit-exact: {checked['calls']} kernel calls, {checked['accumulators']} accumulators and "
         f"{checked['quantized']} quantized elements compared; {checked['near_ties']} near ties differ by 1"
     )
+    if compiled.checked_on != "this machine":
+        print(f"checked on: {compiled.checked_on}")
     for line in compiled.left_in_float:
         print(f"left in float: {line}")
