@@ -53,6 +53,17 @@ def compile(arguments: argparse.Namespace) -> None:
     _report(compile_stage(arguments.export, arguments.target, arguments.output, arguments.threads))
 
 
+def targets(arguments: argparse.Namespace) -> None:
+    """List the targets, or print one as YAML."""
+    from tvm_flow.build import inventory
+
+    if arguments.action == "list":
+        print("\n".join(inventory.list_targets()))
+    else:
+        name = "host" if arguments.action == "detect" else arguments.name
+        print(inventory.show_target(name), end="")
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Write one video per prompt."""
     from tvm_flow.pipeline.videos import write_videos
