@@ -8,14 +8,22 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from tvm.target.codegen import llvm_get_cpu_features
 
 from tvm_flow.build import target as target_module
 from tvm_flow.build.compile import compile_bundle
 from tvm_flow.build.target import TargetSpec, detect_host, load_target, targets_folder
 from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.export import Exported
+from tvm_flow.kernels import choose_isa
+from tvm_flow.run.build import RUNTIME
 
 GOOD = "name: board\ntriple: aarch64-linux-gnu\ncpu: cortex-a76\nfeatures: [dotprod]\n"
+ARM = {
+    **dict.fromkeys(["armv8-a", "raspberry-pi-4"], "generic"),
+    **dict.fromkeys(["raspberry-pi-5", "rk3588", "jetson-orin-cpu", "imx93", "neoverse-n1"], "sdot"),
+    **dict.fromkeys(["snapdragon-a710", "neoverse-n2", "neoverse-v1"], "smmla"),
+}
 INTEL = "processor : 0\nmodel name : Intel\nflags : fpu sse2 sse4_2 avx avx2 fma f16c avx_vnni\n\nflags : fpu\n"
 SERVER = "flags\t\t: sse2 sse4_2 avx avx2 fma f16c avx512f avx512bw avx512dq avx512vl avx512_vnni avx512_4vnniw\n"
 HIDDEN = "flags : sse2 sse4_2 avx\n"  # a virtual machine that hides avx2 and more of a znver4
@@ -73,7 +81,33 @@ class TestFiles:
         spec = load_target(path.stem)
         assert spec.name == path.stem
         assert {f"+{name}" for name in spec.features} <= attributes(spec)
-        assert spec.disabled == frozenset()
+        assert spec.board.source or spec.triple.startswith("x86_64")
+
+    @pytest.mark.parametrize("name", ARM)
+    def test_features_are_implied_by_the_cpu_and_can_be_checked(self, name: str) -> None:
+        spec = load_target(name)
+        plain = TargetSpec("", spec.triple, spec.cpu, frozenset())
+        implied = {str(feature) for feature in llvm_get_cpu_features(plain.tvm())}
+        assert spec.features | spec.disabled <= implied
+        checkable = re.findall(r'\{"(\w+)", AT_HWCAP2?,', (RUNTIME / "src" / "cpu.c").read_text())
+        assert spec.features <= set(checkable)
+        # What the kernels may use without a check crashes where it is absent.
+        assert implied & {"dotprod", "i8mm", "sve", "sve2", "fullfp16", "lse", "bf16"} <= spec.features | spec.disabled
+
+    @pytest.mark.parametrize(("name", "isa"), ARM.items())
+    def test_boards_get_the_kernels_of_their_core(self, name: str, isa: str) -> None:
+        spec = load_target(name)
+        assert spec.triple == "aarch64-linux-gnu"
+        assert choose_isa(spec.features).name == isa
+        assert {f"-{feature}" for feature in spec.disabled} <= attributes(spec)
+
+    def test_all_arm_files_are_listed_here(self) -> None:
+        found = {path.stem for path in targets_folder().glob("*.yaml") if "aarch64" in path.read_text()}
+        assert found == set(ARM)
+
+    def test_cores_and_caches_of_a_board(self) -> None:
+        board = load_target("rk3588").board
+        assert (board.big, board.little, board.little_cpu, board.l2_kib) == (4, 4, "cortex-a55", 512)
 
     def test_a_file_is_named_by_its_path(self, tmp_path: Path) -> None:
         (tmp_path / "my.yaml").write_text(GOOD)
@@ -91,7 +125,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("name", ["raspberry", "x86-64-v9", "", "absent.yaml"])
     def test_an_unknown_name_lists_the_known_ones(self, name: str) -> None:
-        with pytest.raises(ConfigError, match=rf"target {re.escape(repr(name))}: .*host, x86-64-v2, x86-64-v3"):
+        with pytest.raises(ConfigError, match=rf"target {re.escape(repr(name))}: .*armv8-a, host, .*x86-64-v2, x86"):
             load_target(name)
 
     @pytest.mark.parametrize(
@@ -111,6 +145,13 @@ class TestFiles:
             (GOOD.replace("[dotprod]", "dotprod"), "features: expected a list"),
             (GOOD.replace("[dotprod]", "[4.2]"), "features: expected a list"),
             (GOOD.replace("[dotprod]", "['+a,-b']"), "features: expected a list"),
+            (GOOD + "disabled: sve\n", "disabled: expected a list"),
+            (GOOD + "cores: 4\n", "cores: expected a mapping with keys among big, little"),
+            (GOOD + "cores: {tiny: 4}\n", "cores: expected a mapping"),
+            (GOOD + "cores: {big: '4'}\n", "big: expected a whole number above 0; got '4'"),
+            (GOOD + "cores: {big: true}\n", "big: expected a whole number"),
+            (GOOD + "cache: {l2_kib: 0}\n", "l2_kib: expected a whole number above 0"),
+            (GOOD + "source: 3\n", "source: expected a text"),
             ("name: \udce9\n", "expected a readable YAML file"),
         ],
     )

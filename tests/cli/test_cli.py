@@ -23,7 +23,7 @@ from tvm_flow.cli.parser import make_parser
 from tvm_flow.pipeline import stages
 from tvm_flow.pipeline.generate import generate_latents, noise_for
 
-COMMANDS = ("inspect", "calibrate", "quantize", "export", "compile", "run", "build", "demo")
+COMMANDS = ("inspect", "calibrate", "quantize", "export", "compile", "targets", "run", "build", "demo")
 _HELP = """
 import sys
 from tvm_flow.cli import main
@@ -98,6 +98,17 @@ class TestHelp:
         assert make_parser().parse_args(["calibrate", "--latent", "4,16,32,32"]).latent == (4, 16, 32, 32)
 
 
+class TestTargets:
+    def test_they_are_listed_shown_and_detected(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["targets", "list"]) == 0
+        assert "raspberry-pi-4   cortex-a72" in capsys.readouterr().out
+        assert main(["targets", "show", "raspberry-pi-4"]) == 0
+        assert yaml.safe_load(capsys.readouterr().out)["cpu"] == "cortex-a72"
+        assert main(["targets", "detect"]) == 0
+        assert yaml.safe_load(capsys.readouterr().out)["cores"]["big"] > 0
+        assert "expected one of armv8-a" in refused(capsys, "targets", "show", "nope")
+
+
 class TestMistakes:
     def test_missing_files_are_named(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         gone = str(tmp_path / "gone")
@@ -123,7 +134,7 @@ class TestMistakes:
 
     def test_an_unknown_target_lists_the_known(self, demo: SmallDemo, capsys: pytest.CaptureFixture[str]) -> None:
         line = refused(capsys, "compile", "--export", str(demo.folder / "export"), "--target", "z80")
-        assert "host, x86-64-v2, x86-64-v3" in line
+        assert "armv8-a, host, " in line and "raspberry-pi-5" in line and "x86-64-v2, x86-64-v3" in line
 
     def test_another_model_must_say_what_it_needs(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert "expected sampler, latent, captions" in refused(capsys, "calibrate", "--model", "other.pth")

@@ -1,7 +1,7 @@
 """The runtime on ARM, under qemu: a bundle packed here gives the same bits there.
 
-The program is static, because a cross C library to load others with is not part of a checkout; c/linked_group.c stands
-in for the loader. Everything else is what a board runs. zig builds its C library at the first run, which takes a
+The program is static, with the toy group linked in, because a cross C library to load others with is not part of a
+checkout. Everything else is what a board runs. zig builds its C library at the first run, which takes a
 minute, and keeps it.
 """
 
@@ -26,7 +26,16 @@ pytestmark = pytest.mark.skipif(QEMU is None, reason="no qemu-aarch64: apt-get i
 def cross_compile(output: Path, *sources: Path) -> Path:
     includes = [f"-I{RUNTIME / 'include'}", f"-I{RUNTIME / 'src'}"]
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl", "-static", "-std=c11"]
-    command += ["-D_GNU_SOURCE", "-O1", "-ffp-contract=off", *includes, "-o", str(output), *map(str, sources)]
+    command += [
+        "-D_GNU_SOURCE",
+        "-DLINKED",
+        "-O1",
+        "-ffp-contract=off",
+        *includes,
+        "-o",
+        str(output),
+        *map(str, sources),
+    ]
     result = subprocess.run([*command, "-lm", "-lpthread"], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return output
@@ -40,7 +49,7 @@ def emulate(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     c = toy_bundle.SOURCES
-    parts = [c / "drive.c", c / "linked_group.c", c / "toy_group.c", *runtime_sources()]
+    parts = [c / "drive.c", c / "toy_group.c", *runtime_sources()]
     return cross_compile(tmp_path_factory.mktemp("aarch64") / "drive", *parts)
 
 

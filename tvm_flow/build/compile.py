@@ -22,11 +22,13 @@ from tqdm import tqdm
 
 from tvm_flow.artifact import is_current, make_stamp, write_stamp
 from tvm_flow.build.check import ExactnessReport, check_traced
+from tvm_flow.build.emulate import TRACE_PROGRAM, Emulator, check_emulated, find_emulator
 from tvm_flow.build.library import GroupLibrary, build_library
+from tvm_flow.build.static import link_static
 from tvm_flow.build.tables import WeightStore
 from tvm_flow.build.target import TargetSpec
 from tvm_flow.build.trajectory import TrajectoryCheck, figures
-from tvm_flow.errors import BuildError, BundleError
+from tvm_flow.errors import BundleError
 from tvm_flow.export import Exported
 from tvm_flow.export.stdit3 import MASKED
 from tvm_flow.importer.step_groups import import_steps
@@ -46,6 +48,7 @@ class Compiled:
     left_in_float: tuple[str, ...]
     arena_bytes: int
     liveness_bytes: int
+    checked_on: str = "this machine"
 
 
 def compile_bundle(
@@ -53,20 +56,18 @@ def compile_bundle(
 ) -> Compiled:
     """Compile ``exported`` for ``target`` into the bundle folder ``output``; nothing is done when it is current.
 
-    Raises BuildError (for a target that cannot run here, too), BundleError, or BitExactError when the library disagrees
-    with the reference; then ``output`` is left as it was.
+    A target of another architecture is checked under qemu. Raises BuildError (for one that cannot be checked here,
+    too), BundleError, or BitExactError when the library disagrees with the reference; then ``output`` is left as it
+    was.
     """
-    if not target.triple.startswith(f"{platform.machine()}-"):
-        raise BuildError(
-            f"target {target.name}: expected one that this {platform.machine()} machine can run, got {target.triple}; "
-            "no bundle is written unchecked: compile on such a machine"
-        )
+    native = target.triple.startswith(f"{platform.machine()}-")
+    emulator = None if native else find_emulator(target)
     files = {path.name: path for path in sorted(exported.folder.iterdir()) if path.is_file()}
     stamp = make_stamp(files, {"target": _describe(target), "compilers": compiler_versions()})
     if is_current(output, stamp) and (known := _read_back(output)) is not None:
         return known
     with tempfile.TemporaryDirectory(prefix="tvm-flow-") as name:
-        compiled = _compile(exported, target, output, Path(name), threads, progress)
+        compiled = _compile(exported, target, output, Path(name), threads, progress, emulator)
     write_stamp(output, stamp)
     return compiled
 
@@ -81,7 +82,13 @@ def _read_back(output: Path) -> Compiled | None:
 
 
 def _compile(
-    exported: Exported, target: TargetSpec, output: Path, work: Path, threads: int, progress: bool
+    exported: Exported,
+    target: TargetSpec,
+    output: Path,
+    work: Path,
+    threads: int,
+    progress: bool,
+    emulator: Emulator | None,
 ) -> Compiled:
     groups = import_steps(exported.graphs, progress)
     weights = WeightStore()
@@ -89,14 +96,22 @@ def _compile(
         libraries = [build_library(group, exported, target, weights, work, f"group{i}") for i, group in enumerate(bar)]
     trial = _contents(exported, target, libraries, weights, golden_input(exported))
     write_bundle(work / "trial", trial)
-    latents, exactness = check_bundle(work / "trial", libraries, trial, exported, threads, progress)
+    check = TrajectoryCheck(libraries, trial, ExactnessReport(), check_traced)
+    if emulator is None:
+        latents = check_bundle(work / "trial", check, threads, progress)
+    else:
+        link_static(libraries, target, TRACE_PROGRAM, work / "trace")
+        flat, _ = check_emulated(emulator, work / "trace", work / "trial", libraries, threads, progress, check)
+        latents = flat.reshape(exported.latent)
+    check.finish(latents)
     compiled = Compiled(
         bundle=output,
         groups=len(groups),
-        exactness=exactness,
+        exactness=dict(figures(check, check.agreement_db(exported))),
         left_in_float=tuple(line for group in groups for line in group.graph.left_in_float),
         arena_bytes=max(library.plan.arena_bytes for library in libraries),
         liveness_bytes=max(library.plan.liveness_bytes for library in libraries),
+        checked_on=emulator.describe() if emulator else "this machine",
     )
     measured = {key: value for key, value in vars(compiled).items() if key != "bundle"}
     golden, provenance = replace(trial.golden, latents=latents), {**trial.provenance, "compiled": measured}
@@ -105,24 +120,17 @@ def _compile(
 
 
 def check_bundle(
-    bundle: Path,
-    libraries: Sequence[GroupLibrary],
-    contents: Contents,
-    exported: Exported,
-    threads: int = 0,
-    progress: bool = True,
-) -> tuple[np.ndarray[Any, np.dtype[np.float32]], dict[str, Any]]:
-    """Run the golden input of ``contents`` through every step of ``bundle``; returns the latents and what was compared.
+    bundle: Path, check: TrajectoryCheck, threads: int = 0, progress: bool = True
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Run the golden input of ``check`` through every step of ``bundle``, shown to ``check``; returns the latents.
 
     Raises BitExactError at the first kernel call, tensor or update that disagrees.
     """
-    check, golden = TrajectoryCheck(libraries, contents, ExactnessReport(), check_traced), contents.golden
+    golden = check.contents.golden
     with Bundle.open(bundle, threads=threads) as opened:
         bar = tqdm(total=opened.info.steps, desc="check", unit="step", disable=not progress)
         with bar, opened.trace(check.see):
-            latents = opened.generate(golden.noise, golden.cond, golden.uncond, lambda *_: bar.update())
-    check.finish(latents)
-    return latents, dict(figures(check, check.agreement_db(exported)))
+            return opened.generate(golden.noise, golden.cond, golden.uncond, lambda *_: bar.update())
 
 
 def golden_input(exported: Exported) -> Golden:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tvm_flow.build.emit import emit_c
 from tvm_flow.build.folds import Floats
@@ -26,12 +27,20 @@ class GroupLibrary:
     """A linked library, what it means, and the numbers that each of its variants supplies."""
 
     path: Path
+    kernels: Path
+    """The object file that it was linked from."""
     packed: PackedProgram
     plan: Plan
     members: tuple[tuple[int, int], ...]
     variant_values: tuple[Floats, ...]
     given: tuple[Mapping[str, Array], ...]
     """Initializers of each member's graph."""
+
+
+def plan_source(plan: Plan, target: TargetSpec, name: str, linked: str = "") -> str:
+    """C of the plan of group ``name``; see `emit_c` for ``linked``."""
+    features = " ".join(sorted(target.features))
+    return emit_c(plan, f"{target.triple} {target.cpu}", features, f"{name}_", linked)
 
 
 def build_library(
@@ -46,8 +55,12 @@ def build_library(
     tables = encode_constants(packed.constants, group.given, steps, exported.folds, exported.step_records, weights)
     plan = make_plan(packed, tables, len(weights.data), exported.step_records.shape[1])
     kernels = folder / f"{name}.o"
-    compile_object(scheduled_kernels(packed), target.tvm(), kernels)
-    source = emit_c(plan, f"{target.triple} {target.cpu}", " ".join(sorted(target.features)))
+    compile_object(_renamed(scheduled_kernels(packed), f"{name}_"), target.tvm(), kernels)
     library = folder / f"{name}.so"
-    link_library(kernels, source, target.zig_triple, library)
-    return GroupLibrary(library, packed, plan, group.members, tuple(tables.variant_values()), group.given)
+    link_library(kernels, plan_source(plan, target, name), target.zig_triple, library)
+    return GroupLibrary(library, kernels, packed, plan, group.members, tuple(tables.variant_values()), group.given)
+
+
+def _renamed(functions: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Groups have kernels of equal names, and a static program holds several groups."""
+    return {prefix + name: f.with_attr("global_symbol", prefix + name) for name, f in functions.items()}

@@ -4,7 +4,9 @@
     triple: aarch64-linux-gnu       LLVM's spelling
     cpu: cortex-a76                 LLVM's name
     features: [dotprod]             that the kernels may use, and the runtime checks before the first one runs
+    disabled: [sve]                 that the CPU's name implies and the kernels must not use
 
+and the cores, cache and source of `tvm_flow.build.board`.
 ``host`` detects all of it; a generic target is never chosen unless it is named.
 """
 
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 import platform
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,13 @@ import yaml
 from tvm.target import Target
 from tvm.target.codegen import llvm_get_cpu_archlist, llvm_get_cpu_features, llvm_get_system_cpu
 
+from tvm_flow.build.board import KEYS, Board, read_board
 from tvm_flow.errors import ConfigError
 from tvm_flow.shipped import shipped_folder
 
 GLIBC = "2.28"
-_KEYS = {"name", "triple", "cpu", "features"}
+_REQUIRED = {"name", "triple", "cpu"}
+_KEYS = _REQUIRED | {"features", "disabled"} | KEYS
 _TRIPLES = ("aarch64-linux-gnu", "riscv64-linux-gnu", "x86_64-linux-gnu")
 # Those that decide between kernels or whose absence would crash vectorised code.
 _X86_FEATURES = (
@@ -47,6 +51,7 @@ class TargetSpec:
     features: frozenset[str]
     disabled: frozenset[str] = frozenset()
     """Features that the CPU's name implies and this machine lacks."""
+    board: Board = field(default_factory=Board)
 
     def tvm(self) -> Target:
         """As TVM names it."""
@@ -83,6 +88,11 @@ def _linux_features(cpuinfo: str) -> frozenset[str]:
     return frozenset(re.sub(r"(?<=\d)_(?=\d)", ".", flag).replace("_", "") for flag in line.split(":")[-1].split())
 
 
+def target_path(name: str) -> Path:
+    """The file of a target: ``name`` itself when it is one, else that of ``targets/``."""
+    return Path(name) if name.endswith((".yaml", ".yml")) else targets_folder() / f"{name}.yaml"
+
+
 def load_target(name: str) -> TargetSpec:
     """``host``, the name of a file in ``targets/``, or the path of a YAML file.
 
@@ -90,7 +100,7 @@ def load_target(name: str) -> TargetSpec:
     """
     if name == "host":
         return detect_host()
-    path = Path(name) if name.endswith((".yaml", ".yml")) else targets_folder() / f"{name}.yaml"
+    path = target_path(name)
     if not path.is_file():
         known = sorted({"host", *(p.stem for p in targets_folder().glob("*.yaml"))})
         raise ConfigError(f"target {name!r}: expected one of {', '.join(known)} or a YAML file; choose one of them")
@@ -98,26 +108,29 @@ def load_target(name: str) -> TargetSpec:
         values = yaml.safe_load(path.read_text())
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: expected a readable YAML file, got: {error}; correct the file") from error
-    if not isinstance(values, dict) or set(values) - _KEYS or not {"name", "triple", "cpu"} <= set(values):
+    if not isinstance(values, dict) or set(values) - _KEYS or not set(values) >= _REQUIRED:
         raise ConfigError(
-            f"{path}: expected the keys name, triple, cpu and perhaps features, got {values}; correct the file"
+            f"{path}: expected the keys name, triple, cpu and perhaps {', '.join(sorted(_KEYS - _REQUIRED))}, got "
+            f"{values}; correct the file"
         )
     return _from_mapping(path, values)
 
 
 def _from_mapping(path: Path, values: dict[str, Any]) -> TargetSpec:
     name, triple, cpu = values["name"], values["triple"], values["cpu"]
-    features = values.get("features") or []
+    lists = {key: values.get(key) or [] for key in ("features", "disabled")}
     _require(
         path, "name", name, isinstance(name, str) and re.fullmatch(r"[\w.-]*\w[\w.-]*", name), "letters and dashes"
     )
     # TVM crashes on an architecture that its LLVM lacks, and compiles for another CPU than one it does not know.
     _require(path, "triple", triple, triple in _TRIPLES, f"one of {', '.join(_TRIPLES)}")
-    known = isinstance(features, list) and all(isinstance(f, str) and re.fullmatch(r"[\w.-]+", f) for f in features)
-    _require(path, "features", features, known, "a list of LLVM's names, quoted where YAML reads a number")
+    for key, names in lists.items():
+        known = isinstance(names, list) and all(isinstance(n, str) and re.fullmatch(r"[\w.-]+", n) for n in names)
+        _require(path, key, names, known, "a list of LLVM's names, quoted where YAML reads a number")
     cpus = [str(entry) for entry in llvm_get_cpu_archlist(TargetSpec("", triple, "generic", frozenset()).tvm())]
     _require(path, "cpu", cpu, cpu in cpus, f"one of LLVM's names for {triple}: {', '.join(cpus)}")
-    return TargetSpec(name, triple, cpu, frozenset(features))
+    board = read_board(path, values)
+    return TargetSpec(name, triple, cpu, frozenset(lists["features"]), frozenset(lists["disabled"]), board)
 
 
 def _require(path: Path, key: str, got: Any, holds: object, expected: str) -> None:

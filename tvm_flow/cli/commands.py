@@ -63,6 +63,17 @@ def compile(arguments: argparse.Namespace) -> None:
     _report(compile_stage(arguments.export, arguments.target, arguments.output, arguments.threads))
 
 
+def targets(arguments: argparse.Namespace) -> None:
+    """List the targets, or print one as YAML."""
+    from tvm_flow.build import inventory
+
+    if arguments.action == "list":
+        print("\n".join(inventory.list_targets()))
+    else:
+        name = "host" if arguments.action == "detect" else arguments.name
+        print(inventory.show_target(name), end="")
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Write one video per prompt."""
     from tvm_flow.pipeline.videos import write_videos
@@ -99,5 +110,7 @@ def _report(compiled: Compiled) -> None:
         f"bit-exact: {checked['calls']} kernel calls, {checked['accumulators']} accumulators and "
         f"{checked['quantized']} quantized elements compared; {checked['near_ties']} near ties differ by 1"
     )
+    if compiled.checked_on != "this machine":
+        print(f"checked on: {compiled.checked_on}")
     for line in compiled.left_in_float:
         print(f"left in float: {line}")

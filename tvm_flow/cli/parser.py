@@ -24,6 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
     _quantize(_command(sub, "quantize", "ranges and a recipe to static int8 weights and per-step scales"))
     _export(_command(sub, "export", "one QDQ ONNX graph per step and branch, sharing one weight file"))
     _compile(_command(sub, "compile", "step graphs to a checked bundle of plain shared libraries"))
+    _targets(_command(sub, "targets", "what compile can build for"))
     _run(_command(sub, "run", "videos from a bundle"))
     _build(_command(sub, "build", "calibrate, quantize, export and compile from one YAML file"))
     _demo(_command(sub, "demo", "the main job on the model that ships, judged against float"))
@@ -86,6 +87,12 @@ def _compile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", default="host", help="'host', a name in targets/, or a YAML file")
     parser.add_argument("--output", type=Path, default=_ARTIFACTS / "bundle", help="bundle folder")
     _threads(parser)
+
+
+def _targets(parser: argparse.ArgumentParser) -> None:
+    actions = ("list", "show", "detect")
+    parser.add_argument("action", choices=actions, help="show prints a target's file, detect one for this machine")
+    parser.add_argument("name", nargs="?", default="host", help="of the target to show")
 
 
 def _run(parser: argparse.ArgumentParser) -> None:

@@ -61,7 +61,13 @@ class CError(Structure):
 class COptions(Structure):
     """tvm_flow_options."""
 
-    _fields_: ClassVar = [("struct_bytes", u32), ("threads", u32), ("weights_checked", u32)]
+    _fields_: ClassVar = [
+        ("struct_bytes", u32),
+        ("threads", u32),
+        ("weights_checked", u32),
+        ("num_linked", u32),
+        ("linked", c_void_p),
+    ]
 
 
 class CDescription(Structure):

@@ -6,6 +6,15 @@
 
 #include "tvm_flow.h"
 
+#ifdef LINKED /* the toy group is part of this program */
+#include "tvm_flow_library.h"
+static const tvm_flow_linked linked[] = {{"group", NULL}, {"group0", &tvm_flow_library}};
+enum { NUM_LINKED = 2 };
+#else
+static const tvm_flow_linked *const linked = NULL;
+enum { NUM_LINKED = 0 };
+#endif
+
 enum { MAX_HANDLES = 4, ROUNDS = 10 };
 
 static const char *bundle;
@@ -67,7 +76,7 @@ static void use(tvm_flow *flow, const tvm_flow_description *d) {
 
 static void *run(void *unused) {
   tvm_flow_error error = {TVM_FLOW_OK, ""};
-  tvm_flow_options options = {sizeof options, threads, 0};
+  tvm_flow_options options = {sizeof options, threads, 0, NUM_LINKED, linked};
   tvm_flow_description description;
   tvm_flow *flow;
   EXPECT(tvm_flow_open(bundle, &options, &flow, &error) == TVM_FLOW_OK);
@@ -88,14 +97,18 @@ static void *run(void *unused) {
 static void misuse(void) {
   tvm_flow_error error = {TVM_FLOW_OK, ""};
   tvm_flow *flow;
-  tvm_flow_options short_options = {2, 0, 0}, long_options = {400, 0, 0}, old_options = {4, 99, 99};
+  tvm_flow_options short_options = {2, 0, 0, 0, NULL}, long_options = {400, 0, 0, 0, NULL};
+  tvm_flow_options old_options = {4, 99, 99, 99, NULL}, no_table = {sizeof no_table, 0, 0, 1, NULL};
   EXPECT(tvm_flow_open(NULL, NULL, &flow, &error) == TVM_FLOW_INVALID_ARGUMENT);
   EXPECT(tvm_flow_open(bundle, NULL, NULL, &error) == TVM_FLOW_INVALID_ARGUMENT);
   EXPECT(tvm_flow_open(bundle, &short_options, &flow, &error) == TVM_FLOW_INVALID_ARGUMENT);
   EXPECT(tvm_flow_open(bundle, &long_options, &flow, &error) == TVM_FLOW_INVALID_ARGUMENT);
+  EXPECT(tvm_flow_open(bundle, &no_table, &flow, &error) == TVM_FLOW_INVALID_ARGUMENT);
   EXPECT(tvm_flow_open("/nonexistent", NULL, &flow, &error) == TVM_FLOW_FILE_ERROR && flow == NULL);
   EXPECT(tvm_flow_open("/nonexistent", NULL, &flow, NULL) == TVM_FLOW_FILE_ERROR);
-  EXPECT(tvm_flow_open(bundle, &old_options, &flow, &error) == TVM_FLOW_OK);
+  /* A static program has no loader: what is not linked in cannot be opened. */
+  tvm_flow_status loaded = NUM_LINKED ? TVM_FLOW_BAD_LIBRARY : TVM_FLOW_OK;
+  EXPECT(tvm_flow_open(bundle, &old_options, &flow, &error) == loaded);
   tvm_flow_close(flow);
   tvm_flow_close(NULL);
 }

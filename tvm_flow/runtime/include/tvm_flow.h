@@ -54,10 +54,22 @@ typedef struct {
   char message[508];
 } tvm_flow_error;
 
+struct tvm_flow_library_descriptor;
+
+/* A step group's library that is part of the program, for systems without a dynamic loader. */
+typedef struct {
+  const char *group; /* its name in the bundle: "group0" for lib/TARGET/group0.so */
+  const struct tvm_flow_library_descriptor *library; /* see tvm_flow_library.h */
+} tvm_flow_linked;
+
 typedef struct {
   uint32_t struct_bytes; /* sizeof(tvm_flow_options): lets a newer runtime serve an older caller */
   uint32_t threads;      /* workers, the caller included; 0 means one for every core this process may use */
   uint32_t weights_checked; /* non-zero: weights.bin was hashed by the caller just now; do not read it all again */
+  uint32_t num_linked; /* rows of `linked` */
+  /* Read during tvm_flow_open only. These groups' files in the bundle are not read, so nothing but tvm_flow_verify
+   * says whether a linked library and the bundle belong together. */
+  const tvm_flow_linked *linked;
 } tvm_flow_options;
 
 typedef struct tvm_flow tvm_flow;

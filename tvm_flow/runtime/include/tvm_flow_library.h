@@ -81,7 +81,7 @@ typedef struct {
   void (*raise)(const char *kind, const char **parts, int32_t num_parts);
 } tvm_flow_hooks;
 
-typedef struct {
+typedef struct tvm_flow_library_descriptor {
   uint32_t abi;          /* TVM_FLOW_ABI */
   uint32_t struct_bytes; /* sizeof(tvm_flow_library_descriptor) */
   const char *target;    /* triple and CPU that the kernels were compiled for */

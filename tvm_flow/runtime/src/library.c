@@ -28,18 +28,35 @@ static tvm_flow_status load(const char *bundle_dir, const char *path, flow_libra
   return TVM_FLOW_OK;
 }
 
-tvm_flow_status flow_library_open(const char *bundle_dir, const flow_index *index, uint32_t group, flow_library *out,
-                                  tvm_flow_error *error) {
-  const char *path = index->groups[group].path;
-  *out = (flow_library){0};
+/* Loading runs constructors, so the hash comes first. */
+static tvm_flow_status load_checked(const char *bundle_dir, const flow_index_group *group, flow_library *out,
+                                    tvm_flow_error *error) {
   flow_map file = {0};
-  tvm_flow_status s = flow_map_file(bundle_dir, path, &file, error);
-  /* Loading runs constructors, so the hash comes first. */
-  if (!s) s = flow_check_hash(path, &file, index->groups[group].sha256, error);
-  if (!s) s = flow_check_elf(path, &file, error);
-  if (!s) s = load(bundle_dir, path, out, error);
-  if (!s) s = flow_check_loaded(path, &file, out->descriptor, error);
+  tvm_flow_status s = flow_map_file(bundle_dir, group->path, &file, error);
+  if (!s) s = flow_check_hash(group->path, &file, group->sha256, error);
+  if (!s) s = flow_check_elf(group->path, &file, error);
+  if (!s) s = load(bundle_dir, group->path, out, error);
+  if (!s) s = flow_check_loaded(group->path, &file, out->descriptor, error);
   flow_unmap(&file);
+  return s;
+}
+
+/* The row whose group is the file's name without ".so"; NULL when the library is not part of the program. */
+static const tvm_flow_library_descriptor *find_linked(const tvm_flow_options *options, const char *path) {
+  const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+  for (uint32_t i = 0; i < options->num_linked; i++) {
+    const tvm_flow_linked *row = &options->linked[i];
+    size_t length = row->group ? strlen(row->group) : 0;
+    if (length && strncmp(row->group, name, length) == 0 && strcmp(name + length, ".so") == 0) return row->library;
+  }
+  return NULL;
+}
+
+tvm_flow_status flow_library_open(const char *bundle_dir, const flow_index *index, uint32_t group,
+                                  const tvm_flow_options *options, flow_library *out, tvm_flow_error *error) {
+  const char *path = index->groups[group].path;
+  *out = (flow_library){.loaded = NULL, .descriptor = find_linked(options, path)};
+  tvm_flow_status s = out->descriptor ? TVM_FLOW_OK : load_checked(bundle_dir, &index->groups[group], out, error);
   if (!s) s = check_abi(path, out->descriptor, error);
   if (!s) s = flow_check_cpu(path, out->descriptor->cpu_features, error);
   if (!s) s = flow_check_descriptor(path, out->descriptor, index, group, error);

@@ -6,13 +6,14 @@
 #include "index.h"
 
 typedef struct {
-  void *loaded; /* from dlopen */
+  void *loaded; /* from dlopen; NULL when it is part of the program */
   const tvm_flow_library_descriptor *descriptor;
 } flow_library;
 
-/* Hashes the file, loads it and runs every check below. On failure nothing is held. */
-tvm_flow_status flow_library_open(const char *bundle_dir, const flow_index *index, uint32_t group, flow_library *out,
-                                  tvm_flow_error *error);
+/* Hashes the file and loads it, unless the options link the group in, and runs every check below. On failure nothing
+ * is held. */
+tvm_flow_status flow_library_open(const char *bundle_dir, const flow_index *index, uint32_t group,
+                                  const tvm_flow_options *options, flow_library *out, tvm_flow_error *error);
 
 void flow_library_close(flow_library *library);
 

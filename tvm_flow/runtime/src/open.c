@@ -13,9 +13,10 @@ static tvm_flow_status open_weights(tvm_flow *flow, int checked, tvm_flow_error 
   return checked ? TVM_FLOW_OK : flow_check_hash("weights.bin", &flow->weights, h->weights_sha256, error);
 }
 
-static tvm_flow_status open_libraries(tvm_flow *flow, flow_library *libraries, tvm_flow_error *error) {
+static tvm_flow_status open_libraries(tvm_flow *flow, const tvm_flow_options *options, flow_library *libraries,
+                                      tvm_flow_error *error) {
   for (uint32_t g = 0; g < flow->index.header->groups; g++) {
-    tvm_flow_status s = flow_library_open(flow->bundle_dir, &flow->index, g, &libraries[g], error);
+    tvm_flow_status s = flow_library_open(flow->bundle_dir, &flow->index, g, options, &libraries[g], error);
     if (s) return s;
     uint64_t bytes = libraries[g].descriptor->arena_bytes;
     if (bytes > flow->arena_bytes) flow->arena_bytes = bytes;
@@ -34,14 +35,14 @@ static tvm_flow_status allocate(tvm_flow *flow, tvm_flow_error *error) {
 }
 
 /* The arena is as long as the longest plan's, so every library is open before the first plan is bound. */
-static tvm_flow_status bind_plans(tvm_flow *flow, tvm_flow_error *error) {
+static tvm_flow_status bind_plans(tvm_flow *flow, const tvm_flow_options *options, tvm_flow_error *error) {
   uint32_t groups = flow->index.header->groups;
   flow->plans = calloc(groups, sizeof *flow->plans);
   flow_library *libraries = calloc(groups, sizeof *libraries);
   tvm_flow_status s = TVM_FLOW_OK;
   if (!flow->plans || !libraries)
     s = flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for %u groups; free memory", groups);
-  if (!s) s = open_libraries(flow, libraries, error);
+  if (!s) s = open_libraries(flow, options, libraries, error);
   if (!s) s = allocate(flow, error);
   for (uint32_t g = 0; !s && g < groups; g++) {
     s = flow_plan_bind(&libraries[g], flow->arena, flow->weights.data, &flow->plans[g], error);
@@ -59,19 +60,22 @@ static tvm_flow_status fill(tvm_flow *flow, const char *bundle_dir, const tvm_fl
   if (!flow->bundle_dir) return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for a path; free memory");
   tvm_flow_status s = flow_index_open(bundle_dir, &flow->index, error);
   if (!s) s = open_weights(flow, options->weights_checked != 0, error);
-  if (!s) s = bind_plans(flow, error);
+  if (!s) s = bind_plans(flow, options, error);
   if (!s) s = flow_pool_create(options->threads, &flow->context.pool, error);
   return s;
 }
 
 /* Fields past the caller's struct_bytes keep their defaults. */
 static tvm_flow_status read_options(const tvm_flow_options *given, tvm_flow_options *out, tvm_flow_error *error) {
-  *out = (tvm_flow_options){.struct_bytes = sizeof *out, .threads = 0, .weights_checked = 0};
+  *out = (tvm_flow_options){.struct_bytes = sizeof *out};
   if (!given) return TVM_FLOW_OK;
   if (given->struct_bytes < sizeof given->struct_bytes || given->struct_bytes > sizeof *out)
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options.struct_bytes: expected 4 to %zu, got %u; set it to "
                      "sizeof(tvm_flow_options)", sizeof *out, given->struct_bytes);
   memcpy(out, given, given->struct_bytes);
+  if (out->num_linked && !out->linked)
+    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options.linked: expected %u rows, got NULL; pass the table",
+                     out->num_linked);
   return TVM_FLOW_OK;
 }
 
