@@ -20,7 +20,7 @@ from tvm_flow.run.build import RUNTIME
 
 GOOD = "name: board\ntriple: aarch64-linux-gnu\ncpu: cortex-a76\nfeatures: [dotprod]\n"
 ARM = {
-    **dict.fromkeys(["armv8-a", "raspberry-pi-4"], "generic"),
+    **dict.fromkeys(["armv8-a", "raspberry-pi-4"], "neon"),
     **dict.fromkeys(["raspberry-pi-5", "rk3588", "jetson-orin-cpu", "imx93", "neoverse-n1"], "sdot"),
     **dict.fromkeys(["snapdragon-a710", "neoverse-n2", "neoverse-v1"], "smmla"),
 }
@@ -52,6 +52,14 @@ class TestHost:
             *("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"),
         }
 
+    def test_every_feature_that_llvm_may_use_is_declared_or_switched_off(self, host_of) -> None:  # type: ignore[no-untyped-def]
+        """A library with GFNI in it that declares only AVX-512 would die on the next machine."""
+        spec = host_of("flags : pni abm bmi1 bmi2 sse2 sse4_2 avx avx2 avx512f avx512vl avx512bw", "znver4")
+        assert {"sse3", "lzcnt", "bmi", "bmi2"} <= spec.features
+        implied = {str(name) for name in llvm_get_cpu_features(spec.tvm())}
+        assert {"gfni", "avx512vbmi", "avx512bf16", "sha", "pclmul", "vaes"} <= spec.disabled
+        assert not implied & {"gfni", "avx512vbmi", "avx512bf16", "sha", "pclmul", "vaes"}
+
     def test_what_a_virtual_machine_hides_is_switched_off(self, host_of) -> None:  # type: ignore[no-untyped-def]
         spec = host_of(HIDDEN, "znver4")
         assert spec.features == {"sse2", "sse4.2", "avx"}
@@ -60,7 +68,7 @@ class TestHost:
         assert {"+avx", "-avx2", "-avx512f", "-avx512vnni"} <= attributes(spec)
 
     def test_nothing_is_switched_off_that_the_name_does_not_imply(self, host_of) -> None:  # type: ignore[no-untyped-def]
-        assert host_of(HIDDEN, "nehalem").disabled == frozenset()
+        assert host_of("flags : pni ssse3 sse4_1 sse2 sse4_2 popcnt", "nehalem").disabled == frozenset()
         assert not {name for name in attributes(host_of(HIDDEN, "nehalem")) if name.startswith("-")}
 
     @pytest.mark.parametrize("cpuinfo", ["", "flags\n", "Features : fp asimd\n"])

@@ -30,12 +30,16 @@ GLIBC = "2.28"
 _REQUIRED = {"name", "triple", "cpu"}
 _KEYS = _REQUIRED | {"features", "disabled"} | KEYS
 _TRIPLES = ("aarch64-linux-gnu", "riscv64-linux-gnu", "x86_64-linux-gnu")
-# Those that decide between kernels or whose absence would crash vectorised code.
+# All that LLVM may choose instructions from: what a library was compiled with, the runtime must find before it runs.
 _X86_FEATURES = (
-    *("sse2", "sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"),
-    *("avxvnni",),
+    *("sse2", "sse3", "ssse3", "sse4.1", "sse4.2", "sse4a", "popcnt", "avx", "avx2", "fma", "f16c"),
+    *("bmi", "bmi2", "lzcnt", "movbe", "adx", "aes", "gfni", "vaes", "vpclmulqdq", "avxvnni"),
+    *("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512vnni", "avx512bf16", "avx512bitalg"),
+    *("avx512ifma", "avx512vbmi", "avx512vbmi2", "avx512vpopcntdq", "avx512fp16"),
 )
-
+# Of no use to kernels, and under names that the runtime does not know: never compiled with.
+_X86_NEVER = frozenset({"pclmul", "sha", "xop", "fma4", "tbm", "avxifma", "avxvnniint8", "avxvnniint16", "amx-tile"})
+_LINUX_NAMES = {"pni": "sse3", "abm": "lzcnt", "bmi1": "bmi"}
 
 # Of what LLVM says a core implies, the names that the runtime can check (runtime/src/cpu.c).
 _ARM_FEATURES = ("neon", "lse", "fullfp16", "dotprod", "i8mm", "bf16", "sve", "sve2")
@@ -79,13 +83,14 @@ def detect_host() -> TargetSpec:
         return replace(plain, features=implied & frozenset(_ARM_FEATURES))
     usable = frozenset(_X86_FEATURES) & _linux_features(Path("/proc/cpuinfo").read_text())
     # A virtual machine can hide what the CPU's model has.
-    return replace(plain, features=usable, disabled=(implied & frozenset(_X86_FEATURES)) - usable)
+    return replace(plain, features=usable, disabled=implied & (frozenset(_X86_FEATURES) - usable | _X86_NEVER))
 
 
 def _linux_features(cpuinfo: str) -> frozenset[str]:
     """The flags line in LLVM's spelling: sse4_2 is sse4.2 there, avx512_vnni avx512vnni, avx_vnni avxvnni."""
     line = next((text for text in cpuinfo.splitlines() if text.startswith("flags")), "")
-    return frozenset(re.sub(r"(?<=\d)_(?=\d)", ".", flag).replace("_", "") for flag in line.split(":")[-1].split())
+    plain = (re.sub(r"(?<=\d)_(?=\d)", ".", flag).replace("_", "") for flag in line.split(":")[-1].split())
+    return frozenset(_LINUX_NAMES.get(flag, flag) for flag in plain)
 
 
 def target_path(name: str) -> Path:
