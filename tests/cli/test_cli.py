@@ -23,7 +23,7 @@ from tvm_flow.cli.parser import make_parser
 from tvm_flow.pipeline import stages
 from tvm_flow.pipeline.generate import generate_latents, noise_for
 
-COMMANDS = ("inspect", "calibrate", "quantize", "export", "compile", "targets", "run", "build", "demo")
+COMMANDS = ("inspect", "embed", "calibrate", "quantize", "export", "compile", "targets", "run", "build", "demo")
 _HELP = """
 import sys
 from tvm_flow.cli import main

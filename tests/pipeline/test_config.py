@@ -112,7 +112,7 @@ class TestSource:
         assert tokens.shape[:2] == mask.shape
         assert not source.model.training
 
-    @pytest.mark.parametrize("given", ["sampler", "latent", "captions"])
+    @pytest.mark.parametrize("given", ["sampler", "latent"])
     def test_the_demo_takes_no_other(self, given: str) -> None:
         value: Any = (8, 8, 8, 8) if given == "latent" else Path("x")
         with pytest.raises(ConfigError, match=f"model demo: expected no {given}"):

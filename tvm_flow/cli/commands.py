@@ -24,6 +24,16 @@ def inspect(arguments: argparse.Namespace) -> None:
     check_keys(found.path, found.differences)
 
 
+def embed(arguments: argparse.Namespace) -> None:
+    """Write prompt embeddings."""
+    from tvm_flow.pipeline.embed import embed_stage, prompt_texts
+
+    prompts = prompt_texts(arguments.prompt, arguments.prompts)
+    shape = (arguments.tokens, arguments.channels)
+    embed_stage(arguments.text_encoder, prompts, arguments.output, *shape, arguments.dtype)
+    print(f"prompt embeddings: {arguments.output} ({len(prompts)} prompts)")
+
+
 def calibrate(arguments: argparse.Namespace) -> None:
     """Write a ranges file, or join several into one."""
     if arguments.merge:
@@ -78,7 +88,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Write one video per prompt."""
     from tvm_flow.pipeline.videos import write_videos
 
-    for path in write_videos(arguments.bundle, arguments.prompt, arguments.output, arguments.seed, arguments.threads):
+    extra = {"embeddings": arguments.captions, "autoencoder": arguments.autoencoder}
+    where = (arguments.bundle, arguments.prompt, arguments.output)
+    for path in write_videos(*where, arguments.seed, arguments.threads, **extra):
         print(f"video: {path}")
 
 

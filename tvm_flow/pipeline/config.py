@@ -7,7 +7,7 @@
     output: ../artifacts/demo       where every stage writes
     sampler: sampler.yaml           for a model other than the demo: its step grid,
     latent: [4, 16, 32, 32]         the shape of its latent, and
-    captions: tokens/               the folder with its caption tokens
+    captions: prompts.safetensors   the embeddings of its prompts
 
 Paths are relative to the file. Unknown keys are an error.
 """

@@ -11,6 +11,7 @@ from tvm_flow.calibrate.run import Embed
 from tvm_flow.demo import LATENT_SHAPE, WEIGHTS, demo_sampler, load_captions
 from tvm_flow.errors import ConfigError
 from tvm_flow.model import STDiT3, load_stdit3
+from tvm_flow.opensora.embeddings import load_embeddings
 from tvm_flow.sampler import SamplerConfig
 
 DEMO = "demo"
@@ -32,25 +33,35 @@ def load_source(
     latent: tuple[int, int, int, int] | None = None,
     captions: Path | None = None,
 ) -> Source:
-    """The demo, or a checkpoint folder or file with a sampler YAML, a latent shape and a folder of caption tokens.
+    """The demo, or a checkpoint folder or file with a sampler YAML, a latent shape and prompt embeddings.
 
-    Raises ConfigError naming what a checkpoint other than the demo lacks, or what the demo does not need;
-    CheckpointError for a bad checkpoint.
+    ``captions`` is a file of `tvm_flow.opensora.embeddings`, or a folder with one; the demo has its own, and takes
+    others. Raises ConfigError naming what a checkpoint other than the demo lacks, or what the demo does not need;
+    CheckpointError for a bad checkpoint; PromptError for embeddings that are unreadable or of another shape.
     """
     given = {"sampler": sampler, "latent": latent, "captions": captions}
     if model == DEMO:
-        unused = [name for name, value in given.items() if value is not None]
+        unused = [name for name, value in given.items() if value is not None and name != "captions"]
         if unused:
             raise ConfigError(
                 f"model {DEMO}: expected no {' or '.join(unused)}, because the demo knows its own; leave it out"
             )
-        return Source(load_stdit3(WEIGHTS), demo_sampler(), LATENT_SHAPE, load_captions().batch)
+        demo = load_stdit3(WEIGHTS)
+        embed = load_captions().batch if captions is None else _embeddings(captions, demo)
+        return Source(demo, demo_sampler(), LATENT_SHAPE, embed)
     missing = [name for name, value in given.items() if value is None]
     if sampler is None or latent is None or captions is None:
         raise ConfigError(
             f"model {model}: expected {', '.join(missing)} beside it, got none; only the demo knows its own"
         )
-    return Source(load_stdit3(Path(model)), read_sampler(sampler), latent, load_captions(captions).batch)
+    loaded = load_stdit3(Path(model))
+    return Source(loaded, read_sampler(sampler), latent, _embeddings(captions, loaded))
+
+
+def _embeddings(path: Path, model: STDiT3) -> Embed:
+    found = load_embeddings(path)
+    found.require_shape(model.config.model_max_length, model.config.caption_channels)
+    return found.batch
 
 
 def read_sampler(path: Path) -> SamplerConfig:
