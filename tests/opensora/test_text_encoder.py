@@ -101,7 +101,7 @@ class TestLoad:
 
     @pytest.mark.parametrize(("length", "dtype"), [(0, "float32"), (300, "float16")])
     def test_impossible_choices(self, t5: Path, length: int, dtype: str) -> None:
-        with pytest.raises(ConfigError, match="expected a positive length and one of"):
+        with pytest.raises(ConfigError, match="expected a length of 1 or more and one of"):
             load_text_encoder(t5, length, CHANNELS, dtype)
 
     def test_without_the_extra_it_says_how_to_install_it(self, t5: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,8 @@ def load_text_encoder(
     """
     if max_length < 1 or dtype not in DTYPES:
         raise ConfigError(
-            f"text encoder: expected a positive length and one of {list(DTYPES)}, got {max_length} and {dtype}; change it"
+            f"text encoder: expected a length of 1 or more and one of {list(DTYPES)}, got {max_length}, {dtype}; "
+            "change it"
         )
     config = folder_config(folder, _WHAT)
     if config.get("model_type") != "t5" or config.get("d_model") != channels:
