@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from tvm_flow.artifact import is_current, make_stamp, write_stamp
 from tvm_flow.build.check import ExactnessReport, check_traced
+from tvm_flow.build.decoder import DecoderCheck, DecoderLibrary, build_decoder, check_decoder
 from tvm_flow.build.emulate import TRACE_PROGRAM, Emulator, check_emulated, find_emulator
 from tvm_flow.build.library import GroupLibrary, build_library
 from tvm_flow.build.static import link_static
@@ -49,6 +50,8 @@ class Compiled:
     arena_bytes: int
     liveness_bytes: int
     checked_on: str = "this machine"
+    decoder: dict[str, Any] | None = None
+    """What was compared of the decoder; None without one."""
 
 
 def compile_bundle(
@@ -94,16 +97,20 @@ def _compile(
     weights = WeightStore()
     with tqdm(groups, desc="compile", unit="group", disable=not progress) as bar:
         libraries = [build_library(group, exported, target, weights, work, f"group{i}") for i, group in enumerate(bar)]
+    decoder = build_decoder(exported.folder, target, work)
     trial = _contents(exported, target, libraries, weights, golden_input(exported))
     write_bundle(work / "trial", trial)
     check = TrajectoryCheck(libraries, trial, ExactnessReport(), check_traced)
     if emulator is None:
         latents = check_bundle(work / "trial", check, threads, progress)
     else:
-        link_static(libraries, target, TRACE_PROGRAM, work / "trace")
+        static = [*libraries, decoder.library] if decoder else libraries
+        link_static(static, target, TRACE_PROGRAM, work / "trace")
         flat, _ = check_emulated(emulator, work / "trace", work / "trial", libraries, threads, progress, check)
         latents = flat.reshape(exported.latent)
     check.finish(latents)
+    trial = replace(trial, golden=replace(trial.golden, latents=latents))
+    trial, decoded = _decoded(trial, decoder, work, threads, emulator)
     compiled = Compiled(
         bundle=output,
         groups=len(groups),
@@ -112,11 +119,24 @@ def _compile(
         arena_bytes=max(library.plan.arena_bytes for library in libraries),
         liveness_bytes=max(library.plan.liveness_bytes for library in libraries),
         checked_on=emulator.describe() if emulator else "this machine",
+        decoder=decoded,
     )
     measured = {key: value for key, value in vars(compiled).items() if key != "bundle"}
-    golden, provenance = replace(trial.golden, latents=latents), {**trial.provenance, "compiled": measured}
-    write_bundle(output, replace(trial, golden=golden, provenance=provenance))
+    write_bundle(output, replace(trial, provenance={**trial.provenance, "compiled": measured}))
     return compiled
+
+
+def _decoded(
+    trial: Contents, decoder: DecoderLibrary | None, work: Path, threads: int, emulator: Emulator | None
+) -> tuple[Contents, dict[str, Any] | None]:
+    """``trial`` with its decoder, checked on the golden latents, and what was compared."""
+    if decoder is None:
+        return trial, None
+    write_bundle(work / "decoding", replace(trial, decoder=decoder.packed()))
+    check = DecoderCheck(decoder, trial.golden.latents)
+    emulation = None if emulator is None else (emulator, work / "trace")
+    frames, report = check_decoder(work / "decoding", check, threads, emulation)
+    return replace(trial, decoder=decoder.packed(frames)), report
 
 
 def check_bundle(

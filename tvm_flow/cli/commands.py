@@ -112,7 +112,8 @@ def demo(arguments: argparse.Namespace) -> None:
 def _load_source(arguments: argparse.Namespace) -> Source:
     from tvm_flow.pipeline.source import load_source
 
-    return load_source(arguments.model, arguments.sampler, arguments.latent, arguments.captions)
+    autoencoder = getattr(arguments, "autoencoder", None)  # an option of export alone
+    return load_source(arguments.model, arguments.sampler, arguments.latent, arguments.captions, autoencoder)
 
 
 def _report(compiled: Compiled) -> None:

@@ -58,6 +58,10 @@ def _embeddings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(*names, dest="captions", type=Path, metavar="FILE", help=text)
 
 
+def _autoencoder(parser: argparse.ArgumentParser, purpose: str) -> None:
+    parser.add_argument("--autoencoder", type=Path, help=f"local folder of Open-Sora's VAE, {purpose}")
+
+
 def _embed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", nargs="*", help="captions")
     parser.add_argument("--prompts", type=Path, help="prompt set to encode too")
@@ -95,6 +99,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompts", type=Path, default=_CALIBRATION / "prompts.yaml", help="its first prompt is the golden one"
     )
+    _autoencoder(parser, "whose decoder the bundle is to end in; the demo has its own")
     parser.add_argument("--output", type=Path, default=_ARTIFACTS / "export", help="folder of ONNX graphs")
 
 
@@ -116,7 +121,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, default=_ARTIFACTS / "bundle", help="what compile wrote")
     parser.add_argument("--output", type=Path, default=_ARTIFACTS / "videos", help="folder of GIFs and latents")
     _embeddings(parser)
-    parser.add_argument("--autoencoder", type=Path, help="local folder of Open-Sora's VAE, for other models' bundles")
+    _autoencoder(parser, "to decode with, where the bundle has no decoder")
     parser.add_argument("--seed", type=_seed, default=0, help="of the first video's noise; the next ones count on")
     _threads(parser)
 

@@ -82,7 +82,7 @@ def export(
     weights.write(folder)
     for name, graph in models.items():
         write_bytes(folder / name, graph.SerializeToString())
-        _check(folder / name)
+        check_graph(folder / name)
     write_bytes(folder / "tables.safetensors", save(tables))
     write_json(folder / "export.json", _description(model, list(models)))
     (folder / UNFINISHED).unlink()
@@ -145,7 +145,8 @@ def _read(folder: Path, description: dict[str, Any], tables: dict[str, npt.NDArr
     )
 
 
-def _check(path: Path) -> None:
+def check_graph(path: Path) -> None:
+    """Raise ExportError when onnx finds fault with the graph ``path``."""
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

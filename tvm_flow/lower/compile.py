@@ -10,6 +10,7 @@ from tvm.target import Target
 
 from tvm_flow.artifact import atomic_path
 from tvm_flow.errors import BuildError
+from tvm_flow.kernels.convolution import as_convolution, convolution
 from tvm_flow.kernels.gemm import gemm
 from tvm_flow.kernels.rows import schedule_rows
 from tvm_flow.lower.legalize import to_prim_func
@@ -25,6 +26,8 @@ def _scheduled(packed: PackedProgram, name: str, function: Any) -> Any:
     product = packed.products.get(name)
     if product is not None:
         return gemm(name, product.m, product.k, product.n, product.isa)
+    if (shapes := as_convolution(function)) is not None:
+        return convolution(name, shapes)
     plain = to_prim_func(function, name)
     try:
         return schedule_rows(plain).with_attr("global_symbol", name)

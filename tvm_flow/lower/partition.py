@@ -18,9 +18,10 @@ from tvm import relax
 from tvm_flow.errors import BuildError
 from tvm_flow.importer.graph import LiftedGraph, bindings_of, call_with, op_name, shape_of
 
-ANCHORS = {"relax.matmul"}
+ANCHORS = {"relax.matmul", "relax.nn.conv2d"}
 REDUCTIONS = {"relax.sum", "relax.max", "relax.min", "relax.mean", "relax.prod"}
 PLACE_CHANGING = {"relax.reshape", "relax.permute_dims", "relax.squeeze", "relax.expand_dims", "relax.flatten"}
+PLACE_CHANGING |= {"relax.nn.pad"}
 
 
 @dataclass(frozen=True)

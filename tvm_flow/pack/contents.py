@@ -52,6 +52,21 @@ class Golden:
 
 
 @dataclass(frozen=True)
+class Decoder:
+    """What turns latents into frames, ``chunk`` latent frames at a time; see `tvm_flow.pack.decoder`.
+
+    ``frame_shape`` is [F, H, W, 3] of a chunk, ``golden_sha256`` that of the video, float32, that the golden latents
+    give.
+    """
+
+    library: Path
+    weights: bytes | bytearray | memoryview
+    chunk: int
+    frame_shape: tuple[int, int, int, int]
+    golden_sha256: bytes
+
+
+@dataclass(frozen=True)
 class Contents:
     """Everything that `write_bundle` packs.
 
@@ -71,6 +86,7 @@ class Contents:
     target           what it was compiled for; ``name`` names the folder under lib/
     provenance       where it came from; kept as it is
     golden           input and output that `tvm_flow_verify` compares bit for bit
+    decoder          latents to frames, if the bundle is to end in frames
     ===============  =======================================================================================
     """
 
@@ -89,6 +105,7 @@ class Contents:
     target: Mapping[str, Any]
     provenance: Mapping[str, Any]
     golden: Golden
+    decoder: Decoder | None = None
 
     @property
     def steps(self) -> int:
@@ -119,6 +136,7 @@ class Contents:
             )
         self._check_variants()
         self._check_golden()
+        self._check_decoder()
 
     def _check_variants(self) -> None:
         for step, branches in enumerate(self.variants):
@@ -140,6 +158,17 @@ class Contents:
         for name, prompt in (("cond", golden.cond), ("uncond", golden.uncond)):
             _array(f"golden.{name}.tokens", prompt.tokens, (self.text_tokens, self.text_channels))
             _array(f"golden.{name}.mask", prompt.mask, (self.text_tokens,), finite=False)
+
+    def _check_decoder(self) -> None:
+        if self.decoder is None:
+            return
+        chunk, frames = self.decoder.chunk, self.decoder.frame_shape
+        whole = len(self.latent_shape) == 4 and chunk >= 1 and self.latent_shape[1] % chunk == 0
+        if not whole or min(frames) < 1 or frames[3] != 3 or len(self.decoder.golden_sha256) != 32:
+            raise BundleError(
+                f"contents.decoder: expected a chunk that divides T of a latent [C, T, h, w], frames [F, H, W, 3], a "
+                f"sha256, got {chunk} for {self.latent_shape} and {frames}; export the decoder for this latent"
+            )
 
 
 def _same(what: str, expected: int, got: int) -> None:

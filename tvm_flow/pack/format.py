@@ -9,6 +9,7 @@ A bundle is a directory of regular files, all of them listed in the manifest:
     steps.bin                the index below, all that the C runtime reads besides libraries and weights
     golden.bin               float32: noise [latent], cond tokens [L, channels], cond mask [L], uncond tokens
                              and mask, expected latents [latent]
+    decoder.*, ...           latents to frames, if the bundle ends in frames: see tvm_flow.pack.decoder
 
 steps.bin is little endian. Its sections follow each other, each padded with zeros to 64 bytes, so that
 positions follow from the counts and none can lie. The last 32 bytes are the sha256 of all before.

@@ -8,10 +8,11 @@ from pathlib import Path
 import yaml
 
 from tvm_flow.calibrate.run import Embed
-from tvm_flow.demo import LATENT_SHAPE, WEIGHTS, demo_sampler, load_captions
+from tvm_flow.demo import LATENT_SHAPE, WEIGHTS, demo_sampler, load_captions, load_vae
 from tvm_flow.errors import ConfigError
+from tvm_flow.export.decoder import AnyDecoder
 from tvm_flow.model import STDiT3, load_stdit3
-from tvm_flow.opensora.embeddings import load_embeddings
+from tvm_flow.opensora import load_autoencoder, load_embeddings
 from tvm_flow.sampler import SamplerConfig
 
 DEMO = "demo"
@@ -25,6 +26,8 @@ class Source:
     sampler: SamplerConfig
     latent: tuple[int, int, int, int]
     embed: Embed
+    decoder: AnyDecoder | None = None
+    """Exported with the step graphs, so that a bundle ends in frames."""
 
 
 def load_source(
@@ -32,30 +35,37 @@ def load_source(
     sampler: Path | None = None,
     latent: tuple[int, int, int, int] | None = None,
     captions: Path | None = None,
+    autoencoder: Path | None = None,
 ) -> Source:
     """The demo, or a checkpoint folder or file with a sampler YAML, a latent shape and prompt embeddings.
 
     ``captions`` is a file of `tvm_flow.opensora.embeddings`, or a folder with one; the demo has its own, and takes
-    others. Raises ConfigError naming what a checkpoint other than the demo lacks, or what the demo does not need;
+    others. ``autoencoder`` is a folder for `load_autoencoder`, for a bundle that is to end in frames; the demo has its
+    own. Raises ConfigError naming what a checkpoint other than the demo lacks, or what the demo does not need;
     CheckpointError for a bad checkpoint; PromptError for embeddings that are unreadable or of another shape.
     """
     given = {"sampler": sampler, "latent": latent, "captions": captions}
     if model == DEMO:
-        unused = [name for name, value in given.items() if value is not None and name != "captions"]
+        own = given | {"autoencoder": autoencoder}
+        unused = [name for name, value in own.items() if value is not None and name != "captions"]
         if unused:
             raise ConfigError(
                 f"model {DEMO}: expected no {' or '.join(unused)}, because the demo knows its own; leave it out"
             )
         demo = load_stdit3(WEIGHTS)
         embed = load_captions().batch if captions is None else _embeddings(captions, demo)
-        return Source(demo, demo_sampler(), LATENT_SHAPE, embed)
+        return Source(demo, demo_sampler(), LATENT_SHAPE, embed, load_vae())
     missing = [name for name, value in given.items() if value is None]
     if sampler is None or latent is None or captions is None:
         raise ConfigError(
             f"model {model}: expected {', '.join(missing)} beside it, got none; only the demo knows its own"
         )
     loaded = load_stdit3(Path(model))
-    return Source(loaded, read_sampler(sampler), latent, _embeddings(captions, loaded))
+    return Source(loaded, read_sampler(sampler), latent, _embeddings(captions, loaded), _decoder(autoencoder))
+
+
+def _decoder(folder: Path | None) -> AnyDecoder | None:
+    return None if folder is None else load_autoencoder(folder)
 
 
 def _embeddings(path: Path, model: STDiT3) -> Embed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -17,14 +17,14 @@ from tvm_flow.demo.sheet import write_animation
 from tvm_flow.errors import BundleError
 from tvm_flow.opensora import load_autoencoder, load_embeddings
 from tvm_flow.opensora.embeddings import FILE
-from tvm_flow.pack import read_golden, read_manifest
+from tvm_flow.pack import read_decoder, read_golden, read_manifest
 from tvm_flow.pack.format import MANIFEST
 from tvm_flow.pipeline.embed import folder_files
 from tvm_flow.pipeline.generate import generate_latents, noise_for
-from tvm_flow.run import Bundle
+from tvm_flow.run import Bundle, BundleDecoder
 
-Decode = Callable[[Tensor], Tensor]
-"""Latents [B, C, T, h, w] to frames [B, F, H, W, 3] in 0..1."""
+Decode = Callable[[Tensor], Iterator[Tensor]]
+"""Latents [B, C, T, h, w] to videos [F, H, W, 3], uint8 or float in 0..1."""
 SHOWN_WIDTH = 256
 """Smaller videos are enlarged by a whole factor to about this width."""
 
@@ -41,17 +41,19 @@ def write_videos(
     """One GIF and one ``latents.safetensors`` row per prompt in the folder ``output``; the k-th has seed + k.
 
     ``embeddings`` is a file of `tvm_flow.opensora.embeddings` that holds the prompts, ``autoencoder`` a local folder
-    for `tvm_flow.opensora.load_autoencoder`; a bundle of the demo needs neither.
+    for `tvm_flow.opensora.load_autoencoder`, used instead of the bundle's own decoder; a bundle of the demo needs
+    neither.
     Nothing is done when they are there, whole and from this bundle. Before anything is generated the bundle must repeat
     its golden output: it may have been compiled on another machine.
 
-    Raises BundleError when it does not, or when the bundle is not of the demo model and no autoencoder is given;
+    Raises BundleError when it does not, or when there is neither a decoder in the bundle nor an autoencoder;
     PromptError for a prompt without an embedding; what `load_autoencoder` raises.
     """
     golden = read_golden(bundle)
     shape = golden.noise.shape
     sampler = read_manifest(bundle).sampler
-    if autoencoder is None and shape != LATENT_SHAPE:
+    compiled = autoencoder is None and read_decoder(bundle) is not None
+    if autoencoder is None and not compiled and shape != LATENT_SHAPE:
         raise BundleError(
             f"{bundle}: expected latents {LATENT_SHAPE} of the demo model, got {shape}; give the folder "
             "of their autoencoder (--autoencoder)"
@@ -64,14 +66,16 @@ def write_videos(
     with exclusive(file):
         stamp = make_stamp(_inputs(bundle, embeddings, autoencoder), {"prompts": list(prompts), "seed": seed})
         if not all(is_current(path, stamp) for path in (file, *paths)):
-            decode = load_vae().decode if autoencoder is None else _decoder(autoencoder, int(sampler["frames"]))
             with Bundle.open(bundle, threads=threads) as opened:
                 opened.verify()
+            if compiled:
+                with BundleDecoder.open(bundle, threads=threads) as decoder:
+                    decoder.verify()
             noise = noise_for(shape, range(seed, seed + len(prompts)))
             latents = torch.from_numpy(generate_latents(bundle, prompts, noise, embed, threads=threads))
             write_bytes(file, save({"latents": latents.numpy()}, metadata={"prompts": "\n".join(prompts)}))
-            for path, latent in zip(paths, latents, strict=True):
-                (video,) = decode(latent[None])
+            decode = _compiled(bundle, threads) if compiled else _decoder(autoencoder, int(sampler["frames"]))
+            for path, video in zip(paths, decode(latents), strict=True):
                 write_animation(path, video, float(sampler["fps"]), max(1, SHOWN_WIDTH // video.shape[2]))
             for path in (*paths, file):
                 write_stamp(path, stamp)
@@ -84,9 +88,26 @@ def _embed(path: Path, shape: tuple[int, ...]) -> Embed:
     return found.batch
 
 
-def _decoder(folder: Path, frames: int) -> Decode:
-    module = load_autoencoder(folder)
-    return lambda latents: module.decode(latents, frames)
+def _decoder(folder: Path | None, frames: int) -> Decode:
+    module = None if folder is None else load_autoencoder(folder)
+
+    def decode(latents: Tensor) -> Iterator[Tensor]:
+        for latent in latents:
+            one = latent[None]
+            yield (load_vae().decode(one) if module is None else module.decode(one, frames))[0]
+
+    return decode
+
+
+def _compiled(bundle: Path, threads: int) -> Decode:
+    """The bundle's own decoder."""
+
+    def decode(latents: Tensor) -> Iterator[Tensor]:
+        with BundleDecoder.open(bundle, threads=threads) as decoder:
+            for latent in latents:
+                yield torch.from_numpy(decoder.decode_rgb8(latent.numpy()))
+
+    return decode
 
 
 def _inputs(bundle: Path, embeddings: Path | None, autoencoder: Path | None) -> dict[str, Path]:

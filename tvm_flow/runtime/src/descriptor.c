@@ -117,12 +117,14 @@ static tvm_flow_status check_edges(const checked *c) {
   const uint64_t floats[MAX_GRAPH_INPUTS] = {c->index->latent_floats, c->index->text_floats,
                                              c->index->header->text_tokens};
   static const char *const names[MAX_GRAPH_INPUTS] = {"input z", "input y", "input mask"};
-  if (c->d->num_inputs != MAX_GRAPH_INPUTS) return bad(c, "inputs", c->d->num_inputs, "three: z, y and mask");
-  for (int i = 0; i < MAX_GRAPH_INPUTS; i++) {
+  uint32_t inputs = c->index->decodes ? 1 : MAX_GRAPH_INPUTS;
+  if (c->d->num_inputs != inputs)
+    return bad(c, "inputs", c->d->num_inputs, c->index->decodes ? "one: latents" : "three: z, y and mask");
+  for (uint32_t i = 0; i < inputs; i++) {
     tvm_flow_status s = check_edge(c, names[i], c->d->inputs[i], floats[i]);
     if (s) return s;
   }
-  return check_edge(c, "output", c->d->output, c->index->latent_floats);
+  return check_edge(c, "output", c->d->output, c->index->output_floats);
 }
 
 tvm_flow_status flow_check_descriptor(const char *path, const tvm_flow_library_descriptor *descriptor,
