@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from tvm_flow.build.check import Array, ExactnessReport, check_traced, require_same_bits
+from tvm_flow.build.check import Array, ExactnessReport, check_call, check_constants, require_same_bits
 from tvm_flow.build.emulate import Emulator, run_emulated
 from tvm_flow.build.folds import Floats
 from tvm_flow.build.library import GroupLibrary, build_library
@@ -94,13 +94,17 @@ class DecoderCheck:
         if seen.call == 0:
             self.tensors = {program.graph.inputs[0]: self.input(self.chunk)}
         planned = program.calls[seen.call]
-        where = f"decoder, chunk {seen.step}, call {seen.call}, kernel {seen.kernel}"
+        where = f"decoder, chunk {seen.step}"
         if seen.kernel != planned.kernel:
-            raise BitExactError(f"{where}: expected kernel {planned.kernel}; report this graph and target")
+            raise BitExactError(
+                f"{where}, call {seen.call}: expected kernel {planned.kernel}, got {seen.kernel}; report this"
+            )
         for name, got in zip(planned.args, seen.args, strict=False):
             if name in self.tensors:
-                require_same_bits(f"{where}, tensor {name}", self.tensors[name], got)
-        check_traced(seen, {(seen.step, 0): (self.decoder.library, 0)}, self.report)
+                require_same_bits(f"{where}, call {seen.call}, tensor {name}", self.tensors[name], got)
+        library = self.decoder.library
+        check_constants(library.packed, seen.call, seen.args, library.given[0], where, self.report)
+        check_call(library.packed, seen.call, seen.args, where, self.report)
         self.tensors[planned.output] = seen.args[-1].copy()
         self.call += 1
         if self.call == len(program.calls):

@@ -67,17 +67,21 @@ def _tile(schedule: Any, shapes: Convolution) -> None:
     n, o, row, column, c, i, j = schedule.get_loops(block)
     _, outputs, _, width = shapes.output
     outer, inner = schedule.split(o, [None, _largest(ROWS, outputs)])
-    along, vector = schedule.split(column, [None, _largest(LANES, width)])
+    lanes = _largest(LANES, width)
+    along, vector = schedule.split(column, [None, lanes])
     schedule.reorder(n, outer, row, along, c, i, j, inner, vector)
     tile = schedule.cache_write(block, 0, "global")
     schedule.reverse_compute_at(tile, along)
     if math.prod(shapes.output) * math.prod(shapes.weight[1:]) >= PARALLEL_MACS:
         schedule.parallel(schedule.fuse(n, outer, row))
     schedule.unroll(inner)
+    if lanes == 1:  # TVM drops loops of one iteration
+        schedule.decompose_reduction(block, c)
+        return
     schedule.vectorize(vector)
     for each in (schedule.decompose_reduction(block, c), tile):
-        *_, rows, lanes = schedule.get_loops(each)
-        schedule.vectorize(lanes)
+        *_, rows, last = schedule.get_loops(each)
+        schedule.vectorize(last)
         schedule.unroll(rows)
 
 

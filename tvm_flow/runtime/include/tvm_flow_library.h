@@ -8,7 +8,8 @@
  *   STEP     constants of one (step, branch), `step_bytes` long, filled by running the `folds` before the first call
  *
  * Offsets of tensors are in bytes and multiples of 64. Integers are in the byte order of the target (little endian).
- * There are three inputs, z, y and mask, or latents alone for a decoder (tvm_flow_decoder.h); inputs and output are float32 in ARENA, and so is the last argument of a call.
+ * There are three inputs, z, y and mask, or latents alone for a decoder (tvm_flow_decoder.h); inputs and output are
+ * float32 in ARENA, and so is the last argument of a call.
  * Every extent is at least 1, every table has at most 2^20 rows. STEP bytes that no fold writes are zero.
  *
  * The folds make a step's constants from three sources: `weights` (shared), `step` (float32, one record a step: what

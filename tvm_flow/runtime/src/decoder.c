@@ -51,7 +51,8 @@ tvm_flow_status tvm_flow_decoder_open(const char *bundle_dir, const tvm_flow_opt
                                       tvm_flow_error *error) {
   tvm_flow_options read;
   if (!bundle_dir || !out)
-    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "tvm_flow_decoder_open: expected a directory and an out pointer");
+    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT,
+                     "tvm_flow_decoder_open: expected a directory and an out pointer");
   *out = NULL;
   tvm_flow_status s = flow_read_options(options, &read, error);
   if (s) return s;

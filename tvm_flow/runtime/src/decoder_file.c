@@ -12,7 +12,8 @@ static tvm_flow_status corrupt(tvm_flow_error *error, const char *what, uint64_t
 static tvm_flow_status check_identity(const flow_map *map, tvm_flow_error *error) {
   const flow_decoder_header *h = (const void *)map->data;
   uint8_t digest[FLOW_SHA256_BYTES];
-  if (map->bytes != sizeof *h + sizeof digest) return corrupt(error, "file size", sizeof *h + sizeof digest, map->bytes);
+  const uint64_t bytes = sizeof *h + sizeof digest;
+  if (map->bytes != bytes) return corrupt(error, "file size", bytes, map->bytes);
   if (memcmp(h->magic, FLOW_DECODER_MAGIC, sizeof h->magic) != 0)
     return flow_fail(error, TVM_FLOW_CORRUPT, "decoder.bin: expected the magic %s, got other bytes; check the path",
                      FLOW_DECODER_MAGIC);
