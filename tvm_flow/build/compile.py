@@ -12,7 +12,9 @@ from __future__ import annotations
 import platform
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,11 @@ from tqdm import tqdm
 
 from tvm_flow.artifact import is_current, make_stamp, write_stamp
 from tvm_flow.build.check import ExactnessReport, check_traced
-from tvm_flow.build.decoder import DecoderCheck, DecoderLibrary, build_decoder, check_decoder
+from tvm_flow.build.decoder import build_decoder, with_decoder
 from tvm_flow.build.emulate import TRACE_PROGRAM, Emulator, check_emulated, find_emulator
 from tvm_flow.build.library import GroupLibrary, build_library
 from tvm_flow.build.static import link_static
+from tvm_flow.build.sums import link_sums
 from tvm_flow.build.tables import WeightStore
 from tvm_flow.build.target import TargetSpec
 from tvm_flow.build.trajectory import TrajectoryCheck, figures
@@ -100,17 +103,20 @@ def _compile(
     decoder = build_decoder(exported.folder, target, work)
     trial = _contents(exported, target, libraries, weights, golden_input(exported))
     write_bundle(work / "trial", trial)
-    check = TrajectoryCheck(libraries, trial, ExactnessReport(), check_traced)
-    if emulator is None:
-        latents = check_bundle(work / "trial", check, threads, progress)
-    else:
-        static = [*libraries, decoder.library] if decoder else libraries
-        link_static(static, target, TRACE_PROGRAM, work / "trace")
-        flat, _ = check_emulated(emulator, work / "trace", work / "trial", libraries, threads, progress, check)
-        latents = flat.reshape(exported.latent)
-    check.finish(latents)
+    products = [product for library in libraries for product in library.packed.products.values()]
+    program = link_sums(products, target, work, emulator.command if emulator else ())
+    with program.start() if program else nullcontext() as sums:
+        check = TrajectoryCheck(libraries, trial, ExactnessReport(), partial(check_traced, sums=sums))
+        if emulator is None:
+            latents = check_bundle(work / "trial", check, threads, progress)
+        else:
+            static = [*libraries, decoder.library] if decoder else libraries
+            link_static(static, target, TRACE_PROGRAM, work / "trace")
+            flat, _ = check_emulated(emulator, work / "trace", work / "trial", libraries, threads, progress, check)
+            latents = flat.reshape(exported.latent)
+        check.finish(latents)
     trial = replace(trial, golden=replace(trial.golden, latents=latents))
-    trial, decoded = _decoded(trial, decoder, work, threads, emulator)
+    trial, decoded = with_decoder(trial, decoder, work, threads, emulator)
     compiled = Compiled(
         bundle=output,
         groups=len(groups),
@@ -124,19 +130,6 @@ def _compile(
     measured = {key: value for key, value in vars(compiled).items() if key != "bundle"}
     write_bundle(output, replace(trial, provenance={**trial.provenance, "compiled": measured}))
     return compiled
-
-
-def _decoded(
-    trial: Contents, decoder: DecoderLibrary | None, work: Path, threads: int, emulator: Emulator | None
-) -> tuple[Contents, dict[str, Any] | None]:
-    """``trial`` with its decoder, checked on the golden latents, and what was compared."""
-    if decoder is None:
-        return trial, None
-    write_bundle(work / "decoding", replace(trial, decoder=decoder.packed()))
-    check = DecoderCheck(decoder, trial.golden.latents)
-    emulation = None if emulator is None else (emulator, work / "trace")
-    frames, report = check_decoder(work / "decoding", check, threads, emulation)
-    return replace(trial, decoder=decoder.packed(frames)), report
 
 
 def check_bundle(

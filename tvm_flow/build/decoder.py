@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from tvm_flow.build.target import TargetSpec
 from tvm_flow.errors import BitExactError
 from tvm_flow.export.decoder_file import ExportedDecoder, load_decoder
 from tvm_flow.importer.step_groups import StepGroup, import_graph
-from tvm_flow.pack import Decoder
+from tvm_flow.pack import Contents, Decoder, write_bundle
 from tvm_flow.pack.decoder import LIBRARY
 from tvm_flow.quantize.quantized import Fold
 from tvm_flow.run import BundleDecoder, KernelCall
@@ -141,6 +141,22 @@ class DecoderCheck:
                 "; report this graph and target"
             )
         return distance
+
+
+def with_decoder(
+    contents: Contents, decoder: DecoderLibrary | None, work: Path, threads: int, emulator: Emulator | None
+) -> tuple[Contents, dict[str, Any] | None]:
+    """``contents`` with its decoder, checked on the golden latents, and what was compared; as they are without one.
+
+    ``work`` holds what is built, the program ``trace`` for another architecture too. Raises BitExactError.
+    """
+    if decoder is None:
+        return contents, None
+    write_bundle(work / "decoding", replace(contents, decoder=decoder.packed()))
+    check = DecoderCheck(decoder, contents.golden.latents)
+    emulation = None if emulator is None else (emulator, work / "trace")
+    frames, report = check_decoder(work / "decoding", check, threads, emulation)
+    return replace(contents, decoder=decoder.packed(frames)), report
 
 
 def check_decoder(
