@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from tvm import relax
 
 from tests.kernels.qemu import QEMU, assembly, run_gemm
