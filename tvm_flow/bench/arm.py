@@ -9,6 +9,10 @@ the shape where ours / onnxruntime's is largest, and ``insn_ratios`` holds that 
 M decides only how often a loop runs, so each K and N is looked at once, under qemu with ``ROWS`` rows. More rows spread
 what a call costs over more products: for K = N = 1152, 64 rows against 1024 change ours by less than 0.01 % and
 onnxruntime's by 0.25 % (SDOT) and 0.4 % (SMMLA) (2026-11-22).
+
+Without dotprod onnxruntime executes fewer (0.243 against 0.352): it adds two products in int16 by SMLAL, and so turns
+-128 * -128 twice, 32768, into -32768. Ours is exact for all codes. With that instruction, which would do for weights
+in -127..127, ours takes 0.270; on cortex-a72, whose multiplier limits both, llvm-mca gives 7.9 MAC per cycle for 6.8.
 """
 
 from __future__ import annotations
