@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tvm_flow.bench.emulated import instructions_per_mac
-from tvm_flow.bench.executed import compile_c, executed, find_qemu, parse_executed
+from tvm_flow.bench.executed import compile_c, executed, find_qemu, parse_executed, plugin_version
 from tvm_flow.bench.shapes import Shape
 from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.kernels import arm
@@ -89,6 +89,13 @@ def test_only_a_single_count_is_read() -> None:
     for output in ("", "executed \n", "not executed 3\n", "executed 1\nexecuted 2\n"):
         with pytest.raises(BuildError, match="expected two marks"):
             parse_executed(output)
+
+
+def test_the_plugin_says_a_version_that_qemu_takes() -> None:
+    said = "qemu-aarch64 version {} (Debian 1:7.2+dfsg-7+deb12u18)\nCopyright (c) 2003-2022"
+    assert [plugin_version(said.format(v)) for v in ("7.2.22", "8.2.2", "9.0.0", "10.0.3")] == [1, 1, 2, 2]
+    with pytest.raises(ConfigError, match="expected a version such as"):
+        plugin_version("not qemu\n")
 
 
 def test_without_qemu_the_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

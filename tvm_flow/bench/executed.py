@@ -24,7 +24,7 @@ from tvm_flow.errors import BuildError, ConfigError
 MARK = 173
 """The number of getppid on AArch64 Linux."""
 
-# What of qemu-plugin.h is needed; QEMU 7.2 to 9 take plugins that say version 1 or load them with an error message.
+# What of qemu-plugin.h is needed. QEMU 9 raised the oldest version that it takes to 2, which only took calls away.
 _PLUGIN = """
 #include <inttypes.h>
 #include <stdio.h>
@@ -36,7 +36,7 @@ extern void qemu_plugin_register_vcpu_tb_exec_cb(block *, void (*)(unsigned, voi
 typedef void syscall_cb(id, unsigned, int64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t,
                         uint64_t);
 extern void qemu_plugin_register_vcpu_syscall_cb(id, syscall_cb *);
-int qemu_plugin_version = 1;
+int qemu_plugin_version = VERSION;
 static uint64_t total, start;
 static int marks;
 static void executed(unsigned cpu, void *instructions) {
@@ -86,10 +86,19 @@ def executed(program: list[str], cpu: str, folder: Path, root: Path = Path("/"))
         raise ConfigError("qemu-aarch64: expected it on PATH, found none; apt-get install qemu-user")
     plugin = folder / "count.so"
     if not plugin.exists():
-        compile_c("native", _PLUGIN, plugin, "-shared", "-fPIC", f"-DMARK={MARK}")
+        version = plugin_version(_run([qemu, "--version"]))
+        compile_c("native", _PLUGIN, plugin, "-shared", "-fPIC", f"-DMARK={MARK}", f"-DVERSION={version}")
     environment = {**os.environ, "HOME": str(folder), "ORT_DISABLE_TELEMETRY": "1"}
     command = [qemu, "-L", str(root), "-cpu", cpu, "-plugin", str(plugin), *program]
     return parse_executed(_run(command, environment))
+
+
+def plugin_version(output: str) -> int:
+    """Of the plugin interface, for what ``qemu --version`` prints; raises ConfigError when that has no version."""
+    found = re.search(r"version (\d+)\.", output)
+    if found is None:
+        raise ConfigError(f"qemu-aarch64 --version: expected a version such as 7.2.0, got: {output[:200]!r}")
+    return 2 if int(found.group(1)) >= 9 else 1
 
 
 def parse_executed(output: str) -> int:
@@ -106,4 +115,4 @@ def _run(command: list[str], environment: dict[str, str] | None = None) -> str:
         raise BuildError(
             f"{command[0]}: expected it to succeed, got exit code {done.returncode}: {done.stderr[-1000:]}"
         )
-    return done.stderr
+    return done.stdout + done.stderr
