@@ -2,8 +2,9 @@
 
     Y[n, o, h, w] = sum_{c, i, j} X[n, c, h + i, w + j] W[o, c, i, j]       X [N, C, H + K - 1, W + K - 1]
 
-The tile is ``ROWS`` output channels by a vector along the image's row, held in registers over the whole sum; every row
-of every tile runs in parallel. Padding is a kernel of its own, so that no load needs a test.
+The tile is ``ROWS`` output channels by a vector along the image's row, held in registers over the whole sum: 16 of
+NEON's registers, 8 of AVX2's. All output channels of a place follow each other, so that the patch of X which they share
+stays in the cache; rows of the image run in parallel. Padding is a kernel of its own, so that no load needs a test.
 """
 
 from __future__ import annotations
@@ -69,11 +70,11 @@ def _tile(schedule: Any, shapes: Convolution) -> None:
     outer, inner = schedule.split(o, [None, _largest(ROWS, outputs)])
     lanes = _largest(LANES, width)
     along, vector = schedule.split(column, [None, lanes])
-    schedule.reorder(n, outer, row, along, c, i, j, inner, vector)
+    schedule.reorder(n, row, along, outer, c, i, j, inner, vector)
     tile = schedule.cache_write(block, 0, "global")
-    schedule.reverse_compute_at(tile, along)
+    schedule.reverse_compute_at(tile, outer)
     if math.prod(shapes.output) * math.prod(shapes.weight[1:]) >= PARALLEL_MACS:
-        schedule.parallel(schedule.fuse(n, outer, row))
+        schedule.parallel(schedule.fuse(n, row))
     schedule.unroll(inner)
     if lanes == 1:  # TVM drops loops of one iteration
         schedule.decompose_reduction(block, c)
