@@ -13,9 +13,14 @@ from tvm_flow.run import native
 
 @dataclass(frozen=True)
 class BundleInfo:
-    """What a bundle holds; arena_bytes, step_bytes and weights_bytes are the runtime's memory."""
+    """What a bundle holds; arena_bytes, step_bytes and weights_bytes are the runtime's memory.
+
+    ``sampler`` is the configuration that its tables were made for; ``updates`` are [steps][5], see
+    `tvm_flow.sampler.update`.
+    """
 
     latent_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
     text_tokens: int
     text_channels: int
     steps: int
@@ -29,7 +34,7 @@ class BundleInfo:
     weights_bytes: int
     sampler: Mapping[str, Any]
     timesteps: tuple[float, ...]
-    dts: tuple[float, ...]
+    updates: tuple[tuple[float, ...], ...]
 
 
 def describe(runtime: ctypes.CDLL, handle: ctypes.c_void_p) -> BundleInfo:
@@ -39,12 +44,14 @@ def describe(runtime: ctypes.CDLL, handle: ctypes.c_void_p) -> BundleInfo:
     same = {
         name: getattr(out, name)
         for name in BundleInfo.__dataclass_fields__
-        if name not in ("latent_shape", "sampler", "timesteps", "dts")
+        if name not in ("latent_shape", "output_shape", "sampler", "timesteps", "updates")
     }
+    latent = tuple(out.latent_shape[: out.latent_ndim])
     return BundleInfo(
-        latent_shape=tuple(out.latent_shape[: out.latent_ndim]),
+        latent_shape=latent,
+        output_shape=(latent[0] * (out.output_floats // out.latent_floats), *latent[1:]),
         sampler=json.loads(out.sampler_json),
         timesteps=tuple(out.timesteps[: out.steps]),
-        dts=tuple(out.dts[: out.steps]),
+        updates=tuple(tuple(row) for row in out.updates[: out.steps]),
         **same,
     )
