@@ -18,18 +18,15 @@ from tvm_flow.pack import Prompt, verify_bundle
 from tvm_flow.pack.contents import Float32
 from tvm_flow.run import native
 from tvm_flow.run.draw import Draw, draw_callback
-from tvm_flow.run.info import describe
+from tvm_flow.run.info import check_sampler, describe
 from tvm_flow.run.interrupt import Interrupt, deferred_interrupt
 from tvm_flow.run.trace import KernelCall, kernel_call
 
-if TYPE_CHECKING:  # the sampler's package waits for torch, which running does not need
+if TYPE_CHECKING:
     from tvm_flow.sampler import SamplerConfig
 
 Progress = Callable[[int, int], object]
 """Called after each step with the number of steps done and their total; what it raises cancels."""
-
-
-OTHER_SAMPLER = "run it as it is, or calibrate, quantize, export and compile for the other sampler"
 
 
 class Bundle:
@@ -53,10 +50,7 @@ class Bundle:
         memory or threads are short, BuildError when the runtime cannot be compiled.
         """
         manifest = verify_bundle(directory, platform.machine())
-        if sampler is not None:
-            from tvm_flow.sampler import require_same_sampler
-
-            require_same_sampler(str(directory), manifest.sampler, sampler.to_dict(), OTHER_SAMPLER)
+        check_sampler(directory, manifest.sampler, sampler)
         runtime, handle, error = native.load_runtime(), ctypes.c_void_p(), native.CError()
         options = native.COptions(ctypes.sizeof(native.COptions), threads, 1)
         path = str(directory).encode()

@@ -6,9 +6,13 @@ import ctypes
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tvm_flow.run import native
+
+if TYPE_CHECKING:  # the sampler's package waits for torch, which running does not need
+    from tvm_flow.sampler import SamplerConfig
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,17 @@ class BundleInfo:
     sampler: Mapping[str, Any]
     timesteps: tuple[float, ...]
     updates: tuple[tuple[float, ...], ...]
+
+
+OTHER_SAMPLER = "run it as it is, or calibrate, quantize, export and compile for the other sampler"
+
+
+def check_sampler(directory: Path, have: Mapping[str, Any], wanted: SamplerConfig | None) -> None:
+    """Raises ConfigError showing both when a bundle made for the sampler ``have`` is wanted for another."""
+    if wanted is not None:
+        from tvm_flow.sampler import require_same_sampler
+
+        require_same_sampler(str(directory), have, wanted.to_dict(), OTHER_SAMPLER)
 
 
 def describe(runtime: ctypes.CDLL, handle: ctypes.c_void_p) -> BundleInfo:

@@ -11,7 +11,7 @@ from tvm_flow.sampler.diffusion import (
     predict_x0,
     sample_diffusion,
 )
-from tvm_flow.sampler.identity import require_same_sampler
+from tvm_flow.sampler.identity import require_same_sampler, require_tables_of
 from tvm_flow.sampler.loop import Velocity, guide, model_outputs, model_velocity, sample
 from tvm_flow.sampler.noise import seeded_noise
 from tvm_flow.sampler.schedule import Schedule, make_schedule, respaced
@@ -38,6 +38,7 @@ __all__ = [
     "next_latent",
     "predict_x0",
     "require_same_sampler",
+    "require_tables_of",
     "respaced",
     "sample",
     "sample_diffusion",
