@@ -89,7 +89,8 @@ def test_a_tensor_overwritten_between_its_writer_and_its_reader_is_refused(check
 class TestUpdate:
     def contents(self, guided: int) -> Contents:
         class Fake:
-            cfg_scale, dts, guided_channels = 3.0, [0.25], guided
+            cfg_scale, guided_channels = 3.0, guided
+            updates = np.array([[1.0, 0.25, 0.0, 0.0, 0.0]])
 
         return Fake()  # type: ignore[return-value]
 
@@ -100,7 +101,7 @@ class TestUpdate:
         exact = z.astype(np.float64) + (uncond + 3.0 * (cond.astype(np.float64) - uncond)) * 0.25
         exact[3] = z[3] + cond[3].astype(np.float64) * 0.25
         assert got.dtype == np.float32
-        assert np.abs(got - exact).max() < 1e-5
+        assert np.abs(got - exact).max() < 1e-6
 
     def test_one_branch_is_not_guided(self) -> None:
         z, v = np.ones((2, 4, 1, 1, 1), np.float32)

@@ -34,6 +34,7 @@ from tvm_flow.export.graph import MASKED
 from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.pack import Contents, Golden, Group, Prompt, Variant, read_manifest, write_bundle
 from tvm_flow.run import Bundle
+from tvm_flow.sampler import SamplerConfig, require_tables_of
 
 GOLDEN_SEED = 20260101
 
@@ -147,6 +148,8 @@ def _contents(
     exported: Exported, target: TargetSpec, libraries: Sequence[GroupLibrary], weights: WeightStore, golden: Golden
 ) -> Contents:
     steps, branches = len(exported.graphs), len(exported.graphs[0])
+    sampler = SamplerConfig.from_dict(exported.sampler)
+    require_tables_of(str(exported.folder), sampler, exported.timesteps, exported.updates)
     variants = {
         member: Variant(index, values)
         for index, library in enumerate(libraries)
@@ -157,9 +160,10 @@ def _contents(
         groups=[Group(lib.path.stem, lib.path, lib.plan.variant_floats) for lib in libraries],
         sampler=exported.sampler,
         timesteps=[float(t) for t in exported.timesteps],
-        dts=[float(dt) / 1000.0 for dt in exported.dts],
-        cfg_scale=float(exported.sampler["cfg_scale"]),
-        guided_channels=exported.latent[0],
+        updates=exported.updates,
+        cfg_scale=float(sampler.cfg_scale),
+        guided_channels=sampler.guided_of(exported.latent[0]),
+        output_channels=exported.output_channels,
         latent_shape=exported.latent,
         text_tokens=exported.text[0],
         text_channels=exported.text[1],

@@ -54,7 +54,7 @@ static void use(tvm_flow *flow, const tvm_flow_description *d) {
   float *z = ones(d->latent_floats), *tokens = ones((uint64_t)d->text_tokens * d->text_channels);
   float *mask = calloc(d->text_tokens, sizeof *mask), *out = calloc(d->latent_floats, sizeof *out);
   tvm_flow_prompt prompt = {tokens, mask};
-  tvm_flow_request request = {z, prompt, prompt};
+  tvm_flow_request request = {.noise = z, .cond = prompt, .uncond = prompt};
   uint32_t done = 0, calls = 0;
   EXPECT(tvm_flow_generate(flow, &request, out, stop_at_second, &done, &error) == TVM_FLOW_CANCELLED && done == 2);
   EXPECT(out[0] == 0.0f);
