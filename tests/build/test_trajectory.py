@@ -22,6 +22,7 @@ from tvm_flow.errors import BitExactError
 from tvm_flow.export import Exported
 from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.pack import Contents, write_bundle
+from tvm_flow.sampler import seeded_noise
 
 Checker = Callable[[Callable[[Plan], Plan]], dict[str, Any]]
 
@@ -102,6 +103,16 @@ class TestUpdate:
         exact[3] = z[3] + cond[3].astype(np.float64) * 0.25
         assert got.dtype == np.float32
         assert np.abs(got - exact).max() < 1e-6
+
+    def test_the_noise_of_the_golden_input_has_the_seed_0(self) -> None:
+        contents = self.contents(4)
+        z, v = np.ones((2, 4, 1, 1, 1), np.float32)
+        contents.updates[0, 2] = 0.5
+        got = next_latent(z, [v], contents, 0)
+        want = 1.25 + 0.5 * seeded_noise(0, 1, z.shape).astype(np.float64)
+        np.testing.assert_array_equal(got, want.astype(np.float32))
+        variance = np.zeros_like(v)
+        np.testing.assert_array_equal(got, next_latent(z, [np.concatenate([v, variance])], contents, 0))
 
     def test_one_branch_is_not_guided(self) -> None:
         z, v = np.ones((2, 4, 1, 1, 1), np.float32)

@@ -217,7 +217,7 @@ def test_numbers_must_be_finite(copy: Path, contents: Contents, section: str, ba
 def test_a_negative_sigma(copy: Path, contents: Contents) -> None:
     start = section_starts(len(json.dumps(contents.sampler, sort_keys=True)))["updates"]
     resign(copy, lambda data: struct.pack_into("<d", data, start + 40 + 16, -0.5))
-    with pytest.raises(BundleError, match="no negative sigma, got 4 and -0.5"):
+    with pytest.raises(BundleError, match=r"no negative sigma, got 4 and -0\.5"):
         verify_bundle(copy)
 
 

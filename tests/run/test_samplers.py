@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import toy_bundle
 import torch
+import toy_bundle
 from torch import Tensor
 
 from tvm_flow.errors import ConfigError, RuntimeFailure

@@ -51,7 +51,9 @@ def outputs(config: SamplerConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return cond.astype(np.float32), (cond + 0.1 * random.standard_normal(cond.shape)).astype(np.float32)
 
 
-def reference(config: SamplerConfig, step: int, z: np.ndarray, both: tuple[np.ndarray, ...], fresh: np.ndarray) -> Tensor:
+def reference(
+    config: SamplerConfig, step: int, z: np.ndarray, both: tuple[np.ndarray, ...], fresh: np.ndarray
+) -> Tensor:
     """One step of the float64 reference, from float32 inputs."""
     c, u, at, drawn = (torch.from_numpy(x.astype(np.float64))[None] for x in (*both, z, fresh))
     if config.name == "rflow":

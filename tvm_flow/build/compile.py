@@ -57,10 +57,13 @@ def compile_bundle(
 ) -> Compiled:
     """Compile ``exported`` for ``target`` into the bundle folder ``output``; nothing is done when it is current.
 
-    A target of another architecture is checked under qemu. Raises BuildError (for one that cannot be checked here,
+    A target of another architecture is checked under qemu. Raises ConfigError for an export whose tables are not those
+    of the sampler that it names, BuildError (for one that cannot be checked here,
     too), BundleError, or BitExactError when the library disagrees with the reference; then ``output`` is left as it
     was.
     """
+    sampler = SamplerConfig.from_dict(exported.sampler)
+    require_tables_of(str(exported.folder), sampler, exported.timesteps, exported.updates)
     native = target.triple.startswith(f"{platform.machine()}-")
     emulator = None if native else find_emulator(target)
     files = {path.name: path for path in sorted(exported.folder.iterdir()) if path.is_file()}
@@ -149,7 +152,6 @@ def _contents(
 ) -> Contents:
     steps, branches = len(exported.graphs), len(exported.graphs[0])
     sampler = SamplerConfig.from_dict(exported.sampler)
-    require_tables_of(str(exported.folder), sampler, exported.timesteps, exported.updates)
     variants = {
         member: Variant(index, values)
         for index, library in enumerate(libraries)

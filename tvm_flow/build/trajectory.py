@@ -3,8 +3,9 @@
 `tvm_flow.build.check` compares a kernel with the reference on whatever it was given. This follows the program beside
 the trace: every tensor that a kernel reads must hold, bit for bit, what the program last wrote under that name, or the
 latent, tokens and mask of this step and branch; every call must come, once and in order; and the latent of the next
-step must be the one that guidance and the sampler's update give, as `tvm_flow.sampler.update` states them. The first and the last velocity of every group are also held against onnx's own evaluator on
-the exported graph, which shares no code with the import: see `LEAST_AGREEMENT_DB`.
+step must be the one that guidance and the sampler's update give, as `tvm_flow.sampler.update` states them. The first
+and the last velocity of every group are also held against onnx's own evaluator on the exported graph, which shares no
+code with the import: see `LEAST_AGREEMENT_DB`.
 """
 
 from __future__ import annotations

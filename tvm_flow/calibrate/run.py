@@ -40,7 +40,8 @@ def calibrate(
     """Calibrate ``model`` on ``prompts`` into the file ``output``; what an earlier run has done is kept.
 
     ``latent`` is the shape [C, T, H, W] of the noise, which is drawn in float32 on the CPU by a generator
-    with the prompt's seed; what a sampler's steps draw is what the C runtime draws for that seed. With nothing left to do, only ``output`` is read.
+    with the prompt's seed; what a sampler's steps draw is what the C runtime draws for that seed. With
+    nothing left to do, only ``output`` is read.
 
     Raises CalibrationError for an empty prompt list, an ``output`` of another model, sampler or latent, or
     activations that are not finite; PromptError from ``embed``; InterruptedCommand on Ctrl-C, with the whole

@@ -2,8 +2,8 @@
 
 The folder: ``weights.bin``; ``step_NNN_cond.onnx`` and ``step_NNN_uncond.onnx``; ``tables.safetensors`` with
 ``step_records`` float32 [steps, R], ``timesteps`` float64 [steps] and ``updates`` float64 [steps, 5] (see
-`tvm_flow.sampler.update`), the golden and null captions, and ``<initializer>.base`` (and ``.gain``) for every initializer that is (record[offset : offset + n] + base) * gain;
-``export.json``, written last.
+`tvm_flow.sampler.update`), the golden and null captions, and ``<initializer>.base`` (and ``.gain``) for every
+initializer that is (record[offset : offset + n] + base) * gain; ``export.json``, written last.
 """
 
 from __future__ import annotations

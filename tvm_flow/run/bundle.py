@@ -46,8 +46,9 @@ class Bundle:
     def open(cls, directory: Path, *, threads: int = 0, sampler: SamplerConfig | None = None) -> Bundle:
         """Verify ``directory`` and open it with ``threads`` workers (0: every core this process may use).
 
-        Raises ConfigError showing both when ``sampler`` is not the one that the bundle was made for, BundleError when the bundle is incomplete, altered or for another machine, RuntimeFailure when
-        memory or threads are short, BuildError when the runtime cannot be compiled.
+        Raises ConfigError showing both when ``sampler`` is not the one that the bundle was made for, BundleError
+        when the bundle is incomplete, altered or for another machine, RuntimeFailure when memory or threads are short,
+        BuildError when the runtime cannot be compiled.
         """
         manifest = verify_bundle(directory, platform.machine())
         check_sampler(directory, manifest.sampler, sampler)

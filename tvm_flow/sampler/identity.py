@@ -41,5 +41,6 @@ def require_tables_of(
         if t not in rows or not np.allclose(row, rows[t], rtol=1e-12, atol=1e-12):
             raise ConfigError(
                 f"{where}: step {step}: expected a timestep and an update of the sampler "
-                f"{json.dumps(config.to_dict(), sort_keys=True)} that it names, got t {t:g} and {row.tolist()}; make it again"
+                f"{json.dumps(config.to_dict(), sort_keys=True)} that it names, got t {t:g} and "
+                f"{row.tolist()}; make it again"
             )
