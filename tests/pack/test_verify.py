@@ -161,6 +161,17 @@ def test_manifest_and_index_must_agree(copy: Path) -> None:
         verify_bundle(copy)
 
 
+def test_manifest_and_index_must_name_one_sampler(copy: Path, contents: Contents) -> None:
+    change_manifest(copy, lambda value: value["sampler"].__setitem__("name", "ddim"))
+    with pytest.raises(BundleError, match=r'expected the sampler .*"ddim".* of the manifest, got .*"rflow".*pack'):
+        verify_bundle(copy)
+    change_manifest(copy, lambda value: value.__setitem__("sampler", dict(contents.sampler)))
+    verify_bundle(copy)
+    resign(copy, lambda data: struct.pack_into("4s", data, 192, b"[[[["))
+    with pytest.raises(BundleError, match=r"expected the sampler .* of the manifest, got \[\[\[\["):
+        verify_bundle(copy)
+
+
 @pytest.mark.parametrize("name", ["weights.bin", "golden.bin", "lib/toy/group1.so"])
 def test_a_swapped_file_disagrees_with_the_index(copy: Path, name: str) -> None:
     data = bytearray((copy / name).read_bytes())

@@ -191,6 +191,7 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Contents], Contents], str]] = {
     "single": (lambda c: replace(c, updates=c.updates.astype(np.float32)), "updates: expected float64"),
     "endless": (lambda c: change_update(c, 4, np.inf), "updates: expected finite numbers, got inf at 9"),
     "sigma": (lambda c: change_update(c, 2, -1.0), "updates: expected no negative sigma"),
+    "cfg": (lambda c: replace(c, cfg_scale=float("nan")), "cfg_scale: expected a number, got nan; check the sampler"),
     "outputs": (lambda c: replace(c, output_channels=5), "output_channels: expected 4 or 8 for the latent"),
     "variants": (lambda c: replace(c, variants=c.variants[1:]), "variants: expected 4 entries, got 3"),
     "branches": (

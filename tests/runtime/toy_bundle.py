@@ -22,6 +22,8 @@ STEPS, BRANCHES = 4, 2
 # Group 1 subtracts the context and takes a longer variant, whose last four floats are the scales.
 VARIANT_FLOATS, SIGNS = (5, 7), (1.0, -1.0)
 GROUP_OF_STEP = (0, 0, 1, 0)
+LEARNED: dict[str, str | float] = {"variance": 1, "v_shape0": 8, "arena_bytes": 704}
+"""Macros of a group that predicts a variance too."""
 
 
 def compile_c(output: Path, sources: list[Path], *flags: str) -> Path:
@@ -94,13 +96,13 @@ def make_contents(libraries: tuple[Path, Path], seed: int = 1, guided_channels: 
     return replace(contents, golden=replace(contents.golden, latents=generate(contents, request)))
 
 
-def sampled_contents(folder: Path, config: SamplerConfig, seed: int = 1) -> Contents:
+def sampled_contents(folder: Path, config: SamplerConfig, seed: int = 1, *flags: str) -> Contents:
     """A toy bundle of one group for any sampler, its library compiled into ``folder``.
 
     It predicts about z itself, the best that can be said of unit Gaussian data at high noise: latents stay of size 1.
     """
-    learned = {"variance": 1, "v_shape0": 8, "arena_bytes": 704} if config.learned_variance else {}
-    library = compile_group(folder / f"{config.name}.so", **learned)
+    learned = LEARNED if config.learned_variance else {}
+    library = compile_group(folder / f"{config.name}.so", *flags, **learned)
     plain, random = make_contents((library, library), seed), np.random.default_rng(seed)
     fine = random.uniform(200, 300, 32)
     weights = np.concatenate([fine, random.normal(size=32), 0.5 * random.normal(size=32), 1 / fine])

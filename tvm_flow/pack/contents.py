@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,8 @@ class Contents:
         _array("updates", self.updates, (self.steps, UPDATE_FLOATS), dtype=np.float64)
         if (self.updates[:, 2] < 0).any():
             raise BundleError("contents.updates: expected no negative sigma, got one; take them from step_updates")
+        if not isfinite(self.cfg_scale):
+            raise BundleError(f"contents.cfg_scale: expected a number, got {self.cfg_scale}; check the sampler")
         channels = self.latent_shape[0]
         if self.output_channels not in (channels, 2 * channels):
             raise BundleError(

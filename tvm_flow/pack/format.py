@@ -8,7 +8,7 @@ A bundle is a directory of regular files, all of them listed in the manifest:
     weights.bin              what all steps share; libraries name offsets into it
     steps.bin                the index below, all that the C runtime reads besides libraries and weights
     golden.bin               float32: noise [latent], cond tokens [L, channels], cond mask [L], uncond tokens
-                             and mask, expected latents [latent]
+                             and mask, expected latents [latent]; what steps draw is made for the seed 0
 
 steps.bin is little endian. Its sections follow each other, each padded with zeros to 64 bytes, so that
 positions follow from the counts and none can lie. The last 32 bytes are the sha256 of all before.
