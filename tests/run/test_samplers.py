@@ -63,7 +63,7 @@ class Run:
         self.latents.append(end)
 
     def see(self, call: KernelCall) -> None:
-        if (call.branch, call.call) == (0, 0):
+        if (call.branch, call.kernel) == (0, "toy_modulate"):
             self.latents.append(call.args[0].copy())
 
     def draw(self, step: int) -> np.ndarray:

@@ -65,10 +65,10 @@ def compile_bundle(
     too), BundleError, or BitExactError when the library disagrees with the reference; then ``output`` is left as it
     was.
     """
-    sampler = SamplerConfig.from_dict(exported.sampler)
-    require_tables_of(str(exported.folder), sampler, exported.timesteps, exported.updates)
     native = target.triple.startswith(f"{platform.machine()}-")
     emulator = None if native else find_emulator(target)
+    sampler = SamplerConfig.from_dict(exported.sampler)
+    require_tables_of(str(exported.folder), sampler, exported.timesteps, exported.updates)
     files = {path.name: path for path in sorted(exported.folder.iterdir()) if path.is_file()}
     stamp = make_stamp(files, {"target": _describe(target), "compilers": compiler_versions()})
     if is_current(output, stamp) and (known := _read_back(output)) is not None:
