@@ -12,7 +12,7 @@ import toy_bundle
 from tvm_flow.run.build import RUNTIME, runtime_sources
 
 # The public API, and nothing else, may be visible.
-_NAMES = ("open", "close", "describe", "velocity", "generate", "verify", "set_trace")
+_NAMES = ("open", "close", "describe", "velocity", "gaussian", "generate", "verify", "set_trace")
 _HANDLE = ("open", "close", "describe", "verify", "set_trace")
 _DECODER = ("decode", "decode_rgb8", *(f"decoder_{name}" for name in _HANDLE))
 API = {f"tvm_flow_{name}" for name in (*_NAMES, *_DECODER)}

@@ -63,6 +63,16 @@ class TargetSpec:
         attributes = [f"+{name}" for name in sorted(self.features)] + [f"-{name}" for name in sorted(self.disabled)]
         return Target(options | ({"mattr": attributes} if attributes else {}))
 
+    def describe(self) -> dict[str, Any]:
+        """For manifests and stamps."""
+        return {
+            "name": self.name,
+            "triple": self.triple,
+            "cpu": self.cpu,
+            "features": sorted(self.features),
+            "disabled": sorted(self.disabled),
+        }
+
     @property
     def zig_triple(self) -> str:
         """As zig names it, with the oldest glibc that is supported."""

@@ -86,8 +86,10 @@ def targets(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write one video per prompt."""
+    from tvm_flow.pipeline.asked import require_sampler
     from tvm_flow.pipeline.videos import write_videos
 
+    require_sampler(arguments.bundle, arguments.sampler, arguments.steps, arguments.cfg_scale)
     extra = {"embeddings": arguments.captions, "autoencoder": arguments.autoencoder}
     where = (arguments.bundle, arguments.prompt, arguments.output)
     for path in write_videos(*where, arguments.seed, arguments.threads, **extra):

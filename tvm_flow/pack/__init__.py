@@ -7,8 +7,9 @@
 ``format`` tells what lies where; the C runtime reads the same bytes.
 """
 
-from tvm_flow.pack.contents import Contents, Decoder, Golden, Group, Prompt, Variant
+from tvm_flow.pack.contents import Contents, Golden, Group, Prompt, Variant
 from tvm_flow.pack.decoder import DecoderIndex, read_decoder
+from tvm_flow.pack.frames import Decoder
 from tvm_flow.pack.golden import read_golden
 from tvm_flow.pack.manifest import FileEntry, Manifest, read_manifest
 from tvm_flow.pack.verify import bundle_bytes, verify_bundle

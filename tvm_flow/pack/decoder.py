@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tvm_flow.errors import BundleError
-from tvm_flow.pack.contents import Decoder
 from tvm_flow.pack.format import GROUP, Library
+from tvm_flow.pack.frames import Decoder
 
 DECODER, DECODER_WEIGHTS = "decoder.bin", "decoder_weights.bin"
 LIBRARY = "decoder"

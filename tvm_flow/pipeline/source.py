@@ -11,18 +11,20 @@ from tvm_flow.calibrate.run import Embed
 from tvm_flow.demo import LATENT_SHAPE, WEIGHTS, demo_sampler, load_captions, load_vae
 from tvm_flow.errors import ConfigError
 from tvm_flow.export.decoder import AnyDecoder
-from tvm_flow.model import STDiT3, load_stdit3
+from tvm_flow.model import AnyModel, load_checkpoint
 from tvm_flow.opensora import load_autoencoder, load_embeddings
 from tvm_flow.sampler import SamplerConfig
 
 DEMO = "demo"
+TRAINED_FOR = {"STDiT": ("iddpm", "ddim"), "STDiT3": ("rflow",)}
+"""Samplers by the config's model_type: an STDiT predicts noise, an STDiT3 the velocity of a rectified flow."""
 
 
 @dataclass(frozen=True)
 class Source:
     """A float model ready to be calibrated. ``latent`` is [C, T, H, W]."""
 
-    model: STDiT3
+    model: AnyModel
     sampler: SamplerConfig
     latent: tuple[int, int, int, int]
     embed: Embed
@@ -41,8 +43,9 @@ def load_source(
 
     ``captions`` is a file of `tvm_flow.opensora.embeddings`, or a folder with one; the demo has its own, and takes
     others. ``autoencoder`` is a folder for `load_autoencoder`, for a bundle that is to end in frames; the demo has its
-    own. Raises ConfigError naming what a checkpoint other than the demo lacks, or what the demo does not need;
-    CheckpointError for a bad checkpoint; PromptError for embeddings that are unreadable or of another shape.
+    own. Raises ConfigError naming what a checkpoint other than the demo lacks, what the demo does not need, or a
+    sampler that the model was not trained for; CheckpointError for a bad checkpoint; PromptError for embeddings that
+    are unreadable or of another shape.
     """
     given = {"sampler": sampler, "latent": latent, "captions": captions}
     if model == DEMO:
@@ -52,7 +55,7 @@ def load_source(
             raise ConfigError(
                 f"model {DEMO}: expected no {' or '.join(unused)}, because the demo knows its own; leave it out"
             )
-        demo = load_stdit3(WEIGHTS)
+        demo = load_checkpoint(WEIGHTS)
         embed = load_captions().batch if captions is None else _embeddings(captions, demo)
         return Source(demo, demo_sampler(), LATENT_SHAPE, embed, load_vae())
     missing = [name for name, value in given.items() if value is None]
@@ -60,15 +63,22 @@ def load_source(
         raise ConfigError(
             f"model {model}: expected {', '.join(missing)} beside it, got none; only the demo knows its own"
         )
-    loaded = load_stdit3(Path(model))
-    return Source(loaded, read_sampler(sampler), latent, _embeddings(captions, loaded), _decoder(autoencoder))
+    loaded = load_checkpoint(Path(model))
+    config = read_sampler(sampler)
+    wanted = TRAINED_FOR[loaded.config.model_type]
+    if config.name not in wanted:
+        raise ConfigError(
+            f"{sampler}: name: expected {' or '.join(wanted)} for an {loaded.config.model_type}, which was "
+            f"trained for no other, got {config.name!r}; name one of them"
+        )
+    return Source(loaded, config, latent, _embeddings(captions, loaded), _decoder(autoencoder))
 
 
 def _decoder(folder: Path | None) -> AnyDecoder | None:
     return None if folder is None else load_autoencoder(folder)
 
 
-def _embeddings(path: Path, model: STDiT3) -> Embed:
+def _embeddings(path: Path, model: AnyModel) -> Embed:
     found = load_embeddings(path)
     found.require_shape(model.config.model_max_length, model.config.caption_channels)
     return found.batch

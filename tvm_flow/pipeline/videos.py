@@ -71,8 +71,9 @@ def write_videos(
             if compiled:
                 with BundleDecoder.open(bundle, threads=threads) as decoder:
                     decoder.verify()
-            noise = noise_for(shape, range(seed, seed + len(prompts)))
-            latents = torch.from_numpy(generate_latents(bundle, prompts, noise, embed, threads=threads))
+            seeds = range(seed, seed + len(prompts))
+            noise = noise_for(shape, seeds)
+            latents = torch.from_numpy(generate_latents(bundle, prompts, noise, embed, threads=threads, seeds=seeds))
             write_bytes(file, save({"latents": latents.numpy()}, metadata={"prompts": "\n".join(prompts)}))
             decode = _compiled(bundle, threads) if compiled else _decoder(autoencoder, int(sampler["frames"]))
             for path, video in zip(paths, decode(latents), strict=True):
