@@ -78,7 +78,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Write one video per prompt."""
     from tvm_flow.pipeline.videos import write_videos
 
-    for path in write_videos(arguments.bundle, arguments.prompt, arguments.output, arguments.seed, arguments.threads):
+    given = arguments
+    for path in write_videos(given.bundle, given.prompt, given.output, given.seed, given.threads, given.cpus):
         print(f"video: {path}")
 
 

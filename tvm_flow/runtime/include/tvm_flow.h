@@ -64,12 +64,20 @@ typedef struct {
 
 typedef struct {
   uint32_t struct_bytes; /* sizeof(tvm_flow_options): lets a newer runtime serve an older caller */
-  uint32_t threads;      /* workers, the caller included; 0 means one for every core this process may use */
+  uint32_t threads;      /* workers, the caller included, at most 256; 0: one for each of `cpus`, or for every core this process may use */
   uint32_t weights_checked; /* non-zero: weights.bin was hashed by the caller just now; do not read it all again */
   uint32_t num_linked; /* rows of `linked` */
   /* Read during tvm_flow_open only. These groups' files in the bundle are not read, so nothing but tvm_flow_verify
    * says whether a linked library and the bundle belong together. */
   const tvm_flow_linked *linked;
+  /* CPU numbers as Linux counts them, each once: worker i runs on cpus[i] and nowhere else, so name big cores first.
+   * NULL: the system moves workers as it likes. Read during tvm_flow_open only. The calling thread is worker 0: it is
+   * bound while kernels run, and has its own CPUs back in callbacks and after the call. */
+  const uint32_t *cpus;
+  uint32_t num_cpus; /* at least `threads`, or 0; with threads 0, a worker for each of them */
+  /* 1 to 64: into how many tasks for each thread a parallel loop is cut. Threads take one after the other, so that fast
+   * cores take more. 0: 8 where the cores differ in speed, else 1. The result is the same, bit for bit. */
+  uint32_t tasks_per_thread;
 } tvm_flow_options;
 
 typedef struct tvm_flow tvm_flow;

@@ -36,7 +36,7 @@ static int run_task(int id, int count, void *data) {
 static int parallel_launch(int (*task)(int task_id, void *group, void *data), void *data, int num_tasks) {
   launch l = {.context = current, .task = task, .data = data};
   int pooled = current && !inside_task;
-  int count = num_tasks > 0 ? num_tasks : pooled ? (int)flow_pool_threads(current->pool) : 1;
+  int count = num_tasks > 0 ? num_tasks : pooled ? flow_pool_tasks(current->pool) : 1;
   if (pooled) return flow_pool_run(current->pool, run_task, &l, count);
   int failure = 0;
   for (int id = 0; id < count; id++) {

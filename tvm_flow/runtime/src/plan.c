@@ -97,9 +97,13 @@ static tvm_flow_status execute(const flow_plan *plan, const flow_plan_run *run, 
 }
 
 tvm_flow_status flow_plan_execute(const flow_plan *plan, const flow_plan_run *run, tvm_flow_error *error) {
+  cpu_set_t cpus;
+  tvm_flow_status status = flow_pool_enter(run->context->pool, &cpus, error);
+  if (status) return status;
   flow_context *before = flow_context_enter(run->context);
   run->context->message[0] = 0;
-  tvm_flow_status status = execute(plan, run, error);
+  status = execute(plan, run, error);
   flow_context_enter(before);
+  flow_pool_leave(run->context->pool, &cpus);
   return status;
 }
