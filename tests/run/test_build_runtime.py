@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tvm_flow.errors import BuildError
 from tvm_flow.run import build, build_runtime
+from tvm_flow.run.build import build_static_runtime
 
 
 @pytest.fixture
@@ -55,7 +57,19 @@ def test_a_missing_compiler_says_what_to_install(cache: Path, monkeypatch: pytes
     assert not cache.exists()
 
 
-def test_another_flag_is_another_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = {build._key("a"), build._key("b")}
-    monkeypatch.setattr(build, "C_FLAGS", (*build.C_FLAGS, "-g"))
-    assert len(keys | {build._key("a")}) == 3
+def test_another_flag_or_triple_is_another_library() -> None:
+    keys = {build._key(triple, flags) for triple in ("a", "b") for flags in (build.C_FLAGS, (*build.C_FLAGS, "-g"))}
+    assert len(keys) == 4
+
+
+@pytest.mark.parametrize("triple", ["x86_64-linux-gnu.2.34", "aarch64-linux-musl"])
+def test_the_static_runtime_needs_no_dynamic_loader(cache: Path, triple: str) -> None:
+    found = build_static_runtime(triple)
+    assert found.is_relative_to(cache)
+    listing = subprocess.run(["nm", str(found)], capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in listing.splitlines()]
+    needed = {row[-1] for row in rows if row[-2] == "U"}
+    assert "pthread_create" in needed
+    assert not [name for name in needed if name.startswith("dl")]
+    assert not [name for name in needed if "stat" in name and name != "fstat"], "a name that only one glibc has"
+    assert {"tvm_flow_open", "tvm_flow_generate"} <= {row[-1] for row in rows if row[-2] == "T"}

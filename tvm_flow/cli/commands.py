@@ -60,7 +60,8 @@ def compile(arguments: argparse.Namespace) -> None:
     """Write a checked bundle."""
     from tvm_flow.pipeline.stages import compile_stage
 
-    _report(compile_stage(arguments.export, arguments.target, arguments.output, arguments.threads))
+    given = arguments
+    _report(compile_stage(given.export, given.target, given.output, given.threads, given.emit))
 
 
 def targets(arguments: argparse.Namespace) -> None:

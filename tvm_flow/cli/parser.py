@@ -86,6 +86,12 @@ def _compile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--export", type=Path, default=_ARTIFACTS / "export", help="what export wrote")
     parser.add_argument("--target", default="host", help="'host', a name in targets/, or a YAML file")
     parser.add_argument("--output", type=Path, default=_ARTIFACTS / "bundle", help="bundle folder")
+    parser.add_argument(
+        "--emit",
+        choices=("shared", "static"),
+        default="shared",
+        help="static adds archives and headers, to link a program with that needs no dlopen",
+    )
     _threads(parser)
 
 

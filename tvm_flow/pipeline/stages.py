@@ -67,11 +67,11 @@ def export_stage(source: Source, quantized: Path, prompts: Path, output: Path, s
     return exported
 
 
-def compile_stage(exported: Path, target: str, output: Path, threads: int = 0) -> Compiled:
-    """A checked bundle in the folder ``output``."""
+def compile_stage(exported: Path, target: str, output: Path, threads: int = 0, emit: str = "shared") -> Compiled:
+    """A checked bundle in the folder ``output``; see `compile_bundle` for ``emit``."""
     check_bundle_output(output)
     with exclusive(output):
-        return compile_bundle(load_exported(exported), load_target(target), output, threads)
+        return compile_bundle(load_exported(exported), load_target(target), output, threads, emit=emit)
 
 
 def build(config: BuildConfig) -> Compiled:

@@ -60,6 +60,7 @@ struct tvm_flow_library_descriptor;
 typedef struct {
   const char *group; /* its name in the bundle: "group0" for lib/TARGET/group0.so */
   const struct tvm_flow_library_descriptor *library; /* see tvm_flow_library.h */
+  const uint8_t *sha256; /* 32 bytes: of that file, which open compares with the bundle's; NULL: not compared */
 } tvm_flow_linked;
 
 typedef struct {
@@ -67,8 +68,8 @@ typedef struct {
   uint32_t threads;      /* workers, the caller included, at most 256; 0: one for each of `cpus`, or for every core this process may use */
   uint32_t weights_checked; /* non-zero: weights.bin was hashed by the caller just now; do not read it all again */
   uint32_t num_linked; /* rows of `linked` */
-  /* Read during tvm_flow_open only. These groups' files in the bundle are not read, so nothing but tvm_flow_verify
-   * says whether a linked library and the bundle belong together. */
+  /* Read during tvm_flow_open only: tvm_flow_linked_groups of tvm_flow_groups.h. The files of these groups are not
+   * read and need not be there. */
   const tvm_flow_linked *linked;
   /* CPU numbers as Linux counts them, each once: worker i runs on cpus[i] and nowhere else, so name big cores first.
    * NULL: the system moves workers as it likes. Read during tvm_flow_open only. The calling thread is worker 0: it is
