@@ -14,7 +14,7 @@ from tvm_flow.pack import write_bundle
 from tvm_flow.run.build import RUNTIME, runtime_sources
 
 SANITIZERS = {"address": "-fsanitize=address,undefined", "thread": "-fsanitize=thread"}
-WRAPPED = ("malloc", "calloc", "aligned_alloc", "strdup", "mmap", "pthread_create")
+WRAPPED = ("malloc", "calloc", "posix_memalign", "strdup", "mmap", "pthread_create")
 
 
 def run(program: Path, *arguments: str) -> str:

@@ -107,7 +107,7 @@ def _archive_groups(libraries: Sequence[GroupLibrary], target: TargetSpec, outpu
             source = folder / f"{group}.c"
             source.write_text(plan_source(library.plan, target, group, names[group]))
             sources += [source, library.kernels]
-        compiler = ("cc", "-target", _triple(target, "musl"), *_GROUP_FLAGS)
+        compiler = ("cc", "-target", _triple(target, "musl"), *_GROUP_FLAGS, *target.c_flags)
         _zig(*compiler, "-o", str(joined), *map(str, sources), what=output.name)
         _archive(output, joined)
 

@@ -6,9 +6,9 @@
 void *flow_alloc(uint64_t bytes) {
   if (bytes > SIZE_MAX / 2) return NULL;
   size_t rounded = (size_t)(bytes / 64 + 1) * 64;
-  void *memory = aligned_alloc(64, rounded);
-  if (memory) memset(memory, 0, rounded);
-  return memory;
+  void *memory;
+  if (posix_memalign(&memory, 64, rounded) != 0) return NULL;
+  return memset(memory, 0, rounded);
 }
 
 static void bind_tensor(flow_dltensor *out, const tvm_flow_tensor *tensor, uint8_t *space) {
