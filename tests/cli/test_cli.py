@@ -78,6 +78,7 @@ class TestHelp:
             ["build"],
             ["compile", "--threads", "-1"],
             ["compile", "--threads", "two"],
+            ["compile", "--emit", "wasm"],
             ["run", "x", "--seed", "-3"],
             ["run", "x", "--cpus", "4-"],
             ["run", "x", "--cpus", "3-1"],

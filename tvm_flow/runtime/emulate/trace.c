@@ -22,6 +22,7 @@
 #include "tvm_flow.h"
 #include "tvm_flow_groups.h"
 #include "tvm_flow_library.h"
+#include "tvm_flow_trace.h"
 
 enum { KIND_CALL = 0, KIND_STEP = 1, KIND_LATENTS = 2 };
 

@@ -42,18 +42,19 @@ int main(int argc, char **argv) {
   if (tvm_flow_open(argv[1], &options, &flow, &error)) return fail(error.message);
   tvm_flow_describe(flow, &d);
   const size_t n = d.latent_floats, text = (size_t)d.text_tokens * d.text_channels, prompt = text + d.text_tokens;
-  float *noise = malloc((n + 2 * prompt) * sizeof *noise), *cond = noise + n, *uncond = cond + prompt;
+  const size_t all = n + 2 * prompt;
+  float *noise = malloc(all * sizeof *noise), *cond = noise + n, *uncond = cond + prompt;
   snprintf(path, sizeof path, "%s/golden.bin", argv[1]);
   FILE *file = noise ? fopen(path, "rb") : NULL;
-  if (!file || fread(noise, sizeof *noise, n + 2 * prompt, file) != n + 2 * prompt) return fail("cannot read golden.bin");
+  if (!file || fread(noise, sizeof *noise, all, file) != all) return free(noise), fail("cannot read golden.bin");
   fclose(file);
   srand(argc > 3 ? (unsigned)atoi(argv[3]) : 0);
   for (size_t i = 0; argc > 3 && i < n; i++) /* Box and Muller: two uniform numbers give a normal one */
     noise[i] = (float)(sqrt(-2 * log((rand() + 1.0) / (RAND_MAX + 2.0))) * cos(6.283185307179586 * rand() / RAND_MAX));
   const tvm_flow_request request = {noise, {cond, cond + text}, {uncond, uncond + text}};
-  if (tvm_flow_generate(flow, &request, noise, show, NULL, &error)) return fail(error.message);
+  int failed = tvm_flow_generate(flow, &request, noise, show, NULL, &error) ? fail(error.message) : 0;
   const uint32_t *shape = d.latent_shape; /* channels, frames, height, width */
-  for (uint32_t t = 0; t < shape[1]; t++)
-    if (write_frame(argv[2], t, noise + (size_t)t * shape[2] * shape[3], shape[2], shape[3])) return 1;
-  return free(noise), tvm_flow_close(flow), 0;
+  for (uint32_t t = 0; !failed && t < shape[1]; t++)
+    failed = write_frame(argv[2], t, noise + (size_t)t * shape[2] * shape[3], shape[2], shape[3]);
+  return free(noise), tvm_flow_close(flow), failed;
 }

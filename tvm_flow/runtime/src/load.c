@@ -7,8 +7,8 @@ tvm_flow_status flow_load(const char *bundle_dir, const flow_index_group *group,
   (void)bundle_dir;
   *out = (flow_library){0};
   return flow_fail(error, TVM_FLOW_BAD_LIBRARY,
-                   "%s: expected it among options.linked, for this runtime was built without dlopen, got no such group; "
-                   "link the bundle's libtvm_flow_groups.a and pass tvm_flow_linked_groups",
+                   "%s: expected it among options.linked, for this runtime was built without dlopen, got none; link "
+                   "libtvm_flow_groups.a of the bundle and pass tvm_flow_linked_groups",
                    group->path);
 }
 
