@@ -15,7 +15,9 @@ from __future__ import annotations
 import platform
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from tvm_flow.build.check import ExactnessReport, check_traced
 from tvm_flow.build.emulate import TRACE_PROGRAM, Emulator, check_emulated, find_emulator
 from tvm_flow.build.library import GroupLibrary, build_library
 from tvm_flow.build.static import check_emit, check_static, link_static, static_files
+from tvm_flow.build.sums import link_sums
 from tvm_flow.build.tables import WeightStore
 from tvm_flow.build.target import TargetSpec
 from tvm_flow.build.trajectory import TrajectoryCheck, figures
@@ -72,7 +75,7 @@ def compile_bundle(
     native = target.triple.startswith(f"{platform.machine()}-")
     emulator = None if native else find_emulator(target)
     files = {path.name: path for path in sorted(exported.folder.iterdir()) if path.is_file()}
-    stamp = make_stamp(files, {"target": _describe(target), "compilers": compiler_versions(), "emit": emit})
+    stamp = make_stamp(files, {"target": target.describe(), "compilers": compiler_versions(), "emit": emit})
     if is_current(output, stamp) and (known := _read_back(output)) is not None:
         return known
     with tempfile.TemporaryDirectory(prefix="tvm-flow-") as name:
@@ -107,14 +110,17 @@ def _compile(
     trial = _contents(exported, target, libraries, weights, golden_input(exported))
     write_bundle(work / "trial", trial)
     static = static_files(libraries, target, work / "static") if emit == "static" or emulator else {}
-    check = TrajectoryCheck(libraries, trial, ExactnessReport(), check_traced)
-    if emulator is None:
-        latents = check_bundle(work / "trial", check, threads, progress)
-    else:
-        link_static(static, target, TRACE_PROGRAM, work / "trace")
-        flat, _ = check_emulated(emulator, work / "trace", work / "trial", libraries, threads, progress, check)
-        latents = flat.reshape(exported.latent)
-    check.finish(latents)
+    products = [product for library in libraries for product in library.packed.products.values()]
+    program = link_sums(products, target, work, emulator.command if emulator else ())
+    with program.start() if program else nullcontext() as sums:
+        check = TrajectoryCheck(libraries, trial, ExactnessReport(), partial(check_traced, sums=sums))
+        if emulator is None:
+            latents = check_bundle(work / "trial", check, threads, progress)
+        else:
+            link_static(static, target, TRACE_PROGRAM, work / "trace")
+            flat, _ = check_emulated(emulator, work / "trace", work / "trial", libraries, threads, progress, check)
+            latents = flat.reshape(exported.latent)
+        check.finish(latents)
     compiled = Compiled(
         bundle=output,
         groups=len(groups),
@@ -179,20 +185,10 @@ def _contents(
         text_channels=exported.text[1],
         step_records=exported.step_records,
         variants=[[variants[step, branch] for branch in range(branches)] for step in range(steps)],
-        target=_describe(target),
+        target=target.describe(),
         provenance=exported.provenance | {"model": exported.model, "compilers": compiler_versions()},
         golden=golden,
     )
-
-
-def _describe(target: TargetSpec) -> dict[str, Any]:
-    return {
-        "name": target.name,
-        "triple": target.triple,
-        "cpu": target.cpu,
-        "features": sorted(target.features),
-        "disabled": sorted(target.disabled),
-    }
 
 
 def compiler_versions() -> dict[str, str]:
