@@ -27,6 +27,7 @@ from tvm_flow.quantize.quantized import QuantizedModel
 from tvm_flow.run import KernelCall
 
 Exporter = Callable[[str], tuple[QuantizedModel, Exported]]
+ZIG_AARCH64 = f"CC={sys.executable} -m ziglang cc -target aarch64-linux-musl"
 A72 = TargetSpec("a72", "aarch64-linux-gnu", "cortex-a72", frozenset({"neon"}))
 needs_qemu = pytest.mark.skipif(
     not (shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")),
@@ -133,17 +134,6 @@ class TestCompile:
                 compile_bundle(exporter("w8a8")[1], a76, checked.program.parent / "a76", progress=False)
         assert not (checked.program.parent / "a76").exists()
 
-    def test_a_core_that_qemu_does_not_model_is_one_that_has_everything(self) -> None:
-        assert find_emulator(replace(A72, cpu="neoverse-v2")).cpu == "max"
-
-
-ZIG_AARCH64 = f"CC={sys.executable} -m ziglang cc -target aarch64-linux-musl"
-
-
-@needs_qemu
-class TestExamples:
-    """The C examples for the same board, by make and by CMake, with the C compiler that pip installs."""
-
     def test_one_static_elf_makes_the_golden_video(self, checked: Checked, tmp_path: Path) -> None:
         bundle, qemu = checked.compiled.bundle, checked.emulator.program
         built = with_make(tmp_path, bundle, "LINK=static", "LIBC=musl", ZIG_AARCH64)
@@ -169,6 +159,9 @@ class TestExamples:
         for path in (*bundle.rglob("*.so"), *bundle.rglob("libtvm_flow_groups.a")):
             code = run("llvm-objdump-19", "-d", "--no-show-raw-insn", path)
             assert "x19" in code and not re.search(r"\b[xw]18\b", code), path
+
+    def test_a_core_that_qemu_does_not_model_is_one_that_has_everything(self) -> None:
+        assert find_emulator(replace(A72, cpu="neoverse-v2")).cpu == "max"
 
 
 def _interrupt(_call: object) -> None:
