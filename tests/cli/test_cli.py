@@ -225,6 +225,19 @@ class TestStages:
         assert main(["demo", "--output", "here", "--clips", "3"]) == 0
         assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"output": "here", "clips": 3}
 
+    def test_compile_says_what_to_link_with(
+        self, monkeypatch: pytest.MonkeyPatch, demo: SmallDemo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        got: list[Any] = []
+        monkeypatch.setattr(stages, "compile_stage", lambda *words: (demo.compiled, got.append(words))[0])
+        assert main(["compile", "--output", str(tmp_path / "b"), "--emit", "static", "--threads", "2"]) == 0
+        assert [words[1:] for words in got] == [("host", tmp_path / "b", 2, "static")]
+        assert (
+            f"link with: the archives in {tmp_path}/b/lib, headers in {tmp_path}/b/include\n" in capsys.readouterr().out
+        )
+        assert main(["compile", "--output", str(tmp_path / "b")]) == 0
+        assert got[-1][-1] == "shared" and "link with" not in capsys.readouterr().out
+
 
 class TestRun:
     def test_writes_a_gif_of_all_frames_for_each_prompt(

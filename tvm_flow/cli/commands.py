@@ -62,6 +62,8 @@ def compile(arguments: argparse.Namespace) -> None:
 
     given = arguments
     _report(compile_stage(given.export, given.target, given.output, given.threads, given.emit))
+    if given.emit == "static":
+        print(f"link with: the archives in {given.output / 'lib'}, headers in {given.output / 'include'}")
 
 
 def targets(arguments: argparse.Namespace) -> None:
