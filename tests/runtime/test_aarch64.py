@@ -41,9 +41,10 @@ def cross_compile(output: Path, *sources: Path) -> Path:
     return output
 
 
-def emulate(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def emulate(program: Path, *arguments: str, cpu: str = "max") -> subprocess.CompletedProcess[str]:
     assert QEMU is not None
-    return subprocess.run([QEMU, str(program), *arguments], capture_output=True, text=True, check=False, timeout=60)
+    command = [QEMU, "-cpu", cpu, str(program), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,16 @@ def test_one_other_bit_is_seen(driver: Path, one_group: Contents, tmp_path: Path
     assert result.returncode == 1 and "1 of 32 latents differ; first 3" in result.stderr
 
 
+# qemu's core, and what of these its kernel reports.
+CORES = {
+    "cortex-a72": {"neon"},
+    "cortex-a76": {"neon", "dotprod"},
+    "neoverse-n1": {"neon", "dotprod"},
+    "max": {"neon", "dotprod", "i8mm", "sve", "sve2"},
+    "max,sve=off": {"neon", "dotprod", "i8mm"},
+}
+
+
 def test_features_come_from_the_kernel(tmp_path: Path) -> None:
     sources = [toy_bundle.SOURCES / "cpu_check.c", RUNTIME / "src" / "cpu.c", RUNTIME / "src" / "error.c"]
     program = cross_compile(tmp_path / "cpu_check", *sources)
@@ -86,3 +97,8 @@ def test_features_come_from_the_kernel(tmp_path: Path) -> None:
         assert emulate(program, accepted).stdout == "0 \n", accepted
     for refused in ("avx2", "neon avx2", "dotproduct"):
         assert emulate(program, refused).stdout.startswith("7 x.so: its kernels use"), refused
+    for cpu, reported in CORES.items():
+        for feature in sorted(CORES["max"]):
+            said = emulate(program, feature, cpu=cpu).stdout
+            expected = "0 \n" if feature in reported else f"7 x.so: its kernels use {feature}, which this processor"
+            assert said.startswith(expected), (cpu, feature)
