@@ -64,9 +64,9 @@ def test_another_flag_or_triple_is_another_library() -> None:
     assert len(keys) == 4
 
 
-# Of the functions that Bionic exports since API 21 (AOSP, libc/libc.map.txt), those that the runtime uses.
+# Of the functions that Bionic exports since API 21 (AOSP, libc/libc.map.txt), those that the runtime uses; frexp is of libm.
 BIONIC_21 = (
-    "__sched_cpucount calloc close fclose fgetc fopen free fscanf fstat getauxval malloc memchr memcmp memcpy "
+    "__sched_cpucount calloc close fclose fgetc frexp fopen free fscanf fstat getauxval malloc memchr memcmp memcpy "
     "memmove memset mmap munmap open posix_memalign pthread_cond_broadcast pthread_cond_destroy "
     "pthread_cond_init pthread_cond_wait pthread_create pthread_join pthread_mutex_destroy pthread_mutex_init "
     "pthread_mutex_lock pthread_mutex_unlock sched_getaffinity sched_setaffinity sched_yield snprintf strchr "

@@ -18,12 +18,13 @@ import toy_bundle
 
 from tvm_flow.pack import Contents, Golden, write_bundle
 from tvm_flow.run.build import RUNTIME, runtime_sources
+from tvm_flow.sampler import SamplerConfig
 
 QEMU = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
 pytestmark = pytest.mark.skipif(QEMU is None, reason="no qemu-aarch64: apt-get install qemu-user-static")
 
 
-def cross_compile(output: Path, *sources: Path) -> Path:
+def cross_compile(output: Path, *sources: Path, flags: tuple[str, ...] = ()) -> Path:
     includes = [f"-I{RUNTIME / 'include'}", f"-I{RUNTIME / 'src'}"]
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl", "-static", "-std=c11"]
     command += [
@@ -31,6 +32,7 @@ def cross_compile(output: Path, *sources: Path) -> Path:
         "-DLINKED",
         "-O1",
         "-ffp-contract=off",
+        *flags,
         *includes,
         "-o",
         str(output),
@@ -69,6 +71,17 @@ def one_group(contents: Contents) -> Contents:
 def test_same_bits_as_here(driver: Path, one_group: Contents, tmp_path: Path, threads: str, handles: str) -> None:
     write_bundle(tmp_path / "b", one_group)
     result = emulate(driver, str(tmp_path / "b"), threads, handles)
+    assert (result.returncode, result.stdout) == (0, "ok\n"), result.stderr
+
+
+def test_a_sampler_that_draws_gives_the_same_bits(tmp_path: Path) -> None:
+    """Noise, logarithm and exponential of the runtime, against numpy's on this machine."""
+    contents = toy_bundle.sampled_contents(tmp_path, SamplerConfig(name="iddpm", steps=50))
+    write_bundle(tmp_path / "b", contents)
+    flags = tuple(f"-DTOY_{name.upper()}={value}" for name, value in toy_bundle.LEARNED.items())
+    c = toy_bundle.SOURCES
+    program = cross_compile(tmp_path / "drive", c / "drive.c", c / "toy_group.c", *runtime_sources(), flags=flags)
+    result = emulate(program, str(tmp_path / "b"), "1", "1")
     assert (result.returncode, result.stdout) == (0, "ok\n"), result.stderr
 
 

@@ -6,8 +6,7 @@
    with the integer reference, every tensor it reads with what the program last wrote there;
 4. only then write the bundle, with that input and output as its golden pair.
 
-With ``emit="static"`` the bundle also has the archives of `tvm_flow.build.static`, and a program linked from them has
-verified it before it is written.
+With ``emit="static"`` it has the archives of `tvm_flow.build.static` too, and a program linked from them verified it.
 """
 
 from __future__ import annotations
@@ -40,6 +39,7 @@ from tvm_flow.export.stdit3 import MASKED
 from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.pack import Contents, Golden, Group, Prompt, Variant, read_manifest, write_bundle
 from tvm_flow.run import Bundle
+from tvm_flow.sampler import SamplerConfig, require_tables_of
 
 GOLDEN_SEED = 20260101
 
@@ -67,13 +67,15 @@ def compile_bundle(
 ) -> Compiled:
     """Compile ``exported`` for ``target`` into the bundle folder ``output``; nothing is done when it is current.
 
-    A target of another architecture is checked under qemu. ``emit`` is "shared" or "static". Raises BuildError (for a
-    target that cannot be checked here, too), ConfigError for another ``emit``, BundleError, or BitExactError when the
-    library disagrees with the reference; then ``output`` is left as it was.
+    A target of another architecture is checked under qemu. ``emit`` is "shared" or "static". Raises ConfigError for
+    another ``emit`` or an export whose tables are not its sampler's, BuildError (for a target that cannot be checked
+    here, too), BundleError, or BitExactError when the library disagrees; then ``output`` is left as it was.
     """
     check_emit(emit)
     native = target.triple.startswith(f"{platform.machine()}-")
     emulator = None if native else find_emulator(target)
+    sampler = SamplerConfig.from_dict(exported.sampler)
+    require_tables_of(str(exported.folder), sampler, exported.timesteps, exported.updates)
     files = {path.name: path for path in sorted(exported.folder.iterdir()) if path.is_file()}
     stamp = make_stamp(files, {"target": target.describe(), "compilers": compiler_versions(), "emit": emit})
     if is_current(output, stamp) and (known := _read_back(output)) is not None:
@@ -167,6 +169,7 @@ def _contents(
     exported: Exported, target: TargetSpec, libraries: Sequence[GroupLibrary], weights: WeightStore, golden: Golden
 ) -> Contents:
     steps, branches = len(exported.graphs), len(exported.graphs[0])
+    sampler = SamplerConfig.from_dict(exported.sampler)
     variants = {
         member: Variant(index, values)
         for index, library in enumerate(libraries)
@@ -177,9 +180,10 @@ def _contents(
         groups=[Group(lib.path.stem, lib.path, lib.plan.variant_floats) for lib in libraries],
         sampler=exported.sampler,
         timesteps=[float(t) for t in exported.timesteps],
-        dts=[float(dt) / 1000.0 for dt in exported.dts],
-        cfg_scale=float(exported.sampler["cfg_scale"]),
-        guided_channels=exported.latent[0],
+        updates=exported.updates,
+        cfg_scale=float(sampler.cfg_scale),
+        guided_channels=sampler.guided_of(exported.latent[0]),
+        output_channels=exported.output_channels,
         latent_shape=exported.latent,
         text_tokens=exported.text[0],
         text_channels=exported.text[1],

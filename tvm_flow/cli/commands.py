@@ -79,9 +79,11 @@ def targets(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write one video per prompt."""
+    from tvm_flow.pipeline.asked import require_sampler
     from tvm_flow.pipeline.videos import write_videos
 
     given = arguments
+    require_sampler(given.bundle, given.sampler, given.steps, given.cfg_scale)
     for path in write_videos(given.bundle, given.prompt, given.output, given.seed, given.threads, given.cpus):
         print(f"video: {path}")
 

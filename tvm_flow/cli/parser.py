@@ -109,6 +109,10 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cpus", type=_cpus, default=(), metavar="LIST", help="a CPU for each thread, big ones first, like 4-7,0-3"
     )
+    asked = "; an error when the bundle was made for another"
+    parser.add_argument("--sampler", help=f"rflow, ddim, iddpm, or a YAML of the step grid{asked}")
+    parser.add_argument("--steps", type=_at_least(1), help=f"denoising steps{asked}")
+    parser.add_argument("--cfg-scale", type=float, help=f"guidance{asked}")
     _threads(parser)
 
 

@@ -49,8 +49,9 @@ def write_videos(
         if not all(is_current(path, stamp) for path in (file, *paths)):
             with Bundle.open(bundle, threads=threads, cpus=cpus) as opened:
                 opened.verify()
-            noise = noise_for(shape, range(seed, seed + len(prompts)))
-            latents = generate_latents(bundle, prompts, noise, load_captions().batch, threads=threads, cpus=cpus)
+            seeds = range(seed, seed + len(prompts))
+            noise, embed = noise_for(shape, seeds), load_captions().batch
+            latents = generate_latents(bundle, prompts, noise, embed, threads=threads, seeds=seeds, cpus=cpus)
             write_bytes(file, save({"latents": latents}, metadata={"prompts": "\n".join(prompts)}))
             for path, video in zip(paths, load_vae().decode(torch.from_numpy(latents)), strict=True):
                 write_animation(path, video, demo_sampler().fps)

@@ -25,7 +25,7 @@ int main(int argc, char **argv) {
   tvm_flow_describe(flow, &d);
   printf("%u steps, %u branches, %u groups, %u threads\n", d.steps, d.branches, d.groups, d.threads);
   printf("weights %llu bytes, memory beside them %llu bytes\n", (unsigned long long)d.weights_bytes,
-         d.arena_bytes + d.step_bytes + 3ull * sizeof(float) * d.latent_floats);
+         d.arena_bytes + d.step_bytes + sizeof(float) * (d.latent_floats + 2ull * d.output_floats));
   int wrong = tvm_flow_verify(flow, &error) != TVM_FLOW_OK;
   if (wrong) fprintf(stderr, "%s\n", error.message);
   else puts("the golden output, bit for bit");

@@ -48,10 +48,8 @@ int main(int argc, char **argv) {
   FILE *file = noise ? fopen(path, "rb") : NULL;
   if (!file || fread(noise, sizeof *noise, all, file) != all) return free(noise), fail("cannot read golden.bin");
   fclose(file);
-  srand(argc > 3 ? (unsigned)atoi(argv[3]) : 0);
-  for (size_t i = 0; argc > 3 && i < n; i++) /* Box and Muller: two uniform numbers give a normal one */
-    noise[i] = (float)(sqrt(-2 * log((rand() + 1.0) / (RAND_MAX + 2.0))) * cos(6.283185307179586 * rand() / RAND_MAX));
-  const tvm_flow_request request = {noise, {cond, cond + text}, {uncond, uncond + text}};
+  tvm_flow_request request = {.noise = noise, .cond = {cond, cond + text}, .uncond = {uncond, uncond + text}};
+  if (argc > 3) tvm_flow_gaussian(request.seed = strtoull(argv[3], NULL, 10), 0, noise, n);
   int failed = tvm_flow_generate(flow, &request, noise, show, NULL, &error) ? fail(error.message) : 0;
   const uint32_t *shape = d.latent_shape; /* channels, frames, height, width */
   for (uint32_t t = 0; !failed && t < shape[1]; t++)

@@ -76,8 +76,7 @@ typedef struct {
 
 typedef struct {
   uint32_t struct_bytes; /* sizeof(tvm_flow_options): lets a newer runtime serve an older caller */
-  /* Workers, the calling thread included, at most 256. 0: one for each of `cpus`, or without it for every core that
-   * the process may use. */
+  /* Workers, the calling thread included, at most 256. 0: one for each of `cpus`, else for every core it may use. */
   uint32_t threads;
   uint32_t weights_checked; /* non-zero: weights.bin was hashed by the caller just now; do not read it all again */
   uint32_t num_linked; /* rows of `linked` */
@@ -98,26 +97,36 @@ typedef struct tvm_flow tvm_flow;
 
 #define TVM_FLOW_MAX_LATENT_DIMS 8
 
+/* One step of the sampler, in double; tvm_flow_generate says what each number multiplies. */
+typedef struct {
+  double of_z;
+  double of_prediction;
+  double sigma; /* 0: the step draws no noise */
+  double log_sigma;
+  double log_sigma_of_variance;
+} tvm_flow_update;
+
 /* What a bundle holds. Pointers are the handle's and live until tvm_flow_close. Memory of a handle: arena_bytes +
- * step_bytes + 3 latents, some kilobytes of tables, and weights_bytes of clean pages that the system may drop. */
+ * step_bytes, some latents, kilobytes of tables, and weights_bytes of clean pages that the system may drop. */
 typedef struct {
   uint32_t latent_ndim;
   uint32_t latent_shape[TVM_FLOW_MAX_LATENT_DIMS]; /* channels first, e.g. C, T, H, W; 1 past latent_ndim */
   uint64_t latent_floats; /* product of the shape */
+  uint64_t output_floats; /* latent_floats, or twice as many: a prediction, then its variance */
   uint32_t text_tokens;   /* of a caption, padding included */
   uint32_t text_channels; /* floats in a token */
   uint32_t steps;         /* of the denoising loop */
   uint32_t branches; /* 1: conditional only; 2: conditional and unconditional */
   uint32_t groups;   /* libraries */
   uint32_t guided_channels; /* the first so many latent channels are guided */
-  float cfg_scale;          /* see tvm_flow_generate */
+  double cfg_scale;
   uint32_t threads;     /* that run, the caller included */
   uint64_t arena_bytes; /* activations: one arena for all groups */
   uint64_t step_bytes; /* constants of a step, all groups together */
   uint64_t weights_bytes; /* of weights.bin, mapped read-only */
-  const char *sampler_json; /* the sampler's description, UTF-8 */
-  const float *timesteps; /* [steps], 0..1000 */
-  const float *dts;       /* [steps], z += v * dt */
+  const char *sampler_json; /* the configuration that the tables of the bundle were made for; it runs no other */
+  const float *timesteps;   /* [steps], 0..1000 */
+  const tvm_flow_update *updates; /* [steps] */
 } tvm_flow_description;
 
 /* One caption: tokens float32 [text_tokens, text_channels], mask float32 [text_tokens] added to attention scores
@@ -127,11 +136,19 @@ typedef struct {
   const float *mask;
 } tvm_flow_prompt;
 
-/* noise: float32 [latent_shape], independent standard normal values. uncond is not read when there is one branch. */
+/* Writes `count` floats of unit Gaussian noise for `step`. Called once for each step that draws noise (iddpm, and ddim
+ * with an eta; never the last step), before its graphs run; non-zero cancels. */
+typedef int (*tvm_flow_draw)(void *user, uint32_t step, float *noise, uint64_t count);
+
+/* noise: float32 [latent_shape], standard normal values. uncond is not read when there is one branch. What steps draw
+ * comes from `draw`; where it is NULL, from tvm_flow_gaussian(seed, step + 1). */
 typedef struct {
   const float *noise;
   tvm_flow_prompt cond;
   tvm_flow_prompt uncond;
+  tvm_flow_draw draw;
+  void *draw_user;
+  uint64_t seed;
 } tvm_flow_request;
 
 /* Called after each step with the number of steps done (1 to steps) and their total; non-zero cancels. It may take its
@@ -156,28 +173,33 @@ typedef int (*tvm_flow_progress)(void *user, uint32_t done, uint32_t steps);
 TVM_FLOW_API tvm_flow_status tvm_flow_open(const char *bundle_dir, const tvm_flow_options *options, tvm_flow **out,
                                            tvm_flow_error *error);
 
-/* Frees everything and joins the workers; NULL is allowed. No call on the handle may be under way, and the pointers of
- * its tvm_flow_description are gone. Cannot fail. */
+/* Frees everything; NULL is allowed. No call on the handle may be under way. Cannot fail. */
 TVM_FLOW_API void tvm_flow_close(tvm_flow *flow);
 
-/* Fills *out; neither pointer may be NULL. Allowed at any time, also while another thread runs the handle. Cannot
- * fail. */
+/* Fills *out; no pointer may be NULL. Allowed at any time, also while another thread runs the handle. Cannot fail. */
 TVM_FLOW_API void tvm_flow_describe(const tvm_flow *flow, tvm_flow_description *out);
 
-/* One step graph: velocity float32 [latent_shape] of latents z float32 [latent_shape] at `step` (0 is the noisiest),
- * with the constants of `branch` (0 conditional, 1 unconditional).
+/* One step graph: what the model predicts of latents z float32 [latent_shape] at `step` (0 is the noisiest), with the
+ * constants of `branch` (0 conditional, 1 unconditional): velocity or noise, float32 [output_floats].
  *
- * velocity may be the same array as z. It is written only on success.
+ * velocity may be the same array as z where that is as long. It is written only on success.
  * INVALID_ARGUMENT a null pointer, step or branch out of range; KERNEL_FAILED; CANCELLED by a trace. */
 TVM_FLOW_API tvm_flow_status tvm_flow_velocity(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z,
                                                const tvm_flow_prompt *prompt, float *velocity, tvm_flow_error *error);
 
-/* The denoising loop, float32, no contraction:
+/* Unit Gaussian noise that depends on seed, stream and place alone, the same bits on every machine and in Python
+ * (tvm_flow.sampler.seeded_noise). Stream 0 is for the noise that a request starts from. */
+TVM_FLOW_API void tvm_flow_gaussian(uint64_t seed, uint64_t stream, float *noise, uint64_t count);
+
+/* The denoising loop. z and predictions are float32; a step is computed in double, not contracted, and rounded once:
  *
  *   z = noise
- *   for each step:  vc = velocity(z, branch 0, cond);  vu = velocity(z, branch 1, uncond)
- *                   v = vu + cfg * (vc - vu)  on the first guided_channels channels,  v = vc on the others
- *                   z = z + v * dt
+ *   for each step:  ec, w = prediction(z, branch 0, cond);  eu = prediction(z, branch 1, uncond)
+ *                   e = eu + cfg * (ec - eu)  on the first guided_channels channels,  e = ec on the others
+ *                   z = of_z * z + of_prediction * e
+ *                       + sigma * exp(log_sigma + log_sigma_of_variance * w) * drawn noise     where sigma is not 0
+ *
+ * w is the second half of a prediction of twice the latent's channels; without one the exponential is 1.
  *
  * latents float32 [latent_shape] may be the same array as noise. It is written only on success. The same request gives
  * the same bits for every number of threads, choice of CPUs and tasks_per_thread. progress and user may be NULL; user
