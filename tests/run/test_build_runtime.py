@@ -64,7 +64,7 @@ def test_another_flag_or_triple_is_another_library() -> None:
     assert len(keys) == 4
 
 
-# Of the functions that Bionic exports since API 21 (AOSP, libc/libc.map.txt), those that the runtime uses; frexp is of libm.
+# Of the functions that Bionic exports since API 21 (AOSP, libc/libc.map.txt), those that the runtime uses; frexp: libm.
 BIONIC_21 = (
     "__sched_cpucount calloc close fclose fgetc frexp fopen free fscanf fstat getauxval malloc memchr memcmp memcpy "
     "memmove memset mmap munmap open posix_memalign pthread_cond_broadcast pthread_cond_destroy "
