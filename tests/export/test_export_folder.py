@@ -220,6 +220,7 @@ def test_a_description_that_is_no_mapping_is_an_error(tmp_path: Path, text: str)
 @pytest.mark.parametrize("kind", ["NoSuchOperator", "MatMul"])
 def test_checker_failures_are_export_errors(tmp_path: Path, kind: str) -> None:
     """An operator that ONNX lacks, and shapes that do not fit: the checker raises two different errors."""
+    from tvm_flow.export.write import check_graph
 
     writer = GraphWriter(WeightFile("weights.bin"))
     graph = writer.model({"x": (2, 3)}, writer.op(kind, ["x", "x"]), (2, 2), "y")

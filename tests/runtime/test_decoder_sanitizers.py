@@ -31,7 +31,7 @@ def test_every_failing_allocation_is_an_error(decoding: Path, tmp_path: Path) ->
     wraps = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "aligned_alloc", "strdup")]
     flags = [SANITIZERS["address"], "-DFAILING_ALLOCATIONS", *wraps]
     program = build(tmp_path, "drive_decoder", runtime_sources(), *flags)
-    assert int(run(program, str(decoding))) >= 10, "fewer would mean that --wrap missed some"
+    assert int(run(program, str(decoding))) >= 8, "fewer would mean that --wrap missed some"
 
 
 def test_the_toy_kernel_is_the_numpy_one(contents: Contents) -> None:

@@ -16,8 +16,8 @@ _NAMES = ("open", "close", "describe", "velocity", "gaussian", "generate", "veri
 _HANDLE = ("open", "close", "describe", "verify", "set_trace")
 _DECODER = ("decode", "decode_rgb8", *(f"decoder_{name}" for name in _HANDLE))
 API = {f"tvm_flow_{name}" for name in (*_NAMES, *_DECODER)}
-# gcc 12.2, -Os, stripped, x86_64, 2026-11: 43456 bytes, 4128 of them the decoder.
-SIZE_LIMIT = 44_000
+# gcc 12.2, -Os, stripped, x86_64, 2026-11-22: 47592 bytes; a page more or less hangs on a few bytes of code.
+SIZE_LIMIT = 52_000
 STRICT = ["-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow"]
 
 
@@ -35,7 +35,7 @@ def test_gcc_has_no_complaint(tmp_path: Path, level: str) -> None:
 
 
 def test_public_headers_stand_alone_in_c_and_cpp(tmp_path: Path) -> None:
-    for header in ("tvm_flow.h", "tvm_flow_decoder.h", "tvm_flow_library.h"):
+    for header in (path.name for path in sorted((RUNTIME / "include").glob("*.h"))):
         for compiler, standard in (("gcc", "-std=c99"), ("g++", "-std=c++11")):
             source = tmp_path / ("use.c" if compiler == "gcc" else "use.cc")
             source.write_text(f'#include "{header}"\n#include "{header}"\n')

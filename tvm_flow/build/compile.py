@@ -5,6 +5,8 @@
 3. pack a trial bundle in a temporary folder and run a golden input through all its steps, every kernel call compared
    with the integer reference, every tensor it reads with what the program last wrote there;
 4. only then write the bundle, with that input and output as its golden pair.
+
+With ``emit="static"`` it has the archives of `tvm_flow.build.static` too, and a program linked from them verified it.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from tvm_flow.build.check import ExactnessReport, check_traced
 from tvm_flow.build.decoder import build_decoder, with_decoder
 from tvm_flow.build.emulate import TRACE_PROGRAM, Emulator, check_emulated, find_emulator
 from tvm_flow.build.library import GroupLibrary, build_library
-from tvm_flow.build.static import link_static
+from tvm_flow.build.link import compiler_versions
+from tvm_flow.build.static import check_emit, check_static, link_static, static_files
 from tvm_flow.build.sums import link_sums
 from tvm_flow.build.tables import WeightStore
 from tvm_flow.build.target import TargetSpec
@@ -59,25 +61,25 @@ class Compiled:
 
 
 def compile_bundle(
-    exported: Exported, target: TargetSpec, output: Path, threads: int = 0, progress: bool = True
+    exported: Exported, target: TargetSpec, output: Path, threads: int = 0, progress: bool = True, emit: str = "shared"
 ) -> Compiled:
     """Compile ``exported`` for ``target`` into the bundle folder ``output``; nothing is done when it is current.
 
-    A target of another architecture is checked under qemu. Raises ConfigError for an export whose tables are not those
-    of the sampler that it names, BuildError (for one that cannot be checked here,
-    too), BundleError, or BitExactError when the library disagrees with the reference; then ``output`` is left as it
-    was.
+    A target of another architecture is checked under qemu. ``emit`` is "shared" or "static". Raises ConfigError for
+    another ``emit`` or an export whose tables are not its sampler's, BuildError (for a target that cannot be checked
+    here, too), BundleError, or BitExactError when the library disagrees; then ``output`` is left as it was.
     """
+    check_emit(emit)
     native = target.triple.startswith(f"{platform.machine()}-")
     emulator = None if native else find_emulator(target)
     sampler = SamplerConfig.from_dict(exported.sampler)
     require_tables_of(str(exported.folder), sampler, exported.timesteps, exported.updates)
     files = {path.name: path for path in sorted(exported.folder.iterdir()) if path.is_file()}
-    stamp = make_stamp(files, {"target": target.describe(), "compilers": compiler_versions()})
+    stamp = make_stamp(files, {"target": target.describe(), "compilers": compiler_versions(), "emit": emit})
     if is_current(output, stamp) and (known := _read_back(output)) is not None:
         return known
     with tempfile.TemporaryDirectory(prefix="tvm-flow-") as name:
-        compiled = _compile(exported, target, output, Path(name), threads, progress, emulator)
+        compiled = _compile(exported, target, output, Path(name), threads, progress, emulator, emit)
     write_stamp(output, stamp)
     return compiled
 
@@ -99,6 +101,7 @@ def _compile(
     threads: int,
     progress: bool,
     emulator: Emulator | None,
+    emit: str,
 ) -> Compiled:
     groups = import_steps(exported.graphs, progress)
     weights = WeightStore()
@@ -107,6 +110,8 @@ def _compile(
     decoder = build_decoder(exported.folder, target, work)
     trial = _contents(exported, target, libraries, weights, golden_input(exported))
     write_bundle(work / "trial", trial)
+    linked = [*libraries, decoder.library] if decoder else libraries
+    static = static_files(linked, target, work / "static") if emit == "static" or emulator else {}
     products = [product for library in libraries for product in library.packed.products.values()]
     program = link_sums(products, target, work, emulator.command if emulator else ())
     with program.start() if program else nullcontext() as sums:
@@ -114,7 +119,6 @@ def _compile(
         if emulator is None:
             latents = check_bundle(work / "trial", check, threads, progress)
         else:
-            static = [*libraries, decoder.library] if decoder else libraries
             link_static(static, target, TRACE_PROGRAM, work / "trace")
             flat, _ = check_emulated(emulator, work / "trace", work / "trial", libraries, threads, progress, check)
             latents = flat.reshape(exported.latent)
@@ -132,7 +136,11 @@ def _compile(
         decoder=decoded,
     )
     measured = {key: value for key, value in vars(compiled).items() if key != "bundle"}
-    write_bundle(output, replace(trial, provenance={**trial.provenance, "compiled": measured}))
+    provenance = {**trial.provenance, "compiled": measured}
+    final = replace(trial, provenance=provenance, static=static if emit == "static" else {})
+    if emit == "static" and emulator is None:
+        check_static(final, target, work, threads)
+    write_bundle(output, final)
     return compiled
 
 
@@ -188,8 +196,3 @@ def _contents(
         provenance=exported.provenance | {"model": exported.model, "compilers": compiler_versions()},
         golden=golden,
     )
-
-
-def compiler_versions() -> dict[str, str]:
-    """Of what turns graphs into machine code: another version may give other kernels."""
-    return {name: version(name) for name in ("apache-tvm", "ziglang")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite, prod
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,7 @@ class Contents:
     provenance       where it came from; kept as it is
     golden           input and output that `tvm_flow_verify` compares bit for bit
     decoder          latents to frames, if the bundle is to end in frames
+    static           files for programs that link the groups in, by their paths in the bundle
     ===============  =======================================================================================
     """
 
@@ -99,6 +100,7 @@ class Contents:
     provenance: Mapping[str, Any]
     golden: Golden
     decoder: Decoder | None = None
+    static: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:

@@ -33,6 +33,7 @@ def write_bundle(directory: Path, contents: Contents) -> None:
         _write(temporary / STEPS, encode_index(contents, libraries, weights_sha256, golden_sha256))
         files = [WEIGHTS, GOLDEN, STEPS, *(library.path for library in libraries)]
         files += _write_decoder(temporary, contents)
+        files += _copy_static(temporary, contents)
         manifest = Manifest(
             version=__version__,
             target=contents.target,
@@ -41,6 +42,7 @@ def write_bundle(directory: Path, contents: Contents) -> None:
             steps=contents.steps,
             groups=tuple(group.name for group in contents.groups),
             files={name: _entry(temporary / name) for name in files},
+            static=tuple(contents.static),
         )
         write_json(temporary / MANIFEST, manifest.to_json())
 
@@ -92,6 +94,17 @@ def _copy_library(temporary: Path, contents: Contents, group: Group) -> Library:
     copy.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(group.library, copy)
     return Library(path, bytes.fromhex(sha256_file(copy)), group.variant_floats)
+
+
+def _copy_static(temporary: Path, contents: Contents) -> list[str]:
+    for path, source in contents.static.items():
+        if not is_safe_path(path) or (temporary / path).exists():
+            raise BundleError(f"{path}: expected a path of its own inside the bundle for {source}, got this; rename it")
+        if not source.is_file():
+            raise BundleError(f"{source}: expected the file for {path}; build it first")
+        (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, temporary / path)
+    return list(contents.static)
 
 
 def _write(path: Path, data: bytes | bytearray | memoryview) -> bytes:

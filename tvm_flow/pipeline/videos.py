@@ -35,6 +35,7 @@ def write_videos(
     output: Path,
     seed: int = 0,
     threads: int = 0,
+    cpus: Sequence[int] = (),
     embeddings: Path | None = None,
     autoencoder: Path | None = None,
 ) -> list[Path]:
@@ -44,7 +45,7 @@ def write_videos(
     for `tvm_flow.opensora.load_autoencoder`, used instead of the bundle's own decoder; a bundle of the demo needs
     neither.
     Nothing is done when they are there, whole and from this bundle. Before anything is generated the bundle must repeat
-    its golden output: it may have been compiled on another machine.
+    its golden output: it may have been compiled on another machine. ``threads`` and ``cpus`` are `Bundle.open`'s.
 
     Raises BundleError when it does not, or when there is neither a decoder in the bundle nor an autoencoder;
     PromptError for a prompt without an embedding; what `load_autoencoder` raises.
@@ -66,17 +67,17 @@ def write_videos(
     with exclusive(file):
         stamp = make_stamp(_inputs(bundle, embeddings, autoencoder), {"prompts": list(prompts), "seed": seed})
         if not all(is_current(path, stamp) for path in (file, *paths)):
-            with Bundle.open(bundle, threads=threads) as opened:
+            with Bundle.open(bundle, threads=threads, cpus=cpus) as opened:
                 opened.verify()
             if compiled:
-                with BundleDecoder.open(bundle, threads=threads) as decoder:
+                with BundleDecoder.open(bundle, threads=threads, cpus=cpus) as decoder:
                     decoder.verify()
             seeds = range(seed, seed + len(prompts))
             noise = noise_for(shape, seeds)
-            latents = torch.from_numpy(generate_latents(bundle, prompts, noise, embed, threads=threads, seeds=seeds))
-            write_bytes(file, save({"latents": latents.numpy()}, metadata={"prompts": "\n".join(prompts)}))
-            decode = _compiled(bundle, threads) if compiled else _decoder(autoencoder, int(sampler["frames"]))
-            for path, video in zip(paths, decode(latents), strict=True):
+            made = generate_latents(bundle, prompts, noise, embed, threads=threads, seeds=seeds, cpus=cpus)
+            write_bytes(file, save({"latents": made}, metadata={"prompts": "\n".join(prompts)}))
+            decode = _compiled(bundle, threads, cpus) if compiled else _decoder(autoencoder, int(sampler["frames"]))
+            for path, video in zip(paths, decode(torch.from_numpy(made)), strict=True):
                 write_animation(path, video, float(sampler["fps"]), max(1, SHOWN_WIDTH // video.shape[2]))
             for path in (*paths, file):
                 write_stamp(path, stamp)
@@ -100,11 +101,11 @@ def _decoder(folder: Path | None, frames: int) -> Decode:
     return decode
 
 
-def _compiled(bundle: Path, threads: int) -> Decode:
+def _compiled(bundle: Path, threads: int, cpus: Sequence[int]) -> Decode:
     """The bundle's own decoder."""
 
     def decode(latents: Tensor) -> Iterator[Tensor]:
-        with BundleDecoder.open(bundle, threads=threads) as decoder:
+        with BundleDecoder.open(bundle, threads=threads, cpus=cpus) as decoder:
             for latent in latents:
                 yield torch.from_numpy(decoder.decode_rgb8(latent.numpy()))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import POINTER, Structure, c_void_p
 from ctypes import c_uint32 as u32
@@ -51,8 +51,8 @@ class BundleDecoder:
         self.chunk, self.threads, self.arena_bytes = out.chunk, out.threads, out.arena_bytes
 
     @classmethod
-    def open(cls, directory: Path, *, threads: int = 0) -> BundleDecoder:
-        """Verify the bundle ``directory`` and open its decoder with ``threads`` workers (0: every core).
+    def open(cls, directory: Path, *, threads: int = 0, cpus: Sequence[int] = ()) -> BundleDecoder:
+        """Verify the bundle ``directory`` and open its decoder with ``threads`` workers on ``cpus``, as `Bundle.open`.
 
         Raises BundleError when the bundle has no decoder or is incomplete, altered or for another machine,
         RuntimeFailure when memory or threads are short, BuildError when the runtime cannot be compiled.
@@ -61,7 +61,7 @@ class BundleDecoder:
         if read_decoder(directory) is None:
             raise BundleError(f"{directory}: expected a bundle with a decoder, got one without; compile it with one")
         runtime, handle, error = _load_runtime(), c_void_p(), native.CError()
-        options = native.COptions(struct_bytes=ctypes.sizeof(native.COptions), threads=threads, weights_checked=1)
+        options = native.options(threads, cpus, 0)
         path = str(directory).encode()
         if runtime.tvm_flow_decoder_open(path, ctypes.byref(options), ctypes.byref(handle), ctypes.byref(error)):
             raise native.as_exception(directory, error)

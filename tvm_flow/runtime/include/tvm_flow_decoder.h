@@ -11,7 +11,7 @@
 #ifndef TVM_FLOW_DECODER_H
 #define TVM_FLOW_DECODER_H
 
-#include "tvm_flow.h"
+#include "tvm_flow_trace.h"
 
 #ifdef __cplusplus
 extern "C" {

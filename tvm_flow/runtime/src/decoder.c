@@ -43,7 +43,7 @@ static tvm_flow_status fill(tvm_flow_decoder *decoder, const char *bundle_dir, c
   tvm_flow_status s = flow_decoder_file_read(bundle_dir, &decoder->file, error);
   if (!s) s = open_weights(decoder, options->weights_checked != 0, error);
   if (!s) s = open_library(decoder, options, error);
-  if (!s) s = flow_pool_create(options->threads, &decoder->context.pool, error);
+  if (!s) s = flow_create_pool(options, &decoder->context.pool, error);
   return s;
 }
 

@@ -63,8 +63,15 @@ static tvm_flow_status fill(tvm_flow *flow, const char *bundle_dir, const tvm_fl
   tvm_flow_status s = flow_index_open(bundle_dir, &flow->index, error);
   if (!s) s = open_weights(flow, options->weights_checked != 0, error);
   if (!s) s = bind_plans(flow, options, error);
-  if (!s) s = flow_pool_create(options->threads, &flow->context.pool, error);
-  return s;
+  return s ? s : flow_create_pool(options, &flow->context.pool, error);
+}
+
+tvm_flow_status flow_create_pool(const tvm_flow_options *options, flow_pool **out, tvm_flow_error *error) {
+  const flow_pool_options pool = {.threads = options->threads,
+                                  .tasks_per_thread = options->tasks_per_thread,
+                                  .cpus = options->cpus,
+                                  .num_cpus = options->num_cpus};
+  return flow_pool_create(&pool, out, error);
 }
 
 tvm_flow_status flow_read_options(const tvm_flow_options *given, tvm_flow_options *out, tvm_flow_error *error) {
