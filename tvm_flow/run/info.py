@@ -13,7 +13,7 @@ from tvm_flow.run import native
 
 @dataclass(frozen=True)
 class BundleInfo:
-    """What a bundle holds; arena_bytes, step_bytes and weights_bytes are the runtime's memory."""
+    """What a bundle holds; the bytes of arena, step, prompt and weights are the runtime's memory."""
 
     latent_shape: tuple[int, ...]
     text_tokens: int
@@ -26,6 +26,7 @@ class BundleInfo:
     threads: int
     arena_bytes: int
     step_bytes: int
+    prompt_bytes: int
     weights_bytes: int
     sampler: Mapping[str, Any]
     timesteps: tuple[float, ...]

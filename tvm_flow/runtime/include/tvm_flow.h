@@ -91,6 +91,7 @@ typedef struct {
   uint32_t threads;
   uint64_t arena_bytes;
   uint64_t step_bytes; /* all groups together */
+  uint64_t prompt_bytes; /* what steps of a prompt share, all branches together */
   uint64_t weights_bytes;
   const char *sampler_json;
   const float *timesteps; /* [steps], 0..1000 */
@@ -123,7 +124,8 @@ typedef struct {
   uint8_t dtype_bits;
 } tvm_flow_view;
 
-/* One finished kernel call. args[num_args - 1] is what the kernel wrote. Valid during the callback only. */
+/* One finished kernel call. args[num_args - 1] is what the kernel wrote. A call of the prologue has the step that it
+ * runs before. Valid during the callback only. */
 typedef struct {
   uint32_t step;
   uint32_t branch;
@@ -145,7 +147,8 @@ TVM_FLOW_API void tvm_flow_close(tvm_flow *flow);
 
 TVM_FLOW_API void tvm_flow_describe(const tvm_flow *flow, tvm_flow_description *out);
 
-/* One step graph: velocity float32 [latent_shape] of latents z at `step`, with the constants of `branch`. */
+/* One step graph: velocity float32 [latent_shape] of latents z at `step`, with the constants of `branch`. What depends
+ * on the prompt alone is computed in every call; tvm_flow_generate computes it once. */
 TVM_FLOW_API tvm_flow_status tvm_flow_velocity(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z,
                                                const tvm_flow_prompt *prompt, float *velocity, tvm_flow_error *error);
 
@@ -156,6 +159,7 @@ TVM_FLOW_API tvm_flow_status tvm_flow_velocity(tvm_flow *flow, uint32_t step, ui
  *                   v = vu + cfg * (vc - vu)  on the first guided_channels channels,  v = vc on the others
  *                   z = z + v * dt
  *
+ * What depends on a prompt alone is computed at the first step, and again at the first step after another step group.
  * latents may be the same array as noise. It is written only on success. */
 TVM_FLOW_API tvm_flow_status tvm_flow_generate(tvm_flow *flow, const tvm_flow_request *request, float *latents,
                                                tvm_flow_progress progress, void *user, tvm_flow_error *error);
