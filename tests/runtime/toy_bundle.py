@@ -99,6 +99,18 @@ def _variant(random: np.random.Generator, floats: int, scales: Float32) -> Float
     return np.concatenate([random.normal(size=floats - CHANNELS).astype(np.float32), scales])
 
 
+def of_one_group(contents: Contents) -> Contents:
+    """``contents`` with every step in group 0, whose scales all take; the golden latents are not made again."""
+    variants = [
+        [
+            Variant(0, np.concatenate([variant.values[-5:-4], contents.variants[0][branch].values[-CHANNELS:]]))
+            for branch, variant in enumerate(step)
+        ]
+        for step in contents.variants
+    ]
+    return replace(contents, groups=contents.groups[:1], variants=variants)
+
+
 def calls_of_run(contents: Contents) -> list[tuple[int, int, int, str]]:
     """(step, branch, call, kernel) of a whole denoising loop: a prologue wherever a branch comes to another group."""
     calls: list[tuple[int, int, int, str]] = []

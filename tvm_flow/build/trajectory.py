@@ -2,9 +2,10 @@
 
 `tvm_flow.build.check` compares a kernel with the reference on whatever it was given. This follows the program beside
 the trace: every tensor that a kernel reads must hold, bit for bit, what the program last wrote under that name, or the
-latent, tokens and mask of this step and branch; every call must come, once and in order; and the latent of the next
-step must be the one that guidance and the Euler update give, z + (vu + cfg (vc - vu)) dt in single precision, each
-operation rounded once. The first and the last velocity of every group are also held against onnx's own evaluator on
+latent, tokens and mask of this step and branch; every call must come, once and in order, those of a prologue before
+the first step of a branch and wherever it comes to another group; what a prologue hands over must still be there at
+every step after; and the latent of the next step must be the one that guidance and the Euler update give,
+z + (vu + cfg (vc - vu)) dt in single precision, each operation rounded once. The first and the last velocity of every group are also held against onnx's own evaluator on
 the exported graph, which shares no code with the import: see `LEAST_AGREEMENT_DB`.
 """
 
@@ -21,6 +22,7 @@ from tvm_flow.build.check import Array, ExactnessReport, check_traced, members_o
 from tvm_flow.build.library import GroupLibrary
 from tvm_flow.errors import BitExactError
 from tvm_flow.export import Exported
+from tvm_flow.lower.partition import Program
 from tvm_flow.pack import Contents, Prompt
 from tvm_flow.run import KernelCall
 
@@ -44,6 +46,8 @@ class TrajectoryCheck:
     position: int = 0
     call: int = 0
     tensors: dict[str, Array] = field(default_factory=dict)
+    prompts: dict[int, dict[str, Array]] = field(default_factory=dict)
+    """What the last prologue of a branch handed over."""
     velocities: dict[tuple[int, int], Array] = field(default_factory=dict)
     latents: dict[int, Array] = field(default_factory=dict)
 
@@ -51,11 +55,21 @@ class TrajectoryCheck:
         self.members = members_of(self.libraries)
         self.runs = [(s, b) for s in range(self.contents.steps) for b in range(self.contents.branches)]
         self.latents[0] = self.contents.golden.noise
+        self.call = self.first_call()
 
     @property
     def expected_calls(self) -> int:
         """Kernel calls of the whole trajectory."""
-        return sum(len(self.members[run][0].packed.program.calls) for run in self.runs)
+        programs = [self.members[run][0].packed.program for run in self.runs]
+        first = (self.first_call(position) for position in range(len(self.runs)))
+        return sum(len(program.calls) - call for program, call in zip(programs, first, strict=True))
+
+    def first_call(self, position: int | None = None) -> int:
+        """The first call of a run: 0 where its prologue must run, because its branch was not in this group before."""
+        step, branch = self.runs[self.position if position is None else position]
+        library, _ = self.members[step, branch]
+        before = self.members[step - 1, branch][0] if step else None
+        return library.packed.program.prologue if before is library else 0
 
     def see(self, seen: KernelCall) -> None:
         """Compare one call; raises BitExactError when it is not the next one, or reads what it should not."""
@@ -65,10 +79,9 @@ class TrajectoryCheck:
                 f"trace: expected call {self.call} of step and branch {run}, got call {seen.call} of step {seen.step}, "
                 f"branch {seen.branch}. The library must not ship: report this graph and target"
             )
-        library, _ = self.members[run]
-        program = library.packed.program
-        if seen.call == 0:
-            self.tensors = dict(zip(program.graph.inputs, self.inputs(*run), strict=True))
+        packed = self.members[run][0].packed
+        program = packed.program
+        self.start(program, run, seen.call)
         planned = program.calls[seen.call]
         where = f"step {seen.step}, branch {seen.branch}, call {seen.call}, kernel {seen.kernel}"
         if seen.kernel != planned.kernel:
@@ -76,12 +89,25 @@ class TrajectoryCheck:
         for name, got in zip(planned.args, seen.args, strict=False):
             if name in self.tensors:
                 require_same_bits(f"{where}, tensor {name}", self.tensors[name], got)
+            elif name not in packed.constants:
+                raise BitExactError(f"{where}: expected tensor {name} to be written before it is read; report this")
         self.compare(seen, self.members, self.report)
         self.tensors[planned.output] = seen.args[-1].copy()
         self.call += 1
+        if self.call == program.prologue:
+            self.prompts[seen.branch] = {name: self.tensors[name] for name in program.kept()}
         if self.call == len(program.calls):
             self.velocities[run] = self.tensors[program.output]
             self.end_of_run(run[0])
+
+    def start(self, program: Program, run: tuple[int, int], call: int) -> None:
+        """At the first call of a part, what it finds: inputs, and for the step what the prologue handed over."""
+        inputs = dict(zip(program.graph.inputs, self.inputs(*run), strict=True))
+        if call == program.prologue:
+            self.tensors = inputs | (self.prompts[run[1]] if program.prologue else {})
+        elif call == 0:
+            latent, *_ = program.graph.inputs
+            self.tensors = {name: value for name, value in inputs.items() if name != latent}
 
     def inputs(self, step: int, branch: int) -> tuple[Array, Array, Array]:
         """Latent, tokens and mask that the graph of a step and branch must be given."""
@@ -90,7 +116,8 @@ class TrajectoryCheck:
 
     def end_of_run(self, step: int) -> None:
         """Go to the next run; after the last branch of a step, make the next latent."""
-        self.position, self.call = self.position + 1, 0
+        self.position += 1
+        self.call = self.first_call() if self.position < len(self.runs) else 0
         branches = self.contents.branches
         if self.position % branches == 0:
             velocities = [self.velocities[step, branch] for branch in range(branches)]

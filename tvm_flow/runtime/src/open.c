@@ -40,7 +40,8 @@ static tvm_flow_status allocate(tvm_flow *flow, tvm_flow_error *error) {
   flow->z = flow_alloc(latent_bytes);
   for (int i = 0; i < 2; i++) flow->velocity[i] = flow_alloc(latent_bytes);
   if (flow->arena && flow->z && flow->velocity[0] && flow->velocity[1] && allocate_prompts(flow)) return TVM_FLOW_OK;
-  return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for an arena of %llu bytes and %u prompts of %llu; free memory",
+  return flow_fail(error, TVM_FLOW_NO_MEMORY,
+                   "no memory for an arena of %llu bytes and %u prompts of %llu; free memory",
                    (unsigned long long)flow->arena_bytes, flow->index.header->branches,
                    (unsigned long long)flow->prompt_bytes);
 }
