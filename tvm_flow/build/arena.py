@@ -43,7 +43,7 @@ def plan_arena(lifetimes: Mapping[str, Lifetime]) -> tuple[dict[str, int], int]:
 
 
 def place_apart(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
-    """Offsets in bytes (multiples of `ALIGNMENT`) of tensors of ``sizes`` that are all needed at once, and their sum."""
+    """Offsets in bytes (multiples of `ALIGNMENT`) of tensors all needed at once, and the size of their space."""
     offsets, end = {}, 0
     for name, size in sizes.items():
         offsets[name] = end

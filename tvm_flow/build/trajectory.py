@@ -2,11 +2,11 @@
 
 `tvm_flow.build.check` compares a kernel with the reference on whatever it was given. This follows the program beside
 the trace: every tensor that a kernel reads must hold, bit for bit, what the program last wrote under that name, or the
-latent, tokens and mask of this step and branch; every call must come, once and in order, those of a prologue before
-the first step of a branch and wherever it comes to another group; what a prologue hands over must still be there at
-every step after; and the latent of the next step must be the one that guidance and the Euler update give,
-z + (vu + cfg (vc - vu)) dt in single precision, each operation rounded once. The first and the last velocity of every group are also held against onnx's own evaluator on
-the exported graph, which shares no code with the import: see `LEAST_AGREEMENT_DB`.
+latent, tokens and mask of this step and branch; every call must come, once and in order, those of a prologue before the
+first step of a branch and wherever it comes to another group; what a prologue hands over must still be there at every
+step after; and the latent of the next step must be the one that guidance and the Euler update give, z + (vu + cfg (vc -
+vu)) dt in single precision, each operation rounded once. The first and the last velocity of every group are also held
+against onnx's own evaluator on the exported graph, which shares no code with the import: see `LEAST_AGREEMENT_DB`.
 """
 
 from __future__ import annotations
