@@ -18,7 +18,14 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from tvm_flow.build.check import Array, ExactnessReport, check_traced, members_of, require_same_bits
+from tvm_flow.build.check import (
+    Array,
+    ExactnessReport,
+    calls_of_run,
+    check_traced,
+    members_of,
+    require_same_bits,
+)
 from tvm_flow.build.library import GroupLibrary
 from tvm_flow.errors import BitExactError
 from tvm_flow.export import Exported
@@ -55,21 +62,11 @@ class TrajectoryCheck:
         self.members = members_of(self.libraries)
         self.runs = [(s, b) for s in range(self.contents.steps) for b in range(self.contents.branches)]
         self.latents[0] = self.contents.golden.noise
-        self.call = self.first_call()
 
     @property
     def expected_calls(self) -> int:
         """Kernel calls of the whole trajectory."""
-        programs = [self.members[run][0].packed.program for run in self.runs]
-        first = (self.first_call(position) for position in range(len(self.runs)))
-        return sum(len(program.calls) - call for program, call in zip(programs, first, strict=True))
-
-    def first_call(self, position: int | None = None) -> int:
-        """The first call of a run: 0 where its prologue must run, because its branch was not in this group before."""
-        step, branch = self.runs[self.position if position is None else position]
-        library, _ = self.members[step, branch]
-        before = self.members[step - 1, branch][0] if step else None
-        return library.packed.program.prologue if before is library else 0
+        return sum(len(calls_of_run(self.members, *run)) for run in self.runs)
 
     def see(self, seen: KernelCall) -> None:
         """Compare one call; raises BitExactError when it is not the next one, or reads what it should not."""
@@ -117,7 +114,8 @@ class TrajectoryCheck:
     def end_of_run(self, step: int) -> None:
         """Go to the next run; after the last branch of a step, make the next latent."""
         self.position += 1
-        self.call = self.first_call() if self.position < len(self.runs) else 0
+        if self.position < len(self.runs):
+            self.call = calls_of_run(self.members, *self.runs[self.position]).start
         branches = self.contents.branches
         if self.position % branches == 0:
             velocities = [self.velocities[step, branch] for branch in range(branches)]
