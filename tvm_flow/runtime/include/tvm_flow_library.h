@@ -9,9 +9,9 @@
  *   PROMPT   what all steps of one prompt share (K and V of cross-attention), `prompt_bytes` long, one for each branch
  *
  * The first `num_prologue_calls` calls are the prologue, the others the step. The prologue reads no z and writes PROMPT
- * or ARENA; it runs before the first step that this group makes for a prompt, and again after another group has made
- * one for the same branch. The step reads PROMPT and writes ARENA; nothing else outlives a run of either in ARENA. The
- * constants of STEP that the prologue reads are the same at all steps of a branch.
+ * or ARENA; it runs before the first step that this group makes for a prompt, and again when another group has made one
+ * for the same branch in between. The step reads PROMPT and writes ARENA. Nothing of ARENA is kept from one run of
+ * either to the next. What the prologue reads of STEP is the same at all steps of a branch.
  *
  * Offsets of tensors are in bytes and multiples of 64. Integers are in the byte order of the target (little endian).
  * There are three inputs, z, y and mask; inputs and output are float32 in ARENA. The prologue and the step each find

@@ -41,7 +41,7 @@ static uint32_t end_of_calls(const tvm_flow_library_descriptor *d, flow_part par
 static void note_inputs(const tvm_flow_library_descriptor *d, flow_part part, uint8_t *reads) {
   for (uint32_t row = first_call(d, part); row < end_of_calls(d, part); row++)
     for (uint32_t i = 0; i + 1 < d->calls[row].num_args; i++)
-      for (uint32_t input = 0; input < FLOW_GRAPH_INPUTS; input++)
+      for (uint32_t input = 0; input < d->num_inputs; input++)
         if (d->args[d->calls[row].first_arg + i] == d->inputs[input]) reads[input] = 1;
 }
 
