@@ -66,12 +66,9 @@ def test_a_right_plan_passes_and_every_call_is_counted(check: Checker) -> None:
     assert figures["onnx_agreement_db"] >= trajectory.LEAST_AGREEMENT_DB
 
 
-def others(plan: Plan, position: int) -> list[int]:
-    """Arena tensors like the first argument of a call, at another place."""
-    call = plan.calls[position]
-    old = plan.tensors[call.args[0]]
-    if old.space != "arena":
-        return []
+def elsewhere(plan: Plan, index: int) -> list[int]:
+    """Arena tensors of the same shape and type at another place."""
+    old = plan.tensors[index]
     return [
         i for i, t in enumerate(plan.tensors) if (t.space, t.spec) == ("arena", old.spec) and t.offset != old.offset
     ]
@@ -80,13 +77,18 @@ def others(plan: Plan, position: int) -> list[int]:
 def rewired(plan: Plan, position: int) -> Plan:
     """The first argument of a call replaced by another arena tensor of its shape and type."""
     call = plan.calls[position]
+    others = [i for i in elsewhere(plan, call.args[0]) if i not in call.args]
     calls = list(plan.calls)
-    calls[position] = replace(call, args=(others(plan, position)[0], *call.args[1:]))
+    calls[position] = replace(call, args=(others[0], *call.args[1:]))
     return replace(plan, calls=tuple(calls))
 
 
 def rewirable(plan: Plan) -> list[int]:
-    return [position for position in range(len(plan.calls)) if others(plan, position)]
+    found = []
+    for position, call in enumerate(plan.calls):
+        if plan.tensors[call.args[0]].space == "arena" and set(elsewhere(plan, call.args[0])) - set(call.args):
+            found.append(position)
+    return found
 
 
 @pytest.mark.parametrize("which", [0, 3, -1])

@@ -12,7 +12,9 @@ from __future__ import annotations
 import platform
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from tvm_flow.build.check import ExactnessReport, check_traced
 from tvm_flow.build.emulate import TRACE_PROGRAM, Emulator, check_emulated, find_emulator
 from tvm_flow.build.library import GroupLibrary, build_library
 from tvm_flow.build.static import link_static
+from tvm_flow.build.sums import link_sums
 from tvm_flow.build.tables import WeightStore
 from tvm_flow.build.target import TargetSpec
 from tvm_flow.build.trajectory import TrajectoryCheck, figures
@@ -98,14 +101,17 @@ def _compile(
         libraries = [build_library(group, exported, target, weights, work, f"group{i}") for i, group in enumerate(bar)]
     trial = _contents(exported, target, libraries, weights, golden_input(exported))
     write_bundle(work / "trial", trial)
-    check = TrajectoryCheck(libraries, trial, ExactnessReport(), check_traced)
-    if emulator is None:
-        latents = check_bundle(work / "trial", check, threads, progress)
-    else:
-        link_static(libraries, target, TRACE_PROGRAM, work / "trace")
-        flat, _ = check_emulated(emulator, work / "trace", work / "trial", libraries, threads, progress, check)
-        latents = flat.reshape(exported.latent)
-    check.finish(latents)
+    products = [product for library in libraries for product in library.packed.products.values()]
+    program = link_sums(products, target, work, emulator.command if emulator else ())
+    with program.start() if program else nullcontext() as sums:
+        check = TrajectoryCheck(libraries, trial, ExactnessReport(), partial(check_traced, sums=sums))
+        if emulator is None:
+            latents = check_bundle(work / "trial", check, threads, progress)
+        else:
+            link_static(libraries, target, TRACE_PROGRAM, work / "trace")
+            flat, _ = check_emulated(emulator, work / "trace", work / "trial", libraries, threads, progress, check)
+            latents = flat.reshape(exported.latent)
+        check.finish(latents)
     compiled = Compiled(
         bundle=output,
         groups=len(groups),
