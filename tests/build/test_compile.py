@@ -26,7 +26,7 @@ from tvm_flow.pack import Prompt, read_golden, verify_bundle
 from tvm_flow.quantize.fake import fake_velocity
 from tvm_flow.quantize.quantized import QuantizedModel
 from tvm_flow.run import Bundle
-from tvm_flow.sampler import model_velocity, sample
+from tvm_flow.sampler import Guidance, model_velocity, next_latent, sample
 
 Exporter = Callable[[str], tuple[QuantizedModel, Exported]]
 Compiler = Callable[[str, str], Compiled]
@@ -141,11 +141,10 @@ def test_a_loop_of_velocities_is_the_run(recipe: str, compiler: Compiler) -> Non
     other = Prompt(golden.cond.tokens[::-1].copy(), golden.cond.mask)
     with Bundle.open(compiler(recipe, "host").bundle, threads=1) as bundle:
         for cond in (golden.cond, other):
-            z, cfg = golden.noise, np.float32(bundle.info.cfg_scale)
-            for step, dt in enumerate(bundle.info.dts):
-                conditional = bundle.velocity(step, 0, z, cond)
-                free = bundle.velocity(step, 1, z, golden.uncond)
-                z = z + (free + cfg * (conditional - free)) * np.float32(dt)
+            z, guidance = golden.noise, Guidance(bundle.info.cfg_scale, bundle.info.guided_channels)
+            for step, row in enumerate(bundle.info.updates):
+                both = (bundle.velocity(step, 0, z, cond), bundle.velocity(step, 1, z, golden.uncond))
+                z = next_latent(z, both, np.asarray(row), guidance, None)
             assert bundle.generate(golden.noise, cond, golden.uncond).tobytes() == z.tobytes()
     assert z.tobytes() != golden.latents.tobytes()
 

@@ -39,10 +39,10 @@ def make_model() -> STDiT3:
     return model
 
 
-def make_ranges(folder: Path) -> Path:
+def make_ranges(folder: Path, sampler: SamplerConfig = SAMPLER) -> Path:
     """A calibrated ranges file."""
     prompts = [CalibrationPrompt(text, seed) for seed, text in enumerate(LENGTHS)]
-    calibrate(make_model(), SAMPLER, LATENT, prompts, embed, folder / "ranges.safetensors", progress=False)
+    calibrate(make_model(), sampler, LATENT, prompts, embed, folder / "ranges.safetensors", progress=False)
     return folder / "ranges.safetensors"
 
 

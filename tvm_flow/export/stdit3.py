@@ -3,7 +3,8 @@
 Inputs   z     float32 [C, T, H, W]   the latent
          y     float32 [L, D]         caption tokens, padded
          mask  float32 [L]            0 for a token, `MASKED` for padding
-Output   velocity  float32 [C, T, H, W]; the variance half of the final layer is not computed
+Output   velocity  float32 [C, T, H, W], or the noise; [2 * C, T, H, W] for a sampler that needs the variance, the
+                   second half of the final layer, which is not computed otherwise
 
 Tokens are rows: x is [T * S, hidden]. LayerNormalization carries the folded modulation as its scale and bias. Rope
 turns neighbouring pairs; here the channels of every head of q and k are reordered to (even, odd), which leaves q k^T
@@ -54,7 +55,7 @@ class _StepGraph:
         for index in range(self.model.config.depth):
             for kind in ("spatial", "temporal"):
                 x = self.block(x, y, f"{kind}_blocks.{index}", temporal=kind == "temporal")
-        return self.g.model(inputs, self.final(x), self.model.latent, "velocity")
+        return self.g.model(inputs, self.final(x), (self.model.output_channels, *self.model.latent[1:]), "velocity")
 
     def patch_tokens(self) -> str:
         """x_embedder as a product of flattened patches, plus positions: [T * S, hidden]."""
@@ -136,10 +137,11 @@ class _StepGraph:
         return g.op("Add", [g.op("Mul", [x, cos]), g.op("Mul", [swapped, sin])])
 
     def final(self, x: str) -> str:
-        """Modulate, project to the velocity half of every patch, put patches together."""
+        """Modulate, project to those channels of every patch that the sampler needs, put patches together."""
         g, (kt, kh, kw) = self.g, self.model.config.patch
         out = self.model.config.out_channels
-        kept = np.arange(kt * kh * kw * out).reshape(-1, out)[:, : self.channels].reshape(-1)
+        channels = self.model.output_channels
+        kept = np.arange(kt * kh * kw * out).reshape(-1, out)[:, :channels].reshape(-1)
         params = self.model.params
         x = self.modulated(x, "final", separator=".")
         x = float_linear(
@@ -149,8 +151,8 @@ class _StepGraph:
             params["final_layer.linear.weight"][kept],
             params["final_layer.linear.bias"][kept],
         )
-        x = g.reshape(x, self.frames, self.height, self.width, kt, kh, kw, self.channels)
-        return g.reshape(g.transpose(x, 6, 0, 3, 1, 4, 2, 5), *self.model.latent)
+        x = g.reshape(x, self.frames, self.height, self.width, kt, kh, kw, channels)
+        return g.reshape(g.transpose(x, 6, 0, 3, 1, 4, 2, 5), channels, *self.model.latent[1:])
 
     def modulated(self, x: str, name: str, separator: str = "_") -> str:
         vectors = [self.fold(f"{name}{separator}{part}") for part in ("scale", "shift")]

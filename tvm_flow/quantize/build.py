@@ -35,7 +35,7 @@ from tvm_flow.quantize.fold import (
 from tvm_flow.quantize.quantized import QuantizedLayer, QuantizedModel
 from tvm_flow.quantize.recipe import Recipe, load_recipe
 from tvm_flow.quantize.smooth import activation_scales, smoothing_gain
-from tvm_flow.sampler import SamplerConfig
+from tvm_flow.sampler import SamplerConfig, step_updates
 
 Floats = NDArray[np.float32]
 
@@ -83,7 +83,7 @@ def quantize_model(model: STDiT3, ranges: Ranges, recipe: Recipe, progress: bool
         rope_sin=rope[1],
         step_records=_step_records(model, ranges.sampler),
         timesteps=ranges.sampler.timesteps(),
-        dts=ranges.sampler.dts(),
+        updates=step_updates(ranges.sampler),
     )
 
 

@@ -19,7 +19,8 @@ struct tvm_flow {
   uint8_t *prompt[2]; /* PROMPT of each branch; groups share it, because it is as large as an arena */
   uint32_t prompt_group[2]; /* whose prologue filled it for the prompt at hand; FLOW_NO_GROUP when none has */
   float *z;
-  float *velocity[2]; /* of each branch */
+  float *prediction[2]; /* of each branch, [output_floats] */
+  float *fresh;         /* noise of a step; NULL when no step draws any */
   tvm_flow_trace trace;
   void *trace_user;
 };
@@ -27,6 +28,6 @@ struct tvm_flow {
 /* One step graph on the handle's own arrays; step and branch are in range. Where prompt_group says that the prologue
  * has run, `prompt` is the one that it ran for. */
 tvm_flow_status flow_step(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z, const tvm_flow_prompt *prompt,
-                          float *velocity, tvm_flow_error *error);
+                          float *prediction, tvm_flow_error *error);
 
 #endif

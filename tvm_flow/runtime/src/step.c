@@ -29,7 +29,7 @@ static tvm_flow_status prepare_prompt(tvm_flow *flow, uint32_t group, const flow
 }
 
 tvm_flow_status flow_step(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z, const tvm_flow_prompt *prompt,
-                          float *velocity, tvm_flow_error *error) {
+                          float *prediction, tvm_flow_error *error) {
   const flow_index *index = &flow->index;
   const flow_index_header *h = index->header;
   const flow_index_variant *variant = &index->variants[(uint64_t)step * h->branches + branch];
@@ -47,6 +47,6 @@ tvm_flow_status flow_step(tvm_flow *flow, uint32_t step, uint32_t branch, const 
   if (s) return s;
   write_inputs(flow, plan, FLOW_STEP, z, prompt);
   s = flow_plan_execute(plan, FLOW_STEP, &run, error);
-  if (!s) memcpy(velocity, plan->tensors[d->output].data, index->latent_floats * sizeof(float));
+  if (!s) memcpy(prediction, plan->tensors[d->output].data, index->output_floats * sizeof(float));
   return s;
 }
