@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from execution import imported, reference_output, run_checked, value_of
-from exported_model import Exporter
+from exported_model import MODELS, Exporter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import NodeProto
@@ -21,7 +21,7 @@ from tvm_flow.lower.prologue import prologue_variables
 RECIPES = ("symmetric", "asymmetric", "float")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def programs(exporter: Exporter) -> dict[str, Program]:
     return {name: partition(import_graph(exporter(name).graphs[0][0])) for name in RECIPES}
 
@@ -50,6 +50,7 @@ def assert_cut_right(program: Program) -> None:
     assert program.output not in written
 
 
+@pytest.mark.parametrize("chosen", MODELS, indirect=True)
 class TestStepGraph:
     @pytest.mark.parametrize("recipe", RECIPES)
     def test_no_prologue_call_reads_the_latent_and_no_step_call_could_be_early(
