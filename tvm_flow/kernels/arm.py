@@ -4,7 +4,8 @@ SDOT adds four int8 products to each of four int32 lanes. Its by-element form ta
 that holds sixteen, so a tile loads each row once for four steps along K.
 
 SMMLA multiplies 2x8 by 8x2 codes into a 2x2 block: two rows of X side by side in one register, two columns of W in
-another. Putting rows side by side costs a move for every two rows and eight codes, so the tile is wide and flat.
+another. Putting rows side by side costs a move for every two rows and eight codes, so the tile is wide and flat; as
+wide as leaves registers for an epilogue's constants, or sums are spilled in the inner loop.
 
 Without either, SMULL multiplies eight codes to int16, where |x w| <= 128 * 128 = 16384 fits, and SADALP adds the
 products in pairs to int32. SMLAL on codes would add two products in int16: -128 * -128 twice is 32768, one too many.
@@ -179,7 +180,7 @@ SMMLA = register_isa(
         lanes=2,
         depth=8,
         rows=4,
-        vectors=12,
+        vectors=8,
         register=_register_smmla,
         groups=2,
         paired=True,
