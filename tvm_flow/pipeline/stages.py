@@ -79,11 +79,11 @@ def _require_sampler(file: Path, sampler_of: Callable[[Path], SamplerConfig], so
         require_same_sampler(str(file), sampler_of(file).to_dict(), source.sampler.to_dict(), advice)
 
 
-def compile_stage(exported: Path, target: str, output: Path, threads: int = 0) -> Compiled:
-    """A checked bundle in the folder ``output``."""
+def compile_stage(exported: Path, target: str, output: Path, threads: int = 0, emit: str = "shared") -> Compiled:
+    """A checked bundle in the folder ``output``; see `compile_bundle` for ``emit``."""
     check_bundle_output(output)
     with exclusive(output):
-        return compile_bundle(load_exported(exported), load_target(target), output, threads)
+        return compile_bundle(load_exported(exported), load_target(target), output, threads, emit=emit)
 
 
 def build(config: BuildConfig) -> Compiled:
