@@ -127,6 +127,7 @@ class TestErrors:
         ("macros", "message"),
         [
             ({"inputs": 3}, "inputs 3: expected one: latents"),
+            ({"prompt": 64}, "expected no prologue of a decoder"),
             ({"frames": 1}, "output 2: expected as many values as steps.bin says"),
         ],
     )

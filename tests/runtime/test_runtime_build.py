@@ -16,8 +16,8 @@ _NAMES = ("open", "close", "describe", "velocity", "gaussian", "generate", "veri
 _HANDLE = ("open", "close", "describe", "verify", "set_trace")
 _DECODER = ("decode", "decode_rgb8", *(f"decoder_{name}" for name in _HANDLE))
 API = {f"tvm_flow_{name}" for name in (*_NAMES, *_DECODER)}
-# gcc 12.2, -Os, stripped, x86_64, 2026-11-22: 47592 bytes; a page more or less hangs on a few bytes of code.
-SIZE_LIMIT = 52_000
+# gcc 12.2, -Os, stripped, x86_64, 2026-11-22: 51688 bytes; a page more or less hangs on a few bytes of code.
+SIZE_LIMIT = 56_000
 STRICT = ["-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow"]
 
 

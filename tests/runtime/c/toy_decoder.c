@@ -14,6 +14,9 @@
 #ifndef TOY_FRAMES
 #define TOY_FRAMES (2 * TOY_CHUNK)
 #endif
+#ifndef TOY_PROMPT
+#define TOY_PROMPT 0
+#endif
 #ifndef TOY_FAIL
 #define TOY_FAIL 0
 #endif
@@ -51,6 +54,7 @@ __attribute__((visibility("default"))) const tvm_flow_library_descriptor tvm_flo
     .target = "toy",
     .cpu_features = "",
     .arena_bytes = 4096,
+    .prompt_bytes = TOY_PROMPT,
     .weights_bytes = 12,
     .num_tensors = 3,
     .num_kernels = 1,

@@ -29,7 +29,7 @@ static tvm_flow_status decode(tvm_flow_decoder *decoder, const float *latents, f
                                .step = chunk,
                                .branch = 0};
     gather(decoder, latents, chunk);
-    tvm_flow_status s = flow_plan_execute(plan, &run, error);
+    tvm_flow_status s = flow_plan_execute(plan, FLOW_STEP, &run, error);
     if (s) return s;
     sink(output, decoder->file.frame_values, chunk * decoder->file.frame_values, user);
   }

@@ -30,7 +30,7 @@ static tvm_flow_status open_library(tvm_flow_decoder *decoder, const tvm_flow_op
   if (!decoder->arena)
     s = flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for an arena of %llu bytes; free memory",
                   (unsigned long long)library.descriptor->arena_bytes);
-  if (!s) s = flow_plan_bind(&library, decoder->arena, decoder->weights.data, &decoder->plan, error);
+  if (!s) s = flow_plan_bind(&library, decoder->arena, NULL, decoder->weights.data, &decoder->plan, error);
   if (s) flow_library_close(&library);
   else decoder->bound = 1;
   return s;
