@@ -1,7 +1,13 @@
 """Settings of the whole suite."""
 
+import signal
+
 from hypothesis import HealthCheck, settings
 
 # A busy machine is no finding: no deadline, and no complaint that drawing examples is slow.
 settings.register_profile("tvm_flow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tvm_flow")
+
+# A shell's background job starts with Ctrl-C ignored, and so would every program that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -110,6 +110,6 @@ def test_without_qemu_the_package_is_named(tmp_path: Path, monkeypatch: pytest.M
 )
 def test_a_kernel_executes_little_but_its_products(isa: arm.Isa, macs: int) -> None:
     """SDOT makes 16 products, SMMLA 32, SMULL with SADALP 4 each; deeper products have fewer other instructions."""
-    shapes = (Shape(2 * isa.rows, k, 2 * isa.columns) for k in (32, 256))
+    shapes = (Shape(2 * isa.rows, k, 2 * isa.columns) for k in (64, 256))
     shallow, deep = (instructions_per_mac(isa, "neoverse-n2", "max", shape) for shape in shapes)
     assert 1 / macs < deep < shallow < 4 / macs
