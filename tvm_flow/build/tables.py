@@ -18,7 +18,7 @@ import numpy as np
 from tvm_flow.build.arena import ALIGNMENT
 from tvm_flow.build.folds import AFFINE, COPY, INTEGER, NONE, SCALE, Floats, FoldRow, folded, words
 from tvm_flow.errors import BuildError
-from tvm_flow.importer.constants import RULES, Array, Constant, Derived, Given, evaluate, given_names
+from tvm_flow.importer.constants import RULES, Array, Constant, Derived, Given, evaluate, given_names, same_bits
 from tvm_flow.quantize.quantized import Fold
 
 
@@ -101,7 +101,7 @@ class _Encoder:
         """True when initializer ``name`` is not the same in all variants."""
         if name not in self.varies:
             first, *rest = (given[name] for given in self.given)
-            self.varies[name] = any(not _same_bits(first, other) for other in rest)
+            self.varies[name] = any(not same_bits(first, other) for other in rest)
         return self.varies[name]
 
     def step_constant(self, name: str, constant: Constant) -> None:
@@ -185,7 +185,3 @@ class _Encoder:
                 parts.append(words(value))
             self.length += len(words(values[0]))
         return self.slots[key]
-
-
-def _same_bits(a: Array, b: Array) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()

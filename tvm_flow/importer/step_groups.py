@@ -1,20 +1,35 @@
-"""Import every step graph and find those that are equal once constants are lifted out."""
+"""Import every step graph and find those that are equal once constants are lifted out.
+
+Importing a full-size graph takes seconds, and a hundred steps have the same one. A graph is therefore imported only
+when its file is new. Two files import to the same function, parameter for parameter, when
+
+1. their structures are equal byte for byte: nodes, names, shapes, and the values of every initializer that is not
+   opaque (`tvm_flow.importer.initializers`), which are all that TVM's importer is given; and
+2. the integer pass decided nothing by a value in which they differ. It notes every initializer whose value it looked
+   at (`LiftedGraph.decisive`); those must be equal bit for bit. Scales it only checks, and so does this module.
+
+Everything else that the passes do is a function of these, so the import of one file stands for the other's. Graphs of
+unequal files are still compared once they are imported.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tvm_ffi
 from tqdm import tqdm
 
 from tvm_flow.importer.canonical import canonicalize
-from tvm_flow.importer.constants import Array
+from tvm_flow.importer.constants import Array, same_bits
 from tvm_flow.importer.graph import LiftedGraph
+from tvm_flow.importer.initializers import ExternalFiles, SplitGraph
 from tvm_flow.importer.integer import to_integer
-from tvm_flow.importer.load import load_onnx
+from tvm_flow.importer.load import import_split, load_onnx, read_onnx
+from tvm_flow.importer.scope import check_scale
 
 
 @dataclass(frozen=True)
@@ -35,22 +50,60 @@ def import_steps(graphs: Sequence[Sequence[Path]], progress: bool = True) -> tup
     """Import ``graphs[step][branch]`` and group the equal ones, in the order they first appear.
 
     Two graphs are equal when their modules are structurally equal, and every parameter comes from the initializers in
-    the same way; the initializers' values may differ.
+    the same way; the initializers' values may differ. A value that all of them take from the same bytes of the same
+    external file is one array in all members' ``given``, a view of that file.
     """
-    groups: list[tuple[LiftedGraph, list[tuple[int, int]], list[dict[str, Array]]]] = []
-    by_hash: dict[int, list[int]] = defaultdict(list)
+    found = _Groups()
     paths = [((step, branch), path) for step, row in enumerate(graphs) for branch, path in enumerate(row)]
     for member, path in tqdm(paths, desc="import", unit="graph", disable=not progress):
-        graph = import_graph(path)
+        found.add(member, path)
+    return tuple(StepGroup(graph, tuple(members), tuple(given)) for graph, members, given in found.groups)
+
+
+@dataclass
+class _Groups:
+    groups: list[tuple[LiftedGraph, list[tuple[int, int]], list[dict[str, Array]]]] = field(default_factory=list)
+    files: ExternalFiles = field(default_factory=ExternalFiles)
+    by_file: dict[bytes, list[tuple[LiftedGraph, int]]] = field(default_factory=lambda: defaultdict(list))
+    by_hash: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, member: tuple[int, int], path: Path) -> None:
+        split = read_onnx(path, self.files)
+        key = hashlib.sha256(split.structure.SerializeToString(deterministic=True)).digest()
+        index, given = next(
+            ((index, given) for graph, index in self.by_file[key] if (given := _stands_for(graph, split))), (-1, {})
+        )
+        if not given:
+            graph = canonicalize(to_integer(import_split(split, str(path))))
+            index, given = self.index(graph), graph.given
+            self.by_file[key].append((graph, index))
+        self.groups[index][1].append(member)
+        self.groups[index][2].append(given)
+
+    def index(self, graph: LiftedGraph) -> int:
+        """Of the group that ``graph`` is equal to, a new one if there is none."""
         key = tvm_ffi.structural_hash(graph.module["main"])
-        index = next((i for i in by_hash[key] if _equal(groups[i][0], graph)), None)
+        index = next((i for i in self.by_hash[key] if _equal(self.groups[i][0], graph)), None)
         if index is None:
-            index = len(groups)
-            by_hash[key].append(index)
-            groups.append((graph, [], []))
-        groups[index][1].append(member)
-        groups[index][2].append(graph.given)
-    return tuple(StepGroup(graph, tuple(members), tuple(given)) for graph, members, given in groups)
+            index = len(self.groups)
+            self.by_hash[key].append(index)
+            self.groups.append((graph, [], []))
+        return index
+
+
+def _stands_for(known: LiftedGraph, split: SplitGraph) -> dict[str, Array]:
+    """What is given to ``split``'s import when it must be equal to ``known``, of the same structure; else nothing.
+
+    Raises ImportGraphError for a scale that is none.
+    """
+    # Beside the initializers: literals of the structure, which are equal.
+    given = known.given | split.values
+    if not all(same_bits(known.given[name], given[name]) for name in known.decisive):
+        return {}
+    for name in known.scales:
+        if given[name] is not known.given[name]:
+            check_scale(name, given[name])
+    return given
 
 
 def _equal(a: LiftedGraph, b: LiftedGraph) -> bool:
