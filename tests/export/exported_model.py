@@ -13,7 +13,7 @@ import torch
 
 from tvm_flow.calibrate import CalibrationPrompt, Ranges, calibrate, load_ranges
 from tvm_flow.export import Exported, export
-from tvm_flow.export.stdit3 import MASKED
+from tvm_flow.export.graph import MASKED
 from tvm_flow.model import STDiT3, STDiT3Config
 from tvm_flow.quantize import KeepFloat, QuantizedModel, Recipe, quantize_model
 from tvm_flow.sampler import SamplerConfig

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from tvm_flow.errors import ExportError
 from tvm_flow.export import Exported
-from tvm_flow.export.stdit3 import step_graph
+from tvm_flow.export.graph import step_graph
 from tvm_flow.export.writer import WeightFile
 from tvm_flow.model import STDiT3
 from tvm_flow.quantize import FakeQuant

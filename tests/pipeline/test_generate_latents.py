@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tvm_flow.errors import ConfigError, PromptError, RuntimeFailure
-from tvm_flow.export.stdit3 import MASKED
+from tvm_flow.export.graph import MASKED
 from tvm_flow.pack import Golden, Prompt
 from tvm_flow.pipeline import generate as module
 from tvm_flow.pipeline.demo import psnr_db

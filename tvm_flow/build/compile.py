@@ -30,7 +30,7 @@ from tvm_flow.build.target import TargetSpec
 from tvm_flow.build.trajectory import TrajectoryCheck, figures
 from tvm_flow.errors import BundleError
 from tvm_flow.export import Exported
-from tvm_flow.export.stdit3 import MASKED
+from tvm_flow.export.graph import MASKED
 from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.pack import Contents, Golden, Group, Prompt, Variant, read_manifest, write_bundle
 from tvm_flow.run import Bundle

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from tvm_flow.artifact import read_json, write_bytes, write_json
 from tvm_flow.errors import ExportError
-from tvm_flow.export.stdit3 import step_graph
+from tvm_flow.export.graph import step_graph
 from tvm_flow.export.writer import WeightFile
 from tvm_flow.quantize.quantized import Fold, QuantizedModel
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from tvm_flow.calibrate.run import Embed
 from tvm_flow.errors import ConfigError, InterruptedCommand, PromptError
-from tvm_flow.export.stdit3 import MASKED
+from tvm_flow.export.graph import MASKED
 from tvm_flow.pack import Prompt, read_golden
 from tvm_flow.run import Bundle
 

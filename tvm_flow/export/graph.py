@@ -1,0 +1,36 @@
+"""The step graph of a model: everything that depends on time is a constant in it.
+
+Inputs   z     float32 [C, T, H, W]   the latent
+         y     float32 [L, D]         caption tokens, padded
+         mask  float32 [L]            0 for a token, `MASKED` for padding
+Output   velocity  float32 [C, T, H, W]; the variance half of the final layer is not computed
+
+LayerNormalization carries the folded modulation as its scale and bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx
+
+from tvm_flow.export.blocks import caption_tokens, final, patch_tokens
+from tvm_flow.export.stdit3 import stdit3_blocks
+from tvm_flow.export.step import StepWriter
+from tvm_flow.export.writer import WeightFile
+from tvm_flow.quantize.quantized import QuantizedModel
+
+MASKED = -1e9
+"""Added to the score of a padded token: its softmax weight is then exactly zero in single precision."""
+
+BLOCKS: dict[str, Callable[[StepWriter, str, str], str]] = {"STDiT3": stdit3_blocks}
+"""What lies between patches and final layer, by the config's model_type."""
+
+
+def step_graph(model: QuantizedModel, step: int, branch: int, weights: WeightFile) -> onnx.ModelProto:
+    """The graph of one step and branch; raises ExportError when the latent does not divide into patches."""
+    w = StepWriter(model, step, branch, weights)
+    inputs = {"z": model.latent, "y": (w.caption, model.config.caption_channels), "mask": (w.caption,)}
+    y = caption_tokens(w)
+    x = BLOCKS[model.config.model_type](w, patch_tokens(w), y)
+    return w.g.model(inputs, final(w, x), model.latent, "velocity")
