@@ -18,7 +18,7 @@ from tvm_flow.artifact import stamp_path
 from tvm_flow.build import compile as compile_module
 from tvm_flow.build.compile import Compiled, compile_bundle, golden_input
 from tvm_flow.build.library import GroupLibrary
-from tvm_flow.build.tables import WeightStore
+from tvm_flow.build.store import WeightStore
 from tvm_flow.build.target import TargetSpec, load_target
 from tvm_flow.errors import BitExactError
 from tvm_flow.export import Exported
@@ -226,7 +226,7 @@ class TestFailure:
         def disagree(*_: Any) -> None:
             raise failure
 
-        monkeypatch.setattr(compile_module, "WeightStore", lambda: weights)
+        monkeypatch.setattr(compile_module, "WeightStore", lambda *_: weights)
         monkeypatch.setattr(compile_module, "build_library", lambda *_: library)
         monkeypatch.setattr(compile_module, "check_traced", disagree)
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

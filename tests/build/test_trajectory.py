@@ -15,7 +15,7 @@ from tvm_flow.build.check import ExactnessReport
 from tvm_flow.build.compile import _contents, check_bundle, golden_input
 from tvm_flow.build.library import build_library
 from tvm_flow.build.plan import Plan, make_plan
-from tvm_flow.build.tables import WeightStore
+from tvm_flow.build.store import WeightStore
 from tvm_flow.build.target import TargetSpec
 from tvm_flow.build.trajectory import TrajectoryCheck, figures, next_latent
 from tvm_flow.errors import BitExactError

@@ -25,7 +25,7 @@ from tvm_flow.build.check import ExactnessReport, check_traced
 from tvm_flow.build.emulate import TRACE_PROGRAM, Emulator, check_emulated, find_emulator
 from tvm_flow.build.library import GroupLibrary, build_library
 from tvm_flow.build.static import link_static
-from tvm_flow.build.tables import WeightStore
+from tvm_flow.build.store import WeightStore
 from tvm_flow.build.target import TargetSpec
 from tvm_flow.build.trajectory import TrajectoryCheck, figures
 from tvm_flow.errors import BundleError
@@ -66,7 +66,9 @@ def compile_bundle(
     stamp = make_stamp(files, {"target": _describe(target), "compilers": compiler_versions()})
     if is_current(output, stamp) and (known := _read_back(output)) is not None:
         return known
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-") as name:
+    # Beside the output, so that its weights are written once and then only get another name.
+    beside = next(folder for folder in output.absolute().parents if folder.is_dir())
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=beside) as name:
         compiled = _compile(exported, target, output, Path(name), threads, progress, emulator)
     write_stamp(output, stamp)
     return compiled
@@ -91,7 +93,7 @@ def _compile(
     emulator: Emulator | None,
 ) -> Compiled:
     groups = import_steps(exported.graphs, progress)
-    weights = WeightStore()
+    weights = WeightStore(work / "weights.bin")
     with tqdm(groups, desc="compile", unit="group", disable=not progress) as bar:
         libraries = [build_library(group, exported, target, weights, work, f"group{i}") for i, group in enumerate(bar)]
     trial = _contents(exported, target, libraries, weights, golden_input(exported))
@@ -153,7 +155,7 @@ def _contents(
         for member, values in zip(library.members, library.variant_values, strict=True)
     }
     return Contents(
-        weights=bytes(weights.data),
+        weights=weights.path or weights.data,
         groups=[Group(lib.path.stem, lib.path, lib.plan.variant_floats) for lib in libraries],
         sampler=exported.sampler,
         timesteps=[float(t) for t in exported.timesteps],

@@ -27,7 +27,7 @@ class FoldRow:
     c: int = NONE
 
 
-def folded(row: FoldRow, record: Floats, variant: Floats, weights: bytearray) -> Array:
+def folded(row: FoldRow, record: Floats, variant: Floats, weights: memoryview) -> Array:
     """What the runtime makes of ``row``; numpy's single operations round as C's do."""
 
     def shared(offset: int, dtype: Any) -> Array:

@@ -11,7 +11,8 @@ from tvm_flow.build.emit import emit_c
 from tvm_flow.build.folds import Floats
 from tvm_flow.build.link import link_library
 from tvm_flow.build.plan import Plan, make_plan
-from tvm_flow.build.tables import WeightStore, encode_constants
+from tvm_flow.build.store import WeightStore
+from tvm_flow.build.tables import encode_constants
 from tvm_flow.build.target import TargetSpec
 from tvm_flow.export import Exported
 from tvm_flow.importer.constants import Array
@@ -53,7 +54,7 @@ def build_library(
     packed = pack_weights(partition(group.graph), choose_isa(target.features))
     steps = [step for step, _ in group.members]
     tables = encode_constants(packed.constants, group.given, steps, exported.folds, exported.step_records, weights)
-    plan = make_plan(packed, tables, len(weights.data), exported.step_records.shape[1])
+    plan = make_plan(packed, tables, weights.size, exported.step_records.shape[1])
     kernels = folder / f"{name}.o"
     compile_object(_renamed(scheduled_kernels(packed), f"{name}_"), target.tvm(), kernels)
     library = folder / f"{name}.so"

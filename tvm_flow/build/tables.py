@@ -9,35 +9,19 @@ it replaces.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from tvm_flow.build.arena import ALIGNMENT
 from tvm_flow.build.folds import AFFINE, COPY, INTEGER, NONE, SCALE, Floats, FoldRow, folded, words
+from tvm_flow.build.store import WeightStore
 from tvm_flow.errors import BuildError
 from tvm_flow.importer.constants import RULES, Array, Constant, Derived, Given, evaluate, given_names, same_bits
 from tvm_flow.quantize.quantized import Fold
 
-
-@dataclass
-class WeightStore:
-    """Bytes of ``weights.bin``; equal arrays are stored once, whichever group they come from."""
-
-    data: bytearray = field(default_factory=bytearray)
-    offsets: dict[bytes, int] = field(default_factory=dict)
-
-    def add(self, array: Array) -> int:
-        """Byte offset of ``array``."""
-        raw = np.ascontiguousarray(array).tobytes()
-        key = hashlib.sha256(raw).digest()
-        if key not in self.offsets:
-            self.data.extend(bytes(-len(self.data) % ALIGNMENT))
-            self.offsets[key] = len(self.data)
-            self.data.extend(raw)
-        return self.offsets[key]
+_NOTHING = np.zeros(0, np.float32)
 
 
 @dataclass
@@ -82,6 +66,8 @@ class _Encoder:
     tables: ConstantTables = field(default_factory=ConstantTables)
     varies: dict[str, bool] = field(default_factory=dict)
     slots: dict[tuple[Constant, bool], int] = field(default_factory=dict)
+    part_of: dict[int, int] = field(default_factory=dict)
+    """First number of a slot -> its index among a variant's parts."""
     length: int = 0
 
     def run(self, constants: Mapping[str, Constant]) -> ConstantTables:
@@ -119,9 +105,12 @@ class _Encoder:
 
     def check(self, name: str, row: FoldRow, values: list[Array]) -> None:
         """Raises BuildError unless ``row`` gives ``values``."""
+        weights = self.weights.data
         for variant, (step, value) in enumerate(zip(self.steps, values, strict=True)):
-            sources = self.step_records[step], np.concatenate([np.zeros(0, np.float32), *self.tables.variants[variant]])
-            if words(value).tobytes() != folded(row, *sources, self.weights.data).tobytes():
+            own = self.tables.variants[variant][self.part_of[row.a]] if row.op != AFFINE else _NOTHING
+            # The row's slot is a part of its own, so that its place among the others need not be copied together.
+            here = row if row.op == AFFINE else replace(row, a=0)
+            if words(value).tobytes() != folded(here, self.step_records[step], own, weights).tobytes():
                 raise BuildError(
                     f"{name}, step {step}: expected its fold to give the exported constant bit for bit, "
                     "it does not; export again with this version"
@@ -181,6 +170,7 @@ class _Encoder:
         key = constant, converted
         if key not in self.slots:
             self.slots[key] = self.length
+            self.part_of[self.length] = len(self.tables.variants[0])
             for parts, value in zip(self.tables.variants, values, strict=True):
                 parts.append(words(value))
             self.length += len(words(values[0]))

@@ -57,7 +57,7 @@ class StepTemplates:
 
 def _is_own(tensor: onnx.TensorProto) -> bool:
     """What is shared lies in the weight file, and the shapes and axes of a structure are its int64 numbers."""
-    return tensor.data_location != TensorProto.EXTERNAL and tensor.data_type != TensorProto.INT64
+    return bool(tensor.data_location != TensorProto.EXTERNAL and tensor.data_type != TensorProto.INT64)
 
 
 def own_value(model: QuantizedModel, name: str, step: int, branch: int) -> npt.NDArray[Any]:

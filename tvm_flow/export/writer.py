@@ -42,13 +42,13 @@ class WeightFile:
 
         Raises ExportError when another value was stored under the same name.
         """
-        raw = np.ascontiguousarray(value)
+        raw = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
         digest = hashlib.sha256(f"{value.dtype} {value.shape}".encode())
-        digest.update(memoryview(raw.reshape(-1)).cast("B"))
+        digest.update(raw)
         if name not in self.entries:
             self.size += self.stream.write(bytes(-self.size % ALIGNMENT))
             self.entries[name] = (self.size, digest.digest())
-            self.size += self.stream.write(memoryview(raw.reshape(-1)).cast("B"))
+            self.size += self.stream.write(raw)
         offset, stored = self.entries[name]
         if stored != digest.digest():
             raise ExportError(f"shared weight {name!r}: expected one value for all steps, got two; this is a bug")

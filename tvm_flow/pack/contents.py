@@ -56,7 +56,7 @@ class Contents:
     """Everything that `write_bundle` packs.
 
     ===============  =======================================================================================
-    weights          bytes-like; what all steps share, offsets as the libraries name them
+    weights          bytes-like, or a file; what all steps share, offsets as the libraries name them
     groups           step groups, in the order that variants count them
     sampler          JSON-able description of the step grid
     timesteps        [steps], 0..1000
@@ -74,7 +74,7 @@ class Contents:
     ===============  =======================================================================================
     """
 
-    weights: bytes | bytearray | memoryview
+    weights: bytes | bytearray | memoryview | Path
     groups: Sequence[Group]
     sampler: Mapping[str, Any]
     timesteps: Sequence[float]
@@ -89,6 +89,11 @@ class Contents:
     target: Mapping[str, Any]
     provenance: Mapping[str, Any]
     golden: Golden
+
+    @property
+    def weights_bytes(self) -> int:
+        """Size of the weights."""
+        return self.weights.stat().st_size if isinstance(self.weights, Path) else memoryview(self.weights).nbytes
 
     @property
     def steps(self) -> int:

@@ -82,7 +82,7 @@ def encode_index(
         *(contents.steps, contents.branches, len(libraries), contents.step_records.shape[1]),
         *(contents.guided_channels, contents.cfg_scale, len(contents.latent_shape)),
         *(contents.text_tokens, contents.text_channels, len(sampler), *shape),
-        *(len(values) // 4, memoryview(contents.weights).nbytes, weights_sha256, golden_sha256),
+        *(len(values) // 4, contents.weights_bytes, weights_sha256, golden_sha256),
     )
     return header + body + hashlib.sha256(header + body).digest()
 
