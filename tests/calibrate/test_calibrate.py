@@ -64,7 +64,7 @@ def by_hand(
     length = int(mask.sum())
     null = model.null_caption(1)[:, :length]
     inputs: dict[str, list[list[Tensor]]] = {
-        name: [[] for _ in range(sampler.steps)] for name in layer_names(model.config.depth)
+        name: [[] for _ in range(sampler.steps)] for name in layer_names(model.config)
     }
     trail = []
     z = torch.randn(1, *latent, generator=torch.Generator().manual_seed(prompt.seed))
@@ -108,7 +108,7 @@ def test_shapes_metadata_and_branches_that_differ(
     run, model: STDiT3, sampler: SamplerConfig, latent: Latent, prompts: list[CalibrationPrompt]
 ) -> None:
     found = run()
-    assert tuple(found.layers) == layer_names(model.config.depth)
+    assert tuple(found.layers) == layer_names(model.config)
     assert found.prompts == tuple(prompts) and found.sampler == sampler and found.latent == latent
     assert found.model_sha256 == model_sha256(model)
     fc2 = found.layers["spatial_blocks.0.mlp.fc2"]

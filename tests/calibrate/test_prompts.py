@@ -10,7 +10,7 @@ from torch import nn
 
 from tvm_flow.calibrate import CalibrationPrompt, Embed, block_names, layer_names, load_prompts
 from tvm_flow.errors import ConfigError
-from tvm_flow.model import STDiT3
+from tvm_flow.model import STDIT3_XL_2, STDiT3
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -78,8 +78,8 @@ def test_layers_are_named_in_the_order_they_run(model: STDiT3, embed: Embed) -> 
     model(torch.zeros(1, 4, 2, 4, 4), torch.tensor([500.0]), y, mask, 8.0, 32.0, 32.0)
     for handle in handles:
         handle.remove()
-    assert tuple(seen) == layer_names(model.config.depth)
-    assert block_names(2) == (
+    assert tuple(seen) == layer_names(model.config)
+    assert block_names(STDIT3_XL_2)[:4] == (
         "spatial_blocks.0",
         "temporal_blocks.0",
         "spatial_blocks.1",

@@ -84,7 +84,7 @@ def test_golden_caption_is_the_null_caption_unless_one_is_given(
     plain = exporter("symmetric")
     np.testing.assert_array_equal(plain.caption, plain.null_caption)
     assert plain.caption_length == len(plain.null_caption)
-    tokens = feeds()["y"]
+    tokens = feeds((4, 3, 6, 4))["y"]
     given = export(quantizer("symmetric"), tmp_path, (tokens, 5), range(1), progress=False)
     np.testing.assert_array_equal(given.caption, tokens)
     assert given.caption_length == 5

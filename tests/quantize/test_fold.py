@@ -119,7 +119,7 @@ def test_folds_are_the_modulation_of_the_model(folded: QuantizedModel, model: ST
         t_emb = model.t_emb(torch.tensor([t], dtype=torch.float32), sampler.fps)
         t0 = model.t0(t_emb).reshape(6, -1)
         np.testing.assert_array_equal(folded.step_records[step], torch.cat([t0.flatten(), t_emb[0]]).numpy())
-        for block in block_names(model.config.depth):
+        for block in block_names(model.config):
             shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = model.get_submodule(block).scale_shift_table + t0
             want = {
                 "msa_shift": shift,
@@ -153,11 +153,11 @@ def test_evaluate_rounds_once_a_sum_and_once_a_product() -> None:
 
 def test_gates_and_the_final_layer_have_no_gain_and_offsets_are_chunks(model: STDiT3) -> None:
     hidden = model.config.hidden
-    gains = {name: np.full(hidden, 2, np.float32) for name in layer_names(model.config.depth)}
+    gains = {name: np.full(hidden, 2, np.float32) for name in layer_names(model.config)}
     folds = modulation_folds(model, gains)
     assert len(folds) == 6 * 2 * model.config.depth + 2
     order = ["msa_shift", "msa_scale", "msa_gate", "mlp_shift", "mlp_scale", "mlp_gate"]
-    for block in block_names(model.config.depth):
+    for block in block_names(model.config):
         assert [folds[f"{block}.{chunk}"].offset for chunk in order] == [k * hidden for k in range(6)]
         assert folds[f"{block}.msa_gate"].gain is None and folds[f"{block}.mlp_gate"].gain is None
     assert folds["final.shift"].offset == folds["final.scale"].offset == 6 * hidden

@@ -58,7 +58,7 @@ def error_db(quantized: QuantizedModel, model: STDiT3, sampler: SamplerConfig, c
 def test_layers_have_the_documented_shapes_and_types(
     quantized: QuantizedModel, model: STDiT3, sampler: SamplerConfig
 ) -> None:
-    assert tuple(quantized.layers) == layer_names(model.config.depth)
+    assert tuple(quantized.layers) == layer_names(model.config)
     for name, layer in quantized.layers.items():
         n, k = model.get_submodule(name).weight.shape
         assert layer.weight_q is not None and layer.weight_scale is not None
@@ -75,11 +75,13 @@ def test_layers_have_the_documented_shapes_and_types(
 def test_constants_of_the_step_graph(
     quantized: QuantizedModel, model: STDiT3, sampler: SamplerConfig, latent: tuple[int, ...]
 ) -> None:
-    assert quantized.position_embedding.shape == (3 * 3, 32)  # 6 x 5 latent, patch 2: 3 rows, 3 columns
-    np.testing.assert_array_equal(quantized.position_embedding, model.position_embedding(3, 3, 32.0, 32.0).numpy())
+    assert quantized.tables["position_embedding"].shape == (3 * 3, 32)  # 6 x 5 latent, patch 2: 3 rows, 3 columns
+    np.testing.assert_array_equal(
+        quantized.tables["position_embedding"], model.position_embedding(3, 3, 32.0, 32.0).numpy()
+    )
     cos, sin = model.rope.tables(3)
-    np.testing.assert_array_equal(quantized.rope_cos, cos.numpy())
-    np.testing.assert_array_equal(quantized.rope_sin, sin.numpy())
+    np.testing.assert_array_equal(quantized.tables["rope_cos"], cos.numpy())
+    np.testing.assert_array_equal(quantized.tables["rope_sin"], sin.numpy())
     np.testing.assert_array_equal(quantized.timesteps, sampler.timesteps())
     np.testing.assert_array_equal(quantized.dts, sampler.dts())
     assert quantized.step_records.shape == (4, 7 * 32) and quantized.step_records.dtype == np.float32

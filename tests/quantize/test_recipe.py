@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from tvm_flow.calibrate import layer_names
 from tvm_flow.errors import ConfigError
+from tvm_flow.model import STDiT3Config
 from tvm_flow.quantize import KeepFloat, Recipe, Smoothing, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "calibration" / "recipes"
-NAMES = layer_names(2)
+NAMES = layer_names(STDiT3Config(depth=2, hidden=32, heads=2))
 
 
 def write(tmp_path: Path, text: str) -> Path:

@@ -7,10 +7,10 @@ import json
 
 import torch
 
-from tvm_flow.model import STDiT3
+from tvm_flow.model import AnyModel
 
 
-def model_sha256(model: STDiT3) -> str:
+def model_sha256(model: AnyModel) -> str:
     """Hex sha256 of the config and of every name, type, shape and byte of the state dict.
 
     Taken from the loaded model, not from its files, so that another sharding of the same weights is the same

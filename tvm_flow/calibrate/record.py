@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tvm_flow.calibrate.layers import layer_names
 from tvm_flow.calibrate.ranges import LayerRanges
 from tvm_flow.errors import CalibrationError
-from tvm_flow.model import STDiT3
+from tvm_flow.model import AnyModel
 
 
 class Recorder:
@@ -24,14 +24,14 @@ class Recorder:
     each forward.
     """
 
-    def __init__(self, model: STDiT3, steps: int, mask: Tensor) -> None:
+    def __init__(self, model: AnyModel, steps: int, mask: Tensor) -> None:
         """``mask`` bool [L]: the caption tokens that are no padding; only they count for kv_linear."""
         self.step = 0
         self._mask = mask.bool()
         self._absmax: dict[str, Tensor] = {}
         self._low: dict[str, Tensor] = {}
         self._high: dict[str, Tensor] = {}
-        for name in layer_names(model.config.depth):
+        for name in layer_names(model.config):
             channels = _linear(model, name).in_features
             self._absmax[name] = torch.zeros(steps, 2, channels)
             self._low[name] = torch.full((steps, 2), torch.inf)
@@ -63,11 +63,10 @@ class Recorder:
 
 
 @contextmanager
-def recording(model: STDiT3, recorder: Recorder) -> Iterator[None]:
+def recording(model: AnyModel, recorder: Recorder) -> Iterator[None]:
     """Let ``recorder`` see every forward of ``model`` inside the block; the hooks are gone after it."""
     handles = [
-        _linear(model, name).register_forward_pre_hook(_hook(recorder, name))
-        for name in layer_names(model.config.depth)
+        _linear(model, name).register_forward_pre_hook(_hook(recorder, name)) for name in layer_names(model.config)
     ]
     try:
         yield
@@ -83,7 +82,7 @@ def _hook(recorder: Recorder, name: str) -> Callable[[nn.Module, tuple[Any, ...]
     return hook
 
 
-def _linear(model: STDiT3, name: str) -> nn.Linear:
+def _linear(model: AnyModel, name: str) -> nn.Linear:
     linear = model.get_submodule(name)
     assert isinstance(linear, nn.Linear)
     return linear

@@ -21,7 +21,7 @@ from tvm_flow.calibrate.prompts import CalibrationPrompt
 from tvm_flow.calibrate.ranges import Ranges, load_ranges, merge, save_ranges
 from tvm_flow.calibrate.record import Recorder, recording
 from tvm_flow.errors import CalibrationError, InterruptedCommand
-from tvm_flow.model import STDiT3
+from tvm_flow.model import AnyModel
 from tvm_flow.sampler import SamplerConfig, model_velocity, sample
 
 Embed = Callable[[list[str]], tuple[Tensor, Tensor]]
@@ -29,7 +29,7 @@ Embed = Callable[[list[str]], tuple[Tensor, Tensor]]
 
 
 def calibrate(
-    model: STDiT3,
+    model: AnyModel,
     sampler: SamplerConfig,
     latent: tuple[int, int, int, int],
     prompts: Sequence[CalibrationPrompt],
@@ -69,7 +69,7 @@ def calibrate(
 
 
 def trajectory_ranges(
-    model: STDiT3,
+    model: AnyModel,
     wanted: Ranges,
     prompt: CalibrationPrompt,
     caption: tuple[Tensor, Tensor],
@@ -99,7 +99,7 @@ def trajectory_ranges(
 
 
 def _check_inputs(
-    model: STDiT3, latent: tuple[int, int, int, int], prompt: CalibrationPrompt, y: Tensor, mask: Tensor
+    model: AnyModel, latent: tuple[int, int, int, int], prompt: CalibrationPrompt, y: Tensor, mask: Tensor
 ) -> None:
     config = model.config
     if latent[0] != config.in_channels:

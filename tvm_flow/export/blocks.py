@@ -13,12 +13,23 @@ from tvm_flow.export.step import StepWriter
 def patch_tokens(w: StepWriter) -> str:
     """x_embedder as a product of flattened patches, plus positions: [T * S, hidden]."""
     g, (kt, kh, kw) = w.g, w.model.config.patch
-    x = g.reshape("z", w.channels, w.frames, kt, w.height, kh, w.width, kw)
+    x = g.reshape(padded_latent(w), w.channels, w.frames, kt, w.height, kh, w.width, kw)
     x = g.reshape(g.transpose(x, 1, 3, 5, 0, 2, 4, 6), w.tokens, w.channels * kt * kh * kw)
     x = w.float_linear(x, "x_embedder.proj")
-    positions = g.shared("position_embedding", w.model.position_embedding)
+    positions = g.shared("position_embedding", w.model.tables["position_embedding"])
     x = g.op("Add", [g.reshape(x, w.frames, w.places, w.hidden), positions])
     return g.reshape(x, w.tokens, w.hidden)
+
+
+def padded_latent(w: StepWriter) -> str:
+    """z with zeros at its far ends, up to whole patches."""
+    x, shape = "z", list(w.model.latent)
+    for axis, extent in enumerate(w.padded):
+        if extent > shape[axis]:
+            zeros = np.zeros([*shape[:axis], extent - shape[axis], *shape[axis + 1 :]], np.float32)
+            x = w.g.op("Concat", [x, w.g.shared(f"padding.{axis}", zeros)], axis=axis)
+            shape[axis] = extent
+    return x
 
 
 def caption_tokens(w: StepWriter) -> str:
@@ -34,10 +45,11 @@ def modulated_mlp(w: StepWriter, x: str, name: str) -> str:
 
 
 def final(w: StepWriter, x: str) -> str:
-    """Modulate, project to the velocity half of every patch, put patches together."""
+    """Modulate, project to the velocity half of every patch, put patches together, cut off the padding."""
     g, (kt, kh, kw) = w.g, w.model.config.patch
     out = w.model.config.out_channels
     kept = np.arange(kt * kh * kw * out).reshape(-1, out)[:, : w.channels].reshape(-1)
     x = w.float_linear(w.modulated(x, "final", separator="."), "final_layer.linear", kept)
     x = g.reshape(x, w.frames, w.height, w.width, kt, kh, kw, w.channels)
-    return g.reshape(g.transpose(x, 6, 0, 3, 1, 4, 2, 5), *w.model.latent)
+    x = g.reshape(g.transpose(x, 6, 0, 3, 1, 4, 2, 5), *w.padded)
+    return x if w.padded == w.model.latent else g.cut(x, w.model.latent)

@@ -5,7 +5,8 @@ Inputs   z     float32 [C, T, H, W]   the latent
          mask  float32 [L]            0 for a token, `MASKED` for padding
 Output   velocity  float32 [C, T, H, W]; the variance half of the final layer is not computed
 
-LayerNormalization carries the folded modulation as its scale and bias.
+LayerNormalization carries the folded modulation as its scale and bias. A latent that does not divide into patches is
+padded with zeros before and cut after, as Open-Sora does it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable
 import onnx
 
 from tvm_flow.export.blocks import caption_tokens, final, patch_tokens
+from tvm_flow.export.stdit import stdit_blocks
 from tvm_flow.export.stdit3 import stdit3_blocks
 from tvm_flow.export.step import StepWriter
 from tvm_flow.export.writer import WeightFile
@@ -23,12 +25,12 @@ from tvm_flow.quantize.quantized import QuantizedModel
 MASKED = -1e9
 """Added to the score of a padded token: its softmax weight is then exactly zero in single precision."""
 
-BLOCKS: dict[str, Callable[[StepWriter, str, str], str]] = {"STDiT3": stdit3_blocks}
+BLOCKS: dict[str, Callable[[StepWriter, str, str], str]] = {"STDiT": stdit_blocks, "STDiT3": stdit3_blocks}
 """What lies between patches and final layer, by the config's model_type."""
 
 
 def step_graph(model: QuantizedModel, step: int, branch: int, weights: WeightFile) -> onnx.ModelProto:
-    """The graph of one step and branch; raises ExportError when the latent does not divide into patches."""
+    """The graph of one step and branch."""
     w = StepWriter(model, step, branch, weights)
     inputs = {"z": model.latent, "y": (w.caption, model.config.caption_channels), "mask": (w.caption,)}
     y = caption_tokens(w)

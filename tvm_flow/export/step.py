@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from tvm_flow.errors import ExportError
 from tvm_flow.export.linear import float_linear, linear
 from tvm_flow.export.writer import GraphWriter, WeightFile
 from tvm_flow.model.layers import NORM_EPS
@@ -14,17 +13,16 @@ from tvm_flow.quantize.quantized import QuantizedModel
 class StepWriter:
     """One step graph under construction; methods append nodes to ``g`` and return the tensor they produce.
 
-    ``frames`` x ``height`` x ``width`` tokens, of which ``places`` a frame and ``tokens`` in all.
+    ``frames`` x ``height`` x ``width`` tokens, of which ``places`` a frame and ``tokens`` in all; ``padded`` is the
+    shape [C, T, H, W] of the latent made up of whole patches.
     """
 
     def __init__(self, model: QuantizedModel, step: int, branch: int, weights: WeightFile) -> None:
-        """Raises ExportError when the latent does not divide into patches."""
         self.model, self.step, self.branch, self.g = model, step, branch, GraphWriter(weights)
         self.channels, *size = model.latent
-        patch = model.config.patch
-        if any(extent % p for extent, p in zip(size, patch, strict=True)):
-            raise ExportError(f"latent {model.latent}: expected multiples of the patch {patch}; choose another size")
-        self.frames, self.height, self.width = (extent // p for extent, p in zip(size, patch, strict=True))
+        grid = [-(-extent // p) for extent, p in zip(size, model.config.patch, strict=True)]
+        self.padded = (self.channels, *(count * p for count, p in zip(grid, model.config.patch, strict=True)))
+        self.frames, self.height, self.width = grid
         self.places = self.height * self.width
         self.tokens = self.frames * self.places
         self.hidden, self.heads, self.head_dim = model.config.hidden, model.config.heads, model.config.head_dim

@@ -107,6 +107,11 @@ class GraphWriter:
         """``x[..., start:stop]``."""
         return self.op("Slice", [x, self.integers(start), self.integers(stop), self.integers(-1)])
 
+    def cut(self, x: str, shape: Sequence[int]) -> str:
+        """The first ``shape`` elements of every axis of ``x``."""
+        axes = range(len(shape))
+        return self.op("Slice", [x, self.integers(*(0 for _ in axes)), self.integers(*shape), self.integers(*axes)])
+
     def model(
         self, inputs: Mapping[str, Sequence[int]], output: str, shape: Sequence[int], result: str
     ) -> onnx.ModelProto:

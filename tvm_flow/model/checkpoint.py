@@ -23,6 +23,7 @@ from tvm_flow.model.stdit3 import STDiT3
 from tvm_flow.model.weights import read_tensors
 
 SHOWN = 8  # keys of one kind that an error spells out before it counts the rest
+AnyModel = STDiT | STDiT3
 RECOMPUTED = ("pos_embed", "pos_embed_temporal")
 TABLE_ATOL = 1e-2  # bfloat16 rounds a sine by up to 4e-3
 
@@ -32,8 +33,8 @@ def load_checkpoint(path: Path, config: STDiTConfig) -> STDiT: ...
 @overload
 def load_checkpoint(path: Path, config: STDiT3Config) -> STDiT3: ...
 @overload
-def load_checkpoint(path: Path, config: None = None) -> STDiT | STDiT3: ...
-def load_checkpoint(path: Path, config: AnyConfig | None = None) -> STDiT | STDiT3:
+def load_checkpoint(path: Path, config: None = None) -> AnyModel: ...
+def load_checkpoint(path: Path, config: AnyConfig | None = None) -> AnyModel:
     """Read ``path`` into an fp32 model: a folder (config.json + model.safetensors, or its shards) or a file.
 
     Files are .pth (plain, or under ema or state_dict) or .safetensors; they need a ``config`` unless they hold a
@@ -61,7 +62,7 @@ def load_stdit3(path: Path) -> STDiT3:
     return model
 
 
-def empty_model(config: AnyConfig) -> STDiT | STDiT3:
+def empty_model(config: AnyConfig) -> AnyModel:
     """The model without storage, for its names and shapes."""
     with torch.device("meta"):
         return STDiT(config) if isinstance(config, STDiTConfig) else STDiT3(config)
@@ -83,7 +84,7 @@ class KeyDifferences:
         return "; ".join(f"{len(keys)} {kind}: {_listing(keys)}" for kind, keys in lists.items() if keys)
 
 
-def shapes_of(model: STDiT | STDiT3) -> Shapes:
+def shapes_of(model: AnyModel) -> Shapes:
     """The names and shapes of a model's state dict."""
     return {key: tuple(value.shape) for key, value in model.state_dict().items()}
 
@@ -113,7 +114,7 @@ def check_keys(path: Path, differences: KeyDifferences) -> None:
         )
 
 
-def check_positions(path: Path, state: Mapping[str, Tensor], model: STDiT | STDiT3) -> None:
+def check_positions(path: Path, state: Mapping[str, Tensor], model: AnyModel) -> None:
     """Raise CheckpointError when an STDiT's stored tables are not those that its config recomputes.
 
     A wrong space_scale has the right shapes and gives wrong videos; only these tables can tell. A table

@@ -68,7 +68,16 @@ def read_config(file: Path, shapes: Shapes) -> AnyConfig:
     named = values.get("model_type") if isinstance(values, dict) else None
     if named is None:
         return (model_type(shapes) or STDiT3Config).from_dict(values)
+    try:
+        return config_from_dict(values)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
+
+
+def config_from_dict(values: Mapping[str, Any]) -> AnyConfig:
+    """The inverse of a config's ``to_dict``; raises ConfigError for an unknown model_type and impossible values."""
     known = {config.model_type: config for config in CONFIG_TYPES}
+    named = values.get("model_type") if isinstance(values, Mapping) else None
     if not isinstance(named, str) or named not in known:
-        raise ConfigError(f"{file}: model_type: expected one of {sorted(known)}, got {named!r}; check the folder")
+        raise ConfigError(f"model_type: expected one of {sorted(known)}, got {named!r}; check the folder")
     return known[named].from_dict(values)

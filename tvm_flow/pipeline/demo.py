@@ -25,7 +25,7 @@ from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.demo import demo_sampler, load_captions, load_judge, load_vae
 from tvm_flow.demo.evaluate import spread_captions
 from tvm_flow.demo.sheet import contact_sheet, write_animation
-from tvm_flow.model import STDiT3
+from tvm_flow.model import AnyModel
 from tvm_flow.pack import bundle_bytes
 from tvm_flow.pipeline.generate import generate_latents, noise_for
 from tvm_flow.pipeline.source import Source, load_source
@@ -81,7 +81,7 @@ def _bundle(source: Source, prompts: Path, output: Path, name: str, steps: range
 
 
 def float_latents(
-    model: STDiT3, sampler: SamplerConfig, prompts: Sequence[str], noise: Floats, progress: bool = True
+    model: AnyModel, sampler: SamplerConfig, prompts: Sequence[str], noise: Floats, progress: bool = True
 ) -> Floats:
     """Latents of the float model, [N, C, T, H, W] float32, from ``noise`` of that shape."""
     captions, rows = load_captions(), []

@@ -10,7 +10,7 @@ import yaml
 from tvm_flow.calibrate.run import Embed
 from tvm_flow.demo import LATENT_SHAPE, WEIGHTS, demo_sampler, load_captions
 from tvm_flow.errors import ConfigError
-from tvm_flow.model import STDiT3, load_stdit3
+from tvm_flow.model import AnyModel, load_checkpoint
 from tvm_flow.sampler import SamplerConfig
 
 DEMO = "demo"
@@ -20,7 +20,7 @@ DEMO = "demo"
 class Source:
     """A float model ready to be calibrated. ``latent`` is [C, T, H, W]."""
 
-    model: STDiT3
+    model: AnyModel
     sampler: SamplerConfig
     latent: tuple[int, int, int, int]
     embed: Embed
@@ -44,13 +44,13 @@ def load_source(
             raise ConfigError(
                 f"model {DEMO}: expected no {' or '.join(unused)}, because the demo knows its own; leave it out"
             )
-        return Source(load_stdit3(WEIGHTS), demo_sampler(), LATENT_SHAPE, load_captions().batch)
+        return Source(load_checkpoint(WEIGHTS), demo_sampler(), LATENT_SHAPE, load_captions().batch)
     missing = [name for name, value in given.items() if value is None]
     if sampler is None or latent is None or captions is None:
         raise ConfigError(
             f"model {model}: expected {', '.join(missing)} beside it, got none; only the demo knows its own"
         )
-    return Source(load_stdit3(Path(model)), read_sampler(sampler), latent, load_captions(captions).batch)
+    return Source(load_checkpoint(Path(model)), read_sampler(sampler), latent, load_captions(captions).batch)
 
 
 def read_sampler(path: Path) -> SamplerConfig:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -20,7 +19,7 @@ from tqdm import tqdm
 from tvm_flow.artifact import is_current, make_stamp, write_stamp
 from tvm_flow.calibrate import LayerRanges, Ranges, layer_names, load_ranges, model_sha256
 from tvm_flow.errors import CalibrationError, QuantizeError
-from tvm_flow.model import STDiT3
+from tvm_flow.model import AnyModel
 from tvm_flow.numerics import quantize as to_int8
 from tvm_flow.numerics import weight_scale
 from tvm_flow.quantize.file import load_quantized, save_quantized
@@ -28,14 +27,14 @@ from tvm_flow.quantize.fold import INPUT_GAIN_KINDS, FoldedLinear, fold_linear, 
 from tvm_flow.quantize.quantized import QuantizedLayer, QuantizedModel
 from tvm_flow.quantize.recipe import Recipe, load_recipe
 from tvm_flow.quantize.smooth import activation_scales, smoothing_gain
-from tvm_flow.sampler import SamplerConfig
+from tvm_flow.quantize.tables import position_tables, step_records
 
 Floats = NDArray[np.float32]
 
 _DROPPED = ("t_embedder.", "fps_embedder.", "t_block.", "rope.")
 
 
-def quantize(model: STDiT3, ranges: Path, recipe: Path, output: Path, progress: bool = True) -> QuantizedModel:
+def quantize(model: AnyModel, ranges: Path, recipe: Path, output: Path, progress: bool = True) -> QuantizedModel:
     """Quantize ``model`` by the files ``ranges`` and ``recipe`` into the file ``output``, if not current.
 
     Raises ConfigError for a bad recipe, CalibrationError for ranges of another model, QuantizeError for
@@ -50,9 +49,9 @@ def quantize(model: STDiT3, ranges: Path, recipe: Path, output: Path, progress: 
     return quantized
 
 
-def quantize_model(model: STDiT3, ranges: Ranges, recipe: Recipe, progress: bool = False) -> QuantizedModel:
+def quantize_model(model: AnyModel, ranges: Ranges, recipe: Recipe, progress: bool = False) -> QuantizedModel:
     """``quantize`` without files: its arguments read, its errors."""
-    names = layer_names(model.config.depth)
+    names = layer_names(model.config)
     _check(model, ranges, names)
     recipe.check(names, ranges.sampler.steps)
     gains = _gains(model, ranges, recipe)
@@ -61,7 +60,6 @@ def quantize_model(model: STDiT3, ranges: Ranges, recipe: Recipe, progress: bool
         name: _layer(name, fold_linear(name, _linear(model, name), gains), ranges.layers[name], gains, recipe)
         for name in bar
     }
-    position, rope = _position_tables(model, ranges)
     return QuantizedModel(
         config=model.config,
         sampler=ranges.sampler,
@@ -71,16 +69,14 @@ def quantize_model(model: STDiT3, ranges: Ranges, recipe: Recipe, progress: bool
         layers=layers,
         folds=modulation_folds(model, gains),
         params=_float_params(model, names),
-        position_embedding=position,
-        rope_cos=rope[0],
-        rope_sin=rope[1],
-        step_records=_step_records(model, ranges.sampler),
+        tables=position_tables(model, ranges.sampler, ranges.latent),
+        step_records=step_records(model, ranges.sampler),
         timesteps=ranges.sampler.timesteps(),
         dts=ranges.sampler.dts(),
     )
 
 
-def _check(model: STDiT3, ranges: Ranges, names: tuple[str, ...]) -> None:
+def _check(model: AnyModel, ranges: Ranges, names: tuple[str, ...]) -> None:
     sha256 = model_sha256(model)
     if ranges.model_sha256 != sha256:
         raise CalibrationError(
@@ -99,10 +95,10 @@ def _check(model: STDiT3, ranges: Ranges, names: tuple[str, ...]) -> None:
             raise CalibrationError(f"ranges: {name}: expected {want} channels, got {have}; calibrate this model")
 
 
-def _gains(model: STDiT3, ranges: Ranges, recipe: Recipe) -> dict[str, Floats]:
+def _gains(model: AnyModel, ranges: Ranges, recipe: Recipe) -> dict[str, Floats]:
     """1 / s of every smoothed layer, from the weights as trained; a layer never quantized needs none."""
     gains = {}
-    for name in layer_names(model.config.depth):
+    for name in layer_names(model.config):
         quantized = not recipe.float_steps(name, ranges.sampler.steps).all()
         if recipe.smoothing and recipe.smooths(name) and quantized:
             absmax_w = _float(_linear(model, name).weight.abs().amax(0))
@@ -143,25 +139,7 @@ def _round_weight(name: str, weight: Floats) -> tuple[NDArray[np.int8], Floats, 
     return weight_q, scale, float(10 * np.log10(max(signal, 1e-300) / max(noise, 1e-300)))
 
 
-@torch.no_grad()
-def _step_records(model: STDiT3, sampler: SamplerConfig) -> Floats:
-    """float32 [steps, 7 * hidden]: t0 and t_emb of every step, each evaluated alone as a step graph would."""
-    records = []
-    for t in sampler.timesteps():
-        t_emb = model.t_emb(torch.tensor([t], dtype=torch.float32), sampler.fps)
-        records.append(_float(torch.cat([model.t0(t_emb), t_emb], dim=-1)[0]))
-    return np.stack(records)
-
-
-def _position_tables(model: STDiT3, ranges: Ranges) -> tuple[Floats, tuple[Floats, Floats]]:
-    sizes = zip(ranges.latent[1:], model.config.patch, strict=True)
-    frames, h, w = (-(-size // patch) for size, patch in sizes)
-    position = model.position_embedding(h, w, float(ranges.sampler.height), float(ranges.sampler.width))
-    cos, sin = model.rope.tables(frames)
-    return _float(position), (_float(cos), _float(sin))
-
-
-def _float_params(model: STDiT3, names: tuple[str, ...]) -> dict[str, Floats]:
+def _float_params(model: AnyModel, names: tuple[str, ...]) -> dict[str, Floats]:
     """What is neither quantized nor folded nor evaluated: parameters under the model's own keys."""
     quantized = tuple(f"{name}." for name in names)
     return {
@@ -171,7 +149,7 @@ def _float_params(model: STDiT3, names: tuple[str, ...]) -> dict[str, Floats]:
     }
 
 
-def _linear(model: STDiT3, name: str) -> nn.Linear:
+def _linear(model: AnyModel, name: str) -> nn.Linear:
     linear = model.get_submodule(name)
     assert isinstance(linear, nn.Linear)
     return linear

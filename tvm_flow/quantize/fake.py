@@ -5,16 +5,15 @@ Never the oracle for a compiled library (that is numerics, in integers): sums he
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tvm_flow.calibrate import BRANCHES, KINDS, block_names
-from tvm_flow.model import STDiT3
-from tvm_flow.model.layers import NORM_EPS, CrossAttention, Mlp, SelfAttention
+from tvm_flow.calibrate import BRANCHES, block_names, layer_kinds
+from tvm_flow.model import AnyModel, STDiT3Block, STDiTBlock
+from tvm_flow.model.checkpoint import empty_model
+from tvm_flow.quantize.fake_blocks import FakeBlock, FakeStep, as_tensor
 from tvm_flow.quantize.quantized import Floats, QuantizedLayer, QuantizedModel
 from tvm_flow.sampler import Velocity
 
@@ -27,8 +26,8 @@ class FakeLinear(nn.Module):
         self.in_float = bool(layer.float_steps[step])
         weight = layer.weight_f if self.in_float else _dequantized(layer)
         assert weight is not None
-        self.weight, self.bias = _tensor(weight, dtype), _tensor(layer.bias, dtype)
-        self.gain = None if layer.input_gain is None else _tensor(layer.input_gain, dtype)
+        self.weight, self.bias = as_tensor(weight, dtype), as_tensor(layer.bias, dtype)
+        self.gain = None if layer.input_gain is None else as_tensor(layer.input_gain, dtype)
         self.scale = float(layer.scale[step, branch])
         self.zero = 0 if layer.zero_point is None else int(layer.zero_point[step, branch])
 
@@ -41,65 +40,37 @@ class FakeLinear(nn.Module):
         return F.linear(x, self.weight, self.bias)
 
 
-@dataclass(frozen=True, eq=False)
-class _Block:
-    name: str
-    temporal: bool
-    attn: SelfAttention
-    cross_attn: CrossAttention
-    mlp: Mlp
-
-
 class FakeQuant:
     """Velocity of a quantized model at one step and branch, from its folded vectors; needs no timestep."""
 
     def __init__(self, quantized: QuantizedModel, step: int, branch: int, dtype: torch.dtype = torch.float32) -> None:
         """``branch`` 0 cond, 1 uncond; ``dtype`` float32, or float64 to tell folding from rounding."""
-        self.quantized, self.step, self.dtype = quantized, step, dtype
+        self.step = FakeStep(quantized, step, dtype)
         self.shell = _shell(quantized).to(dtype)  # patches, caption and final projection
-        self.blocks = [self._block(name, branch) for name in block_names(quantized.config.depth)]
+        self.blocks = [self._block(name, branch) for name in block_names(quantized.config)]
 
     @torch.no_grad()
     def __call__(self, z: Tensor, y: Tensor, mask: Tensor) -> Tensor:
         """z [B, C, T, H, W], y [B, L, caption_channels], mask bool [B, L] -> float32 [B, 2 * C, T, H, W]."""
-        q, shell = self.quantized, self.shell
-        patches = shell.x_embedder(z.to(self.dtype))
+        step, shell = self.step, self.shell
+        patches = shell.x_embedder(z.to(step.dtype))
         frames, h, w = patches.shape[2:]
         grid = patches.permute(0, 2, 3, 4, 1).flatten(2, 3)
-        x = (grid + _tensor(q.position_embedding, self.dtype)).flatten(1, 2)
-        caption, bias = shell.y_embedder(y.to(self.dtype)), shell.caption_bias(mask)
+        x = (grid + step.table("position_embedding")).flatten(1, 2)
+        caption, bias = shell.y_embedder(y.to(step.dtype)), shell.caption_bias(mask)
         for block in self.blocks:
-            x = self._run(block, x, caption, bias, frames)
-        x = shell.final_layer.linear(self._modulated(x, "final"))
+            x = block.run(step, x, caption, bias, frames)
+        x = shell.final_layer.linear(step.modulated(x, "final"))
         return shell.unpatchify(x, (frames, h, w), z.shape[2:]).float()
 
-    def _run(self, block: _Block, x: Tensor, caption: Tensor, bias: Tensor, frames: int) -> Tensor:
-        grid = self._modulated(x, f"{block.name}.msa").unflatten(1, (frames, -1))  # type: ignore[no-untyped-call]
-        grid = grid.transpose(1, 2) if block.temporal else grid
-        rope = (_tensor(self.quantized.rope_cos, self.dtype), _tensor(self.quantized.rope_sin, self.dtype))
-        mixed = block.attn(grid.flatten(0, 1), rope if block.temporal else None).reshape(grid.shape)
-        mixed = (mixed.transpose(1, 2) if block.temporal else mixed).flatten(1, 2)
-        x = x + self._vector(f"{block.name}.msa_gate") * mixed
-        x = x + block.cross_attn(x, caption, bias)
-        mixed = block.mlp(self._modulated(x, f"{block.name}.mlp"))
-        out: Tensor = x + self._vector(f"{block.name}.mlp_gate") * mixed
-        return out
-
-    def _modulated(self, x: Tensor, name: str) -> Tensor:
-        separator = "." if name == "final" else "_"
-        norm = F.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
-        return norm * self._vector(f"{name}{separator}scale") + self._vector(f"{name}{separator}shift")
-
-    def _vector(self, fold: str) -> Tensor:
-        return _tensor(self.quantized.evaluate(fold, self.step), self.dtype)
-
-    def _block(self, name: str, branch: int) -> _Block:
-        source = self.shell.get_submodule(name)
-        for kind in KINDS:
+    def _block(self, name: str, branch: int) -> FakeBlock:
+        source, quantized = self.shell.get_submodule(name), self.step.quantized
+        assert isinstance(source, STDiTBlock | STDiT3Block)
+        for kind in layer_kinds(quantized.config):
             parent, child = kind.split(".")
-            layer = self.quantized.layers[f"{name}.{kind}"]
-            setattr(source.get_submodule(parent), child, FakeLinear(layer, self.step, branch, self.dtype))
-        return _Block(name, name.startswith("temporal"), source.attn, source.cross_attn, source.mlp)  # type: ignore[arg-type]
+            layer = quantized.layers[f"{name}.{kind}"]
+            setattr(source.get_submodule(parent), child, FakeLinear(layer, self.step.step, branch, self.step.dtype))
+        return FakeBlock(name, source, source.cross_attn, source.mlp)
 
 
 def fake_velocity(quantized: QuantizedModel, y: Tensor, mask: Tensor) -> Velocity:
@@ -120,10 +91,9 @@ def fake_velocity(quantized: QuantizedModel, y: Tensor, mask: Tensor) -> Velocit
     return velocity
 
 
-def _shell(quantized: QuantizedModel) -> STDiT3:
+def _shell(quantized: QuantizedModel) -> AnyModel:
     """A model with the float parameters of ``quantized``; the rest stays uninitialised and is never run."""
-    with torch.device("meta"):
-        model = STDiT3(quantized.config)
+    model = empty_model(quantized.config)
     params = {key: torch.from_numpy(value) for key, value in quantized.params.items()}
     model.load_state_dict(params, strict=False, assign=True)
     return model.eval().requires_grad_(False)
@@ -132,7 +102,3 @@ def _shell(quantized: QuantizedModel) -> STDiT3:
 def _dequantized(layer: QuantizedLayer) -> Floats:
     assert layer.weight_q is not None and layer.weight_scale is not None
     return layer.weight_q.astype(np.float32) * layer.weight_scale[:, None]
-
-
-def _tensor(values: Floats, dtype: torch.dtype) -> Tensor:
-    return torch.from_numpy(values).to(dtype)

@@ -5,7 +5,7 @@ Tensors, by the fields of ``QuantizedModel``:
     layers.<layer>.{weight_q, weight_scale, bias, input_gain, scale, zero_point, float_steps, weight_f}
     folds.<fold>.{base, gain}
     params.<key>
-    position_embedding, rope_cos, rope_sin, step_records, timesteps, dts
+    step_records, timesteps, dts, and the tables of the model: position_embedding and so on
 
 What is None is absent. The header's metadata has one key, ``tvm_flow`` (one, because their order is not
 fixed), a JSON object: format, config, sampler, recipe, latent, model_sha256, layers (name and sqnr_db, in
@@ -26,8 +26,8 @@ from safetensors.numpy import save_file
 
 from tvm_flow.artifact import atomic_path
 from tvm_flow.errors import QuantizeError, TvmFlowError
-from tvm_flow.model import STDiT3Config
-from tvm_flow.quantize.quantized import Fold, QuantizedLayer, QuantizedModel
+from tvm_flow.model import config_from_dict
+from tvm_flow.quantize.quantized import TABLES, Fold, QuantizedLayer, QuantizedModel
 from tvm_flow.quantize.recipe import Recipe
 from tvm_flow.sampler import SamplerConfig
 
@@ -43,7 +43,7 @@ _LAYER_DTYPES = {
     "float_steps": np.bool_,
     "weight_f": np.float32,
 }
-_WHOLE = ("position_embedding", "rope_cos", "rope_sin", "step_records", "timesteps", "dts")
+_WHOLE = ("step_records", "timesteps", "dts")
 
 
 def save_quantized(path: Path, quantized: QuantizedModel) -> None:
@@ -92,15 +92,16 @@ def _tensors(quantized: QuantizedModel) -> Iterator[tuple[str, NDArray[Any]]]:
             yield f"folds.{name}.gain", fold.gain
     for name, param in quantized.params.items():
         yield f"params.{name}", param
+    yield from quantized.tables.items()
     for field in _WHOLE:
         yield field, getattr(quantized, field)
 
 
 def _build(metadata: dict[str, Any], tensors: Tensors) -> QuantizedModel:
     c, t, h, w = metadata["latent"]
-    prefix = "params."
+    prefix, config = "params.", config_from_dict(metadata["config"])
     return QuantizedModel(
-        config=STDiT3Config.from_dict(metadata["config"]),
+        config=config,
         sampler=SamplerConfig.from_dict(metadata["sampler"]),
         recipe=Recipe.from_dict(metadata["recipe"]),
         latent=(c, t, h, w),
@@ -111,6 +112,7 @@ def _build(metadata: dict[str, Any], tensors: Tensors) -> QuantizedModel:
             for name, offset in metadata["folds"]
         },
         params={name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)},
+        tables={name: tensors[name] for name in TABLES[config.model_type]},
         **{field: tensors[field] for field in _WHOLE},
     )
 

@@ -6,8 +6,10 @@ gain, and where that happens depends on the layer:
     attn.qkv               in the modulated LayerNorm of the step: the folds <block>.msa_*
     mlp.fc1                likewise: the folds <block>.mlp_*
     attn.proj              in the V rows of attn.qkv: attention mixes tokens, never channels
+    attn_temp.qkv          (STDiT) inside the quantize, as ``input_gain``: the input is the raw residual
+    attn_temp.proj         in the V rows of attn_temp.qkv
     cross_attn.proj        in the V rows of cross_attn.kv_linear, for the same reason
-    cross_attn.q_linear    inside the quantize, as ``input_gain``: the input is the raw residual
+    cross_attn.q_linear    inside the quantize: the input is the raw residual
     cross_attn.kv_linear   inside the quantize: the input is the caption, which all blocks share
     mlp.fc2                inside the quantize: the input is what a GELU gave
 """
@@ -22,14 +24,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tvm_flow.calibrate import block_names
-from tvm_flow.model import STDiT3
+from tvm_flow.model import AnyModel
 from tvm_flow.quantize.quantized import Fold
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
-INPUT_GAIN_KINDS = ("cross_attn.q_linear", "cross_attn.kv_linear", "mlp.fc2")
-_VALUE_OF = {"attn.qkv": "attn.proj", "cross_attn.kv_linear": "cross_attn.proj"}
+INPUT_GAIN_KINDS = ("attn_temp.qkv", "cross_attn.q_linear", "cross_attn.kv_linear", "mlp.fc2")
+_VALUE_OF = {"attn.qkv": "attn.proj", "attn_temp.qkv": "attn_temp.proj", "cross_attn.kv_linear": "cross_attn.proj"}
 _CHUNKS = ("msa_shift", "msa_scale", "msa_gate", "mlp_shift", "mlp_scale", "mlp_gate")
 _MODULATES = {"msa": "attn.qkv", "mlp": "mlp.fc1"}
 
@@ -69,10 +71,10 @@ def split(name: str) -> tuple[str, str]:
     return ".".join(parts[:2]), ".".join(parts[2:])
 
 
-def modulation_folds(model: STDiT3, gains: Mapping[str, Floats]) -> dict[str, Fold]:
+def modulation_folds(model: AnyModel, gains: Mapping[str, Floats]) -> dict[str, Fold]:
     """The folds of all blocks and of the final layer; gates and the final layer have no gain."""
     hidden, folds = model.config.hidden, {}
-    for block in block_names(model.config.depth):
+    for block in block_names(model.config):
         table = _table(model.get_submodule(block))
         for k, chunk in enumerate(_CHUNKS):
             place, role = chunk.split("_")

@@ -1,7 +1,7 @@
 """The quantized model: int8 weights once, and what each step and branch needs beside them.
 
 Names of blocks and layers are module paths of the float model: ``spatial_blocks.0``,
-``spatial_blocks.0.attn.qkv``. The second axis of a table [steps, 2] is the branch: 0 cond, 1 uncond.
+``blocks.0.attn_temp.qkv``. The second axis of a table [steps, 2] is the branch: 0 cond, 1 uncond.
 """
 
 from __future__ import annotations
@@ -14,12 +14,18 @@ from numpy.typing import NDArray
 
 from tvm_flow.calibrate import layer_names
 from tvm_flow.errors import QuantizeError
-from tvm_flow.model import STDiT3Config
+from tvm_flow.model import AnyConfig
 from tvm_flow.numerics.quantize import LEAST_SCALE
 from tvm_flow.quantize.recipe import Recipe
 from tvm_flow.sampler import SamplerConfig
 
 Floats = NDArray[np.float32]
+
+TABLES = {
+    "STDiT": ("position_embedding", "time_embedding"),
+    "STDiT3": ("position_embedding", "rope_cos", "rope_sin"),
+}
+"""The tables of a quantized model, by its config's model_type."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,18 +119,22 @@ class QuantizedModel:
     folds               ``<block>.{msa,mlp}_{shift,scale,gate}``, ``final.{shift,scale}``; the modulated
                         LayerNorm of a step is LN(x) * scale + shift
     params              float32 parameters under the model's own keys: x_embedder.proj.*,
-                        y_embedder.y_proj.*, y_embedder.y_embedding, <block>.attn.{q,k}_norm.weight,
-                        final_layer.linear.*
-    position_embedding  float32 [S, hidden], tokens of a frame row-major
-    rope_cos, rope_sin  float32 [T, head_dim], for pairs (x[2k], x[2k+1]) as in model.positions.rotate
+                        y_embedder.y_proj.*, y_embedder.y_embedding, <block>.attn.{q,k}_norm.weight
+                        (STDiT3), final_layer.linear.*
+    tables              those that `TABLES` lists for the model:
+                        position_embedding  float32 [S, hidden], tokens of a frame row-major
+                        rope_cos, rope_sin  float32 [T, head_dim], for pairs (x[2k], x[2k+1]) as in
+                                            model.positions.rotate
+                        time_embedding      float32 [T, hidden], added to what the temporal attention
+                                            of block 0 reads
     step_records        float32 [steps, 7 * hidden]: t0 (6 * hidden), then t_emb (hidden)
     timesteps, dts      float64 [steps], of ``sampler``
-    latent              shape [C, T, H, W] of the latent that positions and rope were made for
+    latent              shape [C, T, H, W] of the latent that ``tables`` were made for
     model_sha256        of the float checkpoint; calibration and quantization used the same
     ==================  ===========================================================================
     """
 
-    config: STDiT3Config
+    config: AnyConfig
     sampler: SamplerConfig
     recipe: Recipe
     latent: tuple[int, int, int, int]
@@ -132,20 +142,21 @@ class QuantizedModel:
     layers: Mapping[str, QuantizedLayer]
     folds: Mapping[str, Fold]
     params: Mapping[str, Floats]
-    position_embedding: Floats
-    rope_cos: Floats
-    rope_sin: Floats
+    tables: Mapping[str, Floats]
     step_records: Floats
     timesteps: NDArray[np.float64]
     dts: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        names = layer_names(self.config.depth)
+        names = layer_names(self.config)
         if tuple(self.layers) != names:
             raise QuantizeError(
                 f"layers: expected the {len(names)} of the config, {names[0]} to {names[-1]}, "
                 f"got {len(self.layers)}; quantize again"
             )
+        tables = TABLES[self.config.model_type]
+        if set(self.tables) != set(tables):
+            raise QuantizeError(f"tables: expected {', '.join(tables)}, got {sorted(self.tables)}; quantize again")
         shape = (self.sampler.steps, 7 * self.config.hidden)
         steps = {len(layer.float_steps) for layer in self.layers.values()}
         if self.step_records.shape != shape or steps != {self.sampler.steps}:

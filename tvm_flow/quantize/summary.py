@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tvm_flow.calibrate import KINDS
+from tvm_flow.calibrate import layer_kinds
 from tvm_flow.quantize.fold import split
 from tvm_flow.quantize.quantized import QuantizedLayer, QuantizedModel
 
@@ -24,7 +24,10 @@ def summary(quantized: QuantizedModel) -> str:
     float     share of the layers and steps kept in float, in percent
     ========  ==========================================================================================
     """
-    by_kind = {kind: [layer for name, layer in quantized.layers.items() if split(name)[1] == kind] for kind in KINDS}
+    by_kind = {
+        kind: [layer for name, layer in quantized.layers.items() if split(name)[1] == kind]
+        for kind in layer_kinds(quantized.config)
+    }
     lines = [_line(kind, layers) for kind, layers in by_kind.items()]
     recipe = quantized.recipe
     how = "no smoothing" if recipe.smoothing is None else f"alpha {recipe.smoothing.alpha:g}"
