@@ -8,7 +8,7 @@ import sys
 
 from tvm_flow.errors import TvmFlowError
 
-NAMES = ("arm", "gemm", "size")
+NAMES = ("arm", "full", "gemm", "size", "step")
 
 
 def main(arguments: list[str]) -> int:
