@@ -228,7 +228,7 @@ class TestFailure:
 
         monkeypatch.setattr(compile_module, "WeightStore", lambda *_: weights)
         monkeypatch.setattr(compile_module, "build_library", lambda *_: library)
-        monkeypatch.setattr(compile_module, "check_traced", disagree)
+        monkeypatch.setattr(compile_module, "choose_calls", lambda *_: disagree)
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         with pytest.raises(type(failure)):
             compile_bundle(exported, host, tmp_path / "out" / "b", threads=1, progress=False)

@@ -21,9 +21,10 @@ import numpy as np
 from tqdm import tqdm
 
 from tvm_flow.artifact import is_current, make_stamp, write_stamp
-from tvm_flow.build.check import ExactnessReport, check_traced
+from tvm_flow.build.check import ExactnessReport, members_of
 from tvm_flow.build.emulate import TRACE_PROGRAM, Emulator, check_emulated, find_emulator
 from tvm_flow.build.library import GroupLibrary, build_library
+from tvm_flow.build.sampling import choose_calls
 from tvm_flow.build.static import link_static
 from tvm_flow.build.store import WeightStore
 from tvm_flow.build.target import TargetSpec
@@ -52,10 +53,16 @@ class Compiled:
 
 
 def compile_bundle(
-    exported: Exported, target: TargetSpec, output: Path, threads: int = 0, progress: bool = True
+    exported: Exported,
+    target: TargetSpec,
+    output: Path,
+    threads: int = 0,
+    progress: bool = True,
+    calls: int | None = None,
 ) -> Compiled:
     """Compile ``exported`` for ``target`` into the bundle folder ``output``; nothing is done when it is current.
 
+    ``calls`` of every kernel are compared with the reference: 0 for all, None for what `tvm_flow.build.sampling` says.
     A target of another architecture is checked under qemu. Raises BuildError (for one that cannot be checked here,
     too), BundleError, or BitExactError when the library disagrees with the reference; then ``output`` is left as it
     was.
@@ -63,13 +70,13 @@ def compile_bundle(
     native = target.triple.startswith(f"{platform.machine()}-")
     emulator = None if native else find_emulator(target)
     files = {path.name: path for path in sorted(exported.folder.iterdir()) if path.is_file()}
-    stamp = make_stamp(files, {"target": _describe(target), "compilers": compiler_versions()})
+    stamp = make_stamp(files, {"target": _describe(target), "compilers": compiler_versions(), "calls": calls})
     if is_current(output, stamp) and (known := _read_back(output)) is not None:
         return known
     # Beside the output, so that its weights are written once and then only get another name.
     beside = next(folder for folder in output.absolute().parents if folder.is_dir())
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=beside) as name:
-        compiled = _compile(exported, target, output, Path(name), threads, progress, emulator)
+        compiled = _compile(exported, target, output, Path(name), threads, progress, emulator, calls)
     write_stamp(output, stamp)
     return compiled
 
@@ -91,6 +98,7 @@ def _compile(
     threads: int,
     progress: bool,
     emulator: Emulator | None,
+    calls: int | None,
 ) -> Compiled:
     groups = import_steps(exported.graphs, progress)
     weights = WeightStore(work / "weights.bin")
@@ -98,7 +106,7 @@ def _compile(
         libraries = [build_library(group, exported, target, weights, work, f"group{i}") for i, group in enumerate(bar)]
     trial = _contents(exported, target, libraries, weights, golden_input(exported))
     write_bundle(work / "trial", trial)
-    check = TrajectoryCheck(libraries, trial, ExactnessReport(), check_traced)
+    check = TrajectoryCheck(libraries, trial, ExactnessReport(), choose_calls(members_of(libraries), calls))
     if emulator is None:
         latents = check_bundle(work / "trial", check, threads, progress)
     else:

@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import onnx
-from onnx.reference import ReferenceEvaluator
 
-from tvm_flow.build.check import Array, ExactnessReport, check_traced, members_of, require_same_bits
+from tvm_flow.build.check import Array, ExactnessReport, members_of, require_same_bits
+from tvm_flow.build.evaluate import evaluate_graph
 from tvm_flow.build.library import GroupLibrary
+from tvm_flow.build.sampling import CallCheck
 from tvm_flow.errors import BitExactError
 from tvm_flow.export import Exported
+from tvm_flow.lower.partition import Program
 from tvm_flow.pack import Contents, Prompt
 from tvm_flow.run import KernelCall
 
@@ -40,12 +41,13 @@ class TrajectoryCheck:
     libraries: Sequence[GroupLibrary]
     contents: Contents
     report: ExactnessReport
-    compare: Callable[..., None] = check_traced
+    compare: Callable[..., None] = field(default_factory=lambda: CallCheck(None))
     position: int = 0
     call: int = 0
     tensors: dict[str, Array] = field(default_factory=dict)
     velocities: dict[tuple[int, int], Array] = field(default_factory=dict)
     latents: dict[int, Array] = field(default_factory=dict)
+    dropped: dict[int, list[list[str]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.members = members_of(self.libraries)
@@ -78,10 +80,23 @@ class TrajectoryCheck:
                 require_same_bits(f"{where}, tensor {name}", self.tensors[name], got)
         self.compare(seen, self.members, self.report)
         self.tensors[planned.output] = seen.args[-1].copy()
+        for name in self.last_reads(program)[seen.call]:
+            self.tensors.pop(name, None)
         self.call += 1
         if self.call == len(program.calls):
             self.velocities[run] = self.tensors[program.output]
             self.end_of_run(run[0])
+
+    def last_reads(self, program: Program) -> list[list[str]]:
+        """For every call of ``program`` the tensors that nothing reads after it: all of a step fill a machine."""
+        if id(program) not in self.dropped:
+            last = {name: index for index, call in enumerate(program.calls) for name in (call.output, *call.args)}
+            last.pop(program.output)
+            by_call: list[list[str]] = [[] for _ in program.calls]
+            for name, index in last.items():
+                by_call[index].append(name)
+            self.dropped[id(program)] = by_call
+        return self.dropped[id(program)]
 
     def inputs(self, step: int, branch: int) -> tuple[Array, Array, Array]:
         """Latent, tokens and mask that the graph of a step and branch must be given."""
@@ -98,10 +113,9 @@ class TrajectoryCheck:
 
     def finish(self, latents: Array) -> None:
         """Raises BitExactError when calls are missing or ``latents`` are not those of the last update."""
-        if self.report.calls != self.expected_calls:
-            raise BitExactError(
-                f"trace: expected {self.expected_calls} kernel calls, got {self.report.calls}; report this graph"
-            )
+        seen = self.report.calls + self.report.followed
+        if seen != self.expected_calls:
+            raise BitExactError(f"trace: expected {self.expected_calls} kernel calls, got {seen}; report this graph")
         require_same_bits("latents of the last step", self.latents[self.contents.steps], latents)
 
     def agreement_db(self, exported: Exported) -> float:
@@ -116,7 +130,7 @@ class TrajectoryCheck:
         step, branch = member
         path = exported.graphs[step][branch]
         inputs = dict(zip(("z", "y", "mask"), self.inputs(step, branch), strict=True))
-        (expected,) = ReferenceEvaluator(onnx.load(str(path))).run(None, inputs)
+        expected = evaluate_graph(path, inputs)
         noise = float(np.mean((expected.astype(np.float64) - self.velocities[member]) ** 2))
         signal = float(np.mean(expected.astype(np.float64) ** 2))
         agreement = 10.0 * np.log10(signal / noise) if noise else np.inf

@@ -67,11 +67,11 @@ def export_stage(source: Source, quantized: Path, prompts: Path, output: Path, s
     return exported
 
 
-def compile_stage(exported: Path, target: str, output: Path, threads: int = 0) -> Compiled:
-    """A checked bundle in the folder ``output``."""
+def compile_stage(exported: Path, target: str, output: Path, threads: int = 0, calls: int | None = None) -> Compiled:
+    """A checked bundle in the folder ``output``; ``calls`` of every kernel are compared, see `compile_bundle`."""
     check_bundle_output(output)
     with exclusive(output):
-        return compile_bundle(load_exported(exported), load_target(target), output, threads)
+        return compile_bundle(load_exported(exported), load_target(target), output, threads, calls=calls)
 
 
 def build(config: BuildConfig) -> Compiled:
