@@ -104,9 +104,9 @@ def _random_values(shapes: Mapping[str, tuple[int, ...]], seed: int) -> Iterator
     """Each tensor depends on the seed and its own name alone, so that equal blocks of two depths are equal."""
     for key, shape in shapes.items():
         rng = np.random.default_rng([seed, zlib.crc32(key.encode())])
-        values: Floats = rng.standard_normal(shape, np.float32)
+        values: NDArray[Any] = rng.standard_normal(shape, np.float32)
         if key.endswith("rope.freqs"):
-            values = np.power(10000.0, -np.arange(shape[0]) / shape[0]).astype(np.float32)
+            values = np.power(10000, -np.arange(shape[0]) / shape[0]).astype(np.float32)
         elif key.endswith("norm.weight"):
             values = 1 + values / 10
         elif key.endswith("bias"):

@@ -106,7 +106,8 @@ def _compile(
         libraries = [build_library(group, exported, target, weights, work, f"group{i}") for i, group in enumerate(bar)]
     trial = _contents(exported, target, libraries, weights, golden_input(exported))
     write_bundle(work / "trial", trial)
-    check = TrajectoryCheck(libraries, trial, ExactnessReport(), choose_calls(members_of(libraries), calls))
+    compare = choose_calls(members_of(libraries), calls)
+    check = TrajectoryCheck(libraries, trial, ExactnessReport(), compare)
     if emulator is None:
         latents = check_bundle(work / "trial", check, threads, progress)
     else:
@@ -117,7 +118,7 @@ def _compile(
     compiled = Compiled(
         bundle=output,
         groups=len(groups),
-        exactness=dict(figures(check, check.agreement_db(exported))),
+        exactness=dict(figures(check, check.agreement_db(exported) if compare.chosen is None else None)),
         left_in_float=tuple(line for group in groups for line in group.graph.left_in_float),
         arena_bytes=max(library.plan.arena_bytes for library in libraries),
         liveness_bytes=max(library.plan.liveness_bytes for library in libraries),

@@ -154,9 +154,9 @@ def next_latent(z: Array, velocities: Sequence[Array], contents: Contents, step:
     return result
 
 
-def figures(check: TrajectoryCheck, agreement_db: float) -> Mapping[str, float | int]:
-    """What a report says of a finished check."""
+def figures(check: TrajectoryCheck, agreement_db: float | None) -> Mapping[str, float | int | None]:
+    """What a report says of a finished check; ``agreement_db`` is None where onnx did not evaluate any graph."""
     return check.report.as_dict() | {
         "expected_calls": check.expected_calls,
-        "onnx_agreement_db": round(agreement_db, 1),
+        "onnx_agreement_db": None if agreement_db is None else round(agreement_db, 1),
     }

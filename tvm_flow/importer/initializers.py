@@ -9,6 +9,7 @@ files differ in opaque values alone import to the same module. Their values are 
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 from collections import defaultdict
 from collections.abc import Mapping
@@ -68,11 +69,17 @@ class ExternalFiles:
 
 @dataclass(frozen=True)
 class SplitGraph:
-    """``structure``: the graph with its opaque initializers as inputs after its own; ``values``: theirs, by name."""
+    """``structure``: the graph with its opaque initializers as inputs after its own; ``values``: theirs, by name.
+
+    ``skeleton`` is the sha256 of the whole graph without the bytes of those that lie in it; see `same_skeleton`.
+    """
 
     structure: onnx.ModelProto
     inputs: tuple[str, ...]
     values: dict[str, Array]
+    skeleton: bytes
+    inside: frozenset[str]
+    """Opaque initializers whose bytes lie in the graph itself."""
 
 
 def split_values(model: onnx.ModelProto, folder: Path | None, files: ExternalFiles) -> SplitGraph:
@@ -82,6 +89,11 @@ def split_values(model: onnx.ModelProto, folder: Path | None, files: ExternalFil
     """
     graph = model.graph
     opaque = _opaque_names(graph)
+    inside = frozenset(t.name for t in graph.initializer if t.name in opaque and t.HasField("raw_data"))
+    bones = onnx.ModelProto()
+    bones.CopyFrom(model)
+    _take_bytes(bones, inside)
+    skeleton = _digest(bones)
     initializers, names = list(graph.initializer), {tensor.name for tensor in graph.initializer}
     own = [_copied(value) for value in graph.input if value.name not in names]
     values: dict[str, Array] = {}
@@ -98,7 +110,36 @@ def split_values(model: onnx.ModelProto, folder: Path | None, files: ExternalFil
     graph.initializer.extend(kept)
     del graph.input[:]
     graph.input.extend([*own, *lifted])
-    return SplitGraph(model, tuple(value.name for value in own), values)
+    return SplitGraph(model, tuple(value.name for value in own), values, skeleton, inside)
+
+
+def same_skeleton(model: onnx.ModelProto, known: SplitGraph) -> dict[str, Array] | None:
+    """The values of ``model`` when it differs from the graph of ``known`` in opaque bytes alone, else None.
+
+    External data counts by its place: equal places are the values of ``known`` themselves. ``model`` loses its bytes.
+    Raises ValueError when there are too few or too many of them.
+    """
+    raw = _take_bytes(model, known.inside)
+    if _digest(model) != known.skeleton:
+        return None
+    arrays = {
+        name: np.frombuffer(data, known.values[name].dtype).reshape(known.values[name].shape)
+        for name, data in raw.items()
+    }
+    return known.values | arrays
+
+
+def _take_bytes(model: onnx.ModelProto, names: frozenset[str]) -> dict[str, bytes]:
+    raw = {}
+    for tensor in model.graph.initializer:
+        if tensor.name in names:
+            raw[tensor.name] = tensor.raw_data
+            tensor.ClearField("raw_data")
+    return raw
+
+
+def _digest(model: onnx.ModelProto) -> bytes:
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).digest()
 
 
 def _copied(message: Any) -> Any:

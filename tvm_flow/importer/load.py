@@ -6,6 +6,8 @@ look at a value that differs from step to step.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,9 @@ from onnx import numpy_helper
 from tvm.relax.frontend.onnx import from_onnx
 
 from tvm_flow.errors import ImportGraphError
-from tvm_flow.importer.constants import Given
+from tvm_flow.importer.constants import Array, Given
 from tvm_flow.importer.graph import LiftedGraph
-from tvm_flow.importer.initializers import ExternalFiles, SplitGraph, split_values
+from tvm_flow.importer.initializers import ExternalFiles, SplitGraph, same_skeleton, split_values
 
 
 def read_onnx(path: Path, files: ExternalFiles | None = None) -> SplitGraph:
@@ -25,9 +27,27 @@ def read_onnx(path: Path, files: ExternalFiles | None = None) -> SplitGraph:
 
     Raises ImportGraphError when the graph or its weight file is missing or damaged.
     """
+    with _readable(path):
+        return split_values(_parse(path), path.parent, ExternalFiles() if files is None else files)
+
+
+def read_like(path: Path, known: SplitGraph) -> dict[str, Array] | None:
+    """The values of ``path`` when it is the graph of ``known``, of the same folder, with other values; else None.
+
+    Raises ImportGraphError as `read_onnx`.
+    """
+    with _readable(path):
+        return same_skeleton(_parse(path), known)
+
+
+def _parse(path: Path) -> onnx.ModelProto:
+    return _constants_as_initializers(onnx.load(str(path), load_external_data=False))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
     try:
-        model = _constants_as_initializers(onnx.load(str(path), load_external_data=False))
-        return split_values(model, path.parent, ExternalFiles() if files is None else files)
+        yield
     except Exception as error:
         raise ImportGraphError(
             f"{path}: expected a readable ONNX graph with its weight file beside it, got: {error}; export it again"

@@ -3,8 +3,8 @@
 Importing a full-size graph takes seconds, and a hundred steps have the same one. A graph is therefore imported only
 when its file is new. Two files import to the same function, parameter for parameter, when
 
-1. their structures are equal byte for byte: nodes, names, shapes, and the values of every initializer that is not
-   opaque (`tvm_flow.importer.initializers`), which are all that TVM's importer is given; and
+1. they are equal byte for byte but for opaque initializers (`tvm_flow.importer.initializers`), whose values TVM's
+   importer is not given; and
 2. the integer pass decided nothing by a value in which they differ. It notes every initializer whose value it looked
    at (`LiftedGraph.decisive`); those must be equal bit for bit. Scales it only checks, and so does this module.
 
@@ -14,7 +14,6 @@ unequal files are still compared once they are imported.
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from tvm_flow.importer.constants import Array, same_bits
 from tvm_flow.importer.graph import LiftedGraph
 from tvm_flow.importer.initializers import ExternalFiles, SplitGraph
 from tvm_flow.importer.integer import to_integer
-from tvm_flow.importer.load import import_split, load_onnx, read_onnx
+from tvm_flow.importer.load import import_split, load_onnx, read_like, read_onnx
 from tvm_flow.importer.scope import check_scale
 
 
@@ -64,21 +63,27 @@ def import_steps(graphs: Sequence[Sequence[Path]], progress: bool = True) -> tup
 class _Groups:
     groups: list[tuple[LiftedGraph, list[tuple[int, int]], list[dict[str, Array]]]] = field(default_factory=list)
     files: ExternalFiles = field(default_factory=ExternalFiles)
-    by_file: dict[bytes, list[tuple[LiftedGraph, int]]] = field(default_factory=lambda: defaultdict(list))
+    imported: list[tuple[Path, SplitGraph, LiftedGraph, int]] = field(default_factory=list)
     by_hash: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, member: tuple[int, int], path: Path) -> None:
-        split = read_onnx(path, self.files)
-        key = hashlib.sha256(split.structure.SerializeToString(deterministic=True)).digest()
-        index, given = next(
-            ((index, given) for graph, index in self.by_file[key] if (given := _stands_for(graph, split))), (-1, {})
-        )
+        index, given = self.known(path)
         if not given:
+            split = read_onnx(path, self.files)
             graph = canonicalize(to_integer(import_split(split, str(path))))
             index, given = self.index(graph), graph.given
-            self.by_file[key].append((graph, index))
+            self.imported.append((path.parent, split, graph, index))
         self.groups[index][1].append(member)
         self.groups[index][2].append(given)
+
+    def known(self, path: Path) -> tuple[int, dict[str, Array]]:
+        """The group of ``path`` and what is given to it, when an import stands for it; else no values."""
+        for folder, split, graph, index in reversed(self.imported):
+            values = read_like(path, split) if path.parent == folder else None
+            if values is not None and _stands_for(graph, values):
+                # Beside the initializers: literals of the structure, which are equal.
+                return index, graph.given | values
+        return -1, {}
 
     def index(self, graph: LiftedGraph) -> int:
         """Of the group that ``graph`` is equal to, a new one if there is none."""
@@ -91,19 +96,17 @@ class _Groups:
         return index
 
 
-def _stands_for(known: LiftedGraph, split: SplitGraph) -> dict[str, Array]:
-    """What is given to ``split``'s import when it must be equal to ``known``, of the same structure; else nothing.
+def _stands_for(known: LiftedGraph, values: dict[str, Array]) -> bool:
+    """True when a graph of ``known``'s skeleton with ``values`` is imported to an equal function.
 
     Raises ImportGraphError for a scale that is none.
     """
-    # Beside the initializers: literals of the structure, which are equal.
-    given = known.given | split.values
-    if not all(same_bits(known.given[name], given[name]) for name in known.decisive):
-        return {}
-    for name in known.scales:
-        if given[name] is not known.given[name]:
-            check_scale(name, given[name])
-    return given
+    if not all(same_bits(known.given[name], values.get(name, known.given[name])) for name in known.decisive):
+        return False
+    for name in known.scales & values.keys():
+        if values[name] is not known.given[name]:
+            check_scale(name, values[name])
+    return True
 
 
 def _equal(a: LiftedGraph, b: LiftedGraph) -> bool:
