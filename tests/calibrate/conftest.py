@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tvm_flow.calibrate import CalibrationPrompt, Embed
 from tvm_flow.errors import PromptError
-from tvm_flow.model import STDiT3, STDiT3Config
+from tvm_flow.model import AnyModel, STDiT, STDiT3, STDiT3Config, STDiTConfig
 from tvm_flow.sampler import SamplerConfig
 
 TOKENS = 5
@@ -16,10 +16,13 @@ LENGTHS = {"one": 2, "two": 4, "three": 5}
 
 
 @pytest.fixture(scope="session")
-def model() -> STDiT3:
+def model(request: pytest.FixtureRequest) -> AnyModel:
+    """The STDiT3, or what a test asks for: ``pytest.mark.parametrize("model", ["STDiT"], indirect=True)``."""
     torch.manual_seed(0)
-    config = STDiT3Config(depth=1, hidden=16, heads=2, caption_channels=8, model_max_length=TOKENS)
-    return STDiT3(config).eval().requires_grad_(False)
+    sizes = {"depth": 1, "hidden": 16, "heads": 2, "caption_channels": 8, "model_max_length": TOKENS}
+    if getattr(request, "param", "STDiT3") == "STDiT":
+        return STDiT(STDiTConfig(**sizes)).eval().requires_grad_(False)
+    return STDiT3(STDiT3Config(**sizes)).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="session")

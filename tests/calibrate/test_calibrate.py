@@ -14,6 +14,7 @@ from tvm_flow.calibrate import (
     CalibrationPrompt,
     Embed,
     Ranges,
+    block_names,
     calibrate,
     layer_names,
     load_ranges,
@@ -23,7 +24,7 @@ from tvm_flow.calibrate import (
 )
 from tvm_flow.calibrate.record import Recorder, recording
 from tvm_flow.errors import CalibrationError, InterruptedCommand, PromptError
-from tvm_flow.model import STDiT3
+from tvm_flow.model import AnyModel, STDiT3
 from tvm_flow.sampler import SamplerConfig, model_velocity, sample
 
 Latent = tuple[int, int, int, int]
@@ -57,7 +58,7 @@ def run(
 
 
 def by_hand(
-    model: STDiT3, sampler: SamplerConfig, latent: Latent, prompt: CalibrationPrompt, embed: Embed
+    model: AnyModel, sampler: SamplerConfig, latent: Latent, prompt: CalibrationPrompt, embed: Embed
 ) -> dict[str, list[list[Tensor]]]:
     """Inputs [step][branch] of every quantized linear: branches run one by one, with the padding cut off."""
     y, mask = embed([prompt.text])
@@ -89,8 +90,9 @@ def by_hand(
     return inputs
 
 
+@pytest.mark.parametrize("model", ["STDiT3", "STDiT"], indirect=True)
 def test_ranges_are_those_of_the_branches_run_alone_without_padding(
-    run, model: STDiT3, sampler: SamplerConfig, latent: Latent, prompts: list[CalibrationPrompt], embed: Embed
+    run, model: AnyModel, sampler: SamplerConfig, latent: Latent, prompts: list[CalibrationPrompt], embed: Embed
 ) -> None:
     found = run(prompts=prompts[:2])
     expected = [by_hand(model, sampler, latent, prompt, embed) for prompt in prompts[:2]]
@@ -104,16 +106,18 @@ def test_ranges_are_those_of_the_branches_run_alone_without_padding(
                 np.testing.assert_allclose(layer.absmax[step, branch], np.abs(x).max(0), **close)
 
 
+@pytest.mark.parametrize("model", ["STDiT3", "STDiT"], indirect=True)
 def test_shapes_metadata_and_branches_that_differ(
-    run, model: STDiT3, sampler: SamplerConfig, latent: Latent, prompts: list[CalibrationPrompt]
+    run, model: AnyModel, sampler: SamplerConfig, latent: Latent, prompts: list[CalibrationPrompt]
 ) -> None:
     found = run()
     assert tuple(found.layers) == layer_names(model.config)
     assert found.prompts == tuple(prompts) and found.sampler == sampler and found.latent == latent
     assert found.model_sha256 == model_sha256(model)
-    fc2 = found.layers["spatial_blocks.0.mlp.fc2"]
+    first, last = block_names(model.config)[0], block_names(model.config)[-1]
+    fc2 = found.layers[f"{first}.mlp.fc2"]
     assert fc2.absmax.shape == (3, 2, model.config.mlp_hidden) and fc2.min.dtype == np.float32
-    kv = found.layers["temporal_blocks.0.cross_attn.kv_linear"]
+    kv = found.layers[f"{last}.cross_attn.kv_linear"]
     assert not np.array_equal(kv.max[:, 0], kv.max[:, 1])
     assert (kv.absmax == kv.absmax[:1]).all(), "captions do not depend on the step"
 

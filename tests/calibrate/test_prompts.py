@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
 
-from tvm_flow.calibrate import CalibrationPrompt, Embed, block_names, layer_names, load_prompts
+from tvm_flow.calibrate import CalibrationPrompt, load_prompts
 from tvm_flow.errors import ConfigError
-from tvm_flow.model import STDIT3_XL_2, STDiT3
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -64,24 +61,3 @@ def test_an_absent_or_binary_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="expected a readable YAML prompt set"):
         load_prompts(tmp_path / "binary.yaml")
-
-
-def test_layers_are_named_in_the_order_they_run(model: STDiT3, embed: Embed) -> None:
-    seen: list[str] = []
-    linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    handles = [
-        module.register_forward_pre_hook(lambda _m, _x, name=name: seen.append(name))
-        for name, module in linears.items()
-        if "_blocks." in name
-    ]
-    y, mask = embed(["one"])
-    model(torch.zeros(1, 4, 2, 4, 4), torch.tensor([500.0]), y, mask, 8.0, 32.0, 32.0)
-    for handle in handles:
-        handle.remove()
-    assert tuple(seen) == layer_names(model.config)
-    assert block_names(STDIT3_XL_2)[:4] == (
-        "spatial_blocks.0",
-        "temporal_blocks.0",
-        "spatial_blocks.1",
-        "temporal_blocks.1",
-    )

@@ -187,6 +187,24 @@ def test_branches_have_their_own_scales(exporter: Exporter) -> None:
     assert any(cond[name] != uncond[name] for name in cond if name.endswith("kv_linear.scale"))
 
 
+def test_only_a_latent_that_does_not_divide_is_padded(exporter: Exporter, chosen: Tiny) -> None:
+    graph = graph_of(exporter("symmetric")).graph
+    padding = {i.name: list(i.dims) for i in graph.initializer if i.name.startswith("padding")}
+    cut = [node for node in graph.node if node.op_type == "Slice" and node.output[0] == graph.node[-1].input[0]]
+    odd = [axis for axis, p in enumerate(chosen.config.patch, 1) if chosen.latent[axis] % p]
+    assert sorted(padding) == [f"padding.{axis}" for axis in odd] and len(cut) == bool(odd)
+    assert all(padding[f"padding.{axis}"][axis] == 1 for axis in odd)
+
+
+def test_frames_enter_block_0_of_an_stdit_and_no_other(exporter: Exporter, chosen: Tiny) -> None:
+    nodes = graph_of(exporter("symmetric")).graph.node
+    readers = [node for node in nodes if "time_embedding" in node.input]
+    assert len(readers) == (1 if chosen.config.model_type == "STDiT" else 0)
+    if readers:
+        before = [n.input[1] for n in list(nodes)[: list(nodes).index(readers[0])] if n.op_type == "QuantizeLinear"]
+        assert before == ["blocks.0.attn.qkv.scale", "blocks.0.attn.proj.scale"]
+
+
 @pytest.mark.parametrize("missing", [{"weight_q": None}, {"weight_scale": None}])
 def test_layer_without_the_weights_of_its_step(quantizer: Quantizer, missing: dict[str, None]) -> None:
     model = quantizer("symmetric")

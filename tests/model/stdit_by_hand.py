@@ -69,16 +69,20 @@ class ByHand:
         k, v = np.split(self.linear(f"{name}.kv_linear", y), 2, axis=-1)
         return self.linear(f"{name}.proj", self.heads(self.linear(f"{name}.q_linear", x), k, v))
 
+    def spatial(self, name: str, x: Array) -> Array:
+        return np.stack([self.attention(name, frame) for frame in x])
+
+    def temporal(self, name: str, x: Array) -> Array:
+        return np.stack([self.attention(name, x[:, s]) for s in range(x.shape[1])], axis=1)
+
+    def with_times(self, x: Array) -> Array:
+        return x + np.stack([[sin_cos(t / self.config.time_scale, x.shape[-1])] for t in range(len(x))])
+
     def block(self, index: int, x: Array, y: Array, t0: Array) -> Array:
         name = f"blocks.{index}"
         shift1, scale1, gate1, shift2, scale2, gate2 = self.w[f"{name}.scale_shift_table"] + t0.reshape(6, -1)
-        m = norm(x) * (1 + scale1) + shift1
-        x = x + gate1 * np.stack([self.attention(f"{name}.attn", frame) for frame in m])
-        read = x.copy()
-        if index == 0:
-            for t in range(len(x)):
-                read[t] += sin_cos(t / self.config.time_scale, x.shape[-1])
-        x = x + gate1 * np.stack([self.attention(f"{name}.attn_temp", read[:, s]) for s in range(x.shape[1])], axis=1)
+        x = x + gate1 * self.spatial(f"{name}.attn", norm(x) * (1 + scale1) + shift1)
+        x = x + gate1 * self.temporal(f"{name}.attn_temp", self.with_times(x) if index == 0 else x)
         x = x + np.stack([self.cross(f"{name}.cross_attn", frame, y) for frame in x])
         m = norm(x) * (1 + scale2) + shift2
         return x + gate2 * self.linear(f"{name}.mlp.fc2", gelu(self.linear(f"{name}.mlp.fc1", m)))
@@ -105,12 +109,15 @@ class ByHand:
     def caption(self, y: Array) -> Array:
         return self.linear("y_embedder.y_proj.fc2", gelu(self.linear("y_embedder.y_proj.fc1", y)))
 
+    def final(self, x: Array, emb: Array) -> Array:
+        shift, scale = self.w["final_layer.scale_shift_table"] + emb
+        return self.linear("final_layer.linear", norm(x) * (1 + scale) + shift)
+
     def forward(self, z: Array, t: float, y: Array) -> Array:
         x, emb, y = self.patches(z), self.t_emb(t), self.caption(y)
         for index in range(self.config.depth):
             x = self.block(index, x, y, self.t0(emb))
-        shift, scale = self.w["final_layer.scale_shift_table"] + emb
-        flat = self.linear("final_layer.linear", norm(x) * (1 + scale) + shift)
+        flat = self.final(x, emb)
         out = np.empty((2 * self.config.in_channels, *z.shape[1:]))
         for f, i, j in np.ndindex(z.shape[1], z.shape[2] // 2, z.shape[3] // 2):
             patch = flat[f, i * (z.shape[3] // 2) + j].reshape(2, 2, -1)

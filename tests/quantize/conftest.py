@@ -1,4 +1,7 @@
-"""A tiny calibrated model with outlier channels, so that smoothing has something to do."""
+"""Tiny calibrated models with outlier channels, so that smoothing has something to do.
+
+`model` is the STDiT3 unless a test asks for another: ``pytest.mark.parametrize("model", MODELS, indirect=True)``.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +12,31 @@ import torch
 from torch import Tensor
 
 from tvm_flow.calibrate import CalibrationPrompt, Ranges, calibrate, load_ranges
-from tvm_flow.model import STDiT3, STDiT3Config
+from tvm_flow.model import AnyModel, STDiT, STDiT3, STDiT3Block, STDiT3Config, STDiTBlock, STDiTConfig
 from tvm_flow.sampler import SamplerConfig
 
 LENGTHS = {"short": 3, "a longer one": 5}
-CONFIG = STDiT3Config(depth=2, hidden=32, heads=2, caption_channels=8, model_max_length=6)
+_SIZES = {"depth": 2, "hidden": 32, "heads": 2, "caption_channels": 8, "model_max_length": 6}
+_MODELS = {
+    "STDiT3": lambda: STDiT3(STDiT3Config(**_SIZES)),
+    "STDiT": lambda: STDiT(STDiTConfig(**_SIZES, space_scale=0.5, time_scale=2.0)),
+}
 
 
 @pytest.fixture(scope="session")
-def model() -> STDiT3:
+def model(request: pytest.FixtureRequest) -> AnyModel:
     torch.manual_seed(0)
-    net = STDiT3(CONFIG).eval().requires_grad_(False)
+    net = _MODELS[getattr(request, "param", "STDiT3")]().eval().requires_grad_(False)
     for module in net.modules():
         if type(module).__name__ == "RMSNorm":
             module.weight.data = 1 + 0.3 * torch.randn_like(module.weight)
-        if type(module).__name__ == "STDiT3Block":
+        if isinstance(module, STDiTBlock | STDiT3Block):
             module.scale_shift_table.data[1, 5] += 20  # scale_msa of one channel
             module.scale_shift_table.data[4, 7] += 15  # scale_mlp of another
             module.attn.qkv.weight.data[-3] *= 12  # a row of V
             module.cross_attn.kv_linear.weight.data[-4] *= 12
+        if isinstance(module, STDiTBlock):
+            module.attn_temp.qkv.weight.data[-5] *= 12
     net.t_block[1].weight.data *= 5
     return net
 
@@ -50,7 +59,7 @@ def caption() -> tuple[Tensor, Tensor]:
 
 @pytest.fixture(scope="session")
 def ranges_path(
-    model: STDiT3,
+    model: AnyModel,
     sampler: SamplerConfig,
     latent: tuple[int, int, int, int],
     tmp_path_factory: pytest.TempPathFactory,

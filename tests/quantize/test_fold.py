@@ -9,17 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from tvm_flow.calibrate import Ranges, block_names, layer_names
-from tvm_flow.model import STDiT3
-from tvm_flow.quantize import FakeQuant, Fold, KeepFloat, QuantizedModel, Recipe, Smoothing, quantize_model
+from tvm_flow.calibrate import Ranges, block_names, layer_kinds, layer_names
+from tvm_flow.model import AnyModel, STDiT3
+from tvm_flow.quantize import FakeQuant, KeepFloat, QuantizedModel, Recipe, Smoothing, quantize_model
 from tvm_flow.quantize.fold import INPUT_GAIN_KINDS, fold_linear, modulation_folds, split
 from tvm_flow.sampler import SamplerConfig
 
+pytestmark = pytest.mark.parametrize("model", ["STDiT3", "STDiT"], indirect=True)
 FIRST_FLOAT = (KeepFloat("*", (0, 2)),)  # smoothed for the sake of step 3, float at the steps that are compared
 
 
 @pytest.fixture(scope="module")
-def folded(model: STDiT3, ranges: Ranges) -> QuantizedModel:
+def folded(model: AnyModel, ranges: Ranges) -> QuantizedModel:
     return quantize_model(model, ranges, Recipe(Smoothing(0.7), keep_float=FIRST_FLOAT))
 
 
@@ -27,9 +28,9 @@ def noise() -> Tensor:
     return torch.randn(1, 4, 3, 6, 5, generator=torch.Generator().manual_seed(9))
 
 
-def original(model: STDiT3, sampler: SamplerConfig, step: int, y: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:
+def original(model: AnyModel, sampler: SamplerConfig, step: int, y: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:
     wide = copy.deepcopy(model).to(dtype)
-    wide.t_emb = lambda t, fps: model.t_emb(t, fps).to(dtype)  # the sinusoids are float32 by definition
+    wide.t_emb = lambda *given: model.t_emb(*given).to(dtype)  # the sinusoids are float32 by definition
     t = torch.tensor([sampler.timesteps()[step]], dtype=torch.float32)
     return wide(noise().to(dtype), t, y.to(dtype), mask, sampler.fps, 32.0, 32.0)
 
@@ -39,7 +40,7 @@ def original(model: STDiT3, sampler: SamplerConfig, step: int, y: Tensor, mask: 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_folding_without_quantization_is_the_float_model(
     folded: QuantizedModel,
-    model: STDiT3,
+    model: AnyModel,
     sampler: SamplerConfig,
     caption: tuple[Tensor, Tensor],
     step: int,
@@ -54,7 +55,7 @@ def test_folding_without_quantization_is_the_float_model(
     assert (got - want).abs().max() < 1e-5 * max(1.0, float(want.abs().max()))
 
 
-def test_folding_really_moved_something(folded: QuantizedModel, model: STDiT3) -> None:
+def test_folding_really_moved_something(folded: QuantizedModel, model: AnyModel) -> None:
     for name, layer in folded.layers.items():
         linear = model.get_submodule(name)
         assert layer.weight_f is not None
@@ -63,10 +64,10 @@ def test_folding_really_moved_something(folded: QuantizedModel, model: STDiT3) -
     assert all(fold.gain is not None for name, fold in folded.folds.items() if "scale" in name and "final" not in name)
 
 
-@pytest.mark.parametrize("kind", ["attn.qkv", "cross_attn.kv_linear"])
-def test_only_v_rows_carry_the_gain_of_proj(model: STDiT3, kind: str) -> None:
-    block, hidden = "temporal_blocks.1", model.config.hidden
-    linear = model.get_submodule(f"{block}.{kind}")
+@pytest.mark.parametrize("kind", ["attn.qkv", "attn_temp.qkv", "cross_attn.kv_linear"])
+def test_only_v_rows_carry_the_gain_of_proj(model: AnyModel, kind: str) -> None:
+    block, hidden = block_names(model.config)[1], model.config.hidden
+    linear = model.get_submodule(f"{block}.{kind}" if kind in layer_kinds(model.config) else f"{block}.attn.qkv")
     gain = np.linspace(0.5, 2, hidden, dtype=np.float32)
     folded = fold_linear(f"{block}.{kind}", linear, {f"{block}.{kind.split('.')[0]}.proj": gain})
     weight, bias = linear.weight.double().numpy(), linear.bias.double().numpy()
@@ -76,20 +77,19 @@ def test_only_v_rows_carry_the_gain_of_proj(model: STDiT3, kind: str) -> None:
     np.testing.assert_allclose(folded.bias[-hidden:], bias[-hidden:] * gain.astype(np.float64))
 
 
-def test_columns_are_divided_by_the_layer_s_own_gain_and_the_model_is_not_touched(model: STDiT3) -> None:
-    name = "spatial_blocks.0.mlp.fc1"
+def test_columns_are_divided_by_the_layer_s_own_gain_and_the_model_is_not_touched(model: AnyModel) -> None:
+    block = block_names(model.config)[0]
+    name = f"{block}.mlp.fc1"
     linear = model.get_submodule(name)
     before = linear.weight.clone()
     gain = np.linspace(0.25, 4, linear.in_features, dtype=np.float32)
     folded = fold_linear(name, linear, {name: gain})
     x = np.random.default_rng(0).normal(size=(3, linear.in_features))
     np.testing.assert_allclose((x * gain) @ folded.weight.T, x @ before.double().numpy().T, rtol=1e-12, atol=1e-12)
-    other = fold_linear("spatial_blocks.0.attn.qkv", model.get_submodule("spatial_blocks.0.attn.qkv"), {name: gain})
+    other = fold_linear(f"{block}.attn.qkv", model.get_submodule(f"{block}.attn.qkv"), {name: gain})
     assert other.weight.dtype == np.float64
     assert torch.equal(linear.weight, before)
-    np.testing.assert_array_equal(
-        other.weight, model.get_submodule("spatial_blocks.0.attn.qkv").weight.double().numpy()
-    )
+    np.testing.assert_array_equal(other.weight, model.get_submodule(f"{block}.attn.qkv").weight.double().numpy())
 
 
 def test_gains_that_do_not_fold_stay_inputs(folded: QuantizedModel) -> None:
@@ -97,12 +97,11 @@ def test_gains_that_do_not_fold_stay_inputs(folded: QuantizedModel) -> None:
         assert (layer.input_gain is not None) == (split(name)[1] in INPUT_GAIN_KINDS), name
 
 
-def test_proj_ranges_follow_the_folded_v_rows(model: STDiT3, ranges: Ranges) -> None:
+def test_proj_ranges_follow_the_folded_v_rows(model: AnyModel, ranges: Ranges) -> None:
     quantized = quantize_model(model, ranges, Recipe())
     plain = quantize_model(model, ranges, Recipe(smoothing=None))
-    for name in (name for name in quantized.layers if name.endswith("attn.proj")):
-        block, kind = split(name)
-        source = f"{block}.attn.qkv" if kind == "attn.proj" else f"{block}.cross_attn.kv_linear"
+    for name in (name for name in quantized.layers if name.endswith(".proj")):
+        source = name.removesuffix("proj") + ("kv_linear" if "cross" in name else "qkv")
         hidden = model.config.hidden
         v = model.get_submodule(source).bias.numpy()[-hidden:]
         gain = quantized.layers[source].bias[-hidden:] / v
@@ -114,9 +113,10 @@ def test_proj_ranges_follow_the_folded_v_rows(model: STDiT3, ranges: Ranges) -> 
 # time
 
 
-def test_folds_are_the_modulation_of_the_model(folded: QuantizedModel, model: STDiT3, sampler: SamplerConfig) -> None:
+def test_folds_are_the_modulation_of_the_model(folded: QuantizedModel, model: AnyModel, sampler: SamplerConfig) -> None:
+    conditions = (sampler.fps,) if isinstance(model, STDiT3) else ()
     for step, t in enumerate(sampler.timesteps()):
-        t_emb = model.t_emb(torch.tensor([t], dtype=torch.float32), sampler.fps)
+        t_emb = model.t_emb(torch.tensor([t], dtype=torch.float32), *conditions)
         t0 = model.t0(t_emb).reshape(6, -1)
         np.testing.assert_array_equal(folded.step_records[step], torch.cat([t0.flatten(), t_emb[0]]).numpy())
         for block in block_names(model.config):
@@ -139,23 +139,11 @@ def test_folds_are_the_modulation_of_the_model(folded: QuantizedModel, model: ST
         np.testing.assert_allclose(folded.evaluate("final.scale", step), (1 + scale).numpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_evaluate_rounds_once_a_sum_and_once_a_product() -> None:
-    rng = np.random.default_rng(1)
-    record, base, gain = (rng.normal(size=size).astype(np.float32) for size in (40, 8, 8))
-    for offset in (0, 8, 32):
-        total = (record[offset : offset + 8].astype(np.float64) + base).astype(np.float32)
-        want = (total.astype(np.float64) * gain).astype(np.float32)
-        got = Fold(offset, base, gain).evaluate(record)
-        assert got.dtype == np.float32
-        np.testing.assert_array_equal(got, want)
-        np.testing.assert_array_equal(Fold(offset, base, None).evaluate(record), total)
-
-
-def test_gates_and_the_final_layer_have_no_gain_and_offsets_are_chunks(model: STDiT3) -> None:
+def test_gates_and_the_final_layer_have_no_gain_and_offsets_are_chunks(model: AnyModel) -> None:
     hidden = model.config.hidden
     gains = {name: np.full(hidden, 2, np.float32) for name in layer_names(model.config)}
     folds = modulation_folds(model, gains)
-    assert len(folds) == 6 * 2 * model.config.depth + 2
+    assert len(folds) == 6 * len(block_names(model.config)) + 2
     order = ["msa_shift", "msa_scale", "msa_gate", "mlp_shift", "mlp_scale", "mlp_gate"]
     for block in block_names(model.config):
         assert [folds[f"{block}.{chunk}"].offset for chunk in order] == [k * hidden for k in range(6)]

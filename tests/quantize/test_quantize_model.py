@@ -134,6 +134,7 @@ def test_quantizing_twice_gives_the_same_bytes_and_leaves_the_model_alone(
 # what it computes
 
 
+@pytest.mark.parametrize("model", ["STDiT3", "STDiT"], indirect=True)
 @pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*.yaml")))
 def test_every_recipe_stays_near_the_float_model(
     model: STDiT3,

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from tvm_flow.calibrate import Ranges
 from tvm_flow.errors import QuantizeError
-from tvm_flow.model import STDiT3
+from tvm_flow.model import AnyModel
 from tvm_flow.quantize import (
     KeepFloat,
     QuantizedModel,
@@ -27,7 +27,7 @@ QKV = "spatial_blocks.0.attn.qkv"
 
 
 @pytest.fixture(scope="module")
-def quantized(model: STDiT3, ranges: Ranges) -> QuantizedModel:
+def quantized(model: AnyModel, ranges: Ranges) -> QuantizedModel:
     rules = (KeepFloat("*.mlp.fc2", (0, 1)), KeepFloat("*.attn.proj"))
     return quantize_model(model, ranges, Recipe(activation="asymmetric", keep_float=rules))
 
@@ -43,8 +43,9 @@ def equal(a: object, b: object) -> bool:
     return a == b
 
 
+@pytest.mark.parametrize("model", ["STDiT3", "STDiT"], indirect=True)
 @pytest.mark.parametrize("recipe", [Recipe(), Recipe(smoothing=None), Recipe(ranges="all_steps")])
-def test_round_trip_of_recipes(model: STDiT3, ranges: Ranges, recipe: Recipe, tmp_path: Path) -> None:
+def test_round_trip_of_recipes(model: AnyModel, ranges: Ranges, recipe: Recipe, tmp_path: Path) -> None:
     made = quantize_model(model, ranges, recipe)
     save_quantized(tmp_path / "q", made)
     assert equal(load_quantized(tmp_path / "q"), made)

@@ -1,0 +1,128 @@
+"""The commands on a checkpoint of STDiT (Open-Sora v1.0) with a padded latent: all stages, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from tvm_flow.cli import main
+from tvm_flow.model import STDiT, STDiTConfig
+from tvm_flow.pack import read_golden
+from tvm_flow.run import Bundle
+
+CONFIG = STDiTConfig(depth=1, hidden=32, heads=2, caption_channels=8, model_max_length=6, space_scale=0.5)
+SAMPLER = {"steps": 2, "cfg_scale": 2.0, "frames": 2, "height": 24, "width": 40}
+LATENT = "4,2,3,5"
+PROMPT = "a lake at dawn"
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a person has before the first command, and the folder where the commands write."""
+
+    folder: Path
+
+    @property
+    def source(self) -> list[str]:
+        return [
+            *("--model", str(self.folder / "checkpoint"), "--sampler", str(self.folder / "sampler.yaml")),
+            *("--latent", LATENT, "--captions", str(self.folder)),
+        ]
+
+    def path(self, name: str) -> str:
+        return str(self.folder / name)
+
+
+def write_checkpoint(folder: Path) -> None:
+    """As released: the position tables among the weights, and a config.json that names its model."""
+    folder.mkdir()
+    torch.manual_seed(0)
+    model = STDiT(CONFIG)
+    tables = {"pos_embed": model.position_embedding(2, 2)[None], "pos_embed_temporal": model.time_embedding(2)[None]}
+    save_file({**model.state_dict(), **tables}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(CONFIG.to_dict()))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    folder = tmp_path_factory.mktemp("stdit")
+    write_checkpoint(folder / "checkpoint")
+    (folder / "sampler.yaml").write_text(yaml.safe_dump(SAMPLER))
+    (folder / "prompts.yaml").write_text(f"prompts: [{PROMPT}]\n")
+    tokens = {"tokens": torch.randn(1, 6, 8), "lengths": torch.tensor([4])}
+    save_file(tokens, folder / "captions.safetensors", {"captions": json.dumps([PROMPT])})
+    return Files(folder)
+
+
+@pytest.fixture(scope="module")
+def built(files: Files) -> Files:
+    """Every stage once, through the commands."""
+    prompts, ranges, quantized = files.path("prompts.yaml"), files.path("ranges"), files.path("quantized")
+    for words in (
+        ["calibrate", *files.source, "--prompts", prompts, "--output", ranges],
+        ["quantize", *files.source, "--ranges", ranges, "--output", quantized],
+        ["export", *files.source, "--quantized", quantized, "--prompts", prompts, "--output", files.path("export")],
+        ["compile", "--export", files.path("export"), "--output", files.path("bundle"), "--threads", "1"],
+    ):
+        assert main(words) == 0, words[0]
+    return files
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What a failing command says."""
+    assert main(list(words)) == 2
+    return capsys.readouterr().err
+
+
+def test_inspect_names_the_model(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", files.path("checkpoint")]) == 0
+    assert capsys.readouterr().out.startswith("model: STDiT, depth 1, hidden 32, heads 2\n")
+
+
+def test_a_bundle_of_every_stage(built: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    quantized = ["quantize", *built.source, "--ranges", built.path("ranges"), "--output", built.path("quantized")]
+    assert main(quantized) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("9 layers, 2 steps")
+    assert [line.split()[0] for line in said.splitlines()[2:11]][2:4] == ["attn_temp.qkv", "attn_temp.proj"]
+    manifest = json.loads((built.folder / "bundle" / "manifest.json").read_text())
+    assert manifest["provenance"]["model"] == CONFIG.to_dict()
+    assert read_golden(built.folder / "bundle").latents.shape == (4, 2, 3, 5)
+    with Bundle.open(built.folder / "bundle", threads=1) as bundle:
+        bundle.verify()
+
+
+def test_build_names_what_does_not_fit_the_model(built: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    """A recipe for STDiT3's blocks matches nothing in an STDiT."""
+    values = {
+        "model": "checkpoint",
+        "sampler": "sampler.yaml",
+        "latent": [4, 2, 3, 5],
+        "captions": ".",
+        "prompts": "prompts.yaml",
+        "recipe": "recipe.yaml",
+        "target": "host",
+        "output": "out",
+    }
+    (built.folder / "recipe.yaml").write_text("smoothing: {layers: ['spatial_blocks.*']}\n")
+    (built.folder / "build.yaml").write_text(yaml.safe_dump(values))
+    line = refused(capsys, "build", built.path("build.yaml"))
+    assert "recipe: pattern 'spatial_blocks.*' matches no layer; layers are called blocks.0.attn.qkv to" in line
+
+
+def test_run_says_that_it_has_no_autoencoder_for_it(built: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, "run", PROMPT, "--bundle", built.path("bundle"), "--output", built.path("videos"))
+    assert "(4, 2, 3, 5)" in line
+    assert not (built.folder / "videos").exists()
+
+
+def test_ranges_of_another_model_are_refused(built: Files, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["quantize", "--ranges", built.path("ranges"), "--output", str(tmp_path / "q")]
+    assert "ranges: expected those of the model" in refused(capsys, *words), "the demo was not calibrated here"
+    assert not (tmp_path / "q").exists()
