@@ -223,7 +223,7 @@ class TestFailure:
     ) -> None:
         """The whole of it but for the kernels: import, trial bundle, and then a kernel call that disagrees."""
 
-        def disagree(*_: Any) -> None:
+        def disagree(*_: Any, **__: Any) -> None:
             raise failure
 
         monkeypatch.setattr(compile_module, "WeightStore", lambda *_: weights)

@@ -51,11 +51,18 @@ def test_a_right_plan_passes_and_every_call_is_counted(check: Checker) -> None:
     assert figures["onnx_agreement_db"] >= trajectory.LEAST_AGREEMENT_DB
 
 
+def elsewhere(plan: Plan, index: int) -> list[int]:
+    """Arena tensors of the same shape and type at another place."""
+    old = plan.tensors[index]
+    return [
+        i for i, t in enumerate(plan.tensors) if (t.space, t.spec) == ("arena", old.spec) and t.offset != old.offset
+    ]
+
+
 def rewired(plan: Plan, position: int) -> Plan:
     """The first argument of a call replaced by another arena tensor of its shape and type."""
     call = plan.calls[position]
-    old = plan.tensors[call.args[0]]
-    others = [i for i, t in enumerate(plan.tensors) if t.space == "arena" and t.spec == old.spec and i not in call.args]
+    others = [i for i in elsewhere(plan, call.args[0]) if i not in call.args]
     calls = list(plan.calls)
     calls[position] = replace(call, args=(others[0], *call.args[1:]))
     return replace(plan, calls=tuple(calls))
@@ -64,9 +71,7 @@ def rewired(plan: Plan, position: int) -> Plan:
 def rewirable(plan: Plan) -> list[int]:
     found = []
     for position, call in enumerate(plan.calls):
-        old = plan.tensors[call.args[0]]
-        same = [i for i, t in enumerate(plan.tensors) if t.space == "arena" and t.spec == old.spec]
-        if old.space == "arena" and set(same) - set(call.args):
+        if plan.tensors[call.args[0]].space == "arena" and set(elsewhere(plan, call.args[0])) - set(call.args):
             found.append(position)
     return found
 

@@ -102,7 +102,8 @@ def test_vnni_leaves_other_shapes_to_its_fallback(k: int, n: int) -> None:
 def test_packed_shape_is_what_the_kernel_reads() -> None:
     for isa in registered_isas():
         size = (4, 8 * isa.depth, 2 * isa.columns)
-        assert f'W: T.Buffer({Product(*size, isa).packed_shape()}, "int8")' in str(gemm("g", *size, isa))
+        shape = ", ".join(f"T.int64({extent})" for extent in Product(*size, isa).packed_shape())
+        assert f'W: T.Buffer(({shape}), "int8")' in str(gemm("g", *size, isa))
 
 
 # choosing

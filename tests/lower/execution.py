@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,17 @@ def call_kernel(module: Any, name: str, inputs: list[Array], shape: tuple[int, .
     out = tvm.runtime.tensor(np.full(shape, 77, dtype))
     module[name](*(tvm.runtime.tensor(np.array(a, order="C")) for a in inputs), out)
     return np.asarray(out.numpy())
+
+
+def allocated(function: Any) -> list[tuple[int, str]]:
+    """Elements and type of every buffer that a scheduled function needs at a time."""
+    transform = tvm.s_tir.transform
+    module = transform.LowerInitBlock()(tvm.IRModule({"f": function}))
+    module = transform.ConvertBlocksToOpaque()(transform.PlanAndUpdateBufferAllocationLocation()(module))
+    module = transform.CompactBufferAllocation()(module)
+    text = re.sub(r"T\.int64\((\d+)\)", r"\1", str(module["f"]))
+    found = re.findall(r"alloc_buffer\(\(([\d, ]+)\)(?:, \"(\w+)\")?", text)
+    return [(int(np.prod([int(e) for e in re.findall(r"\d+", shape)])), dtype or "float32") for shape, dtype in found]
 
 
 def reference_output(graph: LiftedGraph, feeds: dict[str, Array]) -> Value:

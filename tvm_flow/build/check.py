@@ -1,6 +1,7 @@
 """Bit-exactness: every kernel call of a library against the integer reference, on the library's own inputs.
 
-What ``bit_exact`` means in this project: every int32 accumulator equals the reference; every quantized element equals
+What ``bit_exact`` means in this project: every int32 accumulator equals the reference (those of a product with an
+epilogue as `tvm_flow.build.sums` adds them up); every quantized element equals
 it too, except where the exact value before rounding lies so near a tie that rounding errors of the kernel's float
 operations, bounded by `tvm_flow.numerics.bounded`, can decide it; there it may differ by 1, and is counted. Float
 outputs must lie within their bound. Every constant that a kernel reads, made by the runtime from the bundle's tables,
@@ -17,10 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tvm_flow.build.library import GroupLibrary
+from tvm_flow.build.sums import Sums
 from tvm_flow.errors import BitExactError
 from tvm_flow.importer.constants import evaluate
 from tvm_flow.lower.packing import PackedProgram
 from tvm_flow.numerics.bounded import Bounded
+from tvm_flow.numerics.quantize import accumulate
 from tvm_flow.numerics.reference import Rounded, Value, execute
 from tvm_flow.run import KernelCall
 
@@ -49,18 +52,31 @@ class ExactnessReport:
         return dict(vars(self))
 
 
-def check_call(packed: PackedProgram, index: int, args: tuple[Array, ...], where: str, report: ExactnessReport) -> None:
+def check_call(
+    packed: PackedProgram,
+    index: int,
+    args: tuple[Array, ...],
+    where: str,
+    report: ExactnessReport,
+    sums: Sums | None = None,
+) -> None:
     """Compare call ``index`` of ``packed``, whose tensors were ``args`` (the last one written), with the reference.
+
+    With ``sums`` the accumulators of a product with an epilogue are compared too.
 
     Raises BitExactError naming the kernel, the first wrong element, and both values.
     """
     call = packed.program.calls[index]
     inputs = list(args[:-1])
+    where = f"{where}, call {index}, kernel {call.kernel}"
     if (product := packed.products.get(call.kernel)) is not None:
         inputs[1] = product.unpack(inputs[1])
+        if sums is not None and product.epilogue:
+            exact = accumulate(inputs[0], inputs[1].T)
+            _require_equal(f"{where}, sums", exact, sums.accumulate(product, args[0], args[1]), report)
     expected = execute(packed.program.kernels[call.kernel], inputs)
     report.calls += 1
-    _require_equal(f"{where}, call {index}, kernel {call.kernel}", expected, args[-1], report)
+    _require_equal(where, expected, args[-1], report)
 
 
 def check_constants(
@@ -155,10 +171,13 @@ def members_of(libraries: Sequence[GroupLibrary]) -> dict[tuple[int, int], tuple
 
 
 def check_traced(
-    seen: KernelCall, members: Mapping[tuple[int, int], tuple[GroupLibrary, int]], report: ExactnessReport
+    seen: KernelCall,
+    members: Mapping[tuple[int, int], tuple[GroupLibrary, int]],
+    report: ExactnessReport,
+    sums: Sums | None = None,
 ) -> None:
     """`check_call` and `check_constants` for one traced kernel call."""
     library, variant = members[seen.step, seen.branch]
     where = f"step {seen.step}, branch {seen.branch}"
     check_constants(library.packed, seen.call, seen.args, library.given[variant], where, report)
-    check_call(library.packed, seen.call, seen.args, where, report)
+    check_call(library.packed, seen.call, seen.args, where, report, sums)

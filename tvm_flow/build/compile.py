@@ -12,8 +12,8 @@ from __future__ import annotations
 import platform
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,10 @@ from tvm_flow.build.library import GroupLibrary, build_library
 from tvm_flow.build.sampling import choose_calls
 from tvm_flow.build.static import link_static
 from tvm_flow.build.store import WeightStore
+from tvm_flow.build.sums import link_sums
 from tvm_flow.build.target import TargetSpec
 from tvm_flow.build.trajectory import TrajectoryCheck, figures
+from tvm_flow.build.versions import compiler_versions
 from tvm_flow.errors import BundleError
 from tvm_flow.export import Exported
 from tvm_flow.export.graph import MASKED
@@ -106,15 +108,18 @@ def _compile(
         libraries = [build_library(group, exported, target, weights, work, f"group{i}") for i, group in enumerate(bar)]
     trial = _contents(exported, target, libraries, weights, golden_input(exported))
     write_bundle(work / "trial", trial)
-    compare = choose_calls(members_of(libraries), calls)
-    check = TrajectoryCheck(libraries, trial, ExactnessReport(), compare)
-    if emulator is None:
-        latents = check_bundle(work / "trial", check, threads, progress)
-    else:
-        link_static(libraries, target, TRACE_PROGRAM, work / "trace")
-        flat, _ = check_emulated(emulator, work / "trace", work / "trial", libraries, threads, progress, check)
-        latents = flat.reshape(exported.latent)
-    check.finish(latents)
+    products = [product for library in libraries for product in library.packed.products.values()]
+    program = link_sums(products, target, work, emulator.command if emulator else ())
+    with program.start() if program else nullcontext() as sums:
+        compare = choose_calls(members_of(libraries), calls, sums)
+        check = TrajectoryCheck(libraries, trial, ExactnessReport(), compare)
+        if emulator is None:
+            latents = check_bundle(work / "trial", check, threads, progress)
+        else:
+            link_static(libraries, target, TRACE_PROGRAM, work / "trace")
+            flat, _ = check_emulated(emulator, work / "trace", work / "trial", libraries, threads, progress, check)
+            latents = flat.reshape(exported.latent)
+        check.finish(latents)
     compiled = Compiled(
         bundle=output,
         groups=len(groups),
@@ -190,8 +195,3 @@ def _describe(target: TargetSpec) -> dict[str, Any]:
         "features": sorted(target.features),
         "disabled": sorted(target.disabled),
     }
-
-
-def compiler_versions() -> dict[str, str]:
-    """Of what turns graphs into machine code: another version may give other kernels."""
-    return {name: version(name) for name in ("apache-tvm", "ziglang")}

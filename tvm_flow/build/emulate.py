@@ -47,6 +47,11 @@ class Emulator:
     program: Path
     cpu: str
 
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What a program of the architecture is started with."""
+        return (str(self.program), "-cpu", self.cpu)
+
     def describe(self) -> str:
         """For reports."""
         return f"{self.program.name} -cpu {self.cpu}"
@@ -134,7 +139,7 @@ def run_emulated(
 
 @contextmanager
 def _started(emulator: Emulator, program: Path, bundle: Path, threads: int) -> Iterator[_Records]:
-    command = [str(emulator.program), "-cpu", emulator.cpu, str(program), str(bundle), str(threads)]
+    command = [*emulator.command, str(program), str(bundle), str(threads)]
     with (
         tempfile.TemporaryFile() as errors,  # a pipe that nobody reads could fill up
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process,

@@ -23,6 +23,7 @@ import numpy as np
 
 from tvm_flow.build.check import ExactnessReport, check_constants, check_traced
 from tvm_flow.build.library import GroupLibrary
+from tvm_flow.build.sums import Sums
 from tvm_flow.errors import ConfigError
 from tvm_flow.run import KernelCall
 
@@ -38,14 +39,15 @@ SEED = 20260102
 
 @dataclass(frozen=True)
 class CallCheck:
-    """Compare the calls in ``chosen``, or all of them when it is None; the signature is `check_traced`'s."""
+    """Compare the calls in ``chosen``, or all of them when it is None; ``sums`` is `check_traced`'s."""
 
     chosen: frozenset[Place] | None
+    sums: Sums | None = None
 
     def __call__(self, seen: KernelCall, members: Members, report: ExactnessReport) -> None:
         """Raises BitExactError as `check_traced` does."""
         if self.chosen is None or (seen.step, seen.branch, seen.call) in self.chosen:
-            check_traced(seen, members, report)
+            check_traced(seen, members, report, self.sums)
             return
         library, variant = members[seen.step, seen.branch]
         where = f"step {seen.step}, branch {seen.branch}"
@@ -62,12 +64,12 @@ def parse_check(text: str) -> int | None:
     return int(text)
 
 
-def choose_calls(members: Members, calls: int | None) -> CallCheck:
+def choose_calls(members: Members, calls: int | None, sums: Sums | None = None) -> CallCheck:
     """The check of the runs that ``members`` lists, for what `parse_check` gives."""
     if calls is None:
         calls = 0 if written_elements([library for library, _ in members.values()]) <= MOST_ELEMENTS else AUTO_CALLS
     if calls == 0:
-        return CallCheck(None)
+        return CallCheck(None, sums)
     places: dict[tuple[str, str], list[Place]] = defaultdict(list)
     for (step, branch), (library, _) in sorted(members.items()):
         for index, call in enumerate(library.packed.program.calls):
@@ -77,7 +79,7 @@ def choose_calls(members: Members, calls: int | None) -> CallCheck:
         rng = np.random.default_rng([SEED, zlib.crc32("/".join(kernel).encode())])
         picked = rng.permutation(len(all_places))[:calls]
         chosen |= {all_places[int(i)] for i in picked}
-    return CallCheck(frozenset(chosen))
+    return CallCheck(frozenset(chosen), sums)
 
 
 def written_elements(runs: Sequence[GroupLibrary]) -> int:

@@ -11,22 +11,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvm import s_tir, te, tirx
+from tvm import te, tirx
 
 from tvm_flow.kernels.isa import Isa
+from tvm_flow.kernels.tiling import Stages
 
 BIAS = 128
-TILES = 16
-"""A block of weights is read this many times while it is in the cache."""
 
 
-def gemm_biased(name: str, m: int, k: int, n: int, isa: Isa, parallel: bool) -> Any:
-    """Scheduled TIR function ``name``(X, packed W, C); ``n`` a multiple of ``isa.columns``."""
-    x = te.placeholder((m, k), "int8", "X")
-    w = te.placeholder((n // isa.columns, k // isa.depth, isa.columns, isa.depth), "int8", "W")
+def sums(x: Any, w: Any, n: int, isa: Isa) -> Any:
+    """C of the formulas; ``n`` a multiple of ``isa.columns``."""
+    m, k = x.shape
     ko, ki = te.reduce_axis((0, k // isa.depth), "ko"), te.reduce_axis((0, isa.depth), "ki")
     ks = te.reduce_axis((0, k), "ks")
-    sums = te.compute((m,), lambda i: te.sum(x[i, ks].astype("int32"), axis=ks), name="S")
+    totals = te.compute((m,), lambda i: te.sum(x[i, ks].astype("int32"), axis=ks), name="S")
 
     def term(i: Any, j: Any) -> Any:
         right = w[j // isa.columns, ko, j % isa.columns, ki].astype("int32") + BIAS
@@ -35,37 +33,32 @@ def gemm_biased(name: str, m: int, k: int, n: int, isa: Isa, parallel: bool) -> 
     products = te.compute((m, n), term, name="P")
 
     def unbiased(i: Any, j: Any) -> Any:
-        return (products[i, j].astype("uint32") - sums[i].astype("uint32") * tirx.const(BIAS, "uint32")).astype("int32")
+        correction = totals[i].astype("uint32") * tirx.const(BIAS, "uint32")
+        return (products[i, j].astype("uint32") - correction).astype("int32")
 
-    product = te.compute((m, n), unbiased, name="C")
-    schedule = s_tir.Schedule(te.create_prim_func([x, w, product]))
-    _tile(schedule, m, isa, parallel)
-    return schedule.mod["main"].with_attr("global_symbol", name)
+    return te.compute((m, n), unbiased, name="C")
 
 
-def _tile(schedule: Any, m: int, isa: Isa, parallel: bool) -> None:
-    block, store = schedule.get_sblock("P"), schedule.get_sblock("C")
-    i, j = schedule.get_loops(store)
-    rows = max(r for r in range(1, isa.rows + 1) if m % r == 0)
-    io, ii = schedule.split(i, [None, rows])
-    jo, jv, jl = schedule.split(j, [None, isa.vectors, isa.lanes])
-    tiles = max(t for t in range(1, TILES + 1) if m // rows % t == 0)
-    io, ib = schedule.split(io, [None, tiles])
-    schedule.reorder(io, jo, ib, ii, jv, jl)
-    outer = schedule.fuse(io, jo)
-    if parallel:
-        schedule.parallel(outer)
-    schedule.compute_at(block, ib, preserve_unit_loops=True)
+def stages(schedule: Any, epilogue: Any) -> Stages:
+    """The subtraction happens as a tile is stored."""
+    block, unbiased = schedule.get_sblock("P"), schedule.get_sblock("C")
+    if epilogue is None:
+        return Stages(block, unbiased, unrolled=True)
+    schedule.compute_inline(unbiased)
+    return Stages(block, epilogue)
+
+
+def tile(schedule: Any, block: Any, isa: Isa) -> None:
+    """Order and vectorise the sums of one tile."""
     pi, pj, ko, ki = schedule.get_loops(block)[2:]
     pv, pl = schedule.split(pj, [isa.vectors, isa.lanes])
     schedule.reorder(ko, pi, pv, pl, ki)
-    for loop in (pi, pv, ii, jv):
-        schedule.unroll(loop)
+    schedule.unroll(pi)
+    schedule.unroll(pv)
     start = schedule.decompose_reduction(block, ko)
     *zeros, last = schedule.get_loops(start)
     for loop in zeros[2:]:
         schedule.unroll(loop)
     schedule.vectorize(last)
-    schedule.vectorize(jl)
     if isa.register is not None:
         schedule.tensorize(pl, isa.register())

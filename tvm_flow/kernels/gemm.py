@@ -1,8 +1,11 @@
-"""int8 x int8 -> int32 matrix product over packed weights.
+"""int8 x int8 -> int32 matrix product over packed weights, and what is made of the sums before they are stored.
 
     C[m, n] = sum_k X[m, k] W[k, n]        X int8 [M, K], W int8 packed [N / columns, K / depth, columns, depth]
 
-The tile is ``rows`` x ``columns`` accumulators held in registers over the whole of K; blocks of rows run in parallel.
+The tile is ``rows`` x ``columns`` accumulators held in registers over the whole of K; a block of weights is read by
+``tiles`` of them while it is in the cache, and such groups of tiles run in parallel. An epilogue (dequantize, bias,
+GELU, gate and residual, requantize: elementwise on [M, N]) reads a tile before it leaves the core, so that int32 sums
+never travel through memory.
 """
 
 from __future__ import annotations
@@ -12,12 +15,16 @@ from typing import Any
 from tvm import s_tir, te
 
 from tvm_flow.errors import BuildError
-from tvm_flow.kernels.biased import gemm_biased
+from tvm_flow.kernels import biased, pairs, plain
 from tvm_flow.kernels.isa import Isa
-from tvm_flow.kernels.pairs import gemm_pairs
+from tvm_flow.kernels.tiling import Stages, Tiling
 
 PARALLEL_MACS = 1 << 20
 """Products below this many multiplications run on one thread: waking another costs more."""
+SUMS = "C"
+"""Name of the block that gives the int32 sums as [M, N]."""
+REARRANGED_LANES = 8
+"""Vectors of an epilogue whose sums were put in order first; divides the columns of every paired tile."""
 
 
 def gemm(name: str, m: int, k: int, n: int, isa: Isa) -> Any:
@@ -27,56 +34,65 @@ def gemm(name: str, m: int, k: int, n: int, isa: Isa) -> Any:
             f"product {name}: expected M = {m}, K = {k} and N = {n} to fit {isa.name}, K a multiple of "
             f"{isa.depth * isa.groups}; use generic"
         )
-    if isa.paired:
-        return gemm_pairs(name, m, k, n, isa, m * n * k >= PARALLEL_MACS)
-    if isa.biased:
-        return gemm_biased(name, m, k, n, isa, m * n * k >= PARALLEL_MACS)
-    blocks = -(-n // isa.columns)
+    return schedule_gemm(gemm_definition(m, k, n, isa), m, k, n, isa).with_attr("global_symbol", name)
+
+
+def gemm_definition(m: int, k: int, n: int, isa: Isa) -> Any:
+    """The product (X, packed W, C) as an unscheduled TIR function; the shape must fit ``isa``."""
     x = te.placeholder((m, k), "int8", "X")
-    w = te.placeholder((blocks, k // isa.depth, isa.columns, isa.depth), "int8", "W")
-    ko = te.reduce_axis((0, k // isa.depth), "ko")
-    ki = te.reduce_axis((0, isa.depth), "ki")
-    product = te.compute(
-        (m, n),
-        lambda i, j: te.sum(
-            x[i, ko * isa.depth + ki].astype("int32") * w[j // isa.columns, ko, j % isa.columns, ki].astype("int32"),
-            axis=[ko, ki],
-        ),
-        name="C",
-    )
-    function = te.create_prim_func([x, w, product]).with_attr("global_symbol", name)
+    w = te.placeholder((-(-n // isa.columns), k // isa.depth, isa.columns, isa.depth), "int8", "W")
+    return te.create_prim_func([x, w, _style(isa).sums(x, w, n, isa)], "int64")
+
+
+def schedule_gemm(function: Any, m: int, k: int, n: int, isa: Isa) -> Any:
+    """Scheduled copy of ``function``: the blocks of `gemm_definition`, then elementwise ones on [M, N]."""
     schedule = s_tir.Schedule(function)
+    tile_gemm(schedule, m, k, n, isa, Tiling.default(m, isa))
+    return schedule.mod["main"]
+
+
+def tile_gemm(schedule: Any, m: int, k: int, n: int, isa: Isa, tiling: Tiling) -> None:
+    """Apply ``tiling``, whose numbers may be random variables of a search, to a function as `schedule_gemm` takes."""
+    blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
+    names = [str(schedule.get(block).name_hint) for block in blocks]
+    epilogue = blocks[names.index(SUMS) + 1 :]
+    for block in epilogue[:-1]:
+        schedule.compute_inline(block)
     if n % isa.columns == 0:
-        _tile(schedule, m, m * n * k, isa)
-    return schedule.mod["main"].with_attr("global_symbol", name)
+        stages = _style(isa).stages(schedule, epilogue[-1] if epilogue else None)
+        _tile(schedule, stages, isa, tiling, m * n * k >= PARALLEL_MACS)
+    elif epilogue:
+        row = schedule.get_loops(epilogue[-1])[0]
+        schedule.compute_at(schedule.get_sblock(SUMS), row, preserve_unit_loops=True)
 
 
-def _tile(schedule: Any, m: int, macs: int, isa: Isa) -> None:
-    block = schedule.get_sblock("C")
-    i, j, ko, ki = schedule.get_loops(block)
-    rows = max(r for r in range(1, isa.rows + 1) if m % r == 0)
-    io, ii = schedule.split(i, [None, rows])
-    jo, jv, jl = schedule.split(j, [None, isa.vectors, isa.lanes])
-    ko, kg = schedule.split(ko, [None, isa.groups])
-    schedule.reorder(io, jo, ko, ii, jv, kg, jl, ki)
-    tile = schedule.cache_write(block, 0, "global")
-    schedule.reverse_compute_at(tile, jo)
-    if macs >= PARALLEL_MACS:
-        schedule.parallel(io)
-    schedule.unroll(ii)
-    schedule.unroll(jv)
-    if isa.register is None:
-        schedule.reorder(ki, jl)
-        schedule.vectorize(jl)
-    start = schedule.decompose_reduction(block, ko)
-    for loop in schedule.get_loops(start)[2:-1]:
-        schedule.unroll(loop)
-    if isa.register is not None:
-        schedule.vectorize(schedule.get_loops(start)[-1])
-    *store, last = schedule.get_loops(tile)
-    _, lanes = schedule.split(last, [None, isa.lanes])
-    schedule.vectorize(lanes)
-    for loop in store[2:]:
-        schedule.unroll(loop)
-    if isa.register is not None:
-        schedule.tensorize(kg if isa.groups > 1 else jl, isa.register())
+def _tile(schedule: Any, stages: Stages, isa: Isa, tiling: Tiling, parallel: bool) -> None:
+    i, j = schedule.get_loops(stages.store)
+    io, tiles, rows = schedule.split(i, [None, tiling.tiles, tiling.rows])
+    jo, columns = schedule.split(j, [None, isa.columns])
+    schedule.reorder(io, jo, tiles, rows, columns)
+    outer = schedule.fuse(io, jo)
+    if parallel:
+        schedule.parallel(outer)
+    if stages.rearrange is not None:
+        schedule.compute_at(stages.rearrange, tiles, preserve_unit_loops=True)
+        for loop in schedule.get_loops(stages.rearrange)[2:]:
+            schedule.unroll(loop)
+    schedule.compute_at(stages.accumulate, tiles, preserve_unit_loops=True)
+    _style(isa).tile(schedule, stages.accumulate, isa)
+    if stages.unrolled:
+        schedule.unroll(rows)
+    if stages.scalar:
+        schedule.unroll(columns)
+    else:
+        # As wide as the accumulators: wider ones would be put together and taken apart in the inner loop.
+        vectors, lane = schedule.split(columns, [None, REARRANGED_LANES if stages.rearrange is not None else isa.lanes])
+        schedule.vectorize(lane)
+        if stages.unrolled:
+            schedule.unroll(vectors)
+
+
+def _style(isa: Isa) -> Any:
+    if isa.paired:
+        return pairs
+    return biased if isa.biased else plain

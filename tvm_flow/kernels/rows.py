@@ -11,6 +11,8 @@ from typing import Any
 
 from tvm import s_tir
 
+from tvm_flow.kernels.attention import schedule_attention
+
 LANES = (16, 8, 4, 2)
 PARALLEL_ELEMENTS = 1 << 14
 """Kernels that write fewer elements run on one thread."""
@@ -27,6 +29,9 @@ def schedule_rows(function: Any) -> Any:
         return _elementwise(schedule, inner, output)
     if not reductions and _reduces_last(schedule, output):
         return _product(schedule, inner, output)
+    if _is_attention(schedule, reductions, output):
+        schedule_attention(schedule, inner, output)
+        return _finished(schedule)
     if not _is_reduction(schedule, output) and _share_rows(schedule, reductions, output):
         return _row_reduction(schedule, inner, output)
     return _in_order(schedule, inner)
@@ -34,6 +39,13 @@ def schedule_rows(function: Any) -> Any:
 
 def _is_reduction(schedule: Any, block: Any) -> bool:
     return any(int(v.iter_type) == 2 for v in schedule.get(block).iter_vars)
+
+
+def _is_attention(schedule: Any, reductions: list[Any], output: Any) -> bool:
+    """A product of what comes from another one: see `tvm_flow.lower.clusters`."""
+    return bool(reductions) and all(
+        _reduces_last(schedule, block) and len(schedule.get(block).reads) == 2 for block in (reductions[0], output)
+    )
 
 
 def _share_rows(schedule: Any, reductions: list[Any], output: Any) -> bool:

@@ -10,10 +10,10 @@ from tvm.target import Target
 
 from tvm_flow.artifact import atomic_path
 from tvm_flow.errors import BuildError
-from tvm_flow.kernels.gemm import gemm
+from tvm_flow.kernels.gemm import gemm, schedule_gemm
 from tvm_flow.kernels.rows import schedule_rows
-from tvm_flow.lower.legalize import to_prim_func
-from tvm_flow.lower.packing import PackedProgram
+from tvm_flow.lower.legalize import product_prim_func, to_prim_func
+from tvm_flow.lower.packing import PackedProgram, Product
 
 
 def scheduled_kernels(packed: PackedProgram) -> dict[str, Any]:
@@ -23,13 +23,21 @@ def scheduled_kernels(packed: PackedProgram) -> dict[str, Any]:
 
 def _scheduled(packed: PackedProgram, name: str, function: Any) -> Any:
     product = packed.products.get(name)
-    if product is not None:
-        return gemm(name, product.m, product.k, product.n, product.isa)
-    plain = to_prim_func(function, name)
     try:
-        return schedule_rows(plain).with_attr("global_symbol", name)
+        if product is not None:
+            return _scheduled_product(product, name, function)
+        return schedule_rows(to_prim_func(function, name)).with_attr("global_symbol", name)
+    except BuildError:
+        raise
     except Exception as error:
         raise BuildError(f"kernel {name}: TVM could not schedule it: {error}; report this graph") from error
+
+
+def _scheduled_product(product: Product, name: str, function: Any) -> Any:
+    size = (product.m, product.k, product.n, product.isa)
+    if not product.epilogue:
+        return gemm(name, *size)
+    return schedule_gemm(product_prim_func(function, product, name), *size).with_attr("global_symbol", name)
 
 
 def compile_object(functions: dict[str, Any], target: Target, path: Path) -> None:

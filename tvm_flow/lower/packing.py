@@ -22,12 +22,16 @@ from tvm_flow.lower.partition import KernelCall, Program, TensorSpec
 
 @dataclass(frozen=True)
 class Product:
-    """An integer product kernel: C[m, n] int32 = X[m, k] int8 times W[k, n] int8, weights packed for ``isa``."""
+    """An integer product kernel: C[m, n] int32 = X[m, k] int8 times W[k, n] int8, weights packed for ``isa``.
+
+    X and W are the first two arguments; with an ``epilogue`` the kernel writes what it makes of C, not C.
+    """
 
     m: int
     k: int
     n: int
     isa: Isa
+    epilogue: bool = False
 
     def packed_shape(self) -> tuple[int, int, int, int]:
         """Shape in which the weights are stored."""
@@ -70,18 +74,18 @@ def pack_weights(program: Program, isa: Isa) -> PackedProgram:
             packed = f"{weight}.packed_{options[0]}x{options[1]}"
             constants[packed] = Derived("pack_columns", (program.graph.constants[weight],), options)
             tensors[packed] = TensorSpec(product.packed_shape(), "int8")
-            calls[-1] = KernelCall(call.kernel, (call.args[0], packed), call.output)
+            calls[-1] = KernelCall(call.kernel, (call.args[0], packed, *call.args[2:]), call.output)
     used = {name for call in calls for name in call.args}
     constants = {name: constant for name, constant in constants.items() if name in used}
     return PackedProgram(replace(program, calls=tuple(calls), tensors=tensors), constants, products)
 
 
 def as_product(function: Any, isa: Isa) -> Product | None:
-    """The integer product that ``function`` is, or None."""
-    bodies = [value for _, value in bindings_of(function) if op_name(value)]
-    if len(bodies) != 1 or op_name(bodies[0]) != "relax.matmul" or len(function.params) != 2:
+    """The integer product, with its epilogue, that ``function`` is; None for any other kernel."""
+    (_, first), *rest = [(var, value) for var, value in bindings_of(function) if op_name(value)] or [(None, None)]
+    if op_name(first) != "relax.matmul":
         return None
-    x, w = bodies[0].args
+    x, w = first.args
     if (dtype_of(x), dtype_of(w)) != ("int8", "int8") or len(shape_of(x)) != 2 or len(shape_of(w)) != 2:
         return None
     if not (x.same_as(function.params[0]) and w.same_as(function.params[1])):
@@ -89,4 +93,4 @@ def as_product(function: Any, isa: Isa) -> Product | None:
     (m, k), (_, n) = shape_of(x), shape_of(w)
     while not isa.fits(m, k, n):
         isa = isa.fallback or GENERIC
-    return Product(m, k, n, isa)
+    return Product(m, k, n, isa, bool(rest))

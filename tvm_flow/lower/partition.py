@@ -1,7 +1,8 @@
 """Cut a canonical step graph into kernels.
 
-A kernel is a private Relax function with one output. Matrix products stand alone. Every other operator joins the
-kernel of its consumer when all its consumers are in that one kernel, with one exception: a row reduction does not join
+A kernel is a private Relax function with one output. An integer product ends in its epilogue and an attention is one
+kernel (see `tvm_flow.lower.clusters`); other matrix products stand alone. Every other operator joins the kernel of its
+consumer when all its consumers are in that one kernel, with one exception: a row reduction does not join
 a kernel in which elements change their place further on, because its row would not be the row of the output loop.
 Structurally equal kernels are one function, called several times.
 """
@@ -17,6 +18,7 @@ from tvm import relax
 
 from tvm_flow.errors import BuildError
 from tvm_flow.importer.graph import LiftedGraph, bindings_of, call_with, op_name, shape_of
+from tvm_flow.lower.clusters import clusters, tensor_args
 
 ANCHORS = {"relax.matmul"}
 REDUCTIONS = {"relax.sum", "relax.max", "relax.min", "relax.mean", "relax.prod"}
@@ -82,19 +84,25 @@ def _assign(bindings: list[tuple[Any, Any]], result: Any) -> list[_Group]:
     """Kernels' bindings; the order among groups is left to the caller."""
     users: dict[Any, set[int]] = defaultdict(set)
     groups: list[_Group] = []
+    last = clusters(bindings, result)
+    home: dict[Any, int] = {}
     for var, call in reversed(bindings):
         readers = users.get(var, set())
         if not readers and not var.same_as(result):
             continue
         index = next(iter(readers)) if len(readers) == 1 and not var.same_as(result) else None
-        if index is None or not _joins(call, groups[index]):
+        if var in last:
+            index = home.get(last[var])
+        elif index is not None and not _joins(call, groups[index]):
+            index = None
+        if index is None:
             index = len(groups)
-            groups.append(_Group())
+            groups.append(_Group(anchor=var in last or op_name(call) in ANCHORS))
+            home[var] = index
         group = groups[index]
         group.members.append((var, call))
-        group.anchor |= op_name(call) in ANCHORS
         group.moves |= op_name(call) in PLACE_CHANGING
-        for arg in _tensor_args(call):
+        for arg in tensor_args(call):
             users[arg].add(index)
     return groups
 
@@ -103,14 +111,6 @@ def _joins(call: Any, group: _Group) -> bool:
     if group.anchor or op_name(call) in ANCHORS:
         return False
     return not (group.moves and op_name(call) in REDUCTIONS)
-
-
-def _tensor_args(call: Any) -> list[Any]:
-    """Variables that ``call`` reads, those inside a tuple argument (concat) included."""
-    flat: list[Any] = []
-    for arg in call.args:
-        flat.extend(arg.fields if isinstance(arg, relax.Tuple) else [arg])
-    return [a for a in flat if isinstance(a, relax.Var)]
 
 
 def _emit(graph: LiftedGraph, groups: list[_Group], result: Any) -> Program:
@@ -137,7 +137,7 @@ def _function_of(group: _Group) -> tuple[Any, list[Any]]:
     arguments: list[Any] = []
     inside = {v for v, _ in group.members}
     for _, call in reversed(group.members):
-        for arg in _tensor_args(call):
+        for arg in tensor_args(call):
             if arg not in inside and arg not in local:
                 local[arg] = relax.Var(f"p{len(arguments)}", arg.ty)
                 arguments.append(arg)

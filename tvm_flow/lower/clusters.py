@@ -1,0 +1,107 @@
+"""Kernels that are decided before the rest of a graph is cut up.
+
+Epilogue: what follows an integer product [M, N] elementwise, on [M, N], is computed before the sums leave the core. It
+is followed as far as one value still stands for all of it: the last binding whose predecessors nobody else reads.
+
+Attention: softmax(A + mask) V where A is a float product. Its scores exist for a few rows at a time only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tvm import relax
+
+from tvm_flow.importer.graph import dtype_of, op_name, shape_of
+
+PRODUCT = "relax.matmul"
+ELEMENTWISE = {
+    *("relax.add", "relax.subtract", "relax.multiply", "relax.divide", "relax.maximum", "relax.sqrt", "relax.exp"),
+    *("relax.round", "relax.clip", "relax.astype"),
+}
+SOFTMAX = {"relax.add", "relax.subtract", "relax.multiply", "relax.divide", "relax.max", "relax.exp", "relax.sum"}
+
+Binding = tuple[Any, Any]
+
+
+def clusters(bindings: list[Binding], result: Any) -> dict[Any, Any]:
+    """The last variable of its kernel, for every variable of an epilogue or an attention.
+
+    ``bindings`` are the graph's, in order and without aliases; ``result`` is the variable that the graph returns.
+    """
+    readers = _readers(bindings, result)
+    values = dict(bindings)
+    last: dict[Any, Any] = {}
+    for position, (var, call) in enumerate(bindings):
+        if op_name(call) != PRODUCT or var not in readers:
+            continue
+        if dtype_of(call.args[0]) == "int8":
+            if len(shape_of(var)) != 2:
+                continue
+            members = _epilogue(bindings[position:], readers, last)
+        else:
+            members = _attention(var, values, readers)
+        last.update(dict.fromkeys(members, members[-1]) if members else {})
+    return last
+
+
+def tensor_args(call: Any) -> Iterator[Any]:
+    """Variables that ``call`` reads, those inside a tuple argument (concat) included."""
+    for arg in call.args:
+        for part in arg.fields if isinstance(arg, relax.Tuple) else [arg]:
+            if isinstance(part, relax.Var):
+                yield part
+
+
+def _readers(bindings: list[Binding], result: Any) -> dict[Any, set[Any]]:
+    """Who reads each live variable; the result is read by None."""
+    readers: dict[Any, set[Any]] = {result: {None}}
+    for var, call in reversed(bindings):
+        if var in readers:
+            for arg in tensor_args(call):
+                readers.setdefault(arg, set()).add(var)
+    return readers
+
+
+def _epilogue(bindings: list[Binding], readers: dict[Any, set[Any]], taken: dict[Any, Any]) -> list[Any]:
+    """The product, which is the first of ``bindings``, and its epilogue."""
+    product, _ = bindings[0]
+    members, whole = [product], 1
+    open_ends = {product: set(readers[product])}
+    for var, call in bindings[1:]:
+        if var not in readers or var in taken or not any(arg in open_ends for arg in tensor_args(call)):
+            continue
+        if op_name(call) not in ELEMENTWISE or shape_of(var) != shape_of(product):
+            continue
+        members.append(var)
+        for ends in open_ends.values():
+            ends.discard(var)
+        open_ends[var] = set(readers[var])
+        if not any(ends for member, ends in open_ends.items() if member is not var):
+            whole = len(members)
+    return members[:whole]
+
+
+def _attention(product: Any, values: dict[Any, Any], readers: dict[Any, set[Any]]) -> list[Any]:
+    """Everything from the scores to ``product``, in order; empty when ``product`` is no attention."""
+    weights = values[product].args[0]
+    if len(shape_of(weights)) < 3 or weights not in values:
+        return []
+    scores, pending, members = shape_of(weights), [weights], {product}
+    while pending:
+        var = pending.pop()
+        if var in members:
+            continue
+        members.add(var)
+        name = op_name(values[var])
+        if name not in SOFTMAX and not (name == PRODUCT and shape_of(var) == scores):
+            return []
+        if name != PRODUCT:
+            rows = (scores, (*scores[:-1], 1))
+            pending += [arg for arg in tensor_args(values[var]) if arg in values and shape_of(arg) in rows]
+    names = [op_name(values[var]) for var in members]
+    inside = all(readers[var] <= members for var in members if var is not product)
+    if not inside or names.count(PRODUCT) != 2 or "relax.exp" not in names:
+        return []
+    return [var for var in values if var in members]
