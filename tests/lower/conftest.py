@@ -8,6 +8,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "importer"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "export"))
 
-from exported_model import exporter, quantizer, tiny, tiny_ranges
+from exported_model import chosen, exporter, quantizer, tiny, tiny_ranges
 
-__all__ = ["exporter", "quantizer", "tiny", "tiny_ranges"]
+__all__ = ["chosen", "exporter", "quantizer", "tiny", "tiny_ranges"]

@@ -106,7 +106,7 @@ def _compile(
     weights = WeightStore(work / "weights.bin")
     with tqdm(groups, desc="compile", unit="group", disable=not progress) as bar:
         libraries = [build_library(group, exported, target, weights, work, f"group{i}") for i, group in enumerate(bar)]
-    trial = _contents(exported, target, libraries, weights, golden_input(exported))
+    trial = bundle_contents(exported, target, libraries, weights, golden_input(exported))
     write_bundle(work / "trial", trial)
     products = [product for library in libraries for product in library.packed.products.values()]
     program = link_sums(products, target, work, emulator.command if emulator else ())
@@ -159,7 +159,7 @@ def golden_input(exported: Exported) -> Golden:
     return Golden(noise, cond, uncond, np.zeros_like(noise))
 
 
-def _contents(
+def bundle_contents(
     exported: Exported, target: TargetSpec, libraries: Sequence[GroupLibrary], weights: WeightStore, golden: Golden
 ) -> Contents:
     steps, branches = len(exported.graphs), len(exported.graphs[0])
