@@ -7,7 +7,8 @@
     float64            the float model in double precision: what errors are measured against
 
 All read the same latent, tokens and mask, and write ``NAME.npy``, float32 [C, T, H, W] (float64 for float64), beside
-the files of `tvm_flow.bench.step`. The line on stdout holds the fastest round in milliseconds.
+the files of `tvm_flow.bench.step`. The line on stdout holds the fastest round in milliseconds, and the
+peak memory of the process.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from tvm_flow.bench.weighed import peak_mb
 
 Array = npt.NDArray[Any]
 Run = Callable[[], Array]
@@ -135,7 +138,7 @@ def main(arguments: list[str]) -> None:
         result = run()
         best = min(best, time.perf_counter() - start)
     np.save(files.result(name), result)
-    print(json.dumps({"ms": best * 1000}))
+    print(json.dumps({"ms": best * 1000, "peak_mb": peak_mb()}))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,13 @@
 """The stages of a build as the commands that a user runs, each in a process of its own, timed and weighed.
 
-``peak_mb`` is the process's largest resident set (ru_maxrss), in 10^6 bytes: mapped weight files count in it as far as
-their pages were touched.
+``peak_mb`` is the process's largest resident set, see `tvm_flow.bench.weighed`.
 """
 
 from __future__ import annotations
 
-import os
-import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,15 +51,9 @@ def stage_commands(inputs: Inputs, folder: Path, threads: int) -> dict[str, list
 def run_stage(arguments: Sequence[str]) -> Cost:
     """Run one command, its output on stderr; raises BuildError when it fails."""
     start = time.perf_counter()
-    command = [sys.executable, "-m", "tvm_flow.cli", *arguments]
-    process = subprocess.Popen(command, stdout=sys.stderr)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise BuildError(f"tvm-flow {arguments[0]}: expected exit code 0, got {process.returncode}; see above")
-    return Cost(time.perf_counter() - start, peak_mb(usage))
-
-
-def peak_mb(usage: resource.struct_rusage) -> float:
-    """Of a finished process; Linux counts in units of 1024 bytes."""
-    return usage.ru_maxrss * 1024 / 1e6
+    with tempfile.NamedTemporaryFile(prefix="tvm-flow-peak-") as file:
+        command = [sys.executable, "-m", "tvm_flow.bench.weighed", file.name, *arguments]
+        code = subprocess.run(command, stdout=sys.stderr, check=False).returncode
+        if code:
+            raise BuildError(f"tvm-flow {arguments[0]}: expected exit code 0, got {code}; see above")
+        return Cost(time.perf_counter() - start, float(Path(file.name).read_text()))

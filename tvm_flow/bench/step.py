@@ -29,7 +29,6 @@ import numpy as np
 
 from tvm_flow.bench.contenders import CONTENDERS, StepFiles
 from tvm_flow.bench.models import LATENT, BenchModel, bench_model
-from tvm_flow.bench.stages import peak_mb
 from tvm_flow.bench.step_files import prepare, step_macs
 from tvm_flow.errors import BuildError
 
@@ -64,14 +63,11 @@ def _run(name: str, files: StepFiles, threads: int, rounds: int) -> tuple[np.nda
     """Velocity, ms and peak memory; raises BuildError when the contender's process fails."""
     command = [sys.executable, "-m", "tvm_flow.bench.contenders", name, str(files.folder), str(threads), str(rounds)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    assert process.stdout is not None
-    text = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise BuildError(f"{name}: expected exit code 0, got {process.returncode}; its own words are above")
-    return np.load(files.result(name)), float(json.loads(text.splitlines()[-1])["ms"]), peak_mb(usage)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=False)
+    if done.returncode:
+        raise BuildError(f"{name}: expected exit code 0, got {done.returncode}; its own words are above")
+    line = json.loads(done.stdout.splitlines()[-1])
+    return np.load(files.result(name)), line["ms"], line["peak_mb"]
 
 
 def report(name: str, model: BenchModel, threads: int, found: dict[str, Measured]) -> dict[str, object]:
