@@ -17,7 +17,7 @@ from tvm import s_tir, te
 from tvm_flow.errors import BuildError
 from tvm_flow.kernels import biased, pairs, plain
 from tvm_flow.kernels.isa import Isa
-from tvm_flow.kernels.tiling import Stages, Tiling
+from tvm_flow.kernels.tiling import DefaultTiling, Stages, Tiling
 
 PARALLEL_MACS = 1 << 20
 """Products below this many multiplications run on one thread: waking another costs more."""
@@ -47,12 +47,12 @@ def gemm_definition(m: int, k: int, n: int, isa: Isa) -> Any:
 def schedule_gemm(function: Any, m: int, k: int, n: int, isa: Isa) -> Any:
     """Scheduled copy of ``function``: the blocks of `gemm_definition`, then elementwise ones on [M, N]."""
     schedule = s_tir.Schedule(function)
-    tile_gemm(schedule, m, k, n, isa, Tiling.default(m, isa))
+    tile_gemm(schedule, m, k, n, isa, DefaultTiling())
     return schedule.mod["main"]
 
 
 def tile_gemm(schedule: Any, m: int, k: int, n: int, isa: Isa, tiling: Tiling) -> None:
-    """Apply ``tiling``, whose numbers may be random variables of a search, to a function as `schedule_gemm` takes."""
+    """Apply ``tiling`` to a function as `schedule_gemm` takes."""
     blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
     names = [str(schedule.get(block).name_hint) for block in blocks]
     epilogue = blocks[names.index(SUMS) + 1 :]
@@ -60,18 +60,18 @@ def tile_gemm(schedule: Any, m: int, k: int, n: int, isa: Isa, tiling: Tiling) -
         schedule.compute_inline(block)
     if n % isa.columns == 0:
         stages = _style(isa).stages(schedule, epilogue[-1] if epilogue else None)
-        _tile(schedule, stages, isa, tiling, m * n * k >= PARALLEL_MACS)
+        loops = tiling.split(schedule, schedule.get_loops(stages.store)[0], m, isa)
+        _tile(schedule, stages, isa, loops, m * n * k >= PARALLEL_MACS)
     elif epilogue:
         row = schedule.get_loops(epilogue[-1])[0]
         schedule.compute_at(schedule.get_sblock(SUMS), row, preserve_unit_loops=True)
 
 
-def _tile(schedule: Any, stages: Stages, isa: Isa, tiling: Tiling, parallel: bool) -> None:
-    i, j = schedule.get_loops(stages.store)
-    io, tiles, rows = schedule.split(i, [None, tiling.tiles, tiling.rows])
-    jo, columns = schedule.split(j, [None, isa.columns])
-    schedule.reorder(io, jo, tiles, rows, columns)
-    outer = schedule.fuse(io, jo)
+def _tile(schedule: Any, stages: Stages, isa: Isa, loops: tuple[Any, Any, Any], parallel: bool) -> None:
+    groups, tiles, rows = loops
+    blocks, columns = schedule.split(schedule.get_loops(stages.store)[-1], [None, isa.columns])
+    schedule.reorder(groups, blocks, tiles, rows, columns)
+    outer = schedule.fuse(groups, blocks)
     if parallel:
         schedule.parallel(outer)
     if stages.rearrange is not None:
