@@ -12,12 +12,13 @@ import pytest
 from tvm_flow.build import library as library_module
 from tvm_flow.build import trajectory
 from tvm_flow.build.check import ExactnessReport
-from tvm_flow.build.compile import _contents, check_bundle, golden_input
+from tvm_flow.build.compile import bundle_contents, golden_input
 from tvm_flow.build.library import build_library
 from tvm_flow.build.plan import Plan, make_plan
 from tvm_flow.build.store import WeightStore
 from tvm_flow.build.target import TargetSpec
 from tvm_flow.build.trajectory import TrajectoryCheck, figures, next_latent
+from tvm_flow.build.trial import check_bundle
 from tvm_flow.errors import BitExactError
 from tvm_flow.export import Exported
 from tvm_flow.importer.step_groups import import_steps
@@ -36,7 +37,7 @@ def check(exported: Exported, host: TargetSpec, tmp_path_factory: pytest.TempPat
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(library_module, "make_plan", lambda *args: change(make_plan(*args)))
             libraries = [build_library(g, exported, host, weights, folder, f"g{i}") for i, g in enumerate(groups)]
-        contents = _contents(exported, host, libraries, weights, golden_input(exported))
+        contents = bundle_contents(exported, host, libraries, weights, golden_input(exported))
         write_bundle(folder / "bundle", contents)
         checker = TrajectoryCheck(libraries, contents, ExactnessReport())
         checker.finish(check_bundle(folder / "bundle", checker, threads=1, progress=False))

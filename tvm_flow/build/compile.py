@@ -30,13 +30,13 @@ from tvm_flow.build.store import WeightStore
 from tvm_flow.build.sums import link_sums
 from tvm_flow.build.target import TargetSpec
 from tvm_flow.build.trajectory import TrajectoryCheck, figures
+from tvm_flow.build.trial import check_bundle
 from tvm_flow.build.versions import compiler_versions
 from tvm_flow.errors import BundleError
 from tvm_flow.export import Exported
 from tvm_flow.export.graph import MASKED
 from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.pack import Contents, Golden, Group, Prompt, Variant, read_manifest, write_bundle
-from tvm_flow.run import Bundle
 
 GOLDEN_SEED = 20260101
 
@@ -112,7 +112,7 @@ def _compile(
     program = link_sums(products, target, work, emulator.command if emulator else ())
     with program.start() if program else nullcontext() as sums:
         compare = choose_calls(members_of(libraries), calls, sums)
-        check = TrajectoryCheck(libraries, trial, ExactnessReport(), compare)
+        check = TrajectoryCheck(libraries, trial, ExactnessReport(), compare, 0 if emulator else compare.steps)
         if emulator is None:
             latents = check_bundle(work / "trial", check, threads, progress)
         else:
@@ -130,23 +130,10 @@ def _compile(
         checked_on=emulator.describe() if emulator else "this machine",
     )
     measured = {key: value for key, value in vars(compiled).items() if key != "bundle"}
-    golden, provenance = replace(trial.golden, latents=latents), {**trial.provenance, "compiled": measured}
+    golden = replace(trial.golden, latents=latents, steps=check.steps if check.steps < trial.steps else 0)
+    provenance = {**trial.provenance, "compiled": measured}
     write_bundle(output, replace(trial, golden=golden, provenance=provenance))
     return compiled
-
-
-def check_bundle(
-    bundle: Path, check: TrajectoryCheck, threads: int = 0, progress: bool = True
-) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Run the golden input of ``check`` through every step of ``bundle``, shown to ``check``; returns the latents.
-
-    Raises BitExactError at the first kernel call, tensor or update that disagrees.
-    """
-    golden = check.contents.golden
-    with Bundle.open(bundle, threads=threads) as opened:
-        bar = tqdm(total=opened.info.steps, desc="check", unit="step", disable=not progress)
-        with bar, opened.trace(check.see):
-            return opened.generate(golden.noise, golden.cond, golden.uncond, lambda *_: bar.update())
 
 
 def golden_input(exported: Exported) -> Golden:

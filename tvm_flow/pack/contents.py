@@ -43,12 +43,16 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Golden:
-    """An input and the latents that it must give; noise and latents float32 [latent_shape]."""
+    """An input and the latents that it must give; noise and latents float32 [latent_shape].
+
+    ``steps``: after how many; 0 for all of them.
+    """
 
     noise: Float32
     cond: Prompt
     uncond: Prompt
     latents: Float32
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,10 @@ class Contents:
 
     def _check_golden(self) -> None:
         golden = self.golden
+        if not 0 <= golden.steps <= self.steps:
+            raise BundleError(
+                f"contents.golden.steps: expected 0 (all) to {self.steps}, got {golden.steps}; correct one of them"
+            )
         _same("latent values", prod(self.latent_shape), golden.noise.size)
         _array("golden.noise", golden.noise, self.latent_shape)
         _array("golden.latents", golden.latents, self.latent_shape)

@@ -16,7 +16,7 @@ positions follow from the counts and none can lie. The last 32 bytes are the sha
     header    magic "TVMFLOW\\0", u32 schema, u32 header bytes (192), u64 file bytes, u32 steps, branches,
               groups, step_floats, guided_channels, f32 cfg_scale, u32 latent_ndim, text_tokens,
               text_channels, sampler_bytes, u32 latent_shape[8] (1 past latent_ndim), u64 variant_values,
-              u64 weights bytes, weights sha256, golden sha256, 16 zeros
+              u64 weights bytes, weights sha256, golden sha256, 12 zeros, u32 golden steps (0: all)
     sampler   JSON text [sampler_bytes]
     groups    [groups] of: sha256 of the library, u32 variant_floats, u32 zero, path in the bundle [152]
     t         f32 [steps], 0..1000
@@ -44,7 +44,7 @@ SCHEMA = 1
 MAGIC = b"TVMFLOW\0"
 MANIFEST, STEPS, WEIGHTS, GOLDEN = "manifest.json", "steps.bin", "weights.bin", "golden.bin"
 
-HEADER = struct.Struct("<8sIIQ5If4I8IQQ32s32s16x")
+HEADER = struct.Struct("<8sIIQ5If4I8IQQ32s32s12xI")
 GROUP = struct.Struct("<32sI4x152s")
 VARIANT = struct.Struct("<I4xQ")
 _ALIGN = 64
@@ -83,6 +83,7 @@ def encode_index(
         *(contents.guided_channels, contents.cfg_scale, len(contents.latent_shape)),
         *(contents.text_tokens, contents.text_channels, len(sampler), *shape),
         *(len(values) // 4, contents.weights_bytes, weights_sha256, golden_sha256),
+        contents.golden.steps,
     )
     return header + body + hashlib.sha256(header + body).digest()
 

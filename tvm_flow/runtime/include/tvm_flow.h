@@ -160,7 +160,8 @@ TVM_FLOW_API tvm_flow_status tvm_flow_velocity(tvm_flow *flow, uint32_t step, ui
 TVM_FLOW_API tvm_flow_status tvm_flow_generate(tvm_flow *flow, const tvm_flow_request *request, float *latents,
                                                tvm_flow_progress progress, void *user, tvm_flow_error *error);
 
-/* Generates from the bundle's golden input and compares the latents bit for bit with its golden output. */
+/* Generates from the bundle's golden input and compares the latents bit for bit with its golden output, which is that
+ * of all steps, or of the first ones for a model whose trajectory takes hours. */
 TVM_FLOW_API tvm_flow_status tvm_flow_verify(tvm_flow *flow, tvm_flow_error *error);
 
 /* Calls `trace` after every kernel call from now on; NULL stops. Unset it costs one predictable branch a kernel. */

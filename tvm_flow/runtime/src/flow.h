@@ -23,4 +23,8 @@ struct tvm_flow {
 tvm_flow_status flow_step(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z, const tvm_flow_prompt *prompt,
                           float *velocity, tvm_flow_error *error);
 
+/* Denoises `request` for the first `steps` steps; otherwise tvm_flow_generate. */
+tvm_flow_status flow_denoise(tvm_flow *flow, const tvm_flow_request *request, uint32_t steps, float *latents,
+                             tvm_flow_progress progress, void *user, tvm_flow_error *error);
+
 #endif

@@ -42,7 +42,8 @@ typedef struct {
   uint64_t weights_bytes;
   uint8_t weights_sha256[FLOW_SHA256_BYTES];
   uint8_t golden_sha256[FLOW_SHA256_BYTES];
-  uint8_t reserved[16];
+  uint8_t reserved[12];
+  uint32_t golden_steps; /* of the golden output; 0 for all */
 } flow_index_header;
 
 typedef struct {
