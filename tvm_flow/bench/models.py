@@ -38,10 +38,11 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class BenchModel:
-    """A config and the sampler that it is calibrated with."""
+    """A config, the sampler that it is calibrated with, and the shape of its latent."""
 
     config: STDiTConfig | STDiT3Config
     sampler: Mapping[str, Any]
+    latent: tuple[int, int, int, int] = LATENT
 
     def with_blocks(self, blocks: int) -> BenchModel:
         """The same model with ``blocks`` blocks, of either kind for STDiT3."""
@@ -61,12 +62,13 @@ def bench_model(name: str, blocks: int | None) -> BenchModel:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Files that a build starts from, as the commands' options name them."""
+    """Files that a build starts from and the shape of its latent, as the commands' options name them."""
 
     checkpoint: Path
     sampler: Path
     captions: Path
     prompts: Path
+    latent: tuple[int, int, int, int] = LATENT
 
 
 def write_inputs(model: BenchModel, folder: Path, steps: int, seed: int = SEED) -> Inputs:
@@ -79,7 +81,7 @@ def write_inputs(model: BenchModel, folder: Path, steps: int, seed: int = SEED) 
     save_file(captions, folder / "captions.safetensors", {"captions": json.dumps([PROMPT])})
     write_bytes(folder / "sampler.yaml", yaml.safe_dump({**model.sampler, "steps": steps}).encode())
     write_bytes(folder / "prompts.yaml", yaml.safe_dump({"prompts": [PROMPT], "seed": seed}).encode())
-    return Inputs(folder / "checkpoint", folder / "sampler.yaml", folder, folder / "prompts.yaml")
+    return Inputs(folder / "checkpoint", folder / "sampler.yaml", folder, folder / "prompts.yaml", model.latent)
 
 
 def write_checkpoint(config: STDiTConfig | STDiT3Config, folder: Path, seed: int) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tvm_flow.bench.models import LATENT, Inputs
+from tvm_flow.bench.models import Inputs
 from tvm_flow.build.target import targets_folder
 from tvm_flow.errors import BuildError
 
@@ -34,7 +34,7 @@ class Cost:
 
 def stage_commands(inputs: Inputs, folder: Path, threads: int) -> dict[str, list[str]]:
     """Arguments of ``tvm-flow`` for every stage, which reads what the one before has written in ``folder``."""
-    latent = ",".join(str(size) for size in LATENT)
+    latent = ",".join(str(size) for size in inputs.latent)
     source = ["--model", inputs.checkpoint, "--sampler", inputs.sampler, "--latent", latent, "--captions"]
     source.append(inputs.captions)
     ranges, quantized, export = folder / "ranges.safetensors", folder / "quantized.safetensors", folder / "export"

@@ -22,14 +22,15 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tvm_flow.bench.contenders import CONTENDERS, StepFiles
-from tvm_flow.bench.models import LATENT, BenchModel, bench_model
-from tvm_flow.bench.step_files import prepare, step_macs
+from tvm_flow.bench.models import BenchModel, bench_model
+from tvm_flow.bench.step_files import patches, prepare, step_macs
 from tvm_flow.errors import BuildError
 
 REFERENCE = "float64"
@@ -48,7 +49,7 @@ def measure(model: BenchModel, folder: Path, threads: int, rounds: int) -> dict[
     """Every contender on ``model``, whose files are in ``folder``."""
     files, found = StepFiles(folder), {}
     exact, _, _ = _run(REFERENCE, files, threads, 1)
-    macs = step_macs(model.config, LATENT)
+    macs = step_macs(model)
     for name in CONTENDERS:
         if name == REFERENCE:
             continue
@@ -78,11 +79,10 @@ def report(name: str, model: BenchModel, threads: int, found: dict[str, Measured
         for peer, measured in found.items()
         if peer != "ours"
     }
-    tokens = int(np.prod([-(-size // p) for size, p in zip(LATENT[1:], model.config.patch, strict=True)]))
     return {
         "model": name,
         "blocks": model.config.depth,
-        "tokens": tokens,
+        "tokens": prod(patches(model)),
         "threads": threads,
         "ours_ms": round(ours.ms, 1),
         "ours_max_err": float(f"{ours.max_err:.3g}"),

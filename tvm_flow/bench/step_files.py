@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from tvm_flow.bench.contenders import StepFiles
-from tvm_flow.bench.models import LATENT, PROMPT, SEED, BenchModel, write_inputs
+from tvm_flow.bench.models import PROMPT, SEED, BenchModel, write_inputs
 from tvm_flow.bench.stages import RECIPE
 from tvm_flow.build.compile import bundle_contents, golden_input
 from tvm_flow.build.library import build_library
@@ -20,7 +20,7 @@ from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.calibrate.run import calibrate
 from tvm_flow.export import Exported, export
 from tvm_flow.importer.step_groups import import_steps
-from tvm_flow.model import STDiT3Config, STDiTConfig
+from tvm_flow.model import STDiTConfig
 from tvm_flow.pack import write_bundle
 from tvm_flow.pipeline.generate import prompt_pair
 from tvm_flow.pipeline.source import Source, load_source
@@ -38,7 +38,7 @@ def prepare(model: BenchModel, folder: Path, threads: int) -> None:
         print(f"{stage}: {time.perf_counter() - start:.0f} s since the start", file=sys.stderr, flush=True)
 
     inputs = write_inputs(model, folder, steps=1)
-    source = load_source(str(inputs.checkpoint), inputs.sampler, LATENT, inputs.captions)
+    source = load_source(str(inputs.checkpoint), inputs.sampler, model.latent, inputs.captions)
     done("random weights")
     ranges, prompts = folder / "ranges.safetensors", load_prompts(inputs.prompts)
     calibrate(source.model, source.sampler, source.latent, prompts, source.embed, ranges, progress=False)
@@ -71,9 +71,9 @@ def _inputs(source: Source, tokens: np.ndarray, length: int, exported: Exported,
     np.savez(files.inputs, z=noise, y=prompt.tokens, mask=prompt.mask, length=length, t=t, **video)
 
 
-def step_macs(config: STDiTConfig | STDiT3Config, latent: tuple[int, int, int, int]) -> int:
+def step_macs(model: BenchModel) -> int:
     """Multiplications of one velocity: linears and attention of all blocks; patches and final layer are below 0.1 %."""
-    frames, rows, columns = (-(-size // p) for size, p in zip(latent[1:], config.patch, strict=True))
+    config, (frames, rows, columns) = model.config, patches(model)
     places, width, text = rows * columns, config.hidden, config.model_max_length
     tokens = frames * places
     mlp = 2 * width * config.mlp_hidden
@@ -84,3 +84,9 @@ def step_macs(config: STDiTConfig | STDiT3Config, latent: tuple[int, int, int, i
         return config.depth * (tokens * (2 * attention + cross + mlp) + spatial + temporal + cross_attention)
     both = 2 * (tokens * (attention + cross + mlp) + cross_attention)
     return config.depth * (both + spatial + temporal)
+
+
+def patches(model: BenchModel) -> tuple[int, int, int]:
+    """Frames, rows and columns of tokens."""
+    frames, rows, columns = (-(-size // p) for size, p in zip(model.latent[1:], model.config.patch, strict=True))
+    return frames, rows, columns
