@@ -13,6 +13,7 @@ import pytest
 import toy_bundle
 from attack_programs import Attack
 
+from tvm_flow.errors import BundleError
 from tvm_flow.pack import verify_bundle
 from tvm_flow.run.native import Status
 
@@ -164,6 +165,15 @@ def test_an_index_of_another_schema(attack: Attack, victim: Path) -> None:
     forge(victim, lambda data: struct.pack_into("<I", data, 8, 2))
     status, message = status_of(attack("try_open", victim))
     assert status is Status.WRONG_SCHEMA and "expected schema 1, got 2" in message
+
+
+@pytest.mark.parametrize("steps", [5, 2**32 - 1])
+def test_more_golden_steps_than_steps(attack: Attack, victim: Path, steps: int) -> None:
+    forge(victim, lambda data: struct.pack_into("<I", data, 188, steps))
+    status, message = status_of(attack("try_open", victim))
+    assert status is Status.CORRUPT and f"golden steps: expected 0 to 4, got {steps}" in message
+    with pytest.raises(BundleError):
+        verify_bundle(victim)
 
 
 def test_both_readers_refuse_the_same_forgeries(attack: Attack, victim: Path) -> None:

@@ -114,10 +114,10 @@ def velocity(contents: Contents, step: int, branch: int, z: Float32, prompt: Pro
     return np.asarray(v, np.float32).reshape(SHAPE)
 
 
-def generate(contents: Contents, request: Request) -> Float32:
-    """The denoising loop of tvm_flow.h."""
+def generate(contents: Contents, request: Request, steps: int = STEPS) -> Float32:
+    """The denoising loop of tvm_flow.h, or its first ``steps`` steps."""
     z, guided = request.noise.copy(), contents.guided_channels
-    for step in range(contents.steps):
+    for step in range(steps):
         v = velocity(contents, step, 0, z, request.cond)
         if contents.branches == 2:
             vu = velocity(contents, step, 1, z, request.uncond)
