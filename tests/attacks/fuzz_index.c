@@ -35,7 +35,7 @@ static int run(tvm_flow *flow) {
   float *text = calloc((size_t)d.text_tokens * d.text_channels, sizeof *text);
   float *mask = calloc(d.text_tokens, sizeof *mask);
   tvm_flow_prompt prompt = {text, mask};
-  tvm_flow_request request = {z, prompt, prompt};
+  tvm_flow_request request = {.noise = z, .cond = prompt, .uncond = prompt};
   tvm_flow_status status = tvm_flow_generate(flow, &request, out, NULL, NULL, NULL);
   free(z), free(out), free(text), free(mask);
   return status;

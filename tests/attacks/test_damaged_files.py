@@ -14,8 +14,10 @@ import toy_bundle
 from attack_programs import Attack
 
 from tvm_flow.errors import BundleError
-from tvm_flow.pack import verify_bundle
+from tvm_flow.pack import verify_bundle, write_bundle
+from tvm_flow.pack.index import read_index
 from tvm_flow.run.native import Status
+from tvm_flow.sampler import SamplerConfig
 
 GROUPS_AT = 256
 PATH_AT = GROUPS_AT + 40
@@ -45,6 +47,16 @@ def test_fuzzed_index(attack: Attack, victim: Path, seed: int) -> None:
     assert forged[Status.OK] > 0 and forged[Status.CORRUPT] > 100
     assert not {Status.INVALID_ARGUMENT, Status.NO_THREAD, Status.KERNEL_FAILED} & {s for s in forged if forged[s]}
     assert (victim / "steps.bin").read_bytes() == before
+
+
+def test_fuzzed_index_of_a_sampler_that_draws(attack: Attack, tmp_path: Path) -> None:
+    contents = toy_bundle.sampled_contents(tmp_path, SamplerConfig(name="iddpm", steps=8))
+    write_bundle(tmp_path / "b", contents)
+    assert status_of(attack("try_open", tmp_path / "b")) == (Status.OK, "")
+    rows = [line.split() for line in attack("fuzz_index", tmp_path / "b", "3", "200").splitlines()]
+    forged = dict(zip(Status, map(int, rows[-1][1:]), strict=True))
+    assert rows[-1][0] == "forge" and sum(forged.values()) == 200
+    assert forged[Status.OK] > 0 and forged[Status.CORRUPT] > 50
 
 
 def forge(bundle: Path, change: Callable[[bytearray], object]) -> None:
@@ -162,9 +174,60 @@ def test_shapes_that_the_library_does_not_have(attack: Attack, victim: Path, off
 
 
 def test_an_index_of_another_schema(attack: Attack, victim: Path) -> None:
-    forge(victim, lambda data: struct.pack_into("<I", data, 8, 2))
+    forge(victim, lambda data: struct.pack_into("<I", data, 8, 1))
     status, message = status_of(attack("try_open", victim))
-    assert status is Status.WRONG_SCHEMA and "expected schema 1, got 2" in message
+    assert status is Status.WRONG_SCHEMA and "expected schema 2, got 1" in message
+
+
+UPDATES_AT = 704
+"""After header and sampler (64 bytes), two groups and the timesteps (64 bytes)."""
+
+
+@pytest.mark.parametrize("step", [0, 3])
+@pytest.mark.parametrize("column", range(5))
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_update_constants_that_are_not_finite(
+    attack: Attack, victim: Path, step: int, column: int, value: float
+) -> None:
+    assert struct.unpack_from("<2d", (victim / "steps.bin").read_bytes(), UPDATES_AT) == (1.0, 0.25)
+    forge(victim, lambda data: struct.pack_into("<d", data, UPDATES_AT + 40 * step + 8 * column, value))
+    status, message = status_of(attack("try_open", victim))
+    assert status is Status.CORRUPT and f"update {step}: expected finite numbers and no negative sigma" in message
+    with pytest.raises(BundleError, match=r"steps\.bin"):
+        read_index(victim / "steps.bin")
+
+
+def test_a_negative_sigma(attack: Attack, victim: Path) -> None:
+    forge(victim, lambda data: struct.pack_into("<d", data, UPDATES_AT + 16, -1e-300))
+    assert status_of(attack("try_open", victim))[0] is Status.CORRUPT
+    with pytest.raises(BundleError, match="no negative sigma"):
+        read_index(victim / "steps.bin")
+
+
+@pytest.mark.parametrize("value", [-1e308, 1e308])
+@pytest.mark.parametrize("column", range(5))
+def test_huge_constants_run_without_harm(attack: Attack, victim: Path, column: int, value: float) -> None:
+    """Numbers that are finite and absurd: latents that are none, and no undefined behaviour on the way."""
+    value = abs(value) if column == 2 else value
+    forge(victim, lambda data: struct.pack_into("<d", data, UPDATES_AT + 40 * 3 + 8 * column, value))
+    # Without a variance the exponential is not looked at.
+    expected = Status.OK if column > 2 else Status.NOT_GOLDEN
+    assert status_of(attack("try_open", victim))[0] is expected
+
+
+def test_a_variance_that_the_library_does_not_predict(attack: Attack, victim: Path) -> None:
+    forge(victim, lambda data: struct.pack_into("<I", data, 44, 8))
+    status, message = status_of(attack("try_open", victim))
+    assert status is Status.BAD_LIBRARY and "output 9: expected as many values as steps.bin says" in message
+
+
+@pytest.mark.parametrize("channels", [0, 1, 5, 12, 1 << 31, (1 << 32) - 1])
+def test_output_channels_that_belong_to_no_sampler(attack: Attack, victim: Path, channels: int) -> None:
+    forge(victim, lambda data: struct.pack_into("<I", data, 44, channels))
+    status, message = status_of(attack("try_open", victim))
+    assert status is Status.CORRUPT and f"output channels: expected 4 or 8, got {channels}" in message
+    with pytest.raises(BundleError, match="4 or 8 output channels"):
+        read_index(victim / "steps.bin")
 
 
 @pytest.mark.parametrize("steps", [5, 2**32 - 1])
@@ -178,5 +241,7 @@ def test_more_golden_steps_than_steps(attack: Attack, victim: Path, steps: int) 
 
 def test_both_readers_refuse_the_same_forgeries(attack: Attack, victim: Path) -> None:
     verify_bundle(victim)
-    forge(victim, lambda data: struct.pack_into("<f", data, 44, float("nan")))
+    forge(victim, lambda data: struct.pack_into("<d", data, 176, float("nan")))
+    with pytest.raises(BundleError, match="cfg scale"):
+        read_index(victim / "steps.bin")
     assert status_of(attack("try_open", victim))[0] is Status.CORRUPT

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from elf_file import read_elf
 
 from tvm_flow.build import compile as compile_module
 from tvm_flow.build.check import ExactnessReport, check_traced, members_of
@@ -118,6 +119,18 @@ class TestCompile:
             BuildError, match=r"-cpu cortex-a72: .*exit code 1: weights\.bin: expected \d+ bytes, got 0"
         ):
             other.run()
+
+    @pytest.mark.parametrize("cpu", ["cortex-a76", "max,sve=off", "max"])
+    def test_a_core_with_more_instructions_gives_the_same_bits(self, checked: Checked, cpu: str) -> None:
+        other = replace(checked, emulator=replace(checked.emulator, cpu=cpu))
+        assert other.run() == read_golden(checked.compiled.bundle).latents.tobytes()
+
+    def test_the_libraries_need_nothing_of_the_board(self, checked: Checked) -> None:
+        """Not even a C library: what kernels call is linked in, or handed over by the runtime when it opens them."""
+        libraries = sorted((checked.compiled.bundle / "lib" / A72.name).glob("*.so"))
+        assert len(libraries) == 2
+        for elf in map(read_elf, libraries):
+            assert (elf.exported, elf.undefined, elf.needed) == ({"tvm_flow_library"}, set(), set())
 
     def test_a_core_without_the_instructions_refuses_the_kernels(self, checked: Checked, exporter: Exporter) -> None:
         a76 = TargetSpec("a76", "aarch64-linux-gnu", "cortex-a76", frozenset({"neon", "dotprod"}))

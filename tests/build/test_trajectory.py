@@ -23,6 +23,7 @@ from tvm_flow.errors import BitExactError
 from tvm_flow.export import Exported
 from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.pack import Contents, write_bundle
+from tvm_flow.sampler import seeded_noise
 
 Checker = Callable[[Callable[[Plan], Plan]], dict[str, Any]]
 
@@ -95,7 +96,8 @@ def test_a_tensor_overwritten_between_its_writer_and_its_reader_is_refused(check
 class TestUpdate:
     def contents(self, guided: int) -> Contents:
         class Fake:
-            cfg_scale, dts, guided_channels = 3.0, [0.25], guided
+            cfg_scale, guided_channels = 3.0, guided
+            updates = np.array([[1.0, 0.25, 0.0, 0.0, 0.0]])
 
         return Fake()  # type: ignore[return-value]
 
@@ -106,7 +108,17 @@ class TestUpdate:
         exact = z.astype(np.float64) + (uncond + 3.0 * (cond.astype(np.float64) - uncond)) * 0.25
         exact[3] = z[3] + cond[3].astype(np.float64) * 0.25
         assert got.dtype == np.float32
-        assert np.abs(got - exact).max() < 1e-5
+        assert np.abs(got - exact).max() < 1e-6
+
+    def test_the_noise_of_the_golden_input_has_the_seed_0(self) -> None:
+        contents = self.contents(4)
+        z, v = np.ones((2, 4, 1, 1, 1), np.float32)
+        contents.updates[0, 2] = 0.5
+        got = next_latent(z, [v], contents, 0)
+        want = 1.25 + 0.5 * seeded_noise(0, 1, z.shape).astype(np.float64)
+        np.testing.assert_array_equal(got, want.astype(np.float32))
+        variance = np.zeros_like(v)
+        np.testing.assert_array_equal(got, next_latent(z, [np.concatenate([v, variance])], contents, 0))
 
     def test_one_branch_is_not_guided(self) -> None:
         z, v = np.ones((2, 4, 1, 1, 1), np.float32)

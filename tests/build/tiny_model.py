@@ -43,10 +43,15 @@ def make_model(config: AnyConfig = CONFIG) -> AnyModel:
     return model
 
 
-def make_ranges(folder: Path, config: AnyConfig = CONFIG, latent: tuple[int, int, int, int] = LATENT) -> Path:
+def make_ranges(
+    folder: Path,
+    sampler: SamplerConfig = SAMPLER,
+    config: AnyConfig = CONFIG,
+    latent: tuple[int, int, int, int] = LATENT,
+) -> Path:
     """A calibrated ranges file."""
     prompts = [CalibrationPrompt(text, seed) for seed, text in enumerate(LENGTHS)]
-    calibrate(make_model(config), SAMPLER, latent, prompts, embed, folder / "ranges.safetensors", progress=False)
+    calibrate(make_model(config), sampler, latent, prompts, embed, folder / "ranges.safetensors", progress=False)
     return folder / "ranges.safetensors"
 
 

@@ -245,6 +245,20 @@ class TestRun:
         assert main([*words[:-1], "6"]) == 0
         assert all(mtimes(folder)[name] > before[name] for name in before)
 
+    def test_another_sampler_is_refused_before_anything_runs(
+        self, demo: SmallDemo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = ["run", PROMPT, "--bundle", str(demo.folder / "bundle"), "--output", str(tmp_path / "v")]
+        for more, asked in (
+            (["--steps", "50"], '"steps": 50'),
+            (["--sampler", "ddim"], '"name": "ddim"'),
+            (["--cfg-scale", "7.5"], '"cfg_scale": 7.5'),
+        ):
+            line = refused(capsys, *words, *more)
+            assert '"name": "rflow"' in line and '"steps": 20' in line and '"cfg_scale": 3.0' in line
+            assert asked in line and "for the other sampler" in line
+        assert not (tmp_path / "v").exists()
+
     def test_a_damaged_bundle_is_refused_and_compile_repairs_it(
         self, demo: SmallDemo, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -17,7 +17,7 @@ from tvm_flow.pack import read_golden
 from tvm_flow.run import Bundle
 
 CONFIG = STDiTConfig(depth=1, hidden=32, heads=2, caption_channels=8, model_max_length=6, space_scale=0.5)
-SAMPLER = {"steps": 2, "cfg_scale": 2.0, "frames": 2, "height": 24, "width": 40}
+SAMPLER = {"name": "iddpm", "steps": 2, "cfg_scale": 2.0}
 LATENT = "4,2,3,5"
 PROMPT = "a lake at dawn"
 
@@ -39,10 +39,10 @@ class Files:
         return str(self.folder / name)
 
 
-def write_checkpoint(folder: Path) -> None:
+def write_checkpoint(folder: Path, seed: int = 0) -> None:
     """As released: the position tables among the weights, and a config.json that names its model."""
     folder.mkdir()
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = STDiT(CONFIG)
     tables = {"pos_embed": model.position_embedding(2, 2)[None], "pos_embed_temporal": model.time_embedding(2)[None]}
     save_file({**model.state_dict(), **tables}, folder / "model.safetensors")
@@ -122,7 +122,22 @@ def test_run_says_that_it_has_no_autoencoder_for_it(built: Files, capsys: pytest
     assert not (built.folder / "videos").exists()
 
 
+@pytest.mark.parametrize("stage", ["calibrate", "quantize", "export"])
+def test_the_sampler_of_another_model_is_refused(
+    stage: str, files: Files, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "sampler.yaml").write_text("name: rflow\n")
+    words = [str(tmp_path / "sampler.yaml") if word.endswith("sampler.yaml") else word for word in files.source]
+    line = refused(capsys, stage, *words, "--output", str(tmp_path / "out"))
+    assert (
+        "sampler.yaml: name: expected iddpm or ddim for an STDiT, which was trained for no other, got 'rflow'" in line
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["sampler.yaml"]
+
+
 def test_ranges_of_another_model_are_refused(built: Files, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    words = ["quantize", "--ranges", built.path("ranges"), "--output", str(tmp_path / "q")]
-    assert "ranges: expected those of the model" in refused(capsys, *words), "the demo was not calibrated here"
+    write_checkpoint(tmp_path / "checkpoint", seed=1)
+    words = [str(tmp_path / "checkpoint") if word.endswith("checkpoint") else word for word in built.source]
+    line = refused(capsys, "quantize", *words, "--ranges", built.path("ranges"), "--output", str(tmp_path / "q"))
+    assert "ranges: expected those of the model" in line
     assert not (tmp_path / "q").exists()

@@ -67,7 +67,7 @@ def test_reading_back_gives_what_was_written(exporter: Exporter, quantizer: Quan
     again = load_exported(exported.folder)
     assert again.graphs == exported.graphs and again.latent == model.latent
     assert again.text == (model.config.model_max_length, model.config.caption_channels)
-    for name in ("step_records", "timesteps", "dts"):
+    for name in ("step_records", "timesteps", "updates"):
         np.testing.assert_array_equal(getattr(again, name), getattr(model, name))
         assert getattr(again, name).dtype == getattr(model, name).dtype
     assert again.sampler == model.sampler.to_dict() and again.model == model.config.to_dict()
@@ -101,7 +101,7 @@ def test_caption_of_another_shape(quantizer: Quantizer, tmp_path: Path, shape: t
 def test_tables_follow_the_chosen_steps(quantizer: Quantizer, tmp_path: Path, steps: range) -> None:
     model = quantizer("symmetric")
     exported = export(model, tmp_path, steps=steps, progress=False)
-    assert len(exported.graphs) == len(exported.timesteps) == len(exported.dts) == len(exported.step_records)
+    assert len(exported.graphs) == len(exported.timesteps) == len(exported.updates) == len(exported.step_records)
     for row, step in enumerate(steps):
         assert exported.graphs[row][0].name == f"step_{step:03d}_cond.onnx"
         assert exported.timesteps[row] == model.timesteps[step]
@@ -145,7 +145,7 @@ def test_unfinished_and_foreign_folders(exporter: Exporter, tmp_path: Path) -> N
         load_exported(tmp_path)
     description = json.loads((exporter("symmetric").folder / "export.json").read_text())
     (tmp_path / "export.json").write_text(json.dumps(description | {"schema": 99}))
-    with pytest.raises(ExportError, match="expected schema 1, got 99"):
+    with pytest.raises(ExportError, match="expected schema 2, got 99"):
         load_exported(tmp_path)
 
 

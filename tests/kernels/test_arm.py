@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tvm import relax
 
 from tests.kernels.qemu import QEMU, assembly, run_gemm
 from tvm_flow.errors import BuildError
 from tvm_flow.kernels import Isa, arm, choose_isa, generic
 from tvm_flow.kernels.gemm import gemm
+from tvm_flow.lower.packing import as_product
 
 CORES = [
     (generic.GENERIC, "cortex-a72"),
@@ -60,3 +62,32 @@ def test_shapes_that_do_not_come_in_pairs_are_refused(m: int, k: int, n: int) ->
     assert not arm.SMMLA.fits(m, k, n)
     with pytest.raises(BuildError, match="to fit smmla"):
         gemm("odd", m, k, n, arm.SMMLA)
+
+
+@pytest.mark.parametrize(
+    ("m", "k", "wide", "narrow"),
+    [
+        (8, 64, arm.SMMLA, arm.SDOT),
+        (7, 64, arm.SDOT, arm.SDOT),
+        (8, 24, arm.NEON, arm.NEON),
+        (8, 15, generic.GENERIC, generic.GENERIC),
+    ],
+)
+def test_shapes_that_do_not_fit_get_the_next_narrower_instruction(m: int, k: int, wide: Isa, narrow: Isa) -> None:
+    builder = relax.BlockBuilder()
+    x, w = (relax.Var(name, relax.TensorType(shape, "int8")) for name, shape in (("x", [m, k]), ("w", [k, 96])))
+    with builder.function("main", [x, w]):
+        with builder.dataflow():
+            output = builder.emit_output(builder.emit(relax.op.matmul(x, w, out_dtype="int32")))
+        builder.emit_func_output(output)
+    for isa, chosen in ((arm.SMMLA, wide), (arm.SDOT, narrow)):
+        product = as_product(builder.get()["main"], isa)
+        assert product is not None and product.isa is chosen
+
+
+@needs_qemu
+def test_a_core_with_dotprod_runs_the_narrower_kernel(tmp_path: Path) -> None:
+    rng = np.random.default_rng(24)
+    x, w = (rng.integers(-128, 128, shape).astype(np.int8) for shape in ((8, 24), (24, 96)))
+    assert np.array_equal(run_gemm(tmp_path, arm.NEON, "cortex-a76", x, w), x.astype(np.int32) @ w.astype(np.int32))
+    assert "\tsadalp\t" in assembly(arm.NEON, "cortex-a76", 8, 24, 96)

@@ -106,6 +106,28 @@ def test_packed_shape_is_what_the_kernel_reads() -> None:
         assert f'W: T.Buffer(({shape}), "int8")' in str(gemm("g", *size, isa))
 
 
+def client_target(cpu: str) -> tvm.target.Target:
+    return tvm.target.Target({"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": cpu})
+
+
+def test_avx_vnni_is_one_vex_instruction() -> None:
+    """On a core that has no AVX-512 to encode it in."""
+    module = tvm.tirx.build(tvm.IRModule({"g": gemm("g", 12, 64, 32, x86.AVXVNNI)}), target=client_target("alderlake"))
+    assembly = module.inspect_source("s")
+    assert assembly.count("{vex}") >= x86.AVXVNNI.rows * x86.AVXVNNI.vectors
+    assert "vpmaddubsw" not in assembly and "zmm" not in assembly
+
+
+@pytest.mark.skipif("avx512vnni" not in HOST.features, reason="this CPU has no vpdpbusd of any encoding")
+@pytest.mark.parametrize("kind", ["random", "lowest", "opposite", "highest"])
+def test_avx_vnni_is_exact_in_the_other_encoding(kind: str) -> None:
+    """AVX-512 VL has the same 256-bit instruction, which this machine may have where it lacks AVX-VNNI."""
+    functions = {f"g{m}": gemm(f"g{m}", m, 64, 96, x86.AVXVNNI) for m in (1, 7, 12)}
+    module = tvm.tirx.build(tvm.IRModule(functions), target=HOST.tvm())
+    for m in (1, 7, 12):
+        assert_exact(module, f"g{m}", x86.AVXVNNI, *operands(kind, m, 64, 96))
+
+
 # choosing
 
 
@@ -123,6 +145,8 @@ def test_generic_is_always_there() -> None:
         ({"sse2", "avx2", "avx512bw"}, x86.AVX2),
         ({"sse2", "avx2", "avx512bw", "avx512vl"}, x86.AVX512BW),
         ({"sse2", "avx2", "avx512bw", "avx512vl", "avx512vnni"}, x86.AVX512VNNI),
+        ({"sse2", "avx2", "avx512bw", "avx512vl", "avx512vnni", "avxvnni"}, x86.AVX512VNNI),
+        ({"sse2", "avx2", "avxvnni"}, x86.AVXVNNI),
     ],
 )
 def test_widest_usable_instruction_set_is_chosen(features: set[str], isa: Isa) -> None:

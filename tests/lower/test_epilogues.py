@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
+import tvm
 from execution import HOST, Array, allocated, call_kernel, compare, compile_functions
 from tvm import relax
 from tvm.relax import op as R
 
+from tvm_flow.bench.mca import inner_loop
+from tvm_flow.build.target import load_target
 from tvm_flow.importer.constants import RULES
+from tvm_flow.kernels import arm
 from tvm_flow.kernels.gemm import PARALLEL_MACS, schedule_gemm
 from tvm_flow.kernels.isa import Isa, registered_isas
 from tvm_flow.lower.legalize import product_prim_func
@@ -102,3 +107,18 @@ def test_large_ones_run_in_parallel(isa: Isa) -> None:
     assert m * k * n >= PARALLEL_MACS
     assert "T.parallel" in str(fused("large", linear("gelu", m, k, n), isa)[1])
     assert "T.parallel" not in str(fused("small", linear("gelu", 8, 16, 96), isa)[1])
+
+
+@pytest.mark.parametrize(
+    ("isa", "target", "mnemonic"),
+    [(arm.NEON, "raspberry-pi-4", "sadalp"), (arm.SDOT, "raspberry-pi-5", "sdot"), (arm.SMMLA, "neoverse-n2", "smmla")],
+    ids=["neon", "sdot", "smmla"],
+)
+def test_no_sum_is_spilled_where_codes_are_multiplied(isa: Isa, target: str, mnemonic: str) -> None:
+    """An epilogue's constants take registers too: with too large a tile the inner loop would store sums."""
+    functions = {kind: fused(kind, linear(kind, 64, 1152, 1152), isa)[1] for kind in ("gelu", "gate")}
+    assembly = tvm.tirx.build(tvm.IRModule(functions), target=load_target(target).tvm()).inspect_source("s")
+    for part in re.split(r"\n(?=\w+:\n)", assembly):
+        if f"\t{mnemonic}\t" in part:
+            loop = inner_loop(part, mnemonic)
+            assert not [line for line in loop.lines if line.startswith(("st", "str"))], loop.lines

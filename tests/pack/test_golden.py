@@ -67,6 +67,15 @@ def test_another_magic_is_refused(copy: Path) -> None:
         read_golden(copy)
 
 
+def test_another_schema_is_refused(copy: Path) -> None:
+    data = (copy / "steps.bin").read_bytes()
+    (copy / "steps.bin").write_bytes(data[:8] + b"\1" + data[9:])
+    with pytest.raises(
+        BundleError, match=r"steps\.bin: expected schema 2, got 1; compile the bundle with this version"
+    ):
+        read_golden(copy)
+
+
 @pytest.mark.parametrize("position", range(16, 192))
 def test_any_damaged_byte_of_the_header_is_an_error_or_harmless(copy: Path, bundle_dir: Path, position: int) -> None:
     """Nothing but BundleError comes out, and no array of another shape."""

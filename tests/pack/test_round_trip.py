@@ -43,9 +43,10 @@ def any_contents(draw: st.DrawFn, library: Path) -> Contents:
         groups=groups,
         sampler=draw(st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=30), max_size=4)),
         timesteps=[float(t) for t in random.uniform(0, 1000, steps)],
-        dts=[float(dt) for dt in random.uniform(0, 1, steps)],
+        updates=np.abs(random.normal(size=(steps, 5))),
         cfg_scale=draw(st.floats(0, 100)),
         guided_channels=draw(st.integers(0, shape[0])),
+        output_channels=shape[0] * draw(st.integers(1, 2)),
         latent_shape=shape,
         text_tokens=tokens,
         text_channels=channels,
@@ -72,7 +73,8 @@ def test_any_contents(libraries: tuple[Path, Path], data: st.DataObject) -> None
     assert (manifest.sampler, manifest.provenance) == (contents.sampler, contents.provenance)
     assert (index.steps, index.branches) == (contents.steps, contents.branches)
     assert index.latent_shape == contents.latent_shape
-    assert index.cfg_scale == np.float32(contents.cfg_scale)
+    assert (index.cfg_scale, index.output_channels) == (contents.cfg_scale, contents.output_channels)
+    np.testing.assert_array_equal(index.updates, contents.updates)
     np.testing.assert_array_equal(index.step_records, contents.step_records)
     variants = [variant for step in contents.variants for variant in step]
     for (group, first), variant in zip(index.variants, variants, strict=True):

@@ -105,12 +105,12 @@ def test_a_fifo_does_not_block(copy: Path) -> None:
         "{",
         "[]",
         "null",
-        '{"schema": 2}',
-        '{"schema": "1"}',
+        '{"schema": 1}',
+        '{"schema": "2"}',
         '{"schema": true}',
         "[" * 100_000,
         "\0",
-        '{"schema": 1}',
+        '{"schema": 2}',
     ],
     ids=range(10),
 )
@@ -161,6 +161,17 @@ def test_manifest_and_index_must_agree(copy: Path) -> None:
         verify_bundle(copy)
 
 
+def test_manifest_and_index_must_name_one_sampler(copy: Path, contents: Contents) -> None:
+    change_manifest(copy, lambda value: value["sampler"].__setitem__("name", "ddim"))
+    with pytest.raises(BundleError, match=r'expected the sampler .*"ddim".* of the manifest, got .*"rflow".*pack'):
+        verify_bundle(copy)
+    change_manifest(copy, lambda value: value.__setitem__("sampler", dict(contents.sampler)))
+    verify_bundle(copy)
+    resign(copy, lambda data: struct.pack_into("4s", data, 192, b"[[[["))
+    with pytest.raises(BundleError, match=r"expected the sampler .* of the manifest, got \[\[\[\["):
+        verify_bundle(copy)
+
+
 @pytest.mark.parametrize("name", ["weights.bin", "golden.bin", "lib/toy/group1.so"])
 def test_a_swapped_file_disagrees_with_the_index(copy: Path, name: str) -> None:
     data = bytearray((copy / name).read_bytes())
@@ -173,7 +184,7 @@ def test_a_swapped_file_disagrees_with_the_index(copy: Path, name: str) -> None:
 
 HEADER_CHANGES: dict[str, tuple[str, int, Any, str]] = {
     "magic": ("8s", 0, b"OTHERONE", "expected a file that starts with"),
-    "schema": ("I", 8, 9, "expected schema 1, got 9"),
+    "schema": ("I", 8, 9, "expected schema 2, got 9"),
     "header bytes": ("I", 12, 191, "expected the size and sha256"),
     "file bytes": ("Q", 16, 10, "expected the size and sha256"),
     "no steps": ("I", 24, 0, "expected"),
@@ -182,10 +193,12 @@ HEADER_CHANGES: dict[str, tuple[str, int, Any, str]] = {
     "groups": ("I", 32, 1 << 30, "section groups"),
     "step floats": ("I", 36, 1 << 30, "section records"),
     "guided": ("I", 40, 5, "at most 4 guided channels"),
-    "cfg nan": ("f", 44, float("nan"), "cfg scale: expected 0 to 100, got nan"),
-    "cfg inf": ("f", 44, float("inf"), "cfg scale"),
-    "cfg huge": ("f", 44, 1e9, "cfg scale"),
-    "cfg negative": ("f", 44, -1.0, "cfg scale"),
+    "outputs": ("I", 44, 5, "expected 4 or 8 output channels and no negative sigma, got 5"),
+    "no outputs": ("I", 44, 0, "expected 4 or 8 output channels"),
+    "cfg nan": ("d", 176, float("nan"), "cfg scale: expected 0 to 100, got nan"),
+    "cfg inf": ("d", 176, float("inf"), "cfg scale"),
+    "cfg huge": ("d", 176, 1e9, "cfg scale"),
+    "cfg negative": ("d", 176, -1.0, "cfg scale"),
     "latent ndim": ("I", 48, 9, "1 to 8 latent sizes"),
     "sampler bytes": ("I", 60, 1 << 31, "section sampler"),
     "hidden size": ("I", 64 + 4 * 7, 2, "1 to 8 latent sizes"),
@@ -202,17 +215,25 @@ def test_lying_headers(copy: Path, which: str) -> None:
         verify_bundle(copy)
 
 
-@pytest.mark.parametrize("section", ["t", "dt", "records", "values"])
+@pytest.mark.parametrize("section", ["t", "updates", "records", "values"])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_numbers_must_be_finite(copy: Path, contents: Contents, section: str, bad: float) -> None:
     starts = section_starts(len(json.dumps(contents.sampler, sort_keys=True)))
-    resign(copy, lambda data: struct.pack_into("<f", data, starts[section] + 4, bad))
+    code, size = ("<d", 8) if section == "updates" else ("<f", 4)
+    resign(copy, lambda data: struct.pack_into(code, data, starts[section] + size, bad))
     with pytest.raises(BundleError, match="expected finite numbers, got one that is not"):
         verify_bundle(copy)
 
 
+def test_a_negative_sigma(copy: Path, contents: Contents) -> None:
+    start = section_starts(len(json.dumps(contents.sampler, sort_keys=True)))["updates"]
+    resign(copy, lambda data: struct.pack_into("<d", data, start + 40 + 16, -0.5))
+    with pytest.raises(BundleError, match=r"no negative sigma, got 4 and -0\.5"):
+        verify_bundle(copy)
+
+
 def section_starts(sampler_bytes: int) -> dict[str, int]:
-    sizes = {"sampler": sampler_bytes, "groups": 2 * 192, "t": 16, "dt": 16, "records": 4 * 4 * 34}
+    sizes = {"sampler": sampler_bytes, "groups": 2 * 192, "t": 16, "updates": 160, "records": 4 * 4 * 34}
     starts, at = {}, 192
     for name, size in {**sizes, "variants": 8 * 16, "values": 0}.items():
         starts[name] = at

@@ -62,7 +62,8 @@ def test_index_reads_back(bundle_dir: Path, contents: Contents) -> None:
     assert (index.steps, index.branches, index.guided_channels) == (4, 2, 3)
     assert index.latent_shape == contents.latent_shape and json.loads(index.sampler) == contents.sampler
     np.testing.assert_array_equal(index.timesteps, np.float32(contents.timesteps))
-    np.testing.assert_array_equal(index.dts, np.float32(contents.dts))
+    np.testing.assert_array_equal(index.updates, contents.updates)
+    assert index.output_channels == contents.output_channels
     np.testing.assert_array_equal(index.step_records, contents.step_records)
     assert [library.path for library in index.libraries] == ["lib/toy/group0.so", "lib/toy/group1.so"]
     variants = [variant for branches in contents.variants for variant in branches]
@@ -179,14 +180,25 @@ def not_finite(contents: Contents) -> Contents:
     return replace(contents, step_records=records)
 
 
+def change_update(contents: Contents, column: int, value: float) -> Contents:
+    updates = contents.updates.copy()
+    updates[1, column] = value
+    return replace(contents, updates=updates)
+
+
 CONTRADICTIONS: dict[str, tuple[Callable[[Contents], Contents], str]] = {
-    "dts": (lambda c: replace(c, dts=c.dts[1:]), "dts: expected 4 entries, got 3"),
+    "updates": (lambda c: replace(c, updates=c.updates[1:]), r"updates: expected float64 \(4, 5\), got float64 \(3, 5"),
+    "single": (lambda c: replace(c, updates=c.updates.astype(np.float32)), "updates: expected float64"),
+    "endless": (lambda c: change_update(c, 4, np.inf), "updates: expected finite numbers, got inf at 9"),
+    "sigma": (lambda c: change_update(c, 2, -1.0), "updates: expected no negative sigma"),
+    "cfg": (lambda c: replace(c, cfg_scale=float("nan")), "cfg_scale: expected a number, got nan; check the sampler"),
+    "outputs": (lambda c: replace(c, output_channels=5), "output_channels: expected 4 or 8 for the latent"),
     "variants": (lambda c: replace(c, variants=c.variants[1:]), "variants: expected 4 entries, got 3"),
     "branches": (
         lambda c: replace(c, variants=[c.variants[0][:1], *c.variants[1:]]),
         r"variants\[1\]: expected 1 entries, got 2",
     ),
-    "none": (lambda c: replace(c, timesteps=[], dts=[], variants=[]), "at least 1 step"),
+    "none": (lambda c: replace(c, timesteps=[], variants=[]), "at least 1 step"),
     "length": (lambda c: change_variant(c, 1, 5), r"variants\[2\]\[1\].values: expected float32 \(7,\)"),
     "group": (lambda c: change_variant(c, 2, 5), r"variants\[2\]\[1\].group: expected 0 to 1, got 2"),
     "records": (

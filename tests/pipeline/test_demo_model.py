@@ -26,9 +26,9 @@ from tvm_flow.sampler.loop import guide
 
 def two_steps(velocity: Velocity, z: Tensor, demo: SmallDemo) -> np.ndarray:
     """The first two Euler steps of `tvm_flow.sampler.sample`."""
-    for step, (t, dt) in enumerate(zip(demo.exported.timesteps, demo.exported.dts, strict=True)):
+    for step, (t, update) in enumerate(zip(demo.exported.timesteps, demo.exported.updates, strict=True)):
         cond, uncond = velocity(z, step, float(t))
-        z = z + guide(cond, uncond, demo.source.sampler.cfg_scale) * (dt / 1000.0)
+        z = z + guide(cond, uncond, demo.source.sampler.cfg_scale) * float(update[1])
     return z.numpy()
 
 

@@ -32,6 +32,7 @@ class Fake:
     def __init__(self) -> None:
         self.opened: list[int] = []
         self.steps = 0
+        self.drawn: dict[float, int] = {}
         self.trouble: Callable[[], object] | None = None
         self.lock = threading.Lock()
 
@@ -40,7 +41,9 @@ class Fake:
         self.opened.append(threads)
         yield self
 
-    def generate(self, noise: Any, cond: Prompt, uncond: Prompt, progress: Any) -> Any:
+    def generate(self, noise: Any, cond: Prompt, uncond: Prompt, progress: Any, seed: int) -> Any:
+        with self.lock:
+            self.drawn[float(noise[0])] = seed
         assert (uncond.tokens == NULL).all() and (uncond.mask == cond.mask).all()
         for step in range(100):
             with self.lock:
@@ -82,6 +85,12 @@ class TestWorkers:
         run(7, workers, threads=3)
         assert bundle.opened == [3] * min(workers, 7), "no bundle is opened for nothing"
         assert bundle.steps == 700
+        assert bundle.drawn == {2.0 * k: k for k in range(7)}
+
+    def test_every_video_draws_for_its_own_seed(self, bundle: Fake) -> None:
+        noise, seeds = np.arange(6, dtype=np.float32).reshape(3, 2), [9, 4, 2**40]
+        generate_latents(Path("b"), ["a", "b", "c"], noise, embed, workers=2, progress=False, seeds=seeds)
+        assert bundle.drawn == dict(zip([0.0, 2.0, 4.0], seeds, strict=True))
 
     @pytest.mark.parametrize("workers", [0, -1])
     @pytest.mark.usefixtures("bundle")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,11 +15,14 @@ from small_demo import PROMPT, RECIPE, STEPS, SmallDemo
 
 from tvm_flow.artifact import exclusive, stamp_path
 from tvm_flow.calibrate import load_ranges
-from tvm_flow.errors import BundleError, CalibrationError, ConfigError, ExportError
+from tvm_flow.errors import BundleError, CalibrationError, ConfigError, ExportError, QuantizeError
 from tvm_flow.export.write import UNFINISHED
 from tvm_flow.pipeline import stages
+from tvm_flow.pipeline.asked import require_sampler
 from tvm_flow.pipeline.config import load_build_config
+from tvm_flow.pipeline.source import Source
 from tvm_flow.pipeline.stages import build, compile_stage, export_stage, merge_stage, quantize_stage
+from tvm_flow.sampler import SamplerConfig
 
 
 @pytest.fixture
@@ -121,6 +126,62 @@ class TestOutputs:
                 attempt()
         assert [path.name for path in tmp_path.iterdir()] == ["photos"]
         assert (folder / "weights.bin").read_text() == "mine"
+
+
+class TestSampler:
+    """What was made for one sampler is not used for another."""
+
+    @pytest.fixture
+    def other(self, demo: SmallDemo) -> Source:
+        return replace(demo.source, sampler=SamplerConfig(name="ddim", steps=20))
+
+    def test_every_stage_shows_both(self, demo: SmallDemo, other: Source, tmp_path: Path) -> None:
+        have = demo.source.sampler
+        for attempt, file in (
+            (lambda: quantize_stage(other, demo.ranges, RECIPE, tmp_path / "q"), demo.ranges),
+            (lambda: export_stage(other, demo.quantized, demo.prompts, tmp_path / "e", STEPS), demo.quantized),
+        ):
+            with pytest.raises(ConfigError) as caught:
+                attempt()
+            message = str(caught.value)
+            assert message.startswith(f"{file}: its per-step tables were made for the sampler {{")
+            for sampler in (have, other.sampler):
+                assert json.dumps(sampler.to_dict(), sort_keys=True) in message
+            assert f"or go on with the sampler of {file.name}" in message
+        with pytest.raises(CalibrationError, match=r"sampler differs; have .*rflow.* but require .*ddim"):
+            stages.calibrate_stage(other, demo.prompts, demo.ranges)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_an_unreadable_file_is_named(self, demo: SmallDemo, tmp_path: Path) -> None:
+        (tmp_path / "x").write_text("{}")
+        with pytest.raises(CalibrationError, match="x: expected a readable ranges file"):
+            quantize_stage(demo.source, tmp_path / "x", RECIPE, tmp_path / "q")
+        with pytest.raises(QuantizeError, match="x: expected a readable quantized model"):
+            export_stage(demo.source, tmp_path / "x", demo.prompts, tmp_path / "e", STEPS)
+
+    @pytest.mark.parametrize(
+        "asked", [{"sampler": "iddpm"}, {"steps": 21}, {"cfg_scale": 7.0}, {"sampler": "rflow", "steps": 5}]
+    )
+    def test_a_bundle_runs_no_other(self, demo: SmallDemo, asked: dict[str, Any]) -> None:
+        have = demo.source.sampler.to_dict()
+        names = {"sampler": "name"}
+        want = have | {names.get(key, key): value for key, value in asked.items()}
+        with pytest.raises(ConfigError) as caught:
+            require_sampler(demo.compiled.bundle, **asked)
+        assert json.dumps(have, sort_keys=True) in str(caught.value)
+        assert json.dumps(want, sort_keys=True) in str(caught.value)
+
+    def test_a_bundle_runs_its_own_however_it_is_named(self, demo: SmallDemo, tmp_path: Path) -> None:
+        bundle, sampler = demo.compiled.bundle, demo.source.sampler
+        (tmp_path / "same.yaml").write_text(yaml.safe_dump(sampler.to_dict()))
+        require_sampler(bundle)
+        require_sampler(bundle, "rflow", sampler.steps, sampler.cfg_scale)
+        require_sampler(bundle, str(tmp_path / "same.yaml"))
+        (tmp_path / "other.yaml").write_text(yaml.safe_dump({"name": "ddim"}))
+        with pytest.raises(ConfigError, match=r'"name": "rflow".*"name": "ddim".*run it as it is'):
+            require_sampler(bundle, str(tmp_path / "other.yaml"))
+        with pytest.raises(ConfigError, match=r"euler: expected a readable YAML file"):
+            require_sampler(bundle, "euler")
 
 
 class TestMerge:

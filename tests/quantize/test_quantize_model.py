@@ -29,7 +29,7 @@ from tvm_flow.quantize import (
     summary,
 )
 from tvm_flow.quantize.fake import FakeLinear
-from tvm_flow.sampler import SamplerConfig, model_velocity, sample
+from tvm_flow.sampler import SamplerConfig, model_velocity, sample, step_updates
 
 RECIPES = Path(__file__).parents[2] / "calibration" / "recipes"
 
@@ -83,7 +83,7 @@ def test_constants_of_the_step_graph(
     np.testing.assert_array_equal(quantized.tables["rope_cos"], cos.numpy())
     np.testing.assert_array_equal(quantized.tables["rope_sin"], sin.numpy())
     np.testing.assert_array_equal(quantized.timesteps, sampler.timesteps())
-    np.testing.assert_array_equal(quantized.dts, sampler.dts())
+    np.testing.assert_array_equal(quantized.updates, step_updates(sampler))
     assert quantized.step_records.shape == (4, 7 * 32) and quantized.step_records.dtype == np.float32
     assert quantized.latent == latent and quantized.sampler == sampler and quantized.config == model.config
 

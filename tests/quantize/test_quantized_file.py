@@ -92,7 +92,7 @@ def test_a_failed_write_keeps_the_file_before(
 @pytest.mark.parametrize(
     ("tensors", "changes", "message"),
     [
-        ({}, {"format": 2}, "q: expected format 1, got 2; quantize again"),
+        ({}, {"format": 1}, "q: expected format 2, got 1; quantize again"),
         ({}, {"config": {}}, "q: model_type: expected one of .*, got None"),
         ({}, {"sampler": {"pace": 2}}, "q: sampler: unknown keys"),
         ({}, {"recipe": {"bits": 4}}, "q: recipe: unknown keys"),

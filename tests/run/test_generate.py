@@ -25,10 +25,11 @@ def test_info(bundle: Bundle, contents: Contents) -> None:
     info = bundle.info
     assert (info.latent_shape, info.text_tokens, info.text_channels) == (toy_bundle.SHAPE, 3, 4)
     assert (info.steps, info.branches, info.groups, info.guided_channels) == (4, 2, 2, 3)
-    assert info.cfg_scale == np.float32(contents.cfg_scale)
+    assert info.cfg_scale == contents.cfg_scale
+    assert info.output_shape == toy_bundle.SHAPE
     assert info.sampler == contents.sampler
     assert info.timesteps == tuple(contents.timesteps)
-    assert info.dts == tuple(float(np.float32(dt)) for dt in contents.dts)
+    np.testing.assert_array_equal(info.updates, contents.updates)
     assert (info.arena_bytes, info.step_bytes, info.weights_bytes) == (1024, 800, 512)
     assert info.threads == 2
 
@@ -133,7 +134,7 @@ def test_verify_sees_one_bit(tmp_path: Path, contents: Contents) -> None:
 def test_golden_latents_may_be_those_of_the_first_steps(tmp_path: Path, contents: Contents, steps: int) -> None:
     golden = contents.golden
     request = toy_bundle.Request(golden.noise, golden.cond, golden.uncond)
-    latents = toy_bundle.generate(contents, request, steps)
+    latents = toy_bundle.generate(contents, request, steps=steps)
     write_bundle(tmp_path / "b", replace(contents, golden=replace(golden, latents=latents, steps=steps)))
     with Bundle.open(tmp_path / "b") as bundle:
         bundle.verify()

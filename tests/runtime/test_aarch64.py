@@ -18,12 +18,13 @@ import toy_bundle
 
 from tvm_flow.pack import Contents, Golden, write_bundle
 from tvm_flow.run.build import RUNTIME, runtime_sources
+from tvm_flow.sampler import SamplerConfig
 
 QEMU = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
 pytestmark = pytest.mark.skipif(QEMU is None, reason="no qemu-aarch64: apt-get install qemu-user-static")
 
 
-def cross_compile(output: Path, *sources: Path) -> Path:
+def cross_compile(output: Path, *sources: Path, flags: tuple[str, ...] = ()) -> Path:
     includes = [f"-I{RUNTIME / 'include'}", f"-I{RUNTIME / 'src'}"]
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl", "-static", "-std=c11"]
     command += [
@@ -31,6 +32,7 @@ def cross_compile(output: Path, *sources: Path) -> Path:
         "-DLINKED",
         "-O1",
         "-ffp-contract=off",
+        *flags,
         *includes,
         "-o",
         str(output),
@@ -41,9 +43,10 @@ def cross_compile(output: Path, *sources: Path) -> Path:
     return output
 
 
-def emulate(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def emulate(program: Path, *arguments: str, cpu: str = "max") -> subprocess.CompletedProcess[str]:
     assert QEMU is not None
-    return subprocess.run([QEMU, str(program), *arguments], capture_output=True, text=True, check=False, timeout=60)
+    command = [QEMU, "-cpu", cpu, str(program), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +74,33 @@ def test_same_bits_as_here(driver: Path, one_group: Contents, tmp_path: Path, th
     assert (result.returncode, result.stdout) == (0, "ok\n"), result.stderr
 
 
+def test_a_sampler_that_draws_gives_the_same_bits(tmp_path: Path) -> None:
+    """Noise, logarithm and exponential of the runtime, against numpy's on this machine."""
+    contents = toy_bundle.sampled_contents(tmp_path, SamplerConfig(name="iddpm", steps=50))
+    write_bundle(tmp_path / "b", contents)
+    flags = tuple(f"-DTOY_{name.upper()}={value}" for name, value in toy_bundle.LEARNED.items())
+    c = toy_bundle.SOURCES
+    program = cross_compile(tmp_path / "drive", c / "drive.c", c / "toy_group.c", *runtime_sources(), flags=flags)
+    result = emulate(program, str(tmp_path / "b"), "1", "1")
+    assert (result.returncode, result.stdout) == (0, "ok\n"), result.stderr
+
+
 def test_one_other_bit_is_seen(driver: Path, one_group: Contents, tmp_path: Path) -> None:
     latents = one_group.golden.latents.copy()
     latents.view("i4").ravel()[3] ^= 1
     write_bundle(tmp_path / "b", replace(one_group, golden=replace(one_group.golden, latents=latents)))
     result = emulate(driver, str(tmp_path / "b"), "1", "1")
     assert result.returncode == 1 and "1 of 32 latents differ; first 3" in result.stderr
+
+
+# qemu's core, and what of these its kernel reports.
+CORES = {
+    "cortex-a72": {"neon"},
+    "cortex-a76": {"neon", "dotprod"},
+    "neoverse-n1": {"neon", "dotprod"},
+    "max": {"neon", "dotprod", "i8mm", "sve", "sve2"},
+    "max,sve=off": {"neon", "dotprod", "i8mm"},
+}
 
 
 def test_features_come_from_the_kernel(tmp_path: Path) -> None:
@@ -86,3 +110,8 @@ def test_features_come_from_the_kernel(tmp_path: Path) -> None:
         assert emulate(program, accepted).stdout == "0 \n", accepted
     for refused in ("avx2", "neon avx2", "dotproduct"):
         assert emulate(program, refused).stdout.startswith("7 x.so: its kernels use"), refused
+    for cpu, reported in CORES.items():
+        for feature in sorted(CORES["max"]):
+            said = emulate(program, feature, cpu=cpu).stdout
+            expected = "0 \n" if feature in reported else f"7 x.so: its kernels use {feature}, which this processor"
+            assert said.startswith(expected), (cpu, feature)

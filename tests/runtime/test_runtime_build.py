@@ -12,9 +12,9 @@ import toy_bundle
 from tvm_flow.run.build import RUNTIME, runtime_sources
 
 # The public API, and nothing else, may be visible.
-_NAMES = ("open", "close", "describe", "velocity", "generate", "verify", "set_trace")
+_NAMES = ("open", "close", "describe", "velocity", "gaussian", "generate", "verify", "set_trace")
 API = {f"tvm_flow_{name}" for name in _NAMES}
-# gcc 12.2, -Os, stripped, x86_64, 2026-11: 39328 bytes, 25951 of them code and constants.
+# gcc 12.2, -Os, stripped, x86_64, 2026-11: 39376 bytes.
 SIZE_LIMIT = 40_000
 STRICT = ["-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow"]
 

@@ -12,6 +12,7 @@ import toy_bundle
 
 from tvm_flow.pack import write_bundle
 from tvm_flow.run.build import RUNTIME, runtime_sources
+from tvm_flow.sampler import SamplerConfig
 
 SANITIZERS = {"address": "-fsanitize=address,undefined", "thread": "-fsanitize=thread"}
 WRAPPED = ("malloc", "calloc", "aligned_alloc", "strdup", "mmap", "pthread_create")
@@ -53,6 +54,19 @@ def watched_bundle(sanitizer: str, tmp_path_factory: pytest.TempPathFactory) -> 
     libraries = toy_bundle.compile_groups(folder, sanitizer)
     write_bundle(folder / "toy.bundle", toy_bundle.make_contents(libraries))
     return folder / "toy.bundle"
+
+
+@pytest.fixture(scope="module")
+def drawing_bundle(sanitizer: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One whose steps draw noise, with a learned variance."""
+    folder = tmp_path_factory.mktemp("drawing")
+    write_bundle(folder / "b", toy_bundle.sampled_contents(folder, SamplerConfig(name="iddpm", steps=4), 1, sanitizer))
+    return folder / "b"
+
+
+@pytest.mark.parametrize(("threads", "handles"), [(1, 1), (2, 2)])
+def test_whole_api_of_a_sampler_that_draws(driver: Path, drawing_bundle: Path, threads: int, handles: int) -> None:
+    assert run(driver, str(drawing_bundle), str(threads), str(handles)) == "ok\n"
 
 
 @pytest.mark.parametrize(("threads", "handles"), [(1, 1), (3, 1), (2, 3), (0, 2)])

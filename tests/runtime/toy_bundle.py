@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tvm_flow.pack import Contents, Golden, Group, Prompt, Variant
 from tvm_flow.run.build import RUNTIME
+from tvm_flow.sampler import Guidance, SamplerConfig, next_latent, seeded_noise, step_updates
 
 Float32 = NDArray[np.float32]
 
@@ -21,6 +22,8 @@ STEPS, BRANCHES = 4, 2
 # Group 1 subtracts the context and takes a longer variant, whose last four floats are the scales.
 VARIANT_FLOATS, SIGNS = (5, 7), (1.0, -1.0)
 GROUP_OF_STEP = (0, 0, 1, 0)
+LEARNED: dict[str, str | float] = {"variance": 1, "v_shape0": 8, "arena_bytes": 704}
+"""Macros of a group that predicts a variance too."""
 
 
 def compile_c(output: Path, sources: list[Path], *flags: str) -> Path:
@@ -74,9 +77,10 @@ def make_contents(libraries: tuple[Path, Path], seed: int = 1, guided_channels: 
         groups=[Group(f"group{i}", path, VARIANT_FLOATS[i]) for i, path in enumerate(libraries)],
         sampler={"name": "rflow", "steps": STEPS},
         timesteps=[1000.0, 750.0, 500.0, 250.0],
-        dts=[0.25, 0.26, 0.24, 0.25],
+        updates=np.array([[1.0, dt, 0.0, 0.0, 0.0] for dt in (0.25, 0.26, 0.24, 0.25)]),
         cfg_scale=7.3,
         guided_channels=guided_channels,
+        output_channels=SHAPE[0],
         latent_shape=SHAPE,
         text_tokens=TOKENS,
         text_channels=CHANNELS,
@@ -92,6 +96,34 @@ def make_contents(libraries: tuple[Path, Path], seed: int = 1, guided_channels: 
     return replace(contents, golden=replace(contents.golden, latents=generate(contents, request)))
 
 
+def sampled_contents(folder: Path, config: SamplerConfig, seed: int = 1, *flags: str) -> Contents:
+    """A toy bundle of one group for any sampler, its library compiled into ``folder``.
+
+    It predicts about z itself, the best that can be said of unit Gaussian data at high noise: latents stay of size 1.
+    """
+    learned = LEARNED if config.learned_variance else {}
+    library = compile_group(folder / f"{config.name}.so", *flags, **learned)
+    plain, random = make_contents((library, library), seed), np.random.default_rng(seed)
+    fine = random.uniform(200, 300, 32)
+    weights = np.concatenate([fine, random.normal(size=32), 0.5 * random.normal(size=32), 1 / fine])
+    scales = [[np.append(1.0, 0.02 * random.normal(size=4)) for _ in range(BRANCHES)] for _ in range(config.steps)]
+    contents = replace(
+        plain,
+        weights=weights.astype("<f4").tobytes(),
+        groups=plain.groups[:1],
+        sampler=config.to_dict(),
+        timesteps=config.timesteps().tolist(),
+        updates=step_updates(config),
+        cfg_scale=config.cfg_scale,
+        guided_channels=config.guided_of(SHAPE[0]),
+        output_channels=SHAPE[0] * (2 if config.learned_variance else 1),
+        step_records=(1e-4 * random.normal(size=(config.steps, STEP_FLOATS))).astype(np.float32),
+        variants=[[Variant(0, values.astype(np.float32)) for values in step] for step in scales],
+    )
+    request = Request(plain.golden.noise, plain.golden.cond, plain.golden.uncond)
+    return replace(contents, golden=replace(contents.golden, latents=generate(contents, request)))
+
+
 def fold(contents: Contents, step: int, branch: int) -> tuple[Float32, Float32, Float32, Float32]:
     """The four tensors of the step block, float32 operation by operation."""
     weights = np.frombuffer(contents.weights, np.float32)
@@ -102,7 +134,7 @@ def fold(contents: Contents, step: int, branch: int) -> tuple[Float32, Float32, 
 
 
 def velocity(contents: Contents, step: int, branch: int, z: Float32, prompt: Prompt) -> Float32:
-    """float32 [4, 2, 2, 2]."""
+    """float32 [4, 2, 2, 2], or [8, 2, 2, 2] with a variance that is an eighth of the prediction."""
     act, mod, out_mod, scale = fold(contents, step, branch)
     h = np.rint(z.ravel() * act + mod).astype(np.int32)
     context = np.zeros(CHANNELS, np.float32)
@@ -111,16 +143,15 @@ def velocity(contents: Contents, step: int, branch: int, z: Float32, prompt: Pro
             context += token
     sign = np.float32(SIGNS[contents.variants[step][branch].group])
     v = h.astype(np.float32) * out_mod + sign * np.repeat(context * scale, 8)
-    return np.asarray(v, np.float32).reshape(SHAPE)
+    v = np.asarray(v, np.float32).reshape(SHAPE)
+    return v if contents.output_channels == SHAPE[0] else np.concatenate([v, np.float32(0.125) * v])
 
 
-def generate(contents: Contents, request: Request, steps: int = STEPS) -> Float32:
-    """The denoising loop of tvm_flow.h, or its first ``steps`` steps."""
-    z, guided = request.noise.copy(), contents.guided_channels
-    for step in range(steps):
-        v = velocity(contents, step, 0, z, request.cond)
-        if contents.branches == 2:
-            vu = velocity(contents, step, 1, z, request.uncond)
-            v[:guided] = vu[:guided] + np.float32(contents.cfg_scale) * (v[:guided] - vu[:guided])
-        z = z + v * np.float32(contents.dts[step])
+def generate(contents: Contents, request: Request, seed: int = 0, steps: int = STEPS) -> Float32:
+    """The denoising loop of tvm_flow.h, with noise drawn for ``seed``, or its first ``steps`` steps."""
+    z, guidance = request.noise.copy(), Guidance(contents.cfg_scale, contents.guided_channels)
+    prompts = (request.cond, request.uncond)
+    for step, row in enumerate(contents.updates[:steps]):
+        both = tuple(velocity(contents, step, branch, z, prompts[branch]) for branch in range(contents.branches))
+        z = next_latent(z, both, row, guidance, seeded_noise(seed, step + 1, SHAPE) if row[2] else None)
     return z

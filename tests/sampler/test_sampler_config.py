@@ -94,6 +94,43 @@ def test_impossible_values_are_named(values: dict[str, Any], named: str) -> None
         SamplerConfig.from_dict(values)
 
 
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"name": "rflow", "eta": 0.0}, "eta: expected none for rflow"),
+        ({"name": "iddpm", "eta": 0.5}, "eta: expected none for iddpm"),
+        ({"name": "ddim", "eta": -0.1}, "eta: expected 0 to 1, got -0.1"),
+        ({"name": "ddim", "eta": 1.5}, "eta: expected 0 to 1, got 1.5"),
+        ({"name": "ddim", "eta": float("nan")}, "eta: expected 0 to 1, got nan"),
+        ({"name": "ddim", "ratio": 2.0}, "ratio: expected none for ddim"),
+    ],
+)
+def test_eta_is_for_ddim(values: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        SamplerConfig.from_dict(values)
+
+
+@pytest.mark.parametrize("config", [SamplerConfig(), SamplerConfig(name="iddpm"), SamplerConfig(name="ddim", eta=0.5)])
+def test_other_samplers_round_trip(config: SamplerConfig) -> None:
+    assert SamplerConfig.from_dict(config.to_dict()) == config
+
+
+def test_keys_of_older_files() -> None:
+    """What is not given is not written, so that a file of before eta is still of the same sampler."""
+    rflow = {"steps", "cfg_scale", "fps", "frames", "height", "width", "ratio", "name"}
+    assert set(SamplerConfig().to_dict()) == rflow
+    assert set(SamplerConfig(name="ddim").to_dict()) == rflow | {"guided_channels"}
+    assert set(SamplerConfig(name="ddim", eta=1.0).to_dict()) == rflow | {"guided_channels", "eta"}
+
+
+def test_guided_channels_of_a_latent() -> None:
+    assert SamplerConfig().guided_of(6) == 6
+    assert SamplerConfig(name="iddpm").guided_of(4) == 3
+    assert SamplerConfig(name="ddim", guided_channels=0).guided_of(4) == 0
+    with pytest.raises(ConfigError, match="expected at most the 2 channels of the latent, got 3"):
+        SamplerConfig(name="ddim").guided_of(2)
+
+
 def test_guidance_may_be_off() -> None:
     assert SamplerConfig(cfg_scale=0.0).cfg_scale == 0.0
 

@@ -35,6 +35,7 @@ class Instruction:
 _PAIRS = "vpmaddwd %%{r}0, %%{r}1, %%{r}15; vpaddd %%{r}15, %%{r}{i}, %%{r}{i};"
 INSTRUCTIONS = {
     "avx512vnni": Instruction("zmm", 64, "vpdpbusd %%{r}0, %%{r}1, %%{r}{i};"),
+    "avxvnni": Instruction("ymm", 32, "%{{vex%}} vpdpbusd %%{r}0, %%{r}1, %%{r}{i};"),
     "avx512bw": Instruction("zmm", 32, _PAIRS),
     "avx2": Instruction("ymm", 16, _PAIRS),
     "sse2": Instruction("xmm", 8, _PAIRS),

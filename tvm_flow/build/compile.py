@@ -37,6 +37,7 @@ from tvm_flow.export import Exported
 from tvm_flow.export.graph import MASKED
 from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.pack import Contents, Golden, Group, Prompt, Variant, read_manifest, write_bundle
+from tvm_flow.sampler import SamplerConfig, require_tables_of
 
 GOLDEN_SEED = 20260101
 
@@ -65,12 +66,15 @@ def compile_bundle(
     """Compile ``exported`` for ``target`` into the bundle folder ``output``; nothing is done when it is current.
 
     ``calls`` of every kernel are compared with the reference: 0 for all, None for what `tvm_flow.build.sampling` says.
-    A target of another architecture is checked under qemu. Raises BuildError (for one that cannot be checked here,
+    A target of another architecture is checked under qemu. Raises ConfigError for an export whose tables are not those
+    of the sampler that it names, BuildError (for one that cannot be checked here,
     too), BundleError, or BitExactError when the library disagrees with the reference; then ``output`` is left as it
     was.
     """
     native = target.triple.startswith(f"{platform.machine()}-")
     emulator = None if native else find_emulator(target)
+    sampler = SamplerConfig.from_dict(exported.sampler)
+    require_tables_of(str(exported.folder), sampler, exported.timesteps, exported.updates)
     files = {path.name: path for path in sorted(exported.folder.iterdir()) if path.is_file()}
     stamp = make_stamp(files, {"target": _describe(target), "compilers": compiler_versions(), "calls": calls})
     if is_current(output, stamp) and (known := _read_back(output)) is not None:
@@ -150,6 +154,7 @@ def bundle_contents(
     exported: Exported, target: TargetSpec, libraries: Sequence[GroupLibrary], weights: WeightStore, golden: Golden
 ) -> Contents:
     steps, branches = len(exported.graphs), len(exported.graphs[0])
+    sampler = SamplerConfig.from_dict(exported.sampler)
     variants = {
         member: Variant(index, values)
         for index, library in enumerate(libraries)
@@ -160,9 +165,10 @@ def bundle_contents(
         groups=[Group(lib.path.stem, lib.path, lib.plan.variant_floats) for lib in libraries],
         sampler=exported.sampler,
         timesteps=[float(t) for t in exported.timesteps],
-        dts=[float(dt) / 1000.0 for dt in exported.dts],
-        cfg_scale=float(exported.sampler["cfg_scale"]),
-        guided_channels=exported.latent[0],
+        updates=exported.updates,
+        cfg_scale=float(sampler.cfg_scale),
+        guided_channels=sampler.guided_of(exported.latent[0]),
+        output_channels=exported.output_channels,
         latent_shape=exported.latent,
         text_tokens=exported.text[0],
         text_channels=exported.text[1],

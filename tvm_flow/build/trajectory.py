@@ -3,9 +3,9 @@
 `tvm_flow.build.check` compares a kernel with the reference on whatever it was given. This follows the program beside
 the trace: every tensor that a kernel reads must hold, bit for bit, what the program last wrote under that name, or the
 latent, tokens and mask of this step and branch; every call must come, once and in order; and the latent of the next
-step must be the one that guidance and the Euler update give, z + (vu + cfg (vc - vu)) dt in single precision, each
-operation rounded once. The first and the last velocity of every group are also held against onnx's own evaluator on
-the exported graph, which shares no code with the import: see `LEAST_AGREEMENT_DB`.
+step must be the one that guidance and the sampler's update give, as `tvm_flow.sampler.update` states them. The first
+and the last velocity of every group are also held against onnx's own evaluator on the exported graph, which shares no
+code with the import: see `LEAST_AGREEMENT_DB`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from tvm_flow.export import Exported
 from tvm_flow.lower.partition import Program
 from tvm_flow.pack import Contents, Prompt
 from tvm_flow.run import KernelCall
+from tvm_flow.sampler import Guidance, seeded_noise
+from tvm_flow.sampler import next_latent as sampler_update
+from tvm_flow.sampler.update import SIGMA
 
 LEAST_AGREEMENT_DB = 25.0
 """Between a compiled velocity and onnx's evaluation of its graph.
@@ -146,15 +149,11 @@ class TrajectoryCheck:
 
 
 def next_latent(z: Array, velocities: Sequence[Array], contents: Contents, step: int) -> Array:
-    """The Euler update with guidance on the first ``guided_channels`` channels, as the C runtime computes it."""
-    cfg, dt = np.float32(contents.cfg_scale), np.float32(contents.dts[step])
-    guided, cond = velocities[0].copy(), velocities[0]
-    if len(velocities) == 2:
-        first = slice(0, contents.guided_channels)
-        uncond = velocities[1][first]
-        guided[first] = uncond + cfg * (cond[first] - uncond)
-    result: Array = z + guided * dt
-    return result
+    """The sampler's update as the C runtime computes it for the golden input, whose noise has the seed 0."""
+    row = contents.updates[step]
+    fresh = seeded_noise(0, step + 1, z.shape) if row[SIGMA] else None
+    guidance = Guidance(contents.cfg_scale, contents.guided_channels)
+    return sampler_update(z, tuple(velocities), row, guidance, fresh)
 
 
 def figures(check: TrajectoryCheck, agreement_db: float | None) -> Mapping[str, float | int | None]:

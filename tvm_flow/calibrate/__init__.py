@@ -3,7 +3,7 @@
 from tvm_flow.calibrate.identity import model_sha256
 from tvm_flow.calibrate.layers import BRANCHES, block_names, layer_kinds, layer_names
 from tvm_flow.calibrate.prompts import CalibrationPrompt, load_prompts
-from tvm_flow.calibrate.ranges import LayerRanges, Ranges, load_ranges, merge, save_ranges
+from tvm_flow.calibrate.ranges import LayerRanges, Ranges, load_ranges, merge, ranges_sampler, save_ranges
 from tvm_flow.calibrate.run import Embed, calibrate
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "load_ranges",
     "merge",
     "model_sha256",
+    "ranges_sampler",
     "save_ranges",
 ]

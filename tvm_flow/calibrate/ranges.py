@@ -94,6 +94,15 @@ def save_ranges(path: Path, ranges: Ranges) -> None:
         save_file(tensors, temporary, {"tvm_flow": json.dumps(metadata, sort_keys=True)})
 
 
+def ranges_sampler(path: Path) -> SamplerConfig:
+    """The sampler that the ranges in ``path`` belong to, from its header alone; raises CalibrationError."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return SamplerConfig.from_dict(json.loads((file.metadata() or {})["tvm_flow"])["sampler"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, ConfigError) as error:
+        raise CalibrationError(f"{path}: expected a readable ranges file, got: {error!r}; calibrate again") from error
+
+
 def load_ranges(path: Path) -> Ranges:
     """Read a file that ``save_ranges`` wrote.
 

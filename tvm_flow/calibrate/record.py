@@ -19,7 +19,7 @@ from tvm_flow.model import AnyModel
 class Recorder:
     """Ranges of every quantized linear's input, per step and branch, over the forwards it has seen.
 
-    The model must run both branches of one prompt in one batch, cond first, as ``sampler.model_velocity``
+    The model must run both branches of one prompt in one batch, cond first, as ``sampler.model_outputs``
     does; then the leading axis of every linear's input falls into two equal halves. ``step`` is set before
     each forward.
     """

@@ -22,7 +22,7 @@ from tvm_flow.calibrate.ranges import Ranges, load_ranges, merge, save_ranges
 from tvm_flow.calibrate.record import Recorder, recording
 from tvm_flow.errors import CalibrationError, InterruptedCommand
 from tvm_flow.model import AnyModel
-from tvm_flow.sampler import SamplerConfig, model_velocity, sample
+from tvm_flow.sampler import SamplerConfig, denoise, drawn_from, model_outputs
 
 Embed = Callable[[list[str]], tuple[Tensor, Tensor]]
 """Captions as (tokens [B, L, caption_channels], mask bool [B, L]); raises PromptError for an unknown one."""
@@ -40,7 +40,8 @@ def calibrate(
     """Calibrate ``model`` on ``prompts`` into the file ``output``; what an earlier run has done is kept.
 
     ``latent`` is the shape [C, T, H, W] of the noise, which is drawn in float32 on the CPU by a generator
-    with the prompt's seed. With nothing left to do, only ``output`` is read.
+    with the prompt's seed; what a sampler's steps draw is what the C runtime draws for that seed. With
+    nothing left to do, only ``output`` is read.
 
     Raises CalibrationError for an empty prompt list, an ``output`` of another model, sampler or latent, or
     activations that are not finite; PromptError from ``embed``; InterruptedCommand on Ctrl-C, with the whole
@@ -83,9 +84,9 @@ def trajectory_ranges(
     y, mask = caption
     _check_inputs(model, wanted.latent, prompt, y, mask)
     recorder = Recorder(model, wanted.sampler.steps, mask[0])
-    inner = model_velocity(model, y, mask, wanted.sampler)
+    inner = model_outputs(model, y, mask, wanted.sampler)
 
-    def velocity(z: Tensor, step: int, t: float) -> tuple[Tensor, Tensor]:
+    def predict(z: Tensor, step: int, t: float) -> tuple[Tensor, Tensor]:
         recorder.step = step
         return inner(z, step, t)
 
@@ -94,7 +95,7 @@ def trajectory_ranges(
 
     noise = torch.randn(1, *wanted.latent, generator=torch.Generator().manual_seed(prompt.seed))
     with recording(model, recorder):
-        sample(velocity, noise, wanted.sampler, progress)
+        denoise(predict, noise, wanted.sampler, drawn_from(prompt.seed, wanted.latent), progress)
     return Ranges(wanted.model_sha256, wanted.sampler, wanted.latent, (prompt,), recorder.ranges())
 
 

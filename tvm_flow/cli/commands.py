@@ -78,8 +78,10 @@ def targets(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write one video per prompt."""
+    from tvm_flow.pipeline.asked import require_sampler
     from tvm_flow.pipeline.videos import write_videos
 
+    require_sampler(arguments.bundle, arguments.sampler, arguments.steps, arguments.cfg_scale)
     for path in write_videos(arguments.bundle, arguments.prompt, arguments.output, arguments.seed, arguments.threads):
         print(f"video: {path}")
 

@@ -104,6 +104,10 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, default=_ARTIFACTS / "bundle", help="what compile wrote")
     parser.add_argument("--output", type=Path, default=_ARTIFACTS / "videos", help="folder of GIFs and latents")
     parser.add_argument("--seed", type=_seed, default=0, help="of the first video's noise; the next ones count on")
+    asked = "; an error when the bundle was made for another"
+    parser.add_argument("--sampler", help=f"rflow, ddim, iddpm, or a YAML of the step grid{asked}")
+    parser.add_argument("--steps", type=_at_least(1), help=f"denoising steps{asked}")
+    parser.add_argument("--cfg-scale", type=float, help=f"guidance{asked}")
     _threads(parser)
 
 

@@ -45,11 +45,11 @@ def modulated_mlp(w: StepWriter, x: str, name: str) -> str:
 
 
 def final(w: StepWriter, x: str) -> str:
-    """Modulate, project to the velocity half of every patch, put patches together, cut off the padding."""
+    """Modulate, project to those channels of every patch that the sampler needs, put patches together, cut padding."""
     g, (kt, kh, kw) = w.g, w.model.config.patch
-    out = w.model.config.out_channels
-    kept = np.arange(kt * kh * kw * out).reshape(-1, out)[:, : w.channels].reshape(-1)
+    out, channels = w.model.config.out_channels, w.model.output_channels
+    kept = np.arange(kt * kh * kw * out).reshape(-1, out)[:, :channels].reshape(-1)
     x = w.float_linear(w.modulated(x, "final", separator="."), "final_layer.linear", kept)
-    x = g.reshape(x, w.frames, w.height, w.width, kt, kh, kw, w.channels)
-    x = g.reshape(g.transpose(x, 6, 0, 3, 1, 4, 2, 5), *w.padded)
-    return x if w.padded == w.model.latent else g.cut(x, w.model.latent)
+    x = g.reshape(x, w.frames, w.height, w.width, kt, kh, kw, channels)
+    x = g.reshape(g.transpose(x, 6, 0, 3, 1, 4, 2, 5), channels, *w.padded[1:])
+    return x if w.padded == w.model.latent else g.cut(x, (channels, *w.model.latent[1:]))

@@ -3,7 +3,8 @@
 Inputs   z     float32 [C, T, H, W]   the latent
          y     float32 [L, D]         caption tokens, padded
          mask  float32 [L]            0 for a token, `MASKED` for padding
-Output   velocity  float32 [C, T, H, W]; the variance half of the final layer is not computed
+Output   velocity  float32 [C, T, H, W], or the noise; [2 * C, T, H, W] for a sampler that needs the variance, the
+                   second half of the final layer, which is not computed otherwise
 
 LayerNormalization carries the folded modulation as its scale and bias. A latent that does not divide into patches is
 padded with zeros before and cut after, as Open-Sora does it.
@@ -35,4 +36,4 @@ def step_graph(model: QuantizedModel, step: int, branch: int, weights: WeightFil
     inputs = {"z": model.latent, "y": (w.caption, model.config.caption_channels), "mask": (w.caption,)}
     y = caption_tokens(w)
     x = BLOCKS[model.config.model_type](w, patch_tokens(w), y)
-    return w.g.model(inputs, final(w, x), model.latent, "velocity")
+    return w.g.model(inputs, final(w, x), (model.output_channels, *model.latent[1:]), "velocity")

@@ -1,9 +1,9 @@
 """Write every step graph, the weight file they share, and the tables that say how their constants depend on time.
 
 The folder: ``weights.bin``; ``step_NNN_cond.onnx`` and ``step_NNN_uncond.onnx``; ``tables.safetensors`` with
-``step_records`` float32 [steps, R], ``timesteps`` and ``dts`` float64 [steps], the golden and null captions, and
-``<initializer>.base`` (and ``.gain``) for every initializer that is (record[offset : offset + n] + base) * gain;
-``export.json``, written last.
+``step_records`` float32 [steps, R], ``timesteps`` float64 [steps] and ``updates`` float64 [steps, 5] (see
+`tvm_flow.sampler.update`), the golden and null captions, and ``<initializer>.base`` (and ``.gain``) for every
+initializer that is (record[offset : offset + n] + base) * gain; ``export.json``, written last.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from tvm_flow.export.template import StepTemplates
 from tvm_flow.export.writer import WeightFile
 from tvm_flow.quantize.quantized import Fold, QuantizedModel
 
-SCHEMA = 1
+SCHEMA = 2
+"""1 had Euler steps in place of updates."""
 BRANCHES = ("cond", "uncond")
 WEIGHTS = "weights.bin"
 UNFINISHED = ".unfinished"
@@ -41,8 +42,9 @@ class Exported:
     folds: dict[str, Fold]
     step_records: npt.NDArray[np.float32]
     timesteps: npt.NDArray[np.float64]
-    dts: npt.NDArray[np.float64]
+    updates: npt.NDArray[np.float64]
     latent: tuple[int, ...]
+    output_channels: int
     text: tuple[int, int]
     caption: npt.NDArray[np.float32]
     caption_length: int
@@ -136,8 +138,9 @@ def _read(folder: Path, description: dict[str, Any], tables: dict[str, npt.NDArr
         },
         step_records=tables["step_records"],
         timesteps=tables["timesteps"],
-        dts=tables["dts"],
+        updates=tables["updates"],
         latent=tuple(description["latent"]),
+        output_channels=int(description["output_channels"]),
         text=(description["text"][0], description["text"][1]),
         caption=tables["caption"],
         caption_length=int(tables["caption_length"][0]),
@@ -168,7 +171,7 @@ def _tables(
     tables: dict[str, npt.NDArray[Any]] = {
         "step_records": model.step_records[steps],
         "timesteps": model.timesteps[steps],
-        "dts": model.dts[steps],
+        "updates": model.updates[steps],
         "caption": np.ascontiguousarray(tokens, np.float32),
         "caption_length": np.array([length], np.int64),
         "null_caption": np.ascontiguousarray(null),
@@ -186,6 +189,7 @@ def _description(model: QuantizedModel, graphs: list[str]) -> dict[str, Any]:
         "graphs": graphs,
         "folds": {name: fold.offset for name, fold in model.folds.items()},
         "latent": list(model.latent),
+        "output_channels": model.output_channels,
         "text": [model.config.model_max_length, model.config.caption_channels],
         "sampler": model.sampler.to_dict(),
         "model": model.config.to_dict(),

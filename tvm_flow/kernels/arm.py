@@ -4,7 +4,8 @@ SDOT adds four int8 products to each of four int32 lanes. Its by-element form ta
 that holds sixteen, so a tile loads each row once for four steps along K.
 
 SMMLA multiplies 2x8 by 8x2 codes into a 2x2 block: two rows of X side by side in one register, two columns of W in
-another. Putting rows side by side costs a move for every two rows and eight codes, so the tile is wide and flat.
+another. Putting rows side by side costs a move for every two rows and eight codes, so the tile is wide and flat; as
+wide as leaves registers for an epilogue's constants, or sums are spilled in the inner loop.
 
 Without either, SMULL multiplies eight codes to int16, where |x w| <= 128 * 128 = 16384 fits, and SADALP adds the
 products in pairs to int32. SMLAL on codes would add two products in int16: -128 * -128 twice is 32768, one too many.
@@ -18,6 +19,58 @@ from __future__ import annotations
 from tvm.script import tirx as T
 
 from tvm_flow.kernels.isa import Isa, register_isa
+
+
+def _register_smull() -> str:
+    from tvm.s_tir import TensorIntrin
+    from tvm.target.codegen import llvm_lookup_intrinsic_id
+
+    identifier = llvm_lookup_intrinsic_id("llvm.aarch64.neon.saddlp")
+
+    @T.prim_func(s_tir=True)
+    def description(x: T.handle, w: T.handle, c: T.handle) -> None:
+        X = T.match_buffer(x, (2,), "int8", offset_factor=1)
+        W = T.match_buffer(w, (4, 2), "int8", offset_factor=1)
+        C = T.match_buffer(c, (4,), "int32", offset_factor=1)
+        with T.sblock("root"):
+            T.reads(C[0:4], X[0:2], W[0:4, 0:2])
+            T.writes(C[0:4])
+            for i, k in T.grid(4, 2):
+                with T.sblock("update"):
+                    vi, vk = T.axis.remap("SR", [i, k])
+                    C[vi] = C[vi] + T.cast(X[vk], "int32") * T.cast(W[vi, vk], "int32")
+
+    @T.prim_func(s_tir=True)
+    def implementation(x: T.handle, w: T.handle, c: T.handle) -> None:
+        X = T.match_buffer(x, (2,), "int8", offset_factor=1)
+        W = T.match_buffer(w, (4, 2), "int8", offset_factor=1)
+        C = T.match_buffer(c, (4,), "int32", offset_factor=1)
+        with T.sblock("root"):
+            T.reads(C[0:4], X[0:2], W[0:4, 0:2])
+            T.writes(C[0:4])
+            pair = T.reinterpret(T.broadcast(T.reinterpret(X.vload([0], "int8x2"), dtype="int16"), 4), dtype="int8x8")
+            products = T.cast(pair, "int16x8") * T.cast(W.vload([0, 0], dtype="int8x8"), "int16x8")
+            C[T.ramp(T.int32(0), 1, 4)] = C.vload([0], dtype="int32x4") + T.call_llvm_pure_intrin(
+                T.uint32(identifier), products, dtype="int32x4"
+            )
+
+    name = "tvm_flow.smull"
+    TensorIntrin.register(name, description, implementation, override=True)
+    return name
+
+
+NEON = register_isa(
+    Isa(
+        name="neon",
+        features=frozenset({"neon"}),
+        lanes=4,
+        depth=2,
+        rows=4,
+        vectors=4,
+        register=_register_smull,
+    )
+)
+"""Inner loop by llvm-mca 19.1.7 for cortex-a72: 6.75 products per cycle, the generic loop 4.06 (2026-11-22)."""
 
 
 def _register_sdot() -> str:
@@ -72,6 +125,7 @@ SDOT = register_isa(
         vectors=2,
         register=_register_sdot,
         groups=4,
+        fallback=NEON,
     )
 )
 
@@ -126,62 +180,10 @@ SMMLA = register_isa(
         lanes=2,
         depth=8,
         rows=4,
-        vectors=12,
+        vectors=8,
         register=_register_smmla,
         groups=2,
         paired=True,
         fallback=SDOT,
     )
 )
-
-
-def _register_smull() -> str:
-    from tvm.s_tir import TensorIntrin
-    from tvm.target.codegen import llvm_lookup_intrinsic_id
-
-    identifier = llvm_lookup_intrinsic_id("llvm.aarch64.neon.saddlp")
-
-    @T.prim_func(s_tir=True)
-    def description(x: T.handle, w: T.handle, c: T.handle) -> None:
-        X = T.match_buffer(x, (2,), "int8", offset_factor=1)
-        W = T.match_buffer(w, (4, 2), "int8", offset_factor=1)
-        C = T.match_buffer(c, (4,), "int32", offset_factor=1)
-        with T.sblock("root"):
-            T.reads(C[0:4], X[0:2], W[0:4, 0:2])
-            T.writes(C[0:4])
-            for i, k in T.grid(4, 2):
-                with T.sblock("update"):
-                    vi, vk = T.axis.remap("SR", [i, k])
-                    C[vi] = C[vi] + T.cast(X[vk], "int32") * T.cast(W[vi, vk], "int32")
-
-    @T.prim_func(s_tir=True)
-    def implementation(x: T.handle, w: T.handle, c: T.handle) -> None:
-        X = T.match_buffer(x, (2,), "int8", offset_factor=1)
-        W = T.match_buffer(w, (4, 2), "int8", offset_factor=1)
-        C = T.match_buffer(c, (4,), "int32", offset_factor=1)
-        with T.sblock("root"):
-            T.reads(C[0:4], X[0:2], W[0:4, 0:2])
-            T.writes(C[0:4])
-            pair = T.reinterpret(T.broadcast(T.reinterpret(X.vload([0], "int8x2"), dtype="int16"), 4), dtype="int8x8")
-            products = T.cast(pair, "int16x8") * T.cast(W.vload([0, 0], dtype="int8x8"), "int16x8")
-            C[T.ramp(T.int32(0), 1, 4)] = C.vload([0], dtype="int32x4") + T.call_llvm_pure_intrin(
-                T.uint32(identifier), products, dtype="int32x4"
-            )
-
-    name = "tvm_flow.smull"
-    TensorIntrin.register(name, description, implementation, override=True)
-    return name
-
-
-NEON = register_isa(
-    Isa(
-        name="neon",
-        features=frozenset({"neon"}),
-        lanes=4,
-        depth=2,
-        rows=4,
-        vectors=4,
-        register=_register_smull,
-    )
-)
-"""Inner loop by llvm-mca 19.1.7 for cortex-a72: 6.75 products per cycle, the generic loop 4.06 (2026-11-22)."""

@@ -3,8 +3,9 @@
 |x| <= 128, so a pair's sum is at most 2 * 128 * 128 < 2^31: exact. The tempting vpmaddubsw adds pairs in int16 and
 saturates, which is why it is not here.
 
-AVX512-VNNI multiplies four unsigned by four signed codes and adds them to int32 in one instruction (vpdpbusd), without
-saturation. Its unsigned operand is a weight + 128; `tvm_flow.kernels.biased` takes the 128 back out.
+AVX512-VNNI and AVX-VNNI multiply four unsigned by four signed codes and add them to int32 in one instruction
+(vpdpbusd), without saturation. Its unsigned operand is a weight + 128; `tvm_flow.kernels.biased` takes the 128 out
+again.
 """
 
 # TVM's script parser reads these functions' annotations as buffers, which is no type to a type checker.
@@ -95,22 +96,23 @@ SSE2 = register_isa(
 )
 
 
-def _register_dpbusd() -> str:
+def _register_dpbusd(lanes: int, intrinsic: str) -> str:
     from tvm.s_tir import TensorIntrin
     from tvm.target.codegen import llvm_lookup_intrinsic_id
 
-    identifier = llvm_lookup_intrinsic_id("llvm.x86.avx512.vpdpbusd.512")
+    codes, sums = f"int8x{4 * lanes}", f"int32x{lanes}"
+    identifier = llvm_lookup_intrinsic_id(intrinsic)
 
     @T.prim_func(s_tir=True)
     def description(
         X: T.Buffer((4,), "int8", offset_factor=1),
-        W: T.Buffer((16, 4), "int8", offset_factor=1),
-        C: T.Buffer((16,), "int32", offset_factor=1),
+        W: T.Buffer((lanes, 4), "int8", offset_factor=1),
+        C: T.Buffer((lanes,), "int32", offset_factor=1),
     ) -> None:
         with T.sblock("root"):
-            T.reads(C[0:16], X[0:4], W[0:16, 0:4])
-            T.writes(C[0:16])
-            for i, k in T.grid(16, 4):
+            T.reads(C[0:lanes], X[0:4], W[0:lanes, 0:4])
+            T.writes(C[0:lanes])
+            for i, k in T.grid(lanes, 4):
                 with T.sblock("update"):
                     vi, vk = T.axis.remap("SR", [i, k])
                     C[vi] = C[vi] + T.cast(X[vk], "int32") * (T.cast(W[vi, vk], "int32") + 128)
@@ -118,23 +120,24 @@ def _register_dpbusd() -> str:
     @T.prim_func(s_tir=True)
     def implementation(
         X: T.Buffer((4,), "int8", offset_factor=1),
-        W: T.Buffer((16, 4), "int8", offset_factor=1),
-        C: T.Buffer((16,), "int32", offset_factor=1),
+        W: T.Buffer((lanes, 4), "int8", offset_factor=1),
+        C: T.Buffer((lanes,), "int32", offset_factor=1),
     ) -> None:
         with T.sblock("root"):
-            T.reads(C[0:16], X[0:4], W[0:16, 0:4])
-            T.writes(C[0:16])
-            column = T.reinterpret(W.vload([0, 0], dtype="int8x64"), dtype="int32x16")
-            top_bits = T.broadcast(T.int32(-0x7F7F7F80), 16)  # 0x80 in every byte
-            C[T.ramp(T.int32(0), 1, 16)] = T.call_llvm_pure_intrin(
+            T.reads(C[0:lanes], X[0:4], W[0:lanes, 0:4])
+            T.writes(C[0:lanes])
+            column = T.reinterpret(W.vload([0, 0], dtype=codes), dtype=sums)
+            top_bits = T.broadcast(T.int32(-0x7F7F7F80), lanes)  # 0x80 in every byte
+            row = T.broadcast(T.reinterpret(X.vload([0], "int8x4"), dtype="int32"), lanes)
+            C[T.ramp(T.int32(0), 1, lanes)] = T.call_llvm_pure_intrin(
                 T.uint32(identifier),
-                C.vload([0], dtype="int32x16"),
-                T.reinterpret(T.bitwise_xor(column, top_bits), dtype="int8x64"),
-                T.reinterpret(T.broadcast(T.reinterpret(X.vload([0], "int8x4"), dtype="int32"), 16), dtype="int8x64"),
-                dtype="int32x16",
+                C.vload([0], dtype=sums),
+                T.reinterpret(T.bitwise_xor(column, top_bits), dtype=codes),
+                T.reinterpret(row, dtype=codes),
+                dtype=sums,
             )
 
-    name = "tvm_flow.dpbusd_16"
+    name = f"tvm_flow.dpbusd_{lanes}"
     TensorIntrin.register(name, description, implementation, override=True)
     return name
 
@@ -147,8 +150,22 @@ AVX512VNNI = register_isa(
         depth=4,
         rows=8,
         vectors=3,
-        register=_register_dpbusd,
+        register=lambda: _register_dpbusd(16, "llvm.x86.avx512.vpdpbusd.512"),
         biased=True,
         fallback=AVX512BW,
     )
 )
+AVXVNNI = register_isa(
+    Isa(
+        name="avxvnni",
+        features=frozenset({"avx2", "avxvnni"}),
+        lanes=8,
+        depth=4,
+        rows=6,
+        vectors=2,
+        register=lambda: _register_dpbusd(8, "llvm.x86.avx512.vpdpbusd.256"),
+        biased=True,
+        fallback=AVX2,
+    )
+)
+"""For client cores without AVX-512 (Alder Lake and its successors)."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from tvm_flow.errors import BundleError
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+UPDATE_FLOATS = 5
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Prompt:
 class Golden:
     """An input and the latents that it must give; noise and latents float32 [latent_shape].
 
-    ``steps``: after how many; 0 for all of them.
+    ``steps``: after how many; 0 for all of them. What steps draw comes from `tvm_flow.sampler.seeded_noise` for seed 0.
     """
 
     noise: Float32
@@ -64,9 +66,10 @@ class Contents:
     groups           step groups, in the order that variants count them
     sampler          JSON-able description of the step grid
     timesteps        [steps], 0..1000
-    dts              [steps], already divided by 1000: z += v * dt
-    cfg_scale        guidance: v = vu + cfg_scale * (vc - vu)
-    guided_channels  the first so many latent channels are guided, the others take vc
+    updates          float64 [steps, 5]: each step's constants, see `tvm_flow.sampler.update`
+    cfg_scale        guidance: e = eu + cfg_scale * (ec - eu)
+    guided_channels  the first so many latent channels are guided, the others take ec
+    output_channels  of the step graphs: as the latent, or twice as many with a learned variance
     latent_shape     channels first, e.g. (C, T, H, W)
     text_tokens      caption tokens, padding included
     text_channels    width of a caption token
@@ -82,9 +85,10 @@ class Contents:
     groups: Sequence[Group]
     sampler: Mapping[str, Any]
     timesteps: Sequence[float]
-    dts: Sequence[float]
+    updates: Float64
     cfg_scale: float
     guided_channels: int
+    output_channels: int
     latent_shape: tuple[int, ...]
     text_tokens: int
     text_channels: int
@@ -111,7 +115,6 @@ class Contents:
 
     def check(self) -> None:
         """Raises BundleError naming the first part that contradicts another or is not finite."""
-        _same("dts", self.steps, len(self.dts))
         _same("variants", self.steps, len(self.variants))
         if self.steps < 1 or self.branches not in (1, 2):
             raise BundleError(
@@ -126,8 +129,22 @@ class Contents:
                 f"contents.guided_channels: expected 0 to the channels of the latent {self.latent_shape}, "
                 f"got {self.guided_channels}; correct one of them"
             )
+        self._check_updates()
         self._check_variants()
         self._check_golden()
+
+    def _check_updates(self) -> None:
+        _array("updates", self.updates, (self.steps, UPDATE_FLOATS), dtype=np.float64)
+        if (self.updates[:, 2] < 0).any():
+            raise BundleError("contents.updates: expected no negative sigma, got one; take them from step_updates")
+        if not isfinite(self.cfg_scale):
+            raise BundleError(f"contents.cfg_scale: expected a number, got {self.cfg_scale}; check the sampler")
+        channels = self.latent_shape[0]
+        if self.output_channels not in (channels, 2 * channels):
+            raise BundleError(
+                f"contents.output_channels: expected {channels} or {2 * channels} for the latent {self.latent_shape}, "
+                f"got {self.output_channels}; export the model for its sampler"
+            )
 
     def _check_variants(self) -> None:
         for step, branches in enumerate(self.variants):
@@ -160,10 +177,12 @@ def _same(what: str, expected: int, got: int) -> None:
         raise BundleError(f"contents.{what}: expected {expected} entries, got {got}; pass one for each")
 
 
-def _array(what: str, array: Float32, shape: tuple[int, ...], *, finite: bool = True) -> None:
-    if array.dtype != np.float32 or array.shape != shape:
+def _array(
+    what: str, array: NDArray[Any], shape: tuple[int, ...], *, finite: bool = True, dtype: DTypeLike = np.float32
+) -> None:
+    if array.dtype != dtype or array.shape != shape:
         raise BundleError(
-            f"contents.{what}: expected float32 {shape}, got {array.dtype} {array.shape}; convert it first"
+            f"contents.{what}: expected {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}; convert it first"
         )
     if finite and not np.isfinite(array).all():
         first = int(np.flatnonzero(~np.isfinite(array.ravel()))[0])

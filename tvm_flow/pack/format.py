@@ -1,4 +1,4 @@
-"""The bundle format, schema 1.
+"""The bundle format, schema 2.
 
 A bundle is a directory of regular files, all of them listed in the manifest:
 
@@ -8,19 +8,21 @@ A bundle is a directory of regular files, all of them listed in the manifest:
     weights.bin              what all steps share; libraries name offsets into it
     steps.bin                the index below, all that the C runtime reads besides libraries and weights
     golden.bin               float32: noise [latent], cond tokens [L, channels], cond mask [L], uncond tokens
-                             and mask, expected latents [latent]
+                             and mask, expected latents [latent]; what steps draw is made for the seed 0
 
 steps.bin is little endian. Its sections follow each other, each padded with zeros to 64 bytes, so that
 positions follow from the counts and none can lie. The last 32 bytes are the sha256 of all before.
 
     header    magic "TVMFLOW\\0", u32 schema, u32 header bytes (192), u64 file bytes, u32 steps, branches,
-              groups, step_floats, guided_channels, f32 cfg_scale, u32 latent_ndim, text_tokens,
+              groups, step_floats, guided_channels, output_channels, latent_ndim, text_tokens,
               text_channels, sampler_bytes, u32 latent_shape[8] (1 past latent_ndim), u64 variant_values,
-              u64 weights bytes, weights sha256, golden sha256, 12 zeros, u32 golden steps (0: all)
-    sampler   JSON text [sampler_bytes]
+              u64 weights bytes, weights sha256, golden sha256, f64 cfg_scale, 4 zeros, u32 golden steps
+              (0 for all)
+    sampler   JSON text [sampler_bytes]: the configuration that t, updates and records were made for
     groups    [groups] of: sha256 of the library, u32 variant_floats, u32 zero, path in the bundle [152]
     t         f32 [steps], 0..1000
-    dt        f32 [steps], z += v * dt
+    updates   f64 [steps][5]: of_z, of_prediction, sigma, log_sigma, log_sigma_of_variance; see
+              tvm_flow.sampler.update
     records   f32 [steps][step_floats]
     variants  [steps][branches] of: u32 group, u32 zero, u64 index of its first float in values
     values    f32 [variant_values], one run of variant_floats for each variant
@@ -40,11 +42,12 @@ import numpy as np
 from tvm_flow.errors import BundleError
 from tvm_flow.pack.contents import Contents
 
-SCHEMA = 1
+SCHEMA = 2
+"""1 had float32 Euler steps in place of updates, and no output_channels."""
 MAGIC = b"TVMFLOW\0"
 MANIFEST, STEPS, WEIGHTS, GOLDEN = "manifest.json", "steps.bin", "weights.bin", "golden.bin"
 
-HEADER = struct.Struct("<8sIIQ5If4I8IQQ32s32s12xI")
+HEADER = struct.Struct("<8sIIQ10I8IQQ32s32sd4xI")
 GROUP = struct.Struct("<32sI4x152s")
 VARIANT = struct.Struct("<I4xQ")
 _ALIGN = 64
@@ -70,7 +73,7 @@ def encode_index(
         sampler,
         b"".join(_encode_group(library) for library in libraries),
         np.asarray(contents.timesteps, "<f4").tobytes(),
-        np.asarray(contents.dts, "<f4").tobytes(),
+        contents.updates.astype("<f8").tobytes(),
         contents.step_records.astype("<f4").tobytes(),
         variants,
         values,
@@ -80,9 +83,9 @@ def encode_index(
     header = HEADER.pack(
         *(MAGIC, SCHEMA, HEADER.size, HEADER.size + len(body) + _DIGEST),
         *(contents.steps, contents.branches, len(libraries), contents.step_records.shape[1]),
-        *(contents.guided_channels, contents.cfg_scale, len(contents.latent_shape)),
+        *(contents.guided_channels, contents.output_channels, len(contents.latent_shape)),
         *(contents.text_tokens, contents.text_channels, len(sampler), *shape),
-        *(len(values) // 4, contents.weights_bytes, weights_sha256, golden_sha256),
+        *(len(values) // 4, contents.weights_bytes, weights_sha256, golden_sha256, contents.cfg_scale),
         contents.golden.steps,
     )
     return header + body + hashlib.sha256(header + body).digest()

@@ -9,13 +9,13 @@ import numpy as np
 
 from tvm_flow.errors import BundleError
 from tvm_flow.pack.contents import Golden, Prompt
-from tvm_flow.pack.format import GOLDEN, HEADER, MAGIC, STEPS
+from tvm_flow.pack.format import GOLDEN, HEADER, MAGIC, SCHEMA, STEPS
 
 
 def read_golden(directory: Path) -> Golden:
     """The golden input and output of the bundle ``directory``.
 
-    Raises BundleError when steps.bin or golden.bin is absent or of another size.
+    Raises BundleError when steps.bin or golden.bin is absent, of another schema or of another size.
     """
     try:
         raw = (directory / STEPS).read_bytes()[: HEADER.size]
@@ -33,6 +33,10 @@ def read_golden(directory: Path) -> Golden:
             f"{directory / STEPS}: expected the magic {MAGIC!r} and 1 to 8 axes, got {header[0]!r} and {ndim}; "
             "compile the bundle again"
         )
+    if header[1] != SCHEMA:
+        raise BundleError(
+            f"{directory / STEPS}: expected schema {SCHEMA}, got {header[1]}; compile the bundle with this version"
+        )
     shape = tuple(header[14 : 14 + ndim])
     sizes = [prod(shape), tokens * channels, tokens, tokens * channels, tokens, prod(shape)]
     if len(data) != 4 * sum(sizes):
@@ -47,5 +51,5 @@ def read_golden(directory: Path) -> Golden:
         Prompt(cond.reshape(tokens, channels), cond_mask),
         Prompt(uncond.reshape(tokens, channels), uncond_mask),
         latents.reshape(shape),
-        header[26],
+        header[27],
     )

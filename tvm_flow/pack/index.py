@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tvm_flow.errors import BundleError
-from tvm_flow.pack.contents import Float32
+from tvm_flow.pack.contents import UPDATE_FLOATS, Float32, Float64
 from tvm_flow.pack.format import GROUP, HEADER, MAGIC, SCHEMA, VARIANT, Library
 
 MAX_CFG = 100.0
@@ -25,6 +25,7 @@ class Index:
     steps: int
     branches: int
     guided_channels: int
+    output_channels: int
     cfg_scale: float
     latent_shape: tuple[int, ...]
     text_tokens: int
@@ -36,7 +37,7 @@ class Index:
     sampler: str
     libraries: tuple[Library, ...]
     timesteps: Float32
-    dts: Float32
+    updates: Float64
     step_records: Float32
     variants: tuple[tuple[int, int], ...]
     values: Float32
@@ -83,8 +84,11 @@ def read_index(path: Path) -> Index:
 
 
 def _parse(sections: _Sections, fields: tuple[Any, ...]) -> Index:
-    steps, branches, groups, step_floats, guided, cfg, ndim, tokens, channels, sampler_bytes = fields[4:14]
-    shape, (value_count, weights_bytes, weights_sha256, golden_sha256, golden_steps) = fields[14:22], fields[22:27]
+    steps, branches, groups, step_floats, guided, outputs, ndim, tokens, channels, sampler_bytes = fields[4:14]
+    shape, (value_count, weights_bytes, weights_sha256, golden_sha256, cfg, golden_steps) = (
+        fields[14:22],
+        fields[22:28],
+    )
     if not (1 <= ndim <= 8 and all(size == 1 for size in shape[ndim:]) and 1 <= branches <= 2):
         raise BundleError("steps.bin: expected 1 to 8 latent sizes and 1 or 2 branches; pack the bundle again")
     sampler = sections.take("sampler", sampler_bytes, 1).decode(errors="replace")
@@ -93,6 +97,7 @@ def _parse(sections: _Sections, fields: tuple[Any, ...]) -> Index:
         steps=steps,
         branches=branches,
         guided_channels=guided,
+        output_channels=outputs,
         cfg_scale=float(cfg),
         latent_shape=tuple(shape[:ndim]),
         text_tokens=tokens,
@@ -104,7 +109,7 @@ def _parse(sections: _Sections, fields: tuple[Any, ...]) -> Index:
         sampler=sampler,
         libraries=tuple(_library(*row) for row in rows),
         timesteps=sections.floats("t", steps),
-        dts=sections.floats("dt", steps),
+        updates=np.frombuffer(sections.take("updates", steps * UPDATE_FLOATS, 8), "<f8").reshape(steps, UPDATE_FLOATS),
         step_records=sections.floats("records", steps, step_floats),
         variants=tuple(VARIANT.iter_unpack(sections.take("variants", steps * branches, VARIANT.size))),
         values=sections.floats("values", value_count),
@@ -122,8 +127,8 @@ def _check(index: Index) -> None:
         raise BundleError(
             f"steps.bin: expected at most {index.steps} golden steps, got {index.golden_steps}; pack the bundle again"
         )
-    for name in ("timesteps", "dts", "step_records", "values"):
-        array: Float32 = getattr(index, name)
+    for name in ("timesteps", "updates", "step_records", "values"):
+        array: Float32 | Float64 = getattr(index, name)
         if not np.isfinite(array).all():
             raise BundleError(f"steps.bin: {name}: expected finite numbers, got one that is not; quantize again")
     if not 0 <= index.cfg_scale <= MAX_CFG:
@@ -132,6 +137,12 @@ def _check(index: Index) -> None:
         raise BundleError(
             f"steps.bin: expected at least 1 step and at most {index.latent_shape[0]} guided channels, got "
             f"{index.steps} and {index.guided_channels}; pack the bundle again"
+        )
+    channels = index.latent_shape[0]
+    if index.output_channels not in (channels, 2 * channels) or (index.updates[:, 2] < 0).any():
+        raise BundleError(
+            f"steps.bin: expected {channels} or {2 * channels} output channels and no negative sigma, got "
+            f"{index.output_channels} and {index.updates[:, 2].min()}; pack the bundle again"
         )
     for group, first in index.variants:
         if group >= len(index.libraries) or first + index.libraries[group].variant_floats > index.values.size:

@@ -6,6 +6,7 @@ with its counts and numbers, and the libraries' ELF headers.
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 from pathlib import Path
@@ -78,6 +79,11 @@ def _check_agreement(manifest: Manifest, index: Index) -> None:
             f"{STEPS}: expected {manifest.steps} steps and {len(manifest.groups)} groups as in the manifest, "
             f"got {index.steps} and {len(index.libraries)}; pack the bundle again"
         )
+    if _as_json(index.sampler) != dict(manifest.sampler):
+        raise BundleError(
+            f"{STEPS}: expected the sampler {json.dumps(dict(manifest.sampler), sort_keys=True)} of the manifest, got "
+            f"{index.sampler}; pack the bundle again"
+        )
     sizes = {WEIGHTS: index.weights_bytes, GOLDEN: index.golden_bytes}
     hashes = {WEIGHTS: index.weights_sha256, GOLDEN: index.golden_sha256}
     for library in index.libraries:
@@ -88,6 +94,13 @@ def _check_agreement(manifest: Manifest, index: Index) -> None:
         entry = manifest.files.get(name)
         if entry is None or entry.sha256 != sha256.hex() or entry.bytes != sizes.get(name, entry.bytes):
             raise BundleError(f"{STEPS}: {name}: expected the size and sha256 of the manifest, got others; pack again")
+
+
+def _as_json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _check_elf(path: Path, machine: str | None) -> None:

@@ -37,9 +37,11 @@ def generate_latents(
     workers: int = 1,
     threads: int = 0,
     progress: bool = True,
+    seeds: Sequence[int] | None = None,
 ) -> Floats:
     """Latents float32 [N, C, T, H, W] of ``prompts`` from ``noise`` of the same shape.
 
+    What a sampler's steps draw for the k-th prompt depends on ``seeds[k]``, k by default.
     ``workers`` open the bundle with ``threads`` threads each (0: every core): several workers of one thread make more
     videos a second, one worker of several threads makes each of them sooner.
     Ctrl-C, or an error of one worker, stops the others after the step they are at.
@@ -54,7 +56,8 @@ def generate_latents(
     latents = np.empty_like(noise)
     with tqdm(total=len(pairs), desc="generate", unit="video", disable=not progress) as bar:
         stop = threading.Event()
-        run = _worker(bundle, pairs, noise, latents, bar.update, threads, stop)
+        drawn = range(len(pairs)) if seeds is None else seeds
+        run = _worker(bundle, pairs, noise, latents, bar.update, threads, stop, drawn)
         shares = [range(start, len(pairs), workers) for start in range(min(workers, len(pairs)))]
         if len(shares) == 1:
             run(shares[0])
@@ -80,6 +83,7 @@ def _worker(
     advance: Callable[[], object],
     threads: int,
     stop: threading.Event,
+    seeds: Sequence[int],
 ) -> Callable[[range], None]:
     def go_on(_done: int, _steps: int) -> None:
         if stop.is_set():
@@ -88,7 +92,7 @@ def _worker(
     def run(share: range) -> None:
         with Bundle.open(bundle, threads=threads) as opened:
             for index in share:
-                latents[index] = opened.generate(noise[index], *pairs[index], go_on)
+                latents[index] = opened.generate(noise[index], *pairs[index], go_on, seed=seeds[index])
                 advance()
 
     return run

@@ -14,6 +14,8 @@ from tvm_flow.model import AnyModel, load_checkpoint
 from tvm_flow.sampler import SamplerConfig
 
 DEMO = "demo"
+TRAINED_FOR = {"STDiT": ("iddpm", "ddim"), "STDiT3": ("rflow",)}
+"""Samplers by the config's model_type: an STDiT predicts noise, an STDiT3 the velocity of a rectified flow."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ def load_source(
 ) -> Source:
     """The demo, or a checkpoint folder or file with a sampler YAML, a latent shape and a folder of caption tokens.
 
-    Raises ConfigError naming what a checkpoint other than the demo lacks, or what the demo does not need;
-    CheckpointError for a bad checkpoint.
+    Raises ConfigError naming what a checkpoint other than the demo lacks, what the demo does not need, or a sampler
+    that the model was not trained for; CheckpointError for a bad checkpoint.
     """
     given = {"sampler": sampler, "latent": latent, "captions": captions}
     if model == DEMO:
@@ -50,7 +52,14 @@ def load_source(
         raise ConfigError(
             f"model {model}: expected {', '.join(missing)} beside it, got none; only the demo knows its own"
         )
-    return Source(load_checkpoint(Path(model)), read_sampler(sampler), latent, load_captions(captions).batch)
+    source = Source(load_checkpoint(Path(model)), read_sampler(sampler), latent, load_captions(captions).batch)
+    wanted = TRAINED_FOR[source.model.config.model_type]
+    if source.sampler.name not in wanted:
+        raise ConfigError(
+            f"{sampler}: name: expected {' or '.join(wanted)} for an {source.model.config.model_type}, which was "
+            f"trained for no other, got {source.sampler.name!r}; name one of them"
+        )
+    return source
 
 
 def read_sampler(path: Path) -> SamplerConfig:

@@ -47,8 +47,9 @@ def write_videos(bundle: Path, prompts: Sequence[str], output: Path, seed: int =
         if not all(is_current(path, stamp) for path in (file, *paths)):
             with Bundle.open(bundle, threads=threads) as opened:
                 opened.verify()
-            noise = noise_for(shape, range(seed, seed + len(prompts)))
-            latents = generate_latents(bundle, prompts, noise, load_captions().batch, threads=threads)
+            seeds = range(seed, seed + len(prompts))
+            noise, embed = noise_for(shape, seeds), load_captions().batch
+            latents = generate_latents(bundle, prompts, noise, embed, threads=threads, seeds=seeds)
             write_bytes(file, save({"latents": latents}, metadata={"prompts": "\n".join(prompts)}))
             for path, video in zip(paths, load_vae().decode(torch.from_numpy(latents)), strict=True):
                 write_animation(path, video, demo_sampler().fps)

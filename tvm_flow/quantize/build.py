@@ -28,6 +28,7 @@ from tvm_flow.quantize.quantized import QuantizedLayer, QuantizedModel
 from tvm_flow.quantize.recipe import Recipe, load_recipe
 from tvm_flow.quantize.smooth import activation_scales, smoothing_gain
 from tvm_flow.quantize.tables import position_tables, step_records
+from tvm_flow.sampler import step_updates
 
 Floats = NDArray[np.float32]
 
@@ -72,7 +73,7 @@ def quantize_model(model: AnyModel, ranges: Ranges, recipe: Recipe, progress: bo
         tables=position_tables(model, ranges.sampler, ranges.latent),
         step_records=step_records(model, ranges.sampler),
         timesteps=ranges.sampler.timesteps(),
-        dts=ranges.sampler.dts(),
+        updates=step_updates(ranges.sampler),
     )
 
 

@@ -74,21 +74,30 @@ class FakeQuant:
 
 
 def fake_velocity(quantized: QuantizedModel, y: Tensor, mask: Tensor) -> Velocity:
-    """The fake-quantized model as a sampler's Velocity; y [B, L, caption_channels], mask bool [B, L].
+    """The fake-quantized model as a sampler's Velocity: the first half of the channels of `fake_outputs`."""
+    outputs = fake_outputs(quantized, y, mask)
 
-    Each step's weights are made when the step is reached and dropped after it.
+    def velocity(z: Tensor, step: int, t: float) -> tuple[Tensor, Tensor]:
+        cond, uncond = outputs(z, step, t)
+        return cond[:, : z.shape[1]], uncond[:, : z.shape[1]]
+
+    return velocity
+
+
+def fake_outputs(quantized: QuantizedModel, y: Tensor, mask: Tensor) -> Velocity:
+    """All channels that the fake-quantized model puts out, as `sampler.model_outputs` does for the float model.
+
+    y [B, L, caption_channels], mask bool [B, L]. Each step's weights are made when the step is reached and dropped
+    after it.
     """
     null = torch.from_numpy(quantized.params["y_embedder.y_embedding"]).expand(len(y), -1, -1)
     captions = dict(zip(BRANCHES, (y, null), strict=True))
 
-    def velocity(z: Tensor, step: int, t: float) -> tuple[Tensor, Tensor]:  # noqa: ARG001
-        halves = [
-            FakeQuant(quantized, step, branch)(z, captions[name], mask)[:, : z.shape[1]]
-            for branch, name in enumerate(BRANCHES)
-        ]
+    def outputs(z: Tensor, step: int, t: float) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+        halves = [FakeQuant(quantized, step, branch)(z, captions[name], mask) for branch, name in enumerate(BRANCHES)]
         return halves[0], halves[1]
 
-    return velocity
+    return outputs
 
 
 def _shell(quantized: QuantizedModel) -> AnyModel:

@@ -5,7 +5,7 @@ Tensors, by the fields of ``QuantizedModel``:
     layers.<layer>.{weight_q, weight_scale, bias, input_gain, scale, zero_point, float_steps, weight_f}
     folds.<fold>.{base, gain}
     params.<key>
-    step_records, timesteps, dts, and the tables of the model: position_embedding and so on
+    step_records, timesteps, updates, and the tables of the model: position_embedding and so on
 
 What is None is absent. The header's metadata has one key, ``tvm_flow`` (one, because their order is not
 fixed), a JSON object: format, config, sampler, recipe, latent, model_sha256, layers (name and sqnr_db, in
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from tvm_flow.artifact import atomic_path
@@ -32,7 +32,8 @@ from tvm_flow.quantize.quantized import TABLES, Fold, QuantizedLayer, QuantizedM
 from tvm_flow.quantize.recipe import Recipe
 from tvm_flow.sampler import SamplerConfig
 
-FORMAT = 1
+FORMAT = 2
+"""1 had Euler steps in place of updates."""
 Tensors = dict[str, NDArray[Any]]
 _LAYER_DTYPES = {
     "weight_q": np.int8,
@@ -44,7 +45,7 @@ _LAYER_DTYPES = {
     "float_steps": np.bool_,
     "weight_f": np.float32,
 }
-_WHOLE = ("step_records", "timesteps", "dts")
+_WHOLE = ("step_records", "timesteps", "updates")
 
 
 def save_quantized(path: Path, quantized: QuantizedModel) -> None:
@@ -62,6 +63,15 @@ def save_quantized(path: Path, quantized: QuantizedModel) -> None:
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in _tensors(quantized)}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, {"tvm_flow": json.dumps(metadata, sort_keys=True)})
+
+
+def quantized_sampler(path: Path) -> SamplerConfig:
+    """The sampler that the quantized model in ``path`` belongs to, from its header alone; raises QuantizeError."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return SamplerConfig.from_dict(json.loads((file.metadata() or {})["tvm_flow"])["sampler"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, TvmFlowError) as error:
+        raise QuantizeError(f"{path}: expected a readable quantized model, got: {error!r}; quantize again") from error
 
 
 def load_quantized(path: Path) -> QuantizedModel:

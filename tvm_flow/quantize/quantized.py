@@ -128,7 +128,8 @@ class QuantizedModel:
                         time_embedding      float32 [T, hidden], added to what the temporal attention
                                             of block 0 reads
     step_records        float32 [steps, 7 * hidden]: t0 (6 * hidden), then t_emb (hidden)
-    timesteps, dts      float64 [steps], of ``sampler``
+    timesteps           float64 [steps], of ``sampler``
+    updates             float64 [steps, 5], of ``sampler``: see `tvm_flow.sampler.update`
     latent              shape [C, T, H, W] of the latent that ``tables`` were made for
     model_sha256        of the float checkpoint; calibration and quantization used the same
     ==================  ===========================================================================
@@ -145,7 +146,7 @@ class QuantizedModel:
     tables: Mapping[str, Floats]
     step_records: Floats
     timesteps: NDArray[np.float64]
-    dts: NDArray[np.float64]
+    updates: NDArray[np.float64]
 
     def __post_init__(self) -> None:
         names = layer_names(self.config)
@@ -164,6 +165,11 @@ class QuantizedModel:
                 f"step_records: expected {list(shape)}, got {list(self.step_records.shape)} "
                 f"and layers of {sorted(steps)} steps; quantize again"
             )
+
+    @property
+    def output_channels(self) -> int:
+        """Channels of a step graph: those of the latent, and as many again where the sampler needs the variance."""
+        return self.latent[0] * (2 if self.sampler.learned_variance else 1)
 
     def evaluate(self, fold: str, step: int) -> Floats:
         """The vector ``fold`` at ``step``, float32 [hidden]; raises QuantizeError if there is no such one."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,9 +17,13 @@ from tvm_flow.errors import PromptError, RuntimeFailure
 from tvm_flow.pack import Prompt, verify_bundle
 from tvm_flow.pack.contents import Float32
 from tvm_flow.run import native
-from tvm_flow.run.info import describe
+from tvm_flow.run.draw import Draw, draw_callback
+from tvm_flow.run.info import check_sampler, describe
 from tvm_flow.run.interrupt import Interrupt, deferred_interrupt
 from tvm_flow.run.trace import KernelCall, kernel_call
+
+if TYPE_CHECKING:
+    from tvm_flow.sampler import SamplerConfig
 
 Progress = Callable[[int, int], object]
 """Called after each step with the number of steps done and their total; what it raises cancels."""
@@ -39,13 +43,15 @@ class Bundle:
         self.info = describe(runtime, handle)
 
     @classmethod
-    def open(cls, directory: Path, *, threads: int = 0) -> Bundle:
+    def open(cls, directory: Path, *, threads: int = 0, sampler: SamplerConfig | None = None) -> Bundle:
         """Verify ``directory`` and open it with ``threads`` workers (0: every core this process may use).
 
-        Raises BundleError when the bundle is incomplete, altered or for another machine, RuntimeFailure when
-        memory or threads are short, BuildError when the runtime cannot be compiled.
+        Raises ConfigError showing both when ``sampler`` is not the one that the bundle was made for, BundleError
+        when the bundle is incomplete, altered or for another machine, RuntimeFailure when memory or threads are short,
+        BuildError when the runtime cannot be compiled.
         """
-        verify_bundle(directory, platform.machine())
+        manifest = verify_bundle(directory, platform.machine())
+        check_sampler(directory, manifest.sampler, sampler)
         runtime, handle, error = native.load_runtime(), ctypes.c_void_p(), native.CError()
         options = native.COptions(ctypes.sizeof(native.COptions), threads, 1)
         path = str(directory).encode()
@@ -67,13 +73,13 @@ class Bundle:
         self._runtime.tvm_flow_close(handle)
 
     def velocity(self, step: int, branch: int, z: Float32, prompt: Prompt) -> Float32:
-        """Velocity float32 [latent_shape] of latents ``z`` at ``step`` with the constants of ``branch``.
+        """Velocity or noise float32 [output_shape] of latents ``z`` at ``step`` with the constants of ``branch``.
 
         Raises RuntimeFailure for a step, branch or shape out of range or a failing kernel, PromptError for a
         prompt of another shape.
         """
         z, arrays = self._latents("z", z), self._prompt("prompt", prompt)
-        out = np.empty(self.info.latent_shape, np.float32)
+        out = np.empty(self.info.output_shape, np.float32)
         with self._call() as (handle, error):
             c_prompt = _c_prompt(arrays)
             status = self._runtime.tvm_flow_velocity(
@@ -82,16 +88,26 @@ class Bundle:
             self._finish(status, error)
         return out
 
-    def generate(self, noise: Float32, cond: Prompt, uncond: Prompt, progress: Progress | None = None) -> Float32:
+    def generate(
+        self,
+        noise: Float32,
+        cond: Prompt,
+        uncond: Prompt,
+        progress: Progress | None = None,
+        draw: Draw | None = None,
+        seed: int = 0,
+    ) -> Float32:
         """Latents float32 [latent_shape] from ``noise``: the whole denoising loop.
 
-        Ctrl-C, or whatever ``progress`` raises, cancels after the current step and is raised here.
+        What steps draw comes from ``draw``, or from the runtime for ``seed`` (`tvm_flow.sampler.seeded_noise`).
+        Ctrl-C, or whatever ``progress`` or ``draw`` raises, cancels after the current step and is raised here.
         Raises RuntimeFailure when a kernel fails or ``noise`` has another shape, PromptError for a prompt of
         another shape.
         """
         noise, out = self._latents("noise", noise), np.empty(self.info.latent_shape, np.float32)
         arrays = self._prompt("cond", cond), self._prompt("uncond", uncond)
-        request = native.CRequest(noise.ctypes.data, _c_prompt(arrays[0]), _c_prompt(arrays[1]))
+        drawn = draw_callback(draw, self.info.latent_shape, self._guard)
+        request = native.CRequest(noise.ctypes.data, _c_prompt(arrays[0]), _c_prompt(arrays[1]), drawn, None, seed)
         with self._call() as (handle, error):
 
             def report(_user: object, done: int, steps: int) -> int:

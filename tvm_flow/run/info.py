@@ -6,16 +6,25 @@ import ctypes
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tvm_flow.run import native
+
+if TYPE_CHECKING:  # the sampler's package waits for torch, which running does not need
+    from tvm_flow.sampler import SamplerConfig
 
 
 @dataclass(frozen=True)
 class BundleInfo:
-    """What a bundle holds; arena_bytes, step_bytes and weights_bytes are the runtime's memory."""
+    """What a bundle holds; arena_bytes, step_bytes and weights_bytes are the runtime's memory.
+
+    ``sampler`` is the configuration that its tables were made for; ``updates`` are [steps][5], see
+    `tvm_flow.sampler.update`.
+    """
 
     latent_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
     text_tokens: int
     text_channels: int
     steps: int
@@ -29,7 +38,18 @@ class BundleInfo:
     weights_bytes: int
     sampler: Mapping[str, Any]
     timesteps: tuple[float, ...]
-    dts: tuple[float, ...]
+    updates: tuple[tuple[float, ...], ...]
+
+
+OTHER_SAMPLER = "run it as it is, or calibrate, quantize, export and compile for the other sampler"
+
+
+def check_sampler(directory: Path, have: Mapping[str, Any], wanted: SamplerConfig | None) -> None:
+    """Raises ConfigError showing both when a bundle made for the sampler ``have`` is wanted for another."""
+    if wanted is not None:
+        from tvm_flow.sampler import require_same_sampler
+
+        require_same_sampler(str(directory), have, wanted.to_dict(), OTHER_SAMPLER)
 
 
 def describe(runtime: ctypes.CDLL, handle: ctypes.c_void_p) -> BundleInfo:
@@ -39,12 +59,14 @@ def describe(runtime: ctypes.CDLL, handle: ctypes.c_void_p) -> BundleInfo:
     same = {
         name: getattr(out, name)
         for name in BundleInfo.__dataclass_fields__
-        if name not in ("latent_shape", "sampler", "timesteps", "dts")
+        if name not in ("latent_shape", "output_shape", "sampler", "timesteps", "updates")
     }
+    latent = tuple(out.latent_shape[: out.latent_ndim])
     return BundleInfo(
-        latent_shape=tuple(out.latent_shape[: out.latent_ndim]),
+        latent_shape=latent,
+        output_shape=(latent[0] * (out.output_floats // out.latent_floats), *latent[1:]),
         sampler=json.loads(out.sampler_json),
         timesteps=tuple(out.timesteps[: out.steps]),
-        dts=tuple(out.dts[: out.steps]),
+        updates=tuple(tuple(row) for row in out.updates[: out.steps]),
         **same,
     )

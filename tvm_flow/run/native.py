@@ -9,6 +9,7 @@ from ctypes import (
     Structure,
     c_char,
     c_char_p,
+    c_double,
     c_float,
     c_int,
     c_int32,
@@ -77,20 +78,21 @@ class CDescription(Structure):
         ("latent_ndim", u32),
         ("latent_shape", u32 * MAX_LATENT_DIMS),
         ("latent_floats", u64),
+        ("output_floats", u64),
         ("text_tokens", u32),
         ("text_channels", u32),
         ("steps", u32),
         ("branches", u32),
         ("groups", u32),
         ("guided_channels", u32),
-        ("cfg_scale", c_float),
+        ("cfg_scale", c_double),
         ("threads", u32),
         ("arena_bytes", u64),
         ("step_bytes", u64),
         ("weights_bytes", u64),
         ("sampler_json", c_char_p),
         ("timesteps", POINTER(c_float)),
-        ("dts", POINTER(c_float)),
+        ("updates", POINTER(c_double * 5)),
     ]
 
 
@@ -100,10 +102,21 @@ class CPrompt(Structure):
     _fields_: ClassVar = [("tokens", c_void_p), ("mask", c_void_p)]
 
 
+DRAW = CFUNCTYPE(c_int, c_void_p, u32, POINTER(c_float), u64)
+"""tvm_flow_draw."""
+
+
 class CRequest(Structure):
     """tvm_flow_request."""
 
-    _fields_: ClassVar = [("noise", c_void_p), ("cond", CPrompt), ("uncond", CPrompt)]
+    _fields_: ClassVar = [
+        ("noise", c_void_p),
+        ("cond", CPrompt),
+        ("uncond", CPrompt),
+        ("draw", DRAW),
+        ("draw_user", c_void_p),
+        ("seed", u64),
+    ]
 
 
 class CView(Structure):
@@ -147,8 +160,9 @@ def load_runtime() -> ctypes.CDLL:
         "close": [handle],
         "describe": [handle, POINTER(CDescription)],
         "set_trace": [handle, TRACE, c_void_p],
+        "gaussian": [u64, u64, c_void_p, u64],
     }
-    without_status = ("close", "describe", "set_trace")
+    without_status = ("close", "describe", "set_trace", "gaussian")
     for name, arguments in prototypes.items():
         function = getattr(library, f"tvm_flow_{name}")
         function.argtypes = arguments

@@ -16,6 +16,7 @@ from tvm_flow.sampler.schedule import respaced
 SAMPLERS = ("rflow", "ddim", "iddpm")
 DIFFUSION_GUIDED = 3  # Open-Sora v1.0 guides the first three of four latent channels
 TRAIN_STEPS = 1000.0
+_UNHEARD = {"rflow": ("guided_channels", "eta"), "ddim": ("ratio",), "iddpm": ("ratio", "eta")}
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class SamplerConfig:
     ratio            rflow's timestep transform; None takes Open-Sora's from size and frame count
     name             "rflow", "ddim" or "iddpm"
     guided_channels  first channels that ddim and iddpm guide; None takes Open-Sora's 3
+    eta              share of a step's variance that ddim draws anew, 0 to 1; None takes 0, which draws nothing
     ===============  =====================================================================
     """
 
@@ -43,6 +45,7 @@ class SamplerConfig:
     ratio: float | None = None
     name: str = "rflow"
     guided_channels: int | None = None
+    eta: float | None = None
 
     def __post_init__(self) -> None:
         if self.name not in SAMPLERS:
@@ -58,11 +61,14 @@ class SamplerConfig:
 
     def _check_sampler(self) -> None:
         """A value that the sampler does not look at would be a wish that nobody hears."""
-        unheard = "guided_channels" if self.name == "rflow" else "ratio"
-        if getattr(self, unheard) is not None:
-            raise ConfigError(
-                f"SamplerConfig.{unheard}: expected none for {self.name}, got {getattr(self, unheard)}; leave it out"
-            )
+        for unheard in _UNHEARD[self.name]:
+            if getattr(self, unheard) is not None:
+                raise ConfigError(
+                    f"SamplerConfig.{unheard}: expected none for {self.name}, got {getattr(self, unheard)}; "
+                    "leave it out"
+                )
+        if self.eta is not None and not 0 <= self.eta <= 1:
+            raise ConfigError(f"SamplerConfig.eta: expected 0 to 1, got {self.eta}")
         if self.guided_channels is not None and self.guided_channels < 0:
             raise ConfigError(f"SamplerConfig.guided_channels: expected at least 0, got {self.guided_channels}")
         if self.name != "rflow":
@@ -72,6 +78,31 @@ class SamplerConfig:
     def guided(self) -> int:
         """How many first channels ddim and iddpm guide; rflow guides all."""
         return DIFFUSION_GUIDED if self.guided_channels is None else self.guided_channels
+
+    @property
+    def noise_share(self) -> float:
+        """``eta``, 0 when it is not given."""
+        return 0.0 if self.eta is None else self.eta
+
+    @property
+    def learned_variance(self) -> bool:
+        """Whether the sampler uses the variance half of the model's output."""
+        return self.name == "iddpm"
+
+    @property
+    def draws_noise(self) -> bool:
+        """Whether steps, apart from the last, need fresh noise."""
+        return self.name == "iddpm" or self.noise_share > 0
+
+    def guided_of(self, channels: int) -> int:
+        """How many of ``channels`` latent channels are guided; raises ConfigError for more than there are."""
+        guided = channels if self.name == "rflow" else self.guided
+        if guided > channels:
+            raise ConfigError(
+                f"SamplerConfig.guided_channels: expected at most the {channels} channels of the latent, got {guided}; "
+                "lower it"
+            )
+        return guided
 
     @property
     def timestep_ratio(self) -> float:
@@ -110,11 +141,12 @@ class SamplerConfig:
         return t - ends
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON and for stamps; rflow's keys are those of files written before there were others."""
-        values = asdict(self)
-        if self.name == "rflow":
-            del values["guided_channels"]
-        return values
+        """Plain values, for JSON and for stamps, without keys that the sampler does not look at but for ``ratio``.
+
+        So the keys are those of files written before there were other samplers, and ddim without ``eta`` is as before.
+        """
+        unset = {"guided_channels", "eta"}.intersection(_UNHEARD[self.name]) | ({"eta"} if self.eta is None else set())
+        return {key: value for key, value in asdict(self).items() if key not in unset}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SamplerConfig:

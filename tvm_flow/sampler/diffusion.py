@@ -52,10 +52,16 @@ def predict_x0(z: Tensor, noise: Tensor, schedule: Schedule, step: int) -> Tenso
     return float(schedule.x0_of_z[step]) * z - float(schedule.x0_of_noise[step]) * noise
 
 
-def ddim_step(z: Tensor, noise: Tensor, schedule: Schedule, step: int) -> Tensor:
-    """z at the next step, without new noise (DDIM, equation 12 with eta 0): x0 and the same noise, mixed anew."""
-    kept = float(schedule.alpha_bar_next[step])
-    return math.sqrt(kept) * predict_x0(z, noise, schedule, step) + math.sqrt(1 - kept) * noise
+def ddim_step(
+    z: Tensor, noise: Tensor, schedule: Schedule, step: int, eta: float = 0.0, fresh: Tensor | None = None
+) -> Tensor:
+    """z at the next step: x0 and the same noise, mixed anew, a part of it replaced by ``fresh`` (DDIM, equation 12).
+
+    With ``eta`` 0, and at the last step, no ``fresh`` is needed.
+    """
+    kept, sigma = float(schedule.alpha_bar_next[step]), float(schedule.ddim_sigma(eta)[step])
+    z = math.sqrt(kept) * predict_x0(z, noise, schedule, step) + math.sqrt(1 - kept - sigma**2) * noise
+    return z if fresh is None else z + sigma * fresh
 
 
 def iddpm_step(z: Tensor, noise: Tensor, variance: Tensor, fresh: Tensor, schedule: Schedule, step: int) -> Tensor:
@@ -78,14 +84,14 @@ def sample_diffusion(
 ) -> Tensor:
     """Denoise ``z`` [B, C, T, H, W] (unit Gaussian, any float dtype) to a latent of the same shape and dtype.
 
-    ``noise`` is needed by iddpm only, and is not asked at the last step; ``progress(done, steps)`` is called after
-    each step. Raises ConfigError for rflow, for iddpm without noise, and when a tensor has another shape than
-    expected.
+    ``noise`` is needed by iddpm, and by ddim whose eta is not 0, and is not asked at the last step;
+    ``progress(done, steps)`` is called after each step. Raises ConfigError for rflow, for a sampler that lacks noise,
+    and when a tensor has another shape than expected.
     """
     if config.name not in ("ddim", "iddpm"):
         raise ConfigError(f"SamplerConfig.name: expected 'ddim' or 'iddpm' here, got {config.name!r}; use sample")
-    if config.name == "iddpm" and noise is None:
-        raise ConfigError("sampler iddpm: expected noise for its steps, got none; pass noise")
+    if config.draws_noise and noise is None:
+        raise ConfigError(f"sampler {config.name}: expected noise for its steps, got none; pass noise")
     schedule = make_schedule(config.steps)
     channels = z.shape[1]
     for step, t in enumerate(schedule.timesteps.tolist()):
@@ -93,10 +99,13 @@ def sample_diffusion(
         _check(cond, uncond, z, step)
         guided = guide_channels(cond.to(z.dtype), uncond.to(z.dtype), config.cfg_scale, config.guided)
         predicted, variance = guided[:, :channels], guided[:, channels:]
-        if config.name == "ddim" or noise is None:
-            z = ddim_step(z, predicted, schedule, step)
+        fresh = torch.zeros_like(z)
+        if config.draws_noise and noise is not None:
+            fresh = _fresh(noise, z, step, config.steps)
+        if config.name == "ddim":
+            z = ddim_step(z, predicted, schedule, step, config.noise_share, fresh)
         else:
-            z = iddpm_step(z, predicted, variance, _fresh(noise, z, step, config.steps), schedule, step)
+            z = iddpm_step(z, predicted, variance, fresh, schedule, step)
         if progress is not None:
             progress(step + 1, config.steps)
     return z

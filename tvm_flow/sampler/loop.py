@@ -59,19 +59,30 @@ def sample(velocity: Velocity, z: Tensor, config: SamplerConfig, progress: Progr
 
 
 def model_velocity(model: FloatModel, y: Tensor, mask: Tensor, config: SamplerConfig) -> Velocity:
-    """The float model as a Velocity: both CFG halves in one batch, the null half under the prompt's own mask.
+    """The float model as a Velocity: the first half of the channels of `model_outputs`."""
+    outputs = model_outputs(model, y, mask, config)
 
-    y [B, L, caption_channels], mask [B, L] bool.
+    def velocity(z: Tensor, step: int, t: float) -> tuple[Tensor, Tensor]:
+        cond, uncond = outputs(z, step, t)
+        return cond[:, : z.shape[1]], uncond[:, : z.shape[1]]
+
+    return velocity
+
+
+def model_outputs(model: FloatModel, y: Tensor, mask: Tensor, config: SamplerConfig) -> Velocity:
+    """All channels that an STDiT3 puts out, two tensors [B, 2 * C, T, H, W]: velocity or noise, and variance.
+
+    Both CFG halves run in one batch, the null half under the prompt's own mask. y [B, L, caption_channels], mask
+    [B, L] bool.
     """
     both = torch.cat([y, model.null_caption(len(y)).to(y)])
     masks = torch.cat([mask, mask])
 
     @torch.no_grad()
-    def velocity(z: Tensor, step: int, t: float) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+    def outputs(z: Tensor, step: int, t: float) -> tuple[Tensor, Tensor]:  # noqa: ARG001
         twice = torch.cat([z, z]).to(y.dtype)
         ts = torch.full((len(twice),), t, dtype=torch.float32)
-        out = model(twice, ts, both, masks, config.fps, float(config.height), float(config.width))
-        cond, uncond = out[:, : z.shape[1]].chunk(2)
+        cond, uncond = model(twice, ts, both, masks, config.fps, float(config.height), float(config.width)).chunk(2)
         return cond, uncond
 
-    return velocity
+    return outputs

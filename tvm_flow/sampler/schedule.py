@@ -78,6 +78,13 @@ class Schedule:
         """sqrt(1 - beta) * (1 - alpha_bar_next) / (1 - alpha_bar)."""
         return (1 - self.alpha_bar_next) * np.sqrt(1 - self.beta) / (1 - self.alpha_bar)
 
+    def ddim_sigma(self, eta: float) -> Floats:
+        """What ddim draws anew: eta * sqrt((1 - alpha_bar_next) / (1 - alpha_bar)) * sqrt(beta) (equation 16).
+
+        0 at the last step.
+        """
+        return eta * np.sqrt((1 - self.alpha_bar_next) / (1 - self.alpha_bar)) * np.sqrt(self.beta)
+
     @property
     def log_variance_low(self) -> Floats:
         """Log of the variance of q(z_next | z, x0), the lower end of the learned range.

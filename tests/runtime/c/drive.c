@@ -49,12 +49,41 @@ static float *ones(uint64_t count) {
   return values;
 }
 
+/* Draws what the runtime would for the seed 5, and counts. */
+static int draw_five(void *user, uint32_t step, float *noise, uint64_t count) {
+  *(uint32_t *)user += 1;
+  tvm_flow_gaussian(5, (uint64_t)step + 1, noise, count);
+  return 0;
+}
+
+static int draw_nothing(void *user, uint32_t step, float *noise, uint64_t count) {
+  return user == NULL && step == 0 && noise != NULL && count > 0;
+}
+
+static void use_noise(tvm_flow *flow, const tvm_flow_description *d, const tvm_flow_request *request) {
+  tvm_flow_error error = {TVM_FLOW_OK, ""};
+  size_t bytes = (size_t)d->latent_floats * sizeof(float);
+  float *drawn = malloc(bytes), *seeded = malloc(bytes);
+  uint32_t draws = 0, expected = 0;
+  for (uint32_t i = 0; i < d->steps; i++) expected += d->updates[i].sigma > 0;
+  tvm_flow_request own = *request, seed = *request;
+  own.draw = draw_five, own.draw_user = &draws, seed.seed = 5;
+  EXPECT(tvm_flow_generate(flow, &own, drawn, NULL, NULL, &error) == TVM_FLOW_OK && draws == expected);
+  EXPECT(tvm_flow_generate(flow, &seed, seeded, NULL, NULL, &error) == TVM_FLOW_OK);
+  EXPECT(memcmp(drawn, seeded, bytes) == 0);
+  own.draw = draw_nothing, own.draw_user = NULL;
+  tvm_flow_status stopped = expected ? TVM_FLOW_CANCELLED : TVM_FLOW_OK;
+  EXPECT(tvm_flow_generate(flow, &own, drawn, NULL, NULL, &error) == stopped);
+  EXPECT(!expected || memcmp(drawn, seeded, bytes) == 0);
+  free(drawn), free(seeded);
+}
+
 static void use(tvm_flow *flow, const tvm_flow_description *d) {
   tvm_flow_error error = {TVM_FLOW_OK, ""};
   float *z = ones(d->latent_floats), *tokens = ones((uint64_t)d->text_tokens * d->text_channels);
-  float *mask = calloc(d->text_tokens, sizeof *mask), *out = calloc(d->latent_floats, sizeof *out);
+  float *mask = calloc(d->text_tokens, sizeof *mask), *out = calloc(d->output_floats, sizeof *out);
   tvm_flow_prompt prompt = {tokens, mask};
-  tvm_flow_request request = {z, prompt, prompt};
+  tvm_flow_request request = {.noise = z, .cond = prompt, .uncond = prompt};
   uint32_t done = 0, calls = 0;
   EXPECT(tvm_flow_generate(flow, &request, out, stop_at_second, &done, &error) == TVM_FLOW_CANCELLED && done == 2);
   EXPECT(out[0] == 0.0f);
@@ -69,6 +98,7 @@ static void use(tvm_flow *flow, const tvm_flow_description *d) {
   tvm_flow_set_trace(flow, NULL, NULL);
   EXPECT(tvm_flow_velocity(flow, d->steps, 0, z, &prompt, out, &error) == TVM_FLOW_INVALID_ARGUMENT);
   EXPECT(tvm_flow_velocity(flow, 0, 0, NULL, &prompt, out, &error) == TVM_FLOW_INVALID_ARGUMENT);
+  use_noise(flow, d, &request);
   request.uncond.mask = NULL;
   EXPECT(tvm_flow_generate(flow, &request, out, NULL, NULL, &error) == TVM_FLOW_INVALID_ARGUMENT);
   free(z), free(tokens), free(mask), free(out);

@@ -33,6 +33,9 @@
 #ifndef TOY_V_SHAPE0
 #define TOY_V_SHAPE0 4
 #endif
+#ifndef TOY_VARIANCE
+#define TOY_VARIANCE 0 /* 1: a second half, an eighth of the first; with TOY_V_SHAPE0 8 and TOY_ARENA_BYTES 704 */
+#endif
 #ifndef TOY_V_BITS
 #define TOY_V_BITS 32
 #endif
@@ -124,8 +127,10 @@ typedef struct {
 static int velocity_task(int id, void *group, void *argument) {
   const velocity_data *d = argument;
   int count = ((const struct { void *sync; int32_t num_task; } *)group)->num_task;
-  for (int i = VALUES * id / count; i < VALUES * (id + 1) / count; i++)
+  for (int i = VALUES * id / count; i < VALUES * (id + 1) / count; i++) {
     d->v[i] = (float)d->h[i] * d->mod[i] + TOY_SIGN * d->context[i / (VALUES / CHANNELS)];
+    if (TOY_VARIANCE) d->v[VALUES + i] = 0.125f * d->v[i];
+  }
 #ifdef TOY_TASK_FAILS
   if (id == count - 1) {
     static const char *parts[] = {"last task"};

@@ -83,7 +83,8 @@ static int generate(tvm_flow *flow, const float *golden, tvm_flow_error *error) 
   tvm_flow_describe(flow, &d);
   const uint64_t text = (uint64_t)d.text_tokens * d.text_channels;
   const float *cond = golden + d.latent_floats, *uncond = cond + text + d.text_tokens;
-  const tvm_flow_request request = {golden, {cond, cond + text}, {uncond, uncond + text}};
+  const tvm_flow_request request = {
+      .noise = golden, .cond = {cond, cond + text}, .uncond = {uncond, uncond + text}};
   const int64_t shape[] = {(int64_t)d.latent_floats};
   float *latents = malloc(d.latent_floats * sizeof *latents);
   if (!latents) return failed("no memory for latents");

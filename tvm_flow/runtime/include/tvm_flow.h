@@ -76,25 +76,35 @@ typedef struct tvm_flow tvm_flow;
 
 #define TVM_FLOW_MAX_LATENT_DIMS 8
 
+/* One step of the sampler, in double; tvm_flow_generate says what each number multiplies. */
+typedef struct {
+  double of_z;
+  double of_prediction;
+  double sigma; /* 0: the step draws no noise */
+  double log_sigma;
+  double log_sigma_of_variance;
+} tvm_flow_update;
+
 /* What a bundle holds. Pointers live until tvm_flow_close. */
 typedef struct {
   uint32_t latent_ndim;
   uint32_t latent_shape[TVM_FLOW_MAX_LATENT_DIMS]; /* channels first, e.g. C, T, H, W */
   uint64_t latent_floats;
+  uint64_t output_floats; /* latent_floats, or twice as many: a prediction, then its variance */
   uint32_t text_tokens;
   uint32_t text_channels;
   uint32_t steps;
   uint32_t branches; /* 1: conditional only; 2: conditional and unconditional */
   uint32_t groups;
   uint32_t guided_channels;
-  float cfg_scale;
+  double cfg_scale;
   uint32_t threads;
   uint64_t arena_bytes;
   uint64_t step_bytes; /* all groups together */
   uint64_t weights_bytes;
-  const char *sampler_json;
-  const float *timesteps; /* [steps], 0..1000 */
-  const float *dts;       /* [steps], z += v * dt */
+  const char *sampler_json; /* the configuration that the tables of the bundle were made for; it runs no other */
+  const float *timesteps;   /* [steps], 0..1000 */
+  const tvm_flow_update *updates; /* [steps] */
 } tvm_flow_description;
 
 /* One caption: tokens float32 [text_tokens, text_channels], mask float32 [text_tokens] added to attention scores
@@ -104,11 +114,19 @@ typedef struct {
   const float *mask;
 } tvm_flow_prompt;
 
-/* noise: float32 [latent_shape]. uncond is not read when the bundle has one branch. */
+/* Writes `count` floats of unit Gaussian noise for `step`. Called once for each step that draws noise (iddpm, and ddim
+ * with an eta; never the last step), before its graphs run; non-zero cancels. */
+typedef int (*tvm_flow_draw)(void *user, uint32_t step, float *noise, uint64_t count);
+
+/* noise: float32 [latent_shape]. uncond is not read when the bundle has one branch. What steps draw comes from `draw`;
+ * where it is NULL, from tvm_flow_gaussian(seed, step + 1). */
 typedef struct {
   const float *noise;
   tvm_flow_prompt cond;
   tvm_flow_prompt uncond;
+  tvm_flow_draw draw;
+  void *draw_user;
+  uint64_t seed;
 } tvm_flow_request;
 
 /* Called after each step with the number of steps done and their total; non-zero cancels. */
@@ -145,16 +163,24 @@ TVM_FLOW_API void tvm_flow_close(tvm_flow *flow);
 
 TVM_FLOW_API void tvm_flow_describe(const tvm_flow *flow, tvm_flow_description *out);
 
-/* One step graph: velocity float32 [latent_shape] of latents z at `step`, with the constants of `branch`. */
+/* One step graph: what the model predicts of latents z at `step`, with the constants of `branch`: velocity or noise,
+ * float32 [output_floats]. */
 TVM_FLOW_API tvm_flow_status tvm_flow_velocity(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z,
                                                const tvm_flow_prompt *prompt, float *velocity, tvm_flow_error *error);
 
-/* The denoising loop, float32, no contraction:
+/* Unit Gaussian noise that depends on seed, stream and place alone, the same bits on every machine and in Python
+ * (tvm_flow.sampler.seeded_noise). Stream 0 is for the noise that a request starts from. */
+TVM_FLOW_API void tvm_flow_gaussian(uint64_t seed, uint64_t stream, float *noise, uint64_t count);
+
+/* The denoising loop. z and predictions are float32; a step is computed in double, not contracted, and rounded once:
  *
  *   z = noise
- *   for each step:  vc = velocity(z, branch 0, cond);  vu = velocity(z, branch 1, uncond)
- *                   v = vu + cfg * (vc - vu)  on the first guided_channels channels,  v = vc on the others
- *                   z = z + v * dt
+ *   for each step:  ec, w = prediction(z, branch 0, cond);  eu = prediction(z, branch 1, uncond)
+ *                   e = eu + cfg * (ec - eu)  on the first guided_channels channels,  e = ec on the others
+ *                   z = of_z * z + of_prediction * e
+ *                       + sigma * exp(log_sigma + log_sigma_of_variance * w) * drawn noise     where sigma is not 0
+ *
+ * w is the second half of a prediction of twice the latent's channels; without one the exponential is 1.
  *
  * latents may be the same array as noise. It is written only on success. */
 TVM_FLOW_API tvm_flow_status tvm_flow_generate(tvm_flow *flow, const tvm_flow_request *request, float *latents,

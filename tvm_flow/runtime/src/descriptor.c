@@ -122,7 +122,7 @@ static tvm_flow_status check_edges(const checked *c) {
     tvm_flow_status s = check_edge(c, names[i], c->d->inputs[i], floats[i]);
     if (s) return s;
   }
-  return check_edge(c, "output", c->d->output, c->index->latent_floats);
+  return check_edge(c, "output", c->d->output, c->index->output_floats);
 }
 
 tvm_flow_status flow_check_descriptor(const char *path, const tvm_flow_library_descriptor *descriptor,

@@ -14,14 +14,15 @@ struct tvm_flow {
   uint64_t arena_bytes;
   uint8_t *arena; /* shared: one plan runs at a time */
   float *z;
-  float *velocity[2]; /* of each branch */
+  float *prediction[2]; /* of each branch, [output_floats] */
+  float *fresh;         /* noise of a step; NULL when no step draws any */
   tvm_flow_trace trace;
   void *trace_user;
 };
 
 /* One step graph on the handle's own arrays; step and branch are in range. */
 tvm_flow_status flow_step(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z, const tvm_flow_prompt *prompt,
-                          float *velocity, tvm_flow_error *error);
+                          float *prediction, tvm_flow_error *error);
 
 /* Denoises `request` for the first `steps` steps; otherwise tvm_flow_generate. */
 tvm_flow_status flow_denoise(tvm_flow *flow, const tvm_flow_request *request, uint32_t steps, float *latents,

@@ -1,5 +1,6 @@
 /* golden.bin: float32 arrays without a header, in this order: noise [latent], conditional tokens and mask,
- * unconditional tokens and mask, expected latents [latent]. The lengths follow from steps.bin, as does its sha256. */
+ * unconditional tokens and mask, expected latents [latent]. The lengths follow from steps.bin, as does its sha256.
+ * What steps draw is made for the seed 0. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -61,6 +61,11 @@ static tvm_flow_status check_counts(flow_index *index, tvm_flow_error *error) {
     index->latent_floats *= h->latent_shape[i];
     if ((s = in_range(error, "latent values", 1, MAX_ELEMENTS, index->latent_floats))) return s;
   }
+  uint32_t channels = h->latent_shape[0]; /* at most 2^28 by now */
+  if (h->output_channels != channels && h->output_channels != 2 * channels)
+    return flow_fail(error, TVM_FLOW_CORRUPT, "steps.bin: output channels: expected %u or %u, got %u; pack the bundle "
+                     "again", channels, 2 * channels, h->output_channels);
+  index->output_floats = index->latent_floats / channels * h->output_channels;
   if (!isfinite(h->cfg_scale))
     return flow_fail(error, TVM_FLOW_CORRUPT, "steps.bin: cfg scale: expected a number; pack the bundle again");
   return TVM_FLOW_OK;
@@ -86,11 +91,11 @@ static tvm_flow_status locate(flow_index *index, tvm_flow_error *error) {
   const char *sampler = take(map, &at, h->sampler_bytes, 1);
   index->groups = take(map, &at, h->groups, sizeof *index->groups);
   index->t = take(map, &at, h->steps, sizeof(float));
-  index->dt = take(map, &at, h->steps, sizeof(float));
+  index->updates = take(map, &at, h->steps, sizeof *index->updates);
   index->records = take(map, &at, (uint64_t)h->steps * h->step_floats, sizeof(float));
   index->variants = take(map, &at, (uint64_t)h->steps * h->branches, sizeof *index->variants);
   index->values = take(map, &at, h->variant_values, sizeof(float));
-  int complete = sampler && index->groups && index->t && index->dt && index->records && index->variants;
+  int complete = sampler && index->groups && index->t && index->updates && index->records && index->variants;
   if (!complete || !index->values || at + FLOW_SHA256_BYTES != map->bytes)
     return flow_fail(error, TVM_FLOW_CORRUPT,
                      "steps.bin: its counts do not add up to its %llu bytes; pack the bundle again",
@@ -138,11 +143,23 @@ static tvm_flow_status check_finite(const char *what, const float *values, uint6
   return TVM_FLOW_OK;
 }
 
-static tvm_flow_status check_numbers(const flow_index *index, tvm_flow_error *error) {
+static tvm_flow_status check_updates(flow_index *index, tvm_flow_error *error) {
+  for (uint32_t i = 0; i < index->header->steps; i++) {
+    const tvm_flow_update *u = &index->updates[i];
+    const double sums = fabs(u->of_z) + fabs(u->of_prediction) + fabs(u->log_sigma) + fabs(u->log_sigma_of_variance);
+    if (!isfinite(sums + u->sigma) || u->sigma < 0)
+      return flow_fail(error, TVM_FLOW_CORRUPT,
+                       "steps.bin: update %u: expected finite numbers and no negative sigma; quantize again", i);
+    index->draws_noise |= u->sigma > 0;
+  }
+  return TVM_FLOW_OK;
+}
+
+static tvm_flow_status check_numbers(flow_index *index, tvm_flow_error *error) {
   const flow_index_header *h = index->header;
   tvm_flow_status s;
   if ((s = check_finite("timestep", index->t, h->steps, error))) return s;
-  if ((s = check_finite("dt", index->dt, h->steps, error))) return s;
+  if ((s = check_updates(index, error))) return s;
   if ((s = check_finite("step record value", index->records, (uint64_t)h->steps * h->step_floats, error))) return s;
   return check_finite("variant value", index->values, h->variant_values, error);
 }

@@ -7,7 +7,7 @@
  *   sampler   JSON text, sampler_bytes long
  *   groups    flow_index_group, 192 bytes, [groups]
  *   t         float32 [steps]
- *   dt        float32 [steps]
+ *   updates   tvm_flow_update, 40 bytes, [steps]
  *   records   float32 [steps][step_floats]
  *   variants  flow_index_variant, 16 bytes, [steps][branches]
  *   values    float32 [variant_values]
@@ -19,7 +19,7 @@
 #include "file.h"
 
 #define FLOW_INDEX_MAGIC "TVMFLOW"
-#define FLOW_INDEX_SCHEMA 1u
+#define FLOW_INDEX_SCHEMA 2u
 enum { FLOW_INDEX_ALIGN = 64, FLOW_PATH_BYTES = 152 };
 
 typedef struct {
@@ -32,7 +32,7 @@ typedef struct {
   uint32_t groups;
   uint32_t step_floats;
   uint32_t guided_channels;
-  float cfg_scale;
+  uint32_t output_channels; /* those of the latent, or twice as many with a learned variance */
   uint32_t latent_ndim;
   uint32_t text_tokens;
   uint32_t text_channels;
@@ -42,7 +42,8 @@ typedef struct {
   uint64_t weights_bytes;
   uint8_t weights_sha256[FLOW_SHA256_BYTES];
   uint8_t golden_sha256[FLOW_SHA256_BYTES];
-  uint8_t reserved[12];
+  double cfg_scale;
+  uint8_t reserved[4];
   uint32_t golden_steps; /* of the golden output; 0 for all */
 } flow_index_header;
 
@@ -62,6 +63,7 @@ typedef struct {
 _Static_assert(sizeof(flow_index_header) == 192, "layout of steps.bin");
 _Static_assert(sizeof(flow_index_group) == 192, "layout of steps.bin");
 _Static_assert(sizeof(flow_index_variant) == 16, "layout of steps.bin");
+_Static_assert(sizeof(tvm_flow_update) == 40, "layout of steps.bin");
 
 /* steps.bin, mapped and checked. All pointers lie inside `map`, but for the JSON, which is copied to end in a zero. */
 typedef struct {
@@ -70,12 +72,14 @@ typedef struct {
   char *sampler;
   const flow_index_group *groups;
   const float *t;
-  const float *dt;
+  const tvm_flow_update *updates;
   const float *records;
   const flow_index_variant *variants;
   const float *values;
   uint64_t latent_floats;
+  uint64_t output_floats; /* of a step graph */
   uint64_t text_floats;
+  int draws_noise; /* a step has a sigma */
 } flow_index;
 
 /* On failure nothing is held. Library paths are relative and stay inside the bundle once this succeeds. */

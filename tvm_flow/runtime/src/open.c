@@ -28,8 +28,10 @@ static tvm_flow_status allocate(tvm_flow *flow, tvm_flow_error *error) {
   uint64_t latent_bytes = flow->index.latent_floats * sizeof(float);
   flow->arena = flow_alloc(flow->arena_bytes);
   flow->z = flow_alloc(latent_bytes);
-  for (int i = 0; i < 2; i++) flow->velocity[i] = flow_alloc(latent_bytes);
-  if (flow->arena && flow->z && flow->velocity[0] && flow->velocity[1]) return TVM_FLOW_OK;
+  for (int i = 0; i < 2; i++) flow->prediction[i] = flow_alloc(flow->index.output_floats * sizeof(float));
+  if (flow->index.draws_noise) flow->fresh = flow_alloc(latent_bytes);
+  int noise = flow->fresh || !flow->index.draws_noise;
+  if (flow->arena && flow->z && flow->prediction[0] && flow->prediction[1] && noise) return TVM_FLOW_OK;
   return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for an arena of %llu bytes; free memory",
                    (unsigned long long)flow->arena_bytes);
 }
@@ -103,7 +105,8 @@ void tvm_flow_close(tvm_flow *flow) {
   free(flow->plans);
   free(flow->arena);
   free(flow->z);
-  for (int i = 0; i < 2; i++) free(flow->velocity[i]);
+  for (int i = 0; i < 2; i++) free(flow->prediction[i]);
+  free(flow->fresh);
   flow_unmap(&flow->weights);
   flow_index_close(&flow->index);
   pthread_mutex_destroy(&flow->context.lock);
@@ -115,6 +118,7 @@ void tvm_flow_describe(const tvm_flow *flow, tvm_flow_description *out) {
   const flow_index_header *h = flow->index.header;
   *out = (tvm_flow_description){.latent_ndim = h->latent_ndim,
                                 .latent_floats = flow->index.latent_floats,
+                                .output_floats = flow->index.output_floats,
                                 .text_tokens = h->text_tokens,
                                 .text_channels = h->text_channels,
                                 .steps = h->steps,
@@ -127,7 +131,7 @@ void tvm_flow_describe(const tvm_flow *flow, tvm_flow_description *out) {
                                 .weights_bytes = h->weights_bytes,
                                 .sampler_json = flow->index.sampler,
                                 .timesteps = flow->index.t,
-                                .dts = flow->index.dt};
+                                .updates = flow->index.updates};
   memcpy(out->latent_shape, h->latent_shape, sizeof h->latent_shape);
   for (uint32_t g = 0; g < h->groups; g++) out->step_bytes += flow->plans[g].library.descriptor->step_bytes;
 }

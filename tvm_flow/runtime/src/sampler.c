@@ -1,9 +1,10 @@
 #include <string.h>
 
 #include "flow.h"
+#include "update.h"
 
 tvm_flow_status flow_step(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z, const tvm_flow_prompt *prompt,
-                          float *velocity, tvm_flow_error *error) {
+                          float *prediction, tvm_flow_error *error) {
   const flow_index *index = &flow->index;
   const flow_index_header *h = index->header;
   const flow_index_variant *variant = &index->variants[(uint64_t)step * h->branches + branch];
@@ -22,7 +23,7 @@ tvm_flow_status flow_step(tvm_flow *flow, uint32_t step, uint32_t branch, const 
                              .step = step,
                              .branch = branch};
   tvm_flow_status s = flow_plan_execute(plan, &run, error);
-  if (!s) memcpy(velocity, plan->tensors[d->output].data, index->latent_floats * sizeof(float));
+  if (!s) memcpy(prediction, plan->tensors[d->output].data, index->output_floats * sizeof(float));
   return s;
 }
 
@@ -38,23 +39,33 @@ tvm_flow_status tvm_flow_velocity(tvm_flow *flow, uint32_t step, uint32_t branch
   return flow_step(flow, step, branch, z, prompt, velocity, error);
 }
 
-/* z += v * dt; v is guided on the first `guided` values, which are the first channels. */
-static void update(float *z, const float *vc, const float *vu, uint64_t guided, uint64_t count, float cfg, float dt) {
-  for (uint64_t i = 0; i < guided; i++) z[i] += (vu[i] + cfg * (vc[i] - vu[i])) * dt;
-  for (uint64_t i = guided; i < count; i++) z[i] += vc[i] * dt;
+static tvm_flow_status draw(tvm_flow *flow, uint32_t step, const tvm_flow_request *request, tvm_flow_error *error) {
+  uint64_t count = flow->index.latent_floats;
+  if (!request->draw) tvm_flow_gaussian(request->seed, (uint64_t)step + 1, flow->fresh, count);
+  else if (request->draw(request->draw_user, step, flow->fresh, count))
+    return flow_fail(error, TVM_FLOW_CANCELLED, "step %u: the draw of noise asked to stop", step);
+  return TVM_FLOW_OK;
 }
 
 static tvm_flow_status denoise_step(tvm_flow *flow, uint32_t step, const tvm_flow_request *request,
                                     tvm_flow_error *error) {
-  const flow_index_header *h = flow->index.header;
+  const flow_index *index = &flow->index;
+  const flow_index_header *h = index->header;
   const tvm_flow_prompt *prompts[2] = {&request->cond, &request->uncond};
-  for (uint32_t branch = 0; branch < h->branches; branch++) {
-    tvm_flow_status s = flow_step(flow, step, branch, flow->z, prompts[branch], flow->velocity[branch], error);
-    if (s) return s;
-  }
-  uint64_t guided = h->branches == 2 ? flow->index.latent_floats / h->latent_shape[0] * h->guided_channels : 0;
-  update(flow->z, flow->velocity[0], flow->velocity[1], guided, flow->index.latent_floats, h->cfg_scale,
-         flow->index.dt[step]);
+  tvm_flow_status s = index->updates[step].sigma > 0 ? draw(flow, step, request, error) : TVM_FLOW_OK;
+  for (uint32_t branch = 0; !s && branch < h->branches; branch++)
+    s = flow_step(flow, step, branch, flow->z, prompts[branch], flow->prediction[branch], error);
+  if (s) return s;
+  const flow_update_inputs inputs = {
+      .row = &index->updates[step],
+      .cfg = h->cfg_scale,
+      .count = index->latent_floats,
+      .guided = h->branches == 2 ? index->latent_floats / h->latent_shape[0] * h->guided_channels : 0,
+      .cond = flow->prediction[0],
+      .uncond = flow->prediction[1],
+      .variance = h->output_channels == h->latent_shape[0] ? NULL : flow->prediction[0] + index->latent_floats,
+      .fresh = flow->fresh};
+  flow_update(&inputs, flow->z);
   return TVM_FLOW_OK;
 }
 
