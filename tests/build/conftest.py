@@ -63,3 +63,11 @@ def compiler(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Co
         return compile_bundle(exporter(recipe)[1], load_target(target), output, threads=1, progress=False)
 
     return cache(compile_one)
+
+
+@pytest.fixture(scope="session")
+def static_bundle(exporter: Exporter, host: TargetSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two groups for this machine, with archives to link a program with."""
+    output = tmp_path_factory.mktemp("static") / "bundle"
+    compile_bundle(exporter("w8a8_first_float")[1], host, output, threads=1, progress=False, emit="static")
+    return output

@@ -63,12 +63,12 @@ def test_other_instruction_sets_are_exact_too(target: str, compiler: Compiler) -
 
 
 @pytest.mark.parametrize("recipe", GROUPS)
-def test_threads_do_not_change_a_bit(recipe: str, compiler: Compiler) -> None:
+def test_threads_and_how_loops_are_cut_do_not_change_a_bit(recipe: str, compiler: Compiler) -> None:
     golden = read_golden(compiler(recipe, "host").bundle)
-    for threads in (1, 2, 3):
-        with Bundle.open(compiler(recipe, "host").bundle, threads=threads) as bundle:
+    for threads, tasks in ((1, 1), (2, 1), (3, 1), (1, 5), (2, 8), (1, 64)):
+        with Bundle.open(compiler(recipe, "host").bundle, threads=threads, tasks_per_thread=tasks) as bundle:
             again = bundle.generate(golden.noise, golden.cond, golden.uncond)
-        assert again.tobytes() == golden.latents.tobytes(), threads
+        assert again.tobytes() == golden.latents.tobytes(), (threads, tasks)
 
 
 def psnr(reference: Floats, got: Floats) -> float:

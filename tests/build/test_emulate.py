@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from elf_file import read_elf
+from example_programs import EXAMPLES, golden_frames, headers, read_frames, run, with_cmake, with_make
 
 from tvm_flow.build import compile as compile_module
 from tvm_flow.build.check import ExactnessReport, check_traced, members_of
@@ -25,6 +28,7 @@ from tvm_flow.quantize.quantized import QuantizedModel
 from tvm_flow.run import KernelCall
 
 Exporter = Callable[[str], tuple[QuantizedModel, Exported]]
+ZIG_AARCH64 = f"CC={sys.executable} -m ziglang cc -target aarch64-linux-musl"
 A72 = TargetSpec("a72", "aarch64-linux-gnu", "cortex-a72", frozenset({"neon"}))
 needs_qemu = pytest.mark.skipif(
     not (shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")),
@@ -61,7 +65,7 @@ def checked(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Che
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compile_module, "check_emulated", keep)
         exported = exporter("w8a8_first_float")[1]
-        compiled = compile_bundle(exported, A72, folder / "bundle", threads=1, progress=False)
+        compiled = compile_bundle(exported, A72, folder / "bundle", threads=1, progress=False, emit="static")
     ((emulator, _, _, libraries, *_),) = kept
     return Checked(compiled, emulator, folder / "trace", tuple(libraries))
 
@@ -80,7 +84,9 @@ class TestCompile:
 
     def test_a_second_run_rewrites_nothing(self, checked: Checked, exporter: Exporter) -> None:
         before = checked.compiled.bundle.stat().st_mtime_ns
-        again = compile_bundle(exporter("w8a8_first_float")[1], A72, checked.compiled.bundle, progress=False)
+        again = compile_bundle(
+            exporter("w8a8_first_float")[1], A72, checked.compiled.bundle, progress=False, emit="static"
+        )
         assert (again, checked.compiled.bundle.stat().st_mtime_ns) == (checked.compiled, before)
 
     @pytest.mark.parametrize("threads", [1, 3])
@@ -140,6 +146,32 @@ class TestCompile:
             with pytest.raises(BuildError, match="its kernels use dotprod, which this processor does not report"):
                 compile_bundle(exporter("w8a8")[1], a76, checked.program.parent / "a76", progress=False)
         assert not (checked.program.parent / "a76").exists()
+
+    def test_one_static_elf_makes_the_golden_video(self, checked: Checked, tmp_path: Path) -> None:
+        bundle, qemu = checked.compiled.bundle, checked.emulator.program
+        built = with_make(tmp_path, bundle, "LINK=static", "LIBC=musl", ZIG_AARCH64)
+        said = headers(built / "make_video")
+        assert "There is no dynamic section in this file" in said and "INTERP" not in said
+        (tmp_path / "video").mkdir()
+        run(qemu, "-cpu", "cortex-a72", built / "make_video", bundle, tmp_path / "video")
+        # A compiler may contract the two operations that make a grey value.
+        np.testing.assert_allclose(read_frames(tmp_path / "video"), golden_frames(bundle), rtol=0, atol=1)
+
+    def test_cmake_cross_compiles_with_a_toolchain_file(self, checked: Checked, tmp_path: Path) -> None:
+        toolchain = f"CMAKE_TOOLCHAIN_FILE={EXAMPLES / 'zig-toolchain.cmake'}"
+        variables = [toolchain, f"PYTHON={sys.executable}", "TRIPLE=aarch64-linux-musl", "LIBC=musl", "LINK=static"]
+        built = with_cmake(tmp_path, checked.compiled.bundle, *variables)
+        qemu = checked.emulator.program
+        said = run(qemu, "-cpu", "cortex-a72", built / "check_bundle", checked.compiled.bundle, 3)
+        assert said.startswith("3 steps, 2 branches, 2 groups, 3 threads")
+        assert said.endswith("the golden output, bit for bit\n")
+
+    def test_nothing_of_it_touches_x18(self, checked: Checked) -> None:
+        """Android's shadow call stack."""
+        bundle = checked.compiled.bundle
+        for path in (*bundle.rglob("*.so"), *bundle.rglob("libtvm_flow_groups.a")):
+            code = run("llvm-objdump-19", "-d", "--no-show-raw-insn", path)
+            assert "x19" in code and not re.search(r"\b[xw]18\b", code), path
 
     def test_a_core_that_qemu_does_not_model_is_one_that_has_everything(self) -> None:
         assert find_emulator(replace(A72, cpu="neoverse-v2")).cpu == "max"

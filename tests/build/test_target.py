@@ -141,9 +141,7 @@ class TestFiles:
         for text in (GOOD.replace("features: [dotprod]\n", ""), GOOD.replace("[dotprod]", "")):
             (tmp_path / "my.yaml").write_text(text)
             assert load_target(str(tmp_path / "my.yaml")).features == frozenset()
-        assert "mattr" not in load_target(str(tmp_path / "my.yaml")).tvm().attrs or not attributes(
-            load_target(str(tmp_path / "my.yaml"))
-        )
+            assert attributes(load_target(str(tmp_path / "my.yaml"))) == {"+reserve-x18"}
 
     @pytest.mark.parametrize("name", ["raspberry", "x86-64-v9", "", "absent.yaml"])
     def test_an_unknown_name_lists_the_known_ones(self, name: str) -> None:

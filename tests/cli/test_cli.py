@@ -78,7 +78,13 @@ class TestHelp:
             ["build"],
             ["compile", "--threads", "-1"],
             ["compile", "--threads", "two"],
+            ["compile", "--emit", "wasm"],
             ["run", "x", "--seed", "-3"],
+            ["run", "x", "--cpus", "4-"],
+            ["run", "x", "--cpus", "3-1"],
+            ["run", "x", "--cpus", "0,1,0-2"],
+            ["run", "x", "--cpus", ""],
+            ["run", "x", "--cpus", "0-99999999999"],
             ["demo", "--clips", "0"],
             ["inspect"],
             ["calibrate", "--latent", "1,2,3"],
@@ -96,6 +102,12 @@ class TestHelp:
 
     def test_a_latent_is_four_sizes(self) -> None:
         assert make_parser().parse_args(["calibrate", "--latent", "4,16,32,32"]).latent == (4, 16, 32, 32)
+
+    @pytest.mark.parametrize(
+        ("text", "cpus"), [("0", (0,)), ("4-7,0-3", (4, 5, 6, 7, 0, 1, 2, 3)), ("2,0,5-5", (2, 0, 5))]
+    )
+    def test_cpus_keep_their_order(self, text: str, cpus: tuple[int, ...]) -> None:
+        assert make_parser().parse_args(["run", "x", "--cpus", text]).cpus == cpus
 
 
 class TestTargets:
@@ -213,6 +225,19 @@ class TestStages:
         assert main(["demo", "--output", "here", "--clips", "3"]) == 0
         assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"output": "here", "clips": 3}
 
+    def test_compile_says_what_to_link_with(
+        self, monkeypatch: pytest.MonkeyPatch, demo: SmallDemo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        got: list[Any] = []
+        monkeypatch.setattr(stages, "compile_stage", lambda *words: (demo.compiled, got.append(words))[0])
+        assert main(["compile", "--output", str(tmp_path / "b"), "--emit", "static", "--threads", "2"]) == 0
+        assert [words[1:] for words in got] == [("host", tmp_path / "b", 2, "static")]
+        assert (
+            f"link with: the archives in {tmp_path}/b/lib, headers in {tmp_path}/b/include\n" in capsys.readouterr().out
+        )
+        assert main(["compile", "--output", str(tmp_path / "b")]) == 0
+        assert got[-1][-1] == "shared" and "link with" not in capsys.readouterr().out
+
 
 class TestRun:
     def test_writes_a_gif_of_all_frames_for_each_prompt(
@@ -234,6 +259,13 @@ class TestRun:
         again = generate_latents(bundle, prompts, noise, demo.source.embed, threads=1, progress=False)
         np.testing.assert_array_equal(latents, again)
         self.second_run(words, tmp_path / "v")
+
+    def test_a_cpu_that_is_not_there_is_named(
+        self, demo: SmallDemo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = ["run", PROMPT, "--bundle", str(demo.folder / "bundle"), "--output", str(tmp_path / "v")]
+        line = refused(capsys, *words, "--cpus", "1023")
+        assert "options.cpus[0]: expected a CPU that is there, online and allowed for this process, got 1023" in line
 
     def second_run(self, words: list[str], folder: Path) -> None:
         before = mtimes(folder)

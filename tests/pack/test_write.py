@@ -277,3 +277,39 @@ def test_weights_are_copied_where_no_link_can_be_made(
     monkeypatch.setattr(Path, "hardlink_to", refuse)
     write_bundle(tmp_path / "b", replace(contents, weights=tmp_path / "weights"))
     assert (tmp_path / "b/weights.bin").read_bytes() == contents.weights
+
+
+class TestStatic:
+    """Files that a program is linked with."""
+
+    def test_they_are_copied_listed_and_verified(self, contents: Contents, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(b"archive")
+        write_bundle(
+            tmp_path / "b", replace(contents, static={"lib/toy/x.a": tmp_path / "a", "include/x.h": tmp_path / "a"})
+        )
+        manifest = verify_bundle(tmp_path / "b")
+        assert manifest.static == ("lib/toy/x.a", "include/x.h")
+        assert manifest.files["lib/toy/x.a"].bytes == 7
+        assert (tmp_path / "b" / "include" / "x.h").read_bytes() == b"archive"
+
+    def test_a_bundle_without_them_says_so(self, bundle_dir: Path) -> None:
+        assert read_manifest(bundle_dir).static == ()
+        assert json.loads((bundle_dir / "manifest.json").read_text())["static"] == []
+
+    def test_a_manifest_of_before_is_read(self, bundle_dir: Path, tmp_path: Path) -> None:
+        shutil.copytree(bundle_dir, tmp_path / "b")
+        manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+        del manifest["static"]
+        (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest))
+        assert verify_bundle(tmp_path / "b").static == ()
+
+    @pytest.mark.parametrize("path", ["../x.a", "/x.a", "", "lib/toy/group0.so"])
+    def test_paths_are_their_own_and_inside(self, contents: Contents, tmp_path: Path, path: str) -> None:
+        (tmp_path / "a").write_bytes(b"archive")
+        with pytest.raises(BundleError, match="expected a path of its own inside the bundle"):
+            write_bundle(tmp_path / "b", replace(contents, static={path: tmp_path / "a"}))
+        assert not (tmp_path / "b").exists()
+
+    def test_an_absent_file_is_named(self, contents: Contents, tmp_path: Path) -> None:
+        with pytest.raises(BundleError, match=r"nowhere: expected the file for lib/x\.a; build it first"):
+            write_bundle(tmp_path / "b", replace(contents, static={"lib/x.a": tmp_path / "nowhere"}))

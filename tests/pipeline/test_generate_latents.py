@@ -31,14 +31,16 @@ class Fake:
 
     def __init__(self) -> None:
         self.opened: list[int] = []
+        self.bound: list[tuple[int, ...]] = []
         self.steps = 0
         self.drawn: dict[float, int] = {}
         self.trouble: Callable[[], object] | None = None
         self.lock = threading.Lock()
 
     @contextmanager
-    def open(self, _directory: Path, *, threads: int) -> Iterator[Fake]:
+    def open(self, _directory: Path, *, threads: int, cpus: tuple[int, ...]) -> Iterator[Fake]:
         self.opened.append(threads)
+        self.bound.append(cpus)
         yield self
 
     def generate(self, noise: Any, cond: Prompt, uncond: Prompt, progress: Any, seed: int) -> Any:
@@ -68,6 +70,17 @@ def bundle(monkeypatch: pytest.MonkeyPatch) -> Fake:
 def embed(captions: list[str]) -> tuple[Tensor, Tensor]:
     lengths = torch.tensor([len(text) for text in captions])
     return torch.ones(len(captions), TOKENS, CHANNELS) * lengths[:, None, None], torch.arange(TOKENS) < lengths[:, None]
+
+
+def test_cpus_reach_the_one_worker_and_several_are_refused(bundle: Fake) -> None:
+    noise = np.zeros((1, 2), np.float32)
+    generate_latents(Path("b"), ["a"], noise, embed, threads=2, progress=False, cpus=(1, 0))
+    assert (bundle.opened, bundle.bound) == ([2], [(1, 0)])
+    with pytest.raises(
+        ConfigError, match=r"cpus: expected none for 2 workers, got \[1, 0\]; bind one worker's threads only"
+    ):
+        generate_latents(Path("b"), ["a"], noise, embed, workers=2, progress=False, cpus=(1, 0))
+    assert len(bundle.opened) == 1
 
 
 def run(count: int, workers: int, threads: int = 1) -> Any:

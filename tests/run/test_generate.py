@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,6 +52,49 @@ def test_generate_does_not_depend_on_threads(bundle_dir: Path, contents: Content
         for _ in range(20):
             got = bundle.generate(request.noise, request.cond, request.uncond)
             assert_same_bits(got, toy_bundle.generate(contents, request))
+
+
+@pytest.mark.parametrize(("threads", "tasks"), [(1, 7), (2, 3), (3, 8), (2, 64)])
+def test_generate_does_not_depend_on_how_loops_are_cut(
+    bundle_dir: Path, contents: Contents, threads: int, tasks: int
+) -> None:
+    request = toy_bundle.make_request(78)
+    with Bundle.open(bundle_dir, threads=threads, tasks_per_thread=tasks) as bundle:
+        got = bundle.generate(request.noise, request.cond, request.uncond)
+    assert_same_bits(got, toy_bundle.generate(contents, request))
+
+
+def test_bound_threads_compute_the_same_and_the_caller_is_free_again(bundle_dir: Path, contents: Contents) -> None:
+    request, mine = toy_bundle.make_request(79), os.sched_getaffinity(0)
+    seen: list[set[int]] = []
+    traced: list[set[int]] = []
+    with Bundle.open(bundle_dir, cpus=sorted(mine)) as bundle:
+        assert bundle.info.threads == len(mine) and os.sched_getaffinity(0) == mine
+        with bundle.trace(lambda _: traced.append(os.sched_getaffinity(0))):
+            got = bundle.generate(
+                request.noise, request.cond, request.uncond, lambda *_: seen.append(os.sched_getaffinity(0))
+            )
+    assert_same_bits(got, toy_bundle.generate(contents, request))
+    assert os.sched_getaffinity(0) == mine and seen == [mine] * contents.steps
+    assert traced and all(cpus == {min(mine)} for cpus in traced), "kernels run where they are bound"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cpus": [1023]}, r"options\.cpus\[0\]: expected a CPU that is there, .* got 1023"),
+        ({"cpus": [0], "threads": 2}, "expected a CPU for each of 2 threads, got 1"),
+        ({"cpus": [0, 0]}, "expected each CPU once, got 0 again"),
+        ({"cpus": [-1]}, r"cpus: expected whole numbers from 0 to 2\*\*32 - 1, got -1"),
+        ({"threads": 2**32}, "threads: expected whole numbers"),
+        ({"tasks_per_thread": 65}, "expected at most 64, got 65"),
+    ],
+)
+def test_threads_that_cannot_be_had(bundle_dir: Path, options: dict[str, Any], message: str) -> None:
+    mine = os.sched_getaffinity(0)
+    with pytest.raises(RuntimeFailure, match=message):
+        Bundle.open(bundle_dir, **options)
+    assert os.sched_getaffinity(0) == mine
 
 
 @pytest.mark.parametrize("guided", [0, 1, 3, 4])

@@ -34,7 +34,7 @@ def names(structure: type[ctypes.Structure]) -> list[str]:
 def layout(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[int]]:
     """By structure: its size, then offset and size of each field, as the C compiler sees them."""
     folder = tmp_path_factory.mktemp("layout")
-    lines = ['#include "tvm_flow.h"', "#include <stddef.h>", "#include <stdio.h>", "int main(void) {"]
+    lines = ['#include "tvm_flow_trace.h"', "#include <stddef.h>", "#include <stdio.h>", "int main(void) {"]
     for name, structure in PAIRS.items():
         lines.append(f'printf("{name} %zu", sizeof({name}));')
         lines += [
@@ -60,7 +60,7 @@ def test_same_layout(layout: dict[str, list[int]], name: str) -> None:
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_no_field_is_forgotten(name: str) -> None:
-    header = (RUNTIME / "include" / "tvm_flow.h").read_text()
+    header = "".join((RUNTIME / "include" / f"tvm_flow{part}.h").read_text() for part in ("", "_trace"))
     header = re.sub(r"/\*.*?\*/", "", header, flags=re.S)
     body = re.search(rf"typedef struct \{{([^}}]*)\}} {name};", header)
     assert body is not None

@@ -14,8 +14,8 @@ from tvm_flow.run.build import RUNTIME, runtime_sources
 # The public API, and nothing else, may be visible.
 _NAMES = ("open", "close", "describe", "velocity", "gaussian", "generate", "verify", "set_trace")
 API = {f"tvm_flow_{name}" for name in _NAMES}
-# gcc 12.2, -Os, stripped, x86_64, 2026-11: 39376 bytes.
-SIZE_LIMIT = 40_000
+# gcc 12.2, -Os, stripped, x86_64, 2026-11-22: 43480 bytes; a page more or less hangs on a few bytes of code.
+SIZE_LIMIT = 48_000
 STRICT = ["-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow"]
 
 
@@ -33,7 +33,7 @@ def test_gcc_has_no_complaint(tmp_path: Path, level: str) -> None:
 
 
 def test_public_headers_stand_alone_in_c_and_cpp(tmp_path: Path) -> None:
-    for header in ("tvm_flow.h", "tvm_flow_library.h"):
+    for header in (path.name for path in sorted((RUNTIME / "include").glob("*.h"))):
         for compiler, standard in (("gcc", "-std=c99"), ("g++", "-std=c++11")):
             source = tmp_path / ("use.c" if compiler == "gcc" else "use.cc")
             source.write_text(f'#include "{header}"\n#include "{header}"\n')

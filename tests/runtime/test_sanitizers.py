@@ -15,7 +15,7 @@ from tvm_flow.run.build import RUNTIME, runtime_sources
 from tvm_flow.sampler import SamplerConfig
 
 SANITIZERS = {"address": "-fsanitize=address,undefined", "thread": "-fsanitize=thread"}
-WRAPPED = ("malloc", "calloc", "aligned_alloc", "strdup", "mmap", "pthread_create")
+WRAPPED = ("malloc", "calloc", "posix_memalign", "strdup", "mmap", "pthread_create")
 
 
 def run(program: Path, *arguments: str) -> str:
@@ -75,12 +75,21 @@ def test_whole_api(driver: Path, watched_bundle: Path, threads: int, handles: in
 
 
 def test_pool_runs_each_task_once(sanitizer: str, tmp_path: Path) -> None:
-    sources = [RUNTIME / "src" / "pool.c", RUNTIME / "src" / "error.c"]
+    sources = [RUNTIME / "src" / name for name in ("pool.c", "affinity.c", "error.c")]
     assert run(build(tmp_path, "pool_check", sources, sanitizer)) == "ok\n"
 
 
+def test_workers_run_where_they_are_bound(sanitizer: str, tmp_path: Path) -> None:
+    usable = sorted(os.sched_getaffinity(0))
+    if len(usable) < 2:
+        pytest.skip(f"needs two CPUs to bind threads to, this process may use {usable}")
+    sources = [RUNTIME / "src" / name for name in ("pool.c", "affinity.c", "error.c")]
+    program = build(tmp_path, "affinity_check", sources, sanitizer)
+    assert run(program, str(usable[0]), str(usable[1])) == "ok\n"
+
+
 def test_hooks_inside_and_outside_of_plans(sanitizer: str, tmp_path: Path) -> None:
-    sources = [RUNTIME / "src" / name for name in ("hooks.c", "pool.c", "error.c")]
+    sources = [RUNTIME / "src" / name for name in ("hooks.c", "pool.c", "affinity.c", "error.c")]
     assert run(build(tmp_path, "hooks_check", sources, sanitizer)) == "ok\n"
 
 
@@ -118,3 +127,26 @@ def test_cpu_features_in_both_spellings(tmp_path: Path) -> None:
         if refused in flags:
             continue
         assert run(program, refused).startswith("7 x.so: its kernels use "), refused
+
+
+@pytest.mark.parametrize(
+    ("capacities", "cpus", "differ"),
+    [
+        ({}, ["0", "1"], 0),
+        ({0: "1024\n", 1: "1024\n"}, ["0", "1"], 0),
+        ({0: "446\n", 1: "1024\n"}, ["0", "1"], 1),
+        ({0: "446\n", 1: "1024\n"}, ["1"], 0),
+        ({0: "446\n", 1: "nonsense"}, ["0", "1"], 0),
+        ({0: "446\n", 900: "1024\n"}, ["900", "0"], 1),
+    ],
+)
+def test_cores_of_different_speed_are_known(
+    tmp_path: Path, capacities: dict[int, str], cpus: list[str], differ: int
+) -> None:
+    for cpu, text in capacities.items():
+        (tmp_path / f"cpu{cpu}").mkdir()
+        (tmp_path / f"cpu{cpu}" / "cpu_capacity").write_text(text)
+    where = f'-DCAPACITY_FILE="{tmp_path}/cpu%u/cpu_capacity"'
+    sources = [RUNTIME / "src" / name for name in ("affinity.c", "error.c")]
+    program = build(tmp_path, "capacity_check", sources, SANITIZERS["address"], where)
+    assert run(program, *cpus) == f"{differ}\n"

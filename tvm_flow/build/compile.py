@@ -5,6 +5,8 @@
 3. pack a trial bundle in a temporary folder and run a golden input through all its steps, every kernel call compared
    with the integer reference, every tensor it reads with what the program last wrote there;
 4. only then write the bundle, with that input and output as its golden pair.
+
+With ``emit="static"`` it has the archives of `tvm_flow.build.static` too, and a program linked from them verified it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from tvm_flow.build.check import ExactnessReport, members_of
 from tvm_flow.build.emulate import TRACE_PROGRAM, Emulator, check_emulated, find_emulator
 from tvm_flow.build.library import GroupLibrary, build_library
 from tvm_flow.build.sampling import choose_calls
-from tvm_flow.build.static import link_static
+from tvm_flow.build.static import check_emit, check_static, link_static, static_files
 from tvm_flow.build.store import WeightStore
 from tvm_flow.build.sums import link_sums
 from tvm_flow.build.target import TargetSpec
@@ -62,27 +64,29 @@ def compile_bundle(
     threads: int = 0,
     progress: bool = True,
     calls: int | None = None,
+    emit: str = "shared",
 ) -> Compiled:
     """Compile ``exported`` for ``target`` into the bundle folder ``output``; nothing is done when it is current.
 
     ``calls`` of every kernel are compared with the reference: 0 for all, None for what `tvm_flow.build.sampling` says.
-    A target of another architecture is checked under qemu. Raises ConfigError for an export whose tables are not those
-    of the sampler that it names, BuildError (for one that cannot be checked here,
-    too), BundleError, or BitExactError when the library disagrees with the reference; then ``output`` is left as it
-    was.
+    A target of another architecture is checked under qemu. ``emit`` is "shared" or "static". Raises ConfigError for
+    another ``emit`` or an export whose tables are not its sampler's, BuildError (for a target that cannot be checked
+    here, too), BundleError, or BitExactError when the library disagrees; then ``output`` is left as it was.
     """
+    check_emit(emit)
     native = target.triple.startswith(f"{platform.machine()}-")
     emulator = None if native else find_emulator(target)
     sampler = SamplerConfig.from_dict(exported.sampler)
     require_tables_of(str(exported.folder), sampler, exported.timesteps, exported.updates)
     files = {path.name: path for path in sorted(exported.folder.iterdir()) if path.is_file()}
-    stamp = make_stamp(files, {"target": _describe(target), "compilers": compiler_versions(), "calls": calls})
+    made_by = {"target": target.describe(), "compilers": compiler_versions(), "emit": emit, "calls": calls}
+    stamp = make_stamp(files, made_by)
     if is_current(output, stamp) and (known := _read_back(output)) is not None:
         return known
     # Beside the output, so that its weights are written once and then only get another name.
     beside = next(folder for folder in output.absolute().parents if folder.is_dir())
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=beside) as name:
-        compiled = _compile(exported, target, output, Path(name), threads, progress, emulator, calls)
+        compiled = _compile(exported, target, output, Path(name), threads, progress, emulator, calls, emit)
     write_stamp(output, stamp)
     return compiled
 
@@ -105,6 +109,7 @@ def _compile(
     progress: bool,
     emulator: Emulator | None,
     calls: int | None,
+    emit: str,
 ) -> Compiled:
     groups = import_steps(exported.graphs, progress)
     weights = WeightStore(work / "weights.bin")
@@ -112,6 +117,7 @@ def _compile(
         libraries = [build_library(group, exported, target, weights, work, f"group{i}") for i, group in enumerate(bar)]
     trial = bundle_contents(exported, target, libraries, weights, golden_input(exported))
     write_bundle(work / "trial", trial)
+    static = static_files(libraries, target, work / "static") if emit == "static" or emulator else {}
     products = [product for library in libraries for product in library.packed.products.values()]
     program = link_sums(products, target, work, emulator.command if emulator else ())
     with program.start() if program else nullcontext() as sums:
@@ -120,7 +126,7 @@ def _compile(
         if emulator is None:
             latents = check_bundle(work / "trial", check, threads, progress)
         else:
-            link_static(libraries, target, TRACE_PROGRAM, work / "trace")
+            link_static(static, target, TRACE_PROGRAM, work / "trace")
             flat, _ = check_emulated(emulator, work / "trace", work / "trial", libraries, threads, progress, check)
             latents = flat.reshape(exported.latent)
         check.finish(latents)
@@ -136,7 +142,10 @@ def _compile(
     measured = {key: value for key, value in vars(compiled).items() if key != "bundle"}
     golden = replace(trial.golden, latents=latents, steps=check.steps if check.steps < trial.steps else 0)
     provenance = {**trial.provenance, "compiled": measured}
-    write_bundle(output, replace(trial, golden=golden, provenance=provenance))
+    final = replace(trial, golden=golden, provenance=provenance, static=static if emit == "static" else {})
+    if emit == "static" and emulator is None:
+        check_static(final, target, work, threads)
+    write_bundle(output, final)
     return compiled
 
 
@@ -174,17 +183,7 @@ def bundle_contents(
         text_channels=exported.text[1],
         step_records=exported.step_records,
         variants=[[variants[step, branch] for branch in range(branches)] for step in range(steps)],
-        target=_describe(target),
+        target=target.describe(),
         provenance=exported.provenance | {"model": exported.model, "compilers": compiler_versions()},
         golden=golden,
     )
-
-
-def _describe(target: TargetSpec) -> dict[str, Any]:
-    return {
-        "name": target.name,
-        "triple": target.triple,
-        "cpu": target.cpu,
-        "features": sorted(target.features),
-        "disabled": sorted(target.disabled),
-    }

@@ -58,7 +58,7 @@ def build_library(
     kernels = folder / f"{name}.o"
     compile_object(_renamed(scheduled_kernels(packed), f"{name}_"), target.tvm(), kernels)
     library = folder / f"{name}.so"
-    link_library(kernels, plan_source(plan, target, name), target.zig_triple, library)
+    link_library(kernels, plan_source(plan, target, name), target.zig_triple, library, target.c_flags)
     return GroupLibrary(library, kernels, packed, plan, group.members, tuple(tables.variant_values()), group.given)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tvm_flow.artifact import atomic_path
@@ -16,7 +17,7 @@ _EXPORTS = "{ global: tvm_flow_library; local: *; };\n"
 _FLAGS = ("-std=c11", "-O2", "-fPIC", "-Wall", "-Wextra", "-Werror", "-shared", "-s")
 
 
-def link_library(kernels: Path, plan_source: str, zig_triple: str, output: Path) -> None:
+def link_library(kernels: Path, plan_source: str, zig_triple: str, output: Path, c_flags: Sequence[str] = ()) -> None:
     """Write ``output``: one ELF with no undefined symbol outside libc and libm.
 
     Raises BuildError with the compiler's own message.
@@ -27,7 +28,7 @@ def link_library(kernels: Path, plan_source: str, zig_triple: str, output: Path)
         (folder / "exports.map").write_text(_EXPORTS)
         with atomic_path(output) as temporary:
             command = [
-                *(sys.executable, "-m", "ziglang", "cc", "-target", zig_triple, *_FLAGS, f"-I{INCLUDE}"),
+                *(sys.executable, "-m", "ziglang", "cc", "-target", zig_triple, *_FLAGS, *c_flags, f"-I{INCLUDE}"),
                 *(f"-Wl,--version-script={folder / 'exports.map'}", "-Wl,-z,defs"),
                 *("-o", str(temporary), str(folder / "plan.c"), str(kernels), "-lm"),
             ]

@@ -61,7 +61,19 @@ class TargetSpec:
         """As TVM names it."""
         options: dict[str, Any] = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.cpu}
         attributes = [f"+{name}" for name in sorted(self.features)] + [f"-{name}" for name in sorted(self.disabled)]
+        if self.triple.startswith("aarch64-"):
+            attributes.append("+reserve-x18")  # Android keeps its shadow call stack there; nobody else misses it
         return Target(options | ({"mattr": attributes} if attributes else {}))
+
+    def describe(self) -> dict[str, Any]:
+        """For a manifest: what the machine code depends on."""
+        lists = {"features": sorted(self.features), "disabled": sorted(self.disabled)}
+        return {"name": self.name, "triple": self.triple, "cpu": self.cpu} | lists
+
+    @property
+    def c_flags(self) -> tuple[str, ...]:
+        """For C that is linked with the kernels, as `tvm` says."""
+        return ("-ffixed-x18",) if self.triple.startswith("aarch64-") else ()
 
     @property
     def zig_triple(self) -> str:

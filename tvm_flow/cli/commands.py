@@ -61,8 +61,12 @@ def compile(arguments: argparse.Namespace) -> None:
     from tvm_flow.build.sampling import parse_check
     from tvm_flow.pipeline.stages import compile_stage
 
-    calls = parse_check(arguments.check)
-    _report(compile_stage(arguments.export, arguments.target, arguments.output, arguments.threads, calls))
+    given = arguments
+    _report(
+        compile_stage(given.export, given.target, given.output, given.threads, parse_check(given.check), given.emit)
+    )
+    if given.emit == "static":
+        print(f"link with: the archives in {given.output / 'lib'}, headers in {given.output / 'include'}")
 
 
 def targets(arguments: argparse.Namespace) -> None:
@@ -81,8 +85,9 @@ def run(arguments: argparse.Namespace) -> None:
     from tvm_flow.pipeline.asked import require_sampler
     from tvm_flow.pipeline.videos import write_videos
 
-    require_sampler(arguments.bundle, arguments.sampler, arguments.steps, arguments.cfg_scale)
-    for path in write_videos(arguments.bundle, arguments.prompt, arguments.output, arguments.seed, arguments.threads):
+    given = arguments
+    require_sampler(given.bundle, given.sampler, given.steps, given.cfg_scale)
+    for path in write_videos(given.bundle, given.prompt, given.output, given.seed, given.threads, given.cpus):
         print(f"video: {path}")
 
 

@@ -90,6 +90,12 @@ def _compile(parser: argparse.ArgumentParser) -> None:
         "kernel calls to compare with the reference: all, a number of each kernel, or auto for a few of a large model"
     )
     parser.add_argument("--check", default="auto", metavar="auto|all|N", help=checked)
+    parser.add_argument(
+        "--emit",
+        choices=("shared", "static"),
+        default="shared",
+        help="static adds archives and headers, to link a program with that needs no dlopen",
+    )
     _threads(parser)
 
 
@@ -104,6 +110,9 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, default=_ARTIFACTS / "bundle", help="what compile wrote")
     parser.add_argument("--output", type=Path, default=_ARTIFACTS / "videos", help="folder of GIFs and latents")
     parser.add_argument("--seed", type=_seed, default=0, help="of the first video's noise; the next ones count on")
+    parser.add_argument(
+        "--cpus", type=_cpus, default=(), metavar="LIST", help="a CPU for each thread, big ones first, like 4-7,0-3"
+    )
     asked = "; an error when the bundle was made for another"
     parser.add_argument("--sampler", help=f"rflow, ddim, iddpm, or a YAML of the step grid{asked}")
     parser.add_argument("--steps", type=_at_least(1), help=f"denoising steps{asked}")
@@ -131,6 +140,20 @@ def _at_least(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _cpus(text: str) -> tuple[int, ...]:
+    cpus: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        try:
+            low, high = _at_least(0)(first), _at_least(0)(last if dash else first)
+        except argparse.ArgumentTypeError:
+            low, high = 1, 0
+        if not low <= high < 2**16 or set(cpus) & set(range(low, high + 1)):
+            raise argparse.ArgumentTypeError(f"expected CPU numbers like 4-7,0-3, each once, got {text!r}")
+        cpus += range(low, high + 1)
+    return tuple(cpus)
 
 
 def _seed(text: str) -> int:

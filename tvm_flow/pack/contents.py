@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite, prod
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,7 @@ class Contents:
     target           what it was compiled for; ``name`` names the folder under lib/
     provenance       where it came from; kept as it is
     golden           input and output that `tvm_flow_verify` compares bit for bit
+    static           files for programs that link the groups in, by their paths in the bundle
     ===============  =======================================================================================
     """
 
@@ -97,6 +98,7 @@ class Contents:
     target: Mapping[str, Any]
     provenance: Mapping[str, Any]
     golden: Golden
+    static: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def weights_bytes(self) -> int:

@@ -3,12 +3,14 @@
 A bundle is a directory of regular files, all of them listed in the manifest:
 
     manifest.json            schema, package version, target, sampler, steps, groups, provenance, and the size
-                             and sha256 of every other file
+                             and sha256 of every other file; static names those that programs link with
     lib/<target>/<group>.so  one library for each step group, exporting `tvm_flow_library`
     weights.bin              what all steps share; libraries name offsets into it
     steps.bin                the index below, all that the C runtime reads besides libraries and weights
     golden.bin               float32: noise [latent], cond tokens [L, channels], cond mask [L], uncond tokens
                              and mask, expected latents [latent]; what steps draw is made for the seed 0
+    lib/<target>/**.a, include/*.h
+                             only when compiled with --emit static; see `tvm_flow.build.static`
 
 steps.bin is little endian. Its sections follow each other, each padded with zeros to 64 bytes, so that
 positions follow from the counts and none can lie. The last 32 bytes are the sha256 of all before.

@@ -22,7 +22,10 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The fields of manifest.json; ``files`` maps paths with forward slashes to their entries."""
+    """The fields of manifest.json; ``files`` maps paths with forward slashes to their entries.
+
+    ``static`` are those of ``files`` that a program is linked with to have the groups in it.
+    """
 
     version: str
     target: Mapping[str, Any]
@@ -31,6 +34,7 @@ class Manifest:
     steps: int
     groups: tuple[str, ...]
     files: Mapping[str, FileEntry]
+    static: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """What `read_manifest` reads back."""
@@ -44,6 +48,7 @@ class Manifest:
             "steps": self.steps,
             "groups": list(self.groups),
             "files": entries,
+            "static": list(self.static),
         }
 
 
@@ -71,10 +76,14 @@ def read_manifest(directory: Path) -> Manifest:
     for name, kind in fields.items():
         if type(value.get(name)) is not kind:
             raise BundleError(f"{path}: {name}: expected {kind.__name__}, got {value.get(name)!r:.60}; pack again")
+    static = value.get("static", [])
+    if type(static) is not list or not set(map(str, static)) <= set(value["files"]):
+        raise BundleError(f"{path}: static: expected a list of paths in files, got {static!r:.60}; pack again")
     return Manifest(
         **{name: value[name] for name in fields if name not in ("groups", "files")},
         groups=tuple(str(name) for name in value["groups"]),
         files={name: _entry(path, name, entry) for name, entry in value["files"].items()},
+        static=tuple(static),
     )
 
 

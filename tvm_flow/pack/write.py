@@ -31,6 +31,7 @@ def write_bundle(directory: Path, contents: Contents) -> None:
         golden_sha256 = _write(temporary / GOLDEN, encode_golden(contents))
         _write(temporary / STEPS, encode_index(contents, libraries, weights_sha256, golden_sha256))
         files = [WEIGHTS, GOLDEN, STEPS, *(library.path for library in libraries)]
+        files += _copy_static(temporary, contents)
         manifest = Manifest(
             version=__version__,
             target=contents.target,
@@ -39,6 +40,7 @@ def write_bundle(directory: Path, contents: Contents) -> None:
             steps=contents.steps,
             groups=tuple(group.name for group in contents.groups),
             files={name: _entry(temporary / name) for name in files},
+            static=tuple(contents.static),
         )
         write_json(temporary / MANIFEST, manifest.to_json())
 
@@ -91,6 +93,17 @@ def _place(path: Path, weights: bytes | bytearray | memoryview | Path) -> bytes:
     with path.open("rb+") as stream:
         os.fsync(stream.fileno())
     return bytes.fromhex(sha256_file(path))
+
+
+def _copy_static(temporary: Path, contents: Contents) -> list[str]:
+    for path, source in contents.static.items():
+        if not is_safe_path(path) or (temporary / path).exists():
+            raise BundleError(f"{path}: expected a path of its own inside the bundle for {source}, got this; rename it")
+        if not source.is_file():
+            raise BundleError(f"{source}: expected the file for {path}; build it first")
+        (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, temporary / path)
+    return list(contents.static)
 
 
 def _write(path: Path, data: bytes | bytearray | memoryview) -> bytes:

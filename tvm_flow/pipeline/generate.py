@@ -38,18 +38,23 @@ def generate_latents(
     threads: int = 0,
     progress: bool = True,
     seeds: Sequence[int] | None = None,
+    cpus: Sequence[int] = (),
 ) -> Floats:
     """Latents float32 [N, C, T, H, W] of ``prompts`` from ``noise`` of the same shape.
 
     What a sampler's steps draw for the k-th prompt depends on ``seeds[k]``, k by default.
     ``workers`` open the bundle with ``threads`` threads each (0: every core): several workers of one thread make more
-    videos a second, one worker of several threads makes each of them sooner.
+    videos a second, one worker of several threads makes each of them sooner; ``cpus`` are one worker's (`Bundle.open`).
     Ctrl-C, or an error of one worker, stops the others after the step they are at.
     Raises PromptError for a prompt that ``embed`` does not know, BundleError for a bad bundle, ConfigError for fewer
-    than one worker.
+    than one worker, or several bound to the same CPUs.
     """
     if workers < 1:
         raise ConfigError(f"workers: expected at least 1, got {workers}; choose another number")
+    if workers > 1 and cpus:
+        raise ConfigError(
+            f"cpus: expected none for {workers} workers, got {list(cpus)}; bind one worker's threads only"
+        )
     null_caption = read_golden(bundle).uncond.tokens
     tokens, mask = embed(list(prompts))
     pairs = [prompt_pair(t.numpy(), int(m.sum()), null_caption) for t, m in zip(tokens, mask, strict=True)]
@@ -57,7 +62,7 @@ def generate_latents(
     with tqdm(total=len(pairs), desc="generate", unit="video", disable=not progress) as bar:
         stop = threading.Event()
         drawn = range(len(pairs)) if seeds is None else seeds
-        run = _worker(bundle, pairs, noise, latents, bar.update, threads, stop, drawn)
+        run = _worker(bundle, pairs, noise, latents, bar.update, threads, cpus, stop, drawn)
         shares = [range(start, len(pairs), workers) for start in range(min(workers, len(pairs)))]
         if len(shares) == 1:
             run(shares[0])
@@ -82,6 +87,7 @@ def _worker(
     latents: Floats,
     advance: Callable[[], object],
     threads: int,
+    cpus: Sequence[int],
     stop: threading.Event,
     seeds: Sequence[int],
 ) -> Callable[[range], None]:
@@ -90,7 +96,7 @@ def _worker(
             raise InterruptedCommand("generate: interrupted; run the same command again")
 
     def run(share: range) -> None:
-        with Bundle.open(bundle, threads=threads) as opened:
+        with Bundle.open(bundle, threads=threads, cpus=cpus) as opened:
             for index in share:
                 latents[index] = opened.generate(noise[index], *pairs[index], go_on, seed=seeds[index])
                 advance()

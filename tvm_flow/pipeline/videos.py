@@ -19,11 +19,13 @@ from tvm_flow.pipeline.generate import generate_latents, noise_for
 from tvm_flow.run import Bundle
 
 
-def write_videos(bundle: Path, prompts: Sequence[str], output: Path, seed: int = 0, threads: int = 0) -> list[Path]:
+def write_videos(
+    bundle: Path, prompts: Sequence[str], output: Path, seed: int = 0, threads: int = 0, cpus: Sequence[int] = ()
+) -> list[Path]:
     """One GIF and one ``latents.safetensors`` row per prompt in the folder ``output``; the k-th has seed + k.
 
     Nothing is done when they are there, whole and from this bundle. Before anything is generated the bundle must repeat
-    its golden output: it may have been compiled on another machine.
+    its golden output: it may have been compiled on another machine. ``threads`` and ``cpus`` are `Bundle.open`'s.
 
     Raises BundleError when it does not, or when the bundle is not of the demo model, the only one whose autoencoder
     ships.
@@ -45,11 +47,11 @@ def write_videos(bundle: Path, prompts: Sequence[str], output: Path, seed: int =
         }
         stamp = make_stamp(inputs, {"prompts": list(prompts), "seed": seed})
         if not all(is_current(path, stamp) for path in (file, *paths)):
-            with Bundle.open(bundle, threads=threads) as opened:
+            with Bundle.open(bundle, threads=threads, cpus=cpus) as opened:
                 opened.verify()
             seeds = range(seed, seed + len(prompts))
             noise, embed = noise_for(shape, seeds), load_captions().batch
-            latents = generate_latents(bundle, prompts, noise, embed, threads=threads, seeds=seeds)
+            latents = generate_latents(bundle, prompts, noise, embed, threads=threads, seeds=seeds, cpus=cpus)
             write_bytes(file, save({"latents": latents}, metadata={"prompts": "\n".join(prompts)}))
             for path, video in zip(paths, load_vae().decode(torch.from_numpy(latents)), strict=True):
                 write_animation(path, video, demo_sampler().fps)

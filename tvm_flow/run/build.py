@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -21,6 +22,8 @@ C_FLAGS = (
     *("-std=c11", "-D_GNU_SOURCE", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"),
     *("-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow"),
 )
+# One object, whose functions the program's own link keeps or drops one by one.
+STATIC_FLAGS = ("-DTVM_FLOW_NO_DLOPEN", "-ffunction-sections", "-fdata-sections", "-g0", "-r")
 LINK_FLAGS = ("-shared", "-s", "-lm", "-lpthread", "-ldl")
 
 
@@ -48,13 +51,25 @@ def build_runtime(triple: str | None = None) -> Path:
     output.
     """
     triple = triple or host_triple()
-    path = cache_directory() / f"runtime-{_key(triple)}" / "libtvm_flow.so"
+    return _cached("runtime", "libtvm_flow.so", triple, C_FLAGS, LINK_FLAGS)
+
+
+def build_static_runtime(triple: str) -> Path:
+    """The runtime without dlopen as one object file for an archive; otherwise as `build_runtime`.
+
+    The object holds structures of the C library that it was compiled for, such as its mutex: musl's and glibc's are not
+    interchangeable.
+    """
+    return _cached("static", "tvm_flow.o", triple, (*C_FLAGS, *STATIC_FLAGS))
+
+
+def _cached(kind: str, name: str, triple: str, flags: Sequence[str], libraries: Sequence[str] = ()) -> Path:
+    path = cache_directory() / f"{kind}-{_key(triple, (*flags, *libraries))}" / name
     if path.exists():
         return path
-    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", triple]
     with atomic_path(path) as temporary:
-        sources = [str(source) for source in runtime_sources()]
-        command = [*compiler, *C_FLAGS, "-o", str(temporary), *sources, *LINK_FLAGS]
+        command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, "-o", str(temporary), *flags]
+        command += [*(str(source) for source in runtime_sources()), *libraries]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             raise BuildError(
@@ -64,12 +79,12 @@ def build_runtime(triple: str | None = None) -> Path:
     return path
 
 
-def _key(triple: str) -> str:
+def _key(triple: str, flags: Sequence[str]) -> str:
     try:
         compiler = version("ziglang")
     except PackageNotFoundError as error:
         raise BuildError("ziglang: expected the C compiler that pip installs, got none; pip install ziglang") from error
-    digest = hashlib.sha256(repr((compiler, triple, C_FLAGS, LINK_FLAGS)).encode())
-    for path in sorted([*RUNTIME.rglob("*.c"), *RUNTIME.rglob("*.h")]):
+    digest = hashlib.sha256(repr((compiler, triple, *flags)).encode())
+    for path in [*sorted((RUNTIME / "src").glob("*")), *sorted((RUNTIME / "include").glob("*"))]:
         digest.update(f"{path.relative_to(RUNTIME)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]

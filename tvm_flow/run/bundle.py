@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import platform
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -43,17 +43,20 @@ class Bundle:
         self.info = describe(runtime, handle)
 
     @classmethod
-    def open(cls, directory: Path, *, threads: int = 0, sampler: SamplerConfig | None = None) -> Bundle:
-        """Verify ``directory`` and open it with ``threads`` workers (0: every core this process may use).
+    def open(
+        cls, directory: Path, *, threads: int = 0, cpus: Sequence[int] = (), tasks_per_thread: int = 0,
+        sampler: SamplerConfig | None = None) -> Bundle:  # fmt: skip
+        """Verify ``directory`` and open it with ``threads`` workers (0: one for each of ``cpus``, or for every core).
 
-        Raises ConfigError showing both when ``sampler`` is not the one that the bundle was made for, BundleError
-        when the bundle is incomplete, altered or for another machine, RuntimeFailure when memory or threads are short,
-        BuildError when the runtime cannot be compiled.
+        Worker i is bound to ``cpus[i]``; the calling thread is worker 0, bound while kernels run. ``tasks_per_thread``
+        cuts parallel loops finer, so that fast cores take more (0: where cores differ). No bit of the result changes.
+        Raises ConfigError showing both when ``sampler`` is not the bundle's, BundleError when it is incomplete, altered
+        or for another machine, RuntimeFailure when memory, threads or a CPU are short, BuildError without a runtime.
         """
         manifest = verify_bundle(directory, platform.machine())
         check_sampler(directory, manifest.sampler, sampler)
         runtime, handle, error = native.load_runtime(), ctypes.c_void_p(), native.CError()
-        options = native.COptions(ctypes.sizeof(native.COptions), threads, 1)
+        options = native.options(threads, cpus, tasks_per_thread)
         path = str(directory).encode()
         if runtime.tvm_flow_open(path, ctypes.byref(options), ctypes.byref(handle), ctypes.byref(error)):
             raise native.as_exception(directory, error)

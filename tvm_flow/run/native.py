@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import (
     CFUNCTYPE,
     POINTER,
@@ -68,6 +69,9 @@ class COptions(Structure):
         ("weights_checked", u32),
         ("num_linked", u32),
         ("linked", c_void_p),
+        ("cpus", POINTER(u32)),
+        ("num_cpus", u32),
+        ("tasks_per_thread", u32),
     ]
 
 
@@ -146,6 +150,21 @@ class CKernelCall(Structure):
 
 PROGRESS = CFUNCTYPE(c_int, c_void_p, u32, u32)
 TRACE = CFUNCTYPE(c_int, c_void_p, POINTER(CKernelCall))
+
+
+def options(threads: int, cpus: Sequence[int], tasks_per_thread: int) -> COptions:
+    """Options for a bundle that was verified just now. Raises RuntimeFailure for a number that C could not hold."""
+    for name, values in (("threads", [threads]), ("cpus", cpus), ("tasks_per_thread", [tasks_per_thread])):
+        if wrong := [value for value in values if not 0 <= value < 2**32]:
+            raise RuntimeFailure(f"{name}: expected whole numbers from 0 to 2**32 - 1, got {wrong[0]}; correct it")
+    return COptions(
+        struct_bytes=ctypes.sizeof(COptions),
+        threads=threads,
+        weights_checked=1,
+        cpus=(u32 * len(cpus))(*cpus),
+        num_cpus=len(cpus),
+        tasks_per_thread=tasks_per_thread,
+    )
 
 
 def load_runtime() -> ctypes.CDLL:

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tvm_flow.h"
+#include "tvm_flow_trace.h"
 
 #ifdef LINKED /* the toy group is part of this program */
 #include "tvm_flow_library.h"

@@ -14,15 +14,15 @@ static int refuse(void) { return left-- == 0; }
 
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
-void *__real_aligned_alloc(size_t alignment, size_t bytes);
+int __real_posix_memalign(void **memory, size_t alignment, size_t bytes);
 char *__real_strdup(const char *text);
 void *__real_mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset);
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument);
 
 void *__wrap_malloc(size_t bytes) { return refuse() ? NULL : __real_malloc(bytes); }
 void *__wrap_calloc(size_t count, size_t bytes) { return refuse() ? NULL : __real_calloc(count, bytes); }
-void *__wrap_aligned_alloc(size_t alignment, size_t bytes) {
-  return refuse() ? NULL : __real_aligned_alloc(alignment, bytes);
+int __wrap_posix_memalign(void **memory, size_t alignment, size_t bytes) {
+  return refuse() ? 12 : __real_posix_memalign(memory, alignment, bytes);
 }
 char *__wrap_strdup(const char *text) { return refuse() ? NULL : __real_strdup(text); }
 void *__wrap_mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset) {

@@ -65,14 +65,16 @@ static void workspace(void) {
   EXPECT(hooks.alloc_workspace(1, 0, UINT64_MAX, 2, 32) == NULL);
 }
 
-static void within(uint32_t threads) {
+static void within(uint32_t threads, uint32_t per_thread) {
+  const flow_pool_options options = {threads, per_thread, NULL, 0};
+  const int expected = (int)(threads * per_thread);
   flow_context context = {.pool = NULL, .message = ""};
   int tasks = 0;
   pthread_mutex_init(&context.lock, NULL);
-  EXPECT(flow_pool_create(threads, &context.pool, NULL) == TVM_FLOW_OK);
+  EXPECT(flow_pool_create(&options, &context.pool, NULL) == TVM_FLOW_OK);
   EXPECT(flow_context_enter(&context) == NULL);
-  EXPECT(hooks.parallel_launch(count_tasks, &tasks, 0) == 0 && tasks == (int)threads);
-  EXPECT(hooks.parallel_launch(count_tasks, &tasks, -1) == 0 && tasks == (int)threads);
+  EXPECT(hooks.parallel_launch(count_tasks, &tasks, 0) == 0 && tasks == expected);
+  EXPECT(hooks.parallel_launch(count_tasks, &tasks, -1) == 0 && tasks == expected);
   for (int round = 0; round < 50; round++) nested();
   EXPECT(hooks.parallel_launch(fail, NULL, 9) == -5);
   EXPECT(strcmp(context.message, "ValueError: task failed") == 0);
@@ -112,7 +114,7 @@ int main(void) {
   EXPECT(hooks.parallel_launch(fail, NULL, 4) == -5);
   nested();
   workspace();
-  for (uint32_t threads = 1; threads <= 4; threads++) within(threads);
+  for (uint32_t threads = 1; threads <= 4; threads++) within(threads, 1 + threads % 3);
   long_messages();
   puts("ok");
   return 0;

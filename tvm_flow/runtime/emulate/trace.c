@@ -20,13 +20,11 @@
 #include <unistd.h>
 
 #include "tvm_flow.h"
+#include "tvm_flow_groups.h"
 #include "tvm_flow_library.h"
+#include "tvm_flow_trace.h"
 
 enum { KIND_CALL = 0, KIND_STEP = 1, KIND_LATENTS = 2 };
-
-/* Generated: the groups of the bundle. */
-extern const tvm_flow_linked tvm_flow_linked_groups[];
-extern const uint32_t tvm_flow_num_linked_groups;
 
 static int failed(const char *message) {
   fprintf(stderr, "%s\n", message);

@@ -9,12 +9,23 @@
  * Every file of the bundle is checked before a byte of it runs. All memory that the loop needs is taken at open;
  * velocity and generate allocate nothing, apart from workspace that a kernel asks for.
  *
- * Threads: any number of handles may run at once, each in its own thread; one handle serves one call at a time.
- * A kernel's parallel loops reach their thread pool through a thread-local pointer that is set while a plan runs,
- * because the launch hook of TVM has no argument for a handle.
+ * Errors: functions that can fail return a tvm_flow_status, and fill the caller's tvm_flow_error. None of them ends the
+ * process, prints or sets a signal handler. After a failure of anything but open the handle can be used again.
+ *
+ * Threads: any number of handles may run at once, each in its own thread; one handle serves one call at a time, from
+ * whatever thread. Callbacks run on the thread that called. A kernel's parallel loops reach their thread pool through
+ * a thread-local pointer that is set while a plan runs, because the launch hook of TVM has no argument for a handle.
+ * Workers sleep when they have had nothing to do for 50 to 100 us. A process that forks has no workers in the child:
+ * open the bundle there.
+ *
+ * Ownership: whatever a pointer argument points to stays the caller's, and is read or written during the call only.
+ * Arrays are dense, row-major, in the machine's byte order, and need no alignment beyond their element's.
  *
  * While a handle is open its files must not be truncated (weights are memory-mapped). Replacing a bundle whole is
  * fine, but the dynamic loader knows libraries by path: the new bundle opens once the old handle is closed.
+ *
+ * Versions: tvm_flow_options says its own size, so a program that was compiled with an older header runs with a newer
+ * libtvm_flow.so; fields that it did not know have their defaults.
  */
 #ifndef TVM_FLOW_H
 #define TVM_FLOW_H
@@ -38,7 +49,7 @@ typedef enum {
   TVM_FLOW_CORRUPT = 3,          /* a file's size, hash or content contradicts itself */
   TVM_FLOW_WRONG_SCHEMA = 4,     /* a bundle of another format version */
   TVM_FLOW_WRONG_ABI = 5,        /* a library of another descriptor version */
-  TVM_FLOW_BAD_LIBRARY = 6,      /* the loader refused a library, or its tables reach outside their space */
+  TVM_FLOW_BAD_LIBRARY = 6, /* not loaded, tables that reach outside their space, or linked in from another build */
   TVM_FLOW_WRONG_CPU = 7,        /* this processor lacks a feature that the kernels use */
   TVM_FLOW_NO_MEMORY = 8,
   TVM_FLOW_NO_THREAD = 9,
@@ -60,16 +71,26 @@ struct tvm_flow_library_descriptor;
 typedef struct {
   const char *group; /* its name in the bundle: "group0" for lib/TARGET/group0.so */
   const struct tvm_flow_library_descriptor *library; /* see tvm_flow_library.h */
+  const uint8_t *sha256; /* 32 bytes: of that file, which open compares with the bundle's; NULL: not compared */
 } tvm_flow_linked;
 
 typedef struct {
   uint32_t struct_bytes; /* sizeof(tvm_flow_options): lets a newer runtime serve an older caller */
-  uint32_t threads;      /* workers, the caller included; 0 means one for every core this process may use */
+  /* Workers, the calling thread included, at most 256. 0: one for each of `cpus`, else for every core it may use. */
+  uint32_t threads;
   uint32_t weights_checked; /* non-zero: weights.bin was hashed by the caller just now; do not read it all again */
   uint32_t num_linked; /* rows of `linked` */
-  /* Read during tvm_flow_open only. These groups' files in the bundle are not read, so nothing but tvm_flow_verify
-   * says whether a linked library and the bundle belong together. */
+  /* Read during tvm_flow_open only: tvm_flow_linked_groups of tvm_flow_groups.h. The files of these groups are not
+   * read and need not be there. */
   const tvm_flow_linked *linked;
+  /* CPU numbers as Linux counts them, each once: worker i runs on cpus[i] and nowhere else, so name big cores first.
+   * NULL: the system moves workers as it likes. Read during tvm_flow_open only. The calling thread is worker 0: it is
+   * bound while kernels run, and has its own CPUs back in callbacks and after the call. */
+  const uint32_t *cpus;
+  uint32_t num_cpus; /* at least `threads`, or 0; with threads 0, a worker for each of them */
+  /* 1 to 64: into how many tasks for each thread a parallel loop is cut. Threads take one after the other, so that fast
+   * cores take more. 0: 8 where the cores differ in speed, else 1. The result is the same, bit for bit. */
+  uint32_t tasks_per_thread;
 } tvm_flow_options;
 
 typedef struct tvm_flow tvm_flow;
@@ -85,23 +106,24 @@ typedef struct {
   double log_sigma_of_variance;
 } tvm_flow_update;
 
-/* What a bundle holds. Pointers live until tvm_flow_close. */
+/* What a bundle holds. Pointers are the handle's and live until tvm_flow_close. Memory of a handle: arena_bytes +
+ * step_bytes, some latents, kilobytes of tables, and weights_bytes of clean pages that the system may drop. */
 typedef struct {
   uint32_t latent_ndim;
-  uint32_t latent_shape[TVM_FLOW_MAX_LATENT_DIMS]; /* channels first, e.g. C, T, H, W */
-  uint64_t latent_floats;
+  uint32_t latent_shape[TVM_FLOW_MAX_LATENT_DIMS]; /* channels first, e.g. C, T, H, W; 1 past latent_ndim */
+  uint64_t latent_floats; /* product of the shape */
   uint64_t output_floats; /* latent_floats, or twice as many: a prediction, then its variance */
-  uint32_t text_tokens;
-  uint32_t text_channels;
-  uint32_t steps;
+  uint32_t text_tokens;   /* of a caption, padding included */
+  uint32_t text_channels; /* floats in a token */
+  uint32_t steps;         /* of the denoising loop */
   uint32_t branches; /* 1: conditional only; 2: conditional and unconditional */
-  uint32_t groups;
-  uint32_t guided_channels;
+  uint32_t groups;   /* libraries */
+  uint32_t guided_channels; /* the first so many latent channels are guided */
   double cfg_scale;
-  uint32_t threads;
-  uint64_t arena_bytes;
-  uint64_t step_bytes; /* all groups together */
-  uint64_t weights_bytes;
+  uint32_t threads;     /* that run, the caller included */
+  uint64_t arena_bytes; /* activations: one arena for all groups */
+  uint64_t step_bytes; /* constants of a step, all groups together */
+  uint64_t weights_bytes; /* of weights.bin, mapped read-only */
   const char *sampler_json; /* the configuration that the tables of the bundle were made for; it runs no other */
   const float *timesteps;   /* [steps], 0..1000 */
   const tvm_flow_update *updates; /* [steps] */
@@ -118,8 +140,8 @@ typedef struct {
  * with an eta; never the last step), before its graphs run; non-zero cancels. */
 typedef int (*tvm_flow_draw)(void *user, uint32_t step, float *noise, uint64_t count);
 
-/* noise: float32 [latent_shape]. uncond is not read when the bundle has one branch. What steps draw comes from `draw`;
- * where it is NULL, from tvm_flow_gaussian(seed, step + 1). */
+/* noise: float32 [latent_shape], standard normal values. uncond is not read when there is one branch. What steps draw
+ * comes from `draw`; where it is NULL, from tvm_flow_gaussian(seed, step + 1). */
 typedef struct {
   const float *noise;
   tvm_flow_prompt cond;
@@ -129,42 +151,39 @@ typedef struct {
   uint64_t seed;
 } tvm_flow_request;
 
-/* Called after each step with the number of steps done and their total; non-zero cancels. */
+/* Called after each step with the number of steps done (1 to steps) and their total; non-zero cancels. It may take its
+ * time, and must not call a function with the handle that is running. */
 typedef int (*tvm_flow_progress)(void *user, uint32_t done, uint32_t steps);
 
-/* A dense row-major tensor as a kernel saw it. dtype codes are DLPack's: 0 int, 1 uint, 2 float. */
-typedef struct {
-  const void *data;
-  const int64_t *shape;
-  int32_t ndim;
-  uint8_t dtype_code;
-  uint8_t dtype_bits;
-} tvm_flow_view;
-
-/* One finished kernel call. args[num_args - 1] is what the kernel wrote. Valid during the callback only. */
-typedef struct {
-  uint32_t step;
-  uint32_t branch;
-  uint32_t call;
-  uint32_t num_args;
-  const char *kernel;
-  const tvm_flow_view *args;
-} tvm_flow_kernel_call;
-
-/* Non-zero stops the plan; the running function returns TVM_FLOW_CANCELLED. */
-typedef int (*tvm_flow_trace)(void *user, const tvm_flow_kernel_call *call);
-
-/* Opens and checks a bundle directory. options may be NULL. On failure *out is NULL and nothing is held. */
+/* Opens and checks a bundle directory.
+ *
+ * bundle_dir  path, UTF-8 or whatever the file system takes; not kept
+ * options     NULL for the defaults; not kept, and neither are `linked` and `cpus`
+ * out         the handle, for tvm_flow_close; NULL on failure, and nothing is held then
+ * error       may be NULL
+ *
+ * Reads and hashes steps.bin, the groups' libraries and, unless weights_checked, weights.bin: seconds for gigabytes.
+ * May be called from several threads at once. Loading a library runs its constructors, after its hash was checked.
+ *
+ * INVALID_ARGUMENT   a null pointer, options of another size, CPUs that cannot be had, too many tasks_per_thread
+ * FILE_ERROR         a file is absent, unreadable or not a regular file
+ * CORRUPT            a size, hash or number is wrong          WRONG_SCHEMA  steps.bin of another version
+ * BAD_LIBRARY, WRONG_ABI, WRONG_CPU   a group that cannot run here, or a linked one of another build
+ * NO_MEMORY, NO_THREAD */
 TVM_FLOW_API tvm_flow_status tvm_flow_open(const char *bundle_dir, const tvm_flow_options *options, tvm_flow **out,
                                            tvm_flow_error *error);
 
-/* Frees everything; NULL is allowed. No call on the handle may be under way. */
+/* Frees everything; NULL is allowed. No call on the handle may be under way. Cannot fail. */
 TVM_FLOW_API void tvm_flow_close(tvm_flow *flow);
 
+/* Fills *out; no pointer may be NULL. Allowed at any time, also while another thread runs the handle. Cannot fail. */
 TVM_FLOW_API void tvm_flow_describe(const tvm_flow *flow, tvm_flow_description *out);
 
-/* One step graph: what the model predicts of latents z at `step`, with the constants of `branch`: velocity or noise,
- * float32 [output_floats]. */
+/* One step graph: what the model predicts of latents z float32 [latent_shape] at `step` (0 is the noisiest), with the
+ * constants of `branch` (0 conditional, 1 unconditional): velocity or noise, float32 [output_floats].
+ *
+ * velocity may be the same array as z where that is as long. It is written only on success.
+ * INVALID_ARGUMENT a null pointer, step or branch out of range; KERNEL_FAILED; CANCELLED by a trace. */
 TVM_FLOW_API tvm_flow_status tvm_flow_velocity(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z,
                                                const tvm_flow_prompt *prompt, float *velocity, tvm_flow_error *error);
 
@@ -182,16 +201,18 @@ TVM_FLOW_API void tvm_flow_gaussian(uint64_t seed, uint64_t stream, float *noise
  *
  * w is the second half of a prediction of twice the latent's channels; without one the exponential is 1.
  *
- * latents may be the same array as noise. It is written only on success. */
+ * latents float32 [latent_shape] may be the same array as noise. It is written only on success. The same request gives
+ * the same bits for every number of threads, choice of CPUs and tasks_per_thread. progress and user may be NULL; user
+ * is handed to progress and not looked at.
+ * INVALID_ARGUMENT a null pointer; KERNEL_FAILED; CANCELLED by progress or a trace (tvm_flow_trace.h). */
 TVM_FLOW_API tvm_flow_status tvm_flow_generate(tvm_flow *flow, const tvm_flow_request *request, float *latents,
                                                tvm_flow_progress progress, void *user, tvm_flow_error *error);
 
-/* Generates from the bundle's golden input and compares the latents bit for bit with its golden output, which is that
- * of all steps, or of the first ones for a model whose trajectory takes hours. */
+/* Generates from the bundle's golden input and compares the latents bit for bit with its golden output: whether this
+ * machine computes what the one that packed did. Takes as long as one video, or for a bundle that keeps the golden
+ * output of its first steps as long as those, and one latent of memory more.
+ * FILE_ERROR or CORRUPT golden.bin; NO_MEMORY; KERNEL_FAILED; NOT_GOLDEN. */
 TVM_FLOW_API tvm_flow_status tvm_flow_verify(tvm_flow *flow, tvm_flow_error *error);
-
-/* Calls `trace` after every kernel call from now on; NULL stops. Unset it costs one predictable branch a kernel. */
-TVM_FLOW_API void tvm_flow_set_trace(tvm_flow *flow, tvm_flow_trace trace, void *user);
 
 #ifdef __cplusplus
 }

@@ -73,7 +73,17 @@ typedef struct {
   uint32_t num_args;   /* args[first_arg .. first_arg + num_args) are tensor indices; the last one is written */
 } tvm_flow_call;
 
-/* Functions that kernels need; the runtime fills them in before the first call. */
+/* Functions that kernels need; the runtime fills them in before the first call, and kernels call them from any thread
+ * of its pool while a plan runs. Handles that share a library share its table.
+ *
+ * parallel_launch  runs task(id, group, data) for each id in 0 .. count-1 once and returns when all are done: 0, or
+ *                  what a failing task returned. num_tasks > 0 is the count; 0 leaves it to the runtime. group is a
+ *                  TVMParallelGroupEnv: a pointer, then the count as int32. data is the kernel's. A launch inside a
+ *                  task runs on the task's own thread.
+ * alloc_workspace  `bytes` of memory on a 64-byte boundary, the kernel's until free_workspace; NULL without memory. The
+ *                  device and type are not looked at.
+ * free_workspace   0
+ * raise            keeps "kind: parts..." for the caller's error; the first one of a plan counts. Copies the text. */
 typedef struct {
   int (*parallel_launch)(int (*task)(int task_id, void *group, void *data), void *data, int num_tasks);
   void *(*alloc_workspace)(int device_type, int device_id, uint64_t bytes, int dtype_code, int dtype_bits);
@@ -84,7 +94,7 @@ typedef struct {
 typedef struct tvm_flow_library_descriptor {
   uint32_t abi;          /* TVM_FLOW_ABI */
   uint32_t struct_bytes; /* sizeof(tvm_flow_library_descriptor) */
-  const char *target;    /* triple and CPU that the kernels were compiled for */
+  const char *target;    /* triple and CPU that the kernels were compiled for; for people */
   const char *cpu_features; /* space-separated names the CPU must report, e.g. "avx2 fma"; may be empty */
   uint64_t arena_bytes;
   uint64_t step_bytes;

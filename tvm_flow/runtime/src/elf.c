@@ -1,8 +1,10 @@
+#include "library.h"
+
+#ifndef TVM_FLOW_NO_DLOPEN
+
 #include <dlfcn.h>
 #include <link.h>
 #include <string.h>
-
-#include "library.h"
 
 static int inside(uint64_t offset, uint64_t bytes, uint64_t space) {
   return offset <= space && bytes <= space - offset;
@@ -69,3 +71,5 @@ tvm_flow_status flow_check_loaded(const char *path, const flow_map *file, const 
                    "debugger's breakpoints in it); close the bundle that this one replaced, then open it again",
                    path);
 }
+
+#endif

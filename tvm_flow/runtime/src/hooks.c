@@ -36,7 +36,7 @@ static int run_task(int id, int count, void *data) {
 static int parallel_launch(int (*task)(int task_id, void *group, void *data), void *data, int num_tasks) {
   launch l = {.context = current, .task = task, .data = data};
   int pooled = current && !inside_task;
-  int count = num_tasks > 0 ? num_tasks : pooled ? (int)flow_pool_threads(current->pool) : 1;
+  int count = num_tasks > 0 ? num_tasks : pooled ? flow_pool_tasks(current->pool) : 1;
   if (pooled) return flow_pool_run(current->pool, run_task, &l, count);
   int failure = 0;
   for (int id = 0; id < count; id++) {
@@ -68,8 +68,8 @@ static void *alloc_workspace(int device_type, int device_id, uint64_t bytes, int
   char size[32];
   const char *parts[] = {size, " bytes of workspace"};
   (void)device_type, (void)device_id, (void)dtype_code, (void)dtype_bits;
-  void *memory = bytes > SIZE_MAX / 2 ? NULL : aligned_alloc(64, (size_t)(bytes / 64 + 1) * 64);
-  if (memory) return memory;
+  void *memory;
+  if (bytes <= SIZE_MAX / 2 && posix_memalign(&memory, 64, (size_t)(bytes / 64 + 1) * 64) == 0) return memory;
   snprintf(size, sizeof size, "%llu", (unsigned long long)bytes);
   raise_error("MemoryError", parts, 2);
   return NULL;

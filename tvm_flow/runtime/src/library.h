@@ -17,6 +17,14 @@ tvm_flow_status flow_library_open(const char *bundle_dir, const flow_index *inde
 
 void flow_library_close(flow_library *library);
 
+/* Hashes the file of a group that is not linked in, then loads it. Compiled with TVM_FLOW_NO_DLOPEN it only fails, and
+ * the runtime needs no dynamic loader. */
+tvm_flow_status flow_load(const char *bundle_dir, const flow_index_group *group, flow_library *out,
+                          tvm_flow_error *error);
+
+/* What flow_load put into `loaded`; NULL is allowed. */
+void flow_unload(void *loaded);
+
 /* Tables against the spaces they name and the bundle's sizes: after this the plan can run without a check. */
 tvm_flow_status flow_check_descriptor(const char *path, const tvm_flow_library_descriptor *descriptor,
                                       const flow_index *index, uint32_t group, tvm_flow_error *error);

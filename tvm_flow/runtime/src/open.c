@@ -63,7 +63,11 @@ static tvm_flow_status fill(tvm_flow *flow, const char *bundle_dir, const tvm_fl
   tvm_flow_status s = flow_index_open(bundle_dir, &flow->index, error);
   if (!s) s = open_weights(flow, options->weights_checked != 0, error);
   if (!s) s = bind_plans(flow, options, error);
-  if (!s) s = flow_pool_create(options->threads, &flow->context.pool, error);
+  const flow_pool_options pool = {.threads = options->threads,
+                                  .tasks_per_thread = options->tasks_per_thread,
+                                  .cpus = options->cpus,
+                                  .num_cpus = options->num_cpus};
+  if (!s) s = flow_pool_create(&pool, &flow->context.pool, error);
   return s;
 }
 

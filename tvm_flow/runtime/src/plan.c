@@ -6,9 +6,9 @@
 void *flow_alloc(uint64_t bytes) {
   if (bytes > SIZE_MAX / 2) return NULL;
   size_t rounded = (size_t)(bytes / 64 + 1) * 64;
-  void *memory = aligned_alloc(64, rounded);
-  if (memory) memset(memory, 0, rounded);
-  return memory;
+  void *memory;
+  if (posix_memalign(&memory, 64, rounded) != 0) return NULL;
+  return memset(memory, 0, rounded);
 }
 
 static void bind_tensor(flow_dltensor *out, const tvm_flow_tensor *tensor, uint8_t *space) {
@@ -97,9 +97,13 @@ static tvm_flow_status execute(const flow_plan *plan, const flow_plan_run *run, 
 }
 
 tvm_flow_status flow_plan_execute(const flow_plan *plan, const flow_plan_run *run, tvm_flow_error *error) {
+  cpu_set_t cpus;
+  tvm_flow_status status = flow_pool_enter(run->context->pool, &cpus, error);
+  if (status) return status;
   flow_context *before = flow_context_enter(run->context);
   run->context->message[0] = 0;
-  tvm_flow_status status = execute(plan, run, error);
+  status = execute(plan, run, error);
   flow_context_enter(before);
+  flow_pool_leave(run->context->pool, &cpus);
   return status;
 }

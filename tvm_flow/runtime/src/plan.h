@@ -2,6 +2,7 @@
 #ifndef TVM_FLOW_PLAN_H
 #define TVM_FLOW_PLAN_H
 
+#include "../include/tvm_flow_trace.h"
 #include "hooks.h"
 #include "library.h"
 #include "tvm_abi.h"

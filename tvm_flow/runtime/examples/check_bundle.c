@@ -1,0 +1,34 @@
+/* Does this machine compute what the bundle's golden output says? check_bundle BUNDLE [THREADS]
+ *
+ * Prints what the bundle holds and exits 0, or says what is wrong and exits 1. With -DSTATIC_GROUPS the groups are part
+ * of the program, else they are loaded. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tvm_flow.h"
+#ifdef STATIC_GROUPS
+#include "tvm_flow_groups.h"
+#endif
+
+int main(int argc, char **argv) {
+  tvm_flow *flow;
+  tvm_flow_error error;
+  tvm_flow_options options = {.struct_bytes = sizeof options};
+  tvm_flow_description d;
+  if (argc < 2 || argc > 3) return fputs("usage: check_bundle BUNDLE [THREADS]\n", stderr), 2;
+  if (argc == 3) options.threads = (uint32_t)strtoul(argv[2], NULL, 10);
+#ifdef STATIC_GROUPS
+  options.num_linked = tvm_flow_num_linked_groups;
+  options.linked = tvm_flow_linked_groups;
+#endif
+  if (tvm_flow_open(argv[1], &options, &flow, &error)) return fprintf(stderr, "%s\n", error.message), 1;
+  tvm_flow_describe(flow, &d);
+  printf("%u steps, %u branches, %u groups, %u threads\n", d.steps, d.branches, d.groups, d.threads);
+  printf("weights %llu bytes, memory beside them %llu bytes\n", (unsigned long long)d.weights_bytes,
+         d.arena_bytes + d.step_bytes + sizeof(float) * (d.latent_floats + 2ull * d.output_floats));
+  int wrong = tvm_flow_verify(flow, &error) != TVM_FLOW_OK;
+  if (wrong) fprintf(stderr, "%s\n", error.message);
+  else puts("the golden output, bit for bit");
+  tvm_flow_close(flow);
+  return wrong;
+}

@@ -1,0 +1,41 @@
+/* Seeing every kernel call of a bundle that runs: for tests, and for finding where two machines begin to differ. */
+#ifndef TVM_FLOW_TRACE_H
+#define TVM_FLOW_TRACE_H
+
+#include "tvm_flow.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A dense row-major tensor as a kernel saw it. dtype codes are DLPack's: 0 int, 1 uint, 2 float. */
+typedef struct {
+  const void *data;
+  const int64_t *shape;
+  int32_t ndim;
+  uint8_t dtype_code;
+  uint8_t dtype_bits;
+} tvm_flow_view;
+
+/* One finished kernel call. args[num_args - 1] is what the kernel wrote. Valid during the callback only. */
+typedef struct {
+  uint32_t step;
+  uint32_t branch;
+  uint32_t call;
+  uint32_t num_args;
+  const char *kernel;
+  const tvm_flow_view *args;
+} tvm_flow_kernel_call;
+
+/* Non-zero stops the plan; the running function returns TVM_FLOW_CANCELLED. It must not call a
+ * function with the handle that is running. With options.cpus the thread is bound to the first of them here. */
+typedef int (*tvm_flow_trace)(void *user, const tvm_flow_kernel_call *call);
+
+/* Calls `trace` after every kernel call from now on, with `user`, which is not looked at; NULL stops. Unset it costs
+ * one predictable branch a kernel. Not while the handle runs. Cannot fail. */
+TVM_FLOW_API void tvm_flow_set_trace(tvm_flow *flow, tvm_flow_trace trace, void *user);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
