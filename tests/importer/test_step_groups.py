@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tvm_ffi
 from execution import onnxruntime_outputs, reference_output, value_of
-from exported_model import SAMPLER, Exporter, feeds
+from exported_model import MODELS, SAMPLER, Exporter, feeds
 from onnx import save
 from onnx_graphs import model, node, qdq
 
@@ -109,7 +109,7 @@ def test_derived_constants_are_products_and_corrections(groups: dict[str, tuple[
 def test_reference_agrees_with_onnxruntime(exporter: Exporter, recipe: str) -> None:
     """A whole step graph; ties of codes may fall otherwise, so the error is compared with the size of the output."""
     for step, branch in ((0, 0), (2, 1)):
-        inputs = feeds(step)
+        inputs = feeds(MODELS["STDiT3"].latent, step)
         graph = import_graph(exporter(recipe).graphs[step][branch])
         got = value_of(reference_output(graph, inputs))
         want = onnxruntime_outputs(str(exporter(recipe).graphs[step][branch]), inputs)[0]

@@ -18,7 +18,7 @@ from execution import (
     onnxruntime_outputs,
     run_checked,
 )
-from exported_model import Exporter, feeds
+from exported_model import MODELS, Exporter, feeds
 from onnx_graphs import model, node
 from tvm import relax
 from tvm.relax import op as R
@@ -44,8 +44,10 @@ def packed(exporter: Exporter) -> dict[str, PackedProgram]:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_kernel_of_a_step_graph(exporter: Exporter, packed: dict[str, PackedProgram], recipe: str) -> None:
     """Accumulators bit for bit, codes but for ties, floats within their bounds; then the velocity itself."""
-    inputs, module = feeds(3), compile_functions(scheduled_kernels(packed[recipe]))
-    assert np.isfinite(run_checked(packed[recipe], feeds(3, length=1), module).output).all(), "nearly all of it padding"
+    inputs, module = feeds(MODELS["STDiT3"].latent, 3), compile_functions(scheduled_kernels(packed[recipe]))
+    assert np.isfinite(run_checked(packed[recipe], feeds(MODELS["STDiT3"].latent, 3, length=1), module).output).all(), (
+        "nearly all of it padding"
+    )
     seen = run_checked(packed[recipe], inputs, module)
     assert seen.calls == len(packed[recipe].program.calls) and seen.near_ties <= 3
     want = onnxruntime_outputs(str(exporter(recipe).graphs[0][0]), inputs)[0]

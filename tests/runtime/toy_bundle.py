@@ -147,8 +147,8 @@ def velocity(contents: Contents, step: int, branch: int, z: Float32, prompt: Pro
     return v if contents.output_channels == SHAPE[0] else np.concatenate([v, np.float32(0.125) * v])
 
 
-def generate(contents: Contents, request: Request, seed: int = 0, steps: int = STEPS) -> Float32:
-    """The denoising loop of tvm_flow.h, with noise drawn for ``seed``, or its first ``steps`` steps."""
+def generate(contents: Contents, request: Request, seed: int = 0, steps: int | None = None) -> Float32:
+    """The denoising loop of tvm_flow.h, with noise drawn for ``seed``, or its first ``steps`` steps alone."""
     z, guidance = request.noise.copy(), Guidance(contents.cfg_scale, contents.guided_channels)
     prompts = (request.cond, request.uncond)
     for step, row in enumerate(contents.updates[:steps]):
