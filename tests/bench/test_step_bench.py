@@ -23,7 +23,7 @@ VIDEO = {"cfg_scale": 7.0, "fps": 8.0, "frames": 3, "height": 48, "width": 32}
 SIZES = {"depth": 2, "hidden": 32, "heads": 2, "caption_channels": 8, "model_max_length": 6}
 TINY = {
     "stdit3": BenchModel(STDiT3Config(**SIZES), VIDEO, (4, 3, 6, 4)),  # type: ignore[arg-type]
-    "stdit": BenchModel(STDiTConfig(**SIZES), VIDEO, (4, 3, 6, 4)),  # type: ignore[arg-type]
+    "stdit": BenchModel(STDiTConfig(**SIZES), {**VIDEO, "name": "iddpm"}, (4, 3, 6, 4)),  # type: ignore[arg-type]
 }
 PEERS = ["onnxruntime_int8", "onnxruntime_fp32", "torch_fp32"]
 

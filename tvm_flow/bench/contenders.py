@@ -6,7 +6,8 @@
     torch_fp32         the float model
     float64            the float model in double precision: what errors are measured against
 
-All read the same latent, tokens and mask, and write ``NAME.npy``, float32 [C, T, H, W] (float64 for float64), beside
+All read the same latent, tokens and mask, and write ``NAME.npy``, float32 [C, T, H, W] (float64 for float64; a learned
+variance is left out), beside
 the files of `tvm_flow.bench.step`. The line on stdout holds the fastest round in milliseconds, and the
 peak memory of the process.
 """
@@ -68,7 +69,7 @@ def ours(files: StepFiles, threads: int) -> Run:
     inputs = np.load(files.inputs)
     bundle = Bundle.open(files.bundle, threads=threads)
     z, prompt = inputs["z"], Prompt(inputs["y"], inputs["mask"])
-    return lambda: bundle.velocity(0, 0, z, prompt)
+    return lambda: bundle.velocity(0, 0, z, prompt)[: len(z)]
 
 
 def onnxruntime_graph(kind: str) -> Callable[[StepFiles, int], Run]:
@@ -82,7 +83,7 @@ def onnxruntime_graph(kind: str) -> Callable[[StepFiles, int], Run]:
         session = onnxruntime.InferenceSession(str(files.graph(kind)), options, providers=["CPUExecutionProvider"])
         inputs = np.load(files.inputs)
         feeds = {name: inputs[name] for name in ("z", "y", "mask")}
-        return lambda: np.asarray(session.run(None, feeds)[0])
+        return lambda: np.asarray(session.run(None, feeds)[0])[: len(feeds["z"])]
 
     return prepare
 

@@ -50,7 +50,10 @@ class BenchModel:
 
 
 _VIDEO = {"cfg_scale": 7.0, "fps": 8.0, "frames": 16, "height": 256, "width": 256}
-MODELS = {"stdit3-xl": BenchModel(STDIT3_XL_2, _VIDEO), "stdit-xl": BenchModel(STDIT_XL_2_256, _VIDEO)}
+MODELS = {
+    "stdit3-xl": BenchModel(STDIT3_XL_2, _VIDEO),
+    "stdit-xl": BenchModel(STDIT_XL_2_256, {**_VIDEO, "name": "iddpm"}),
+}
 
 
 def bench_model(name: str, blocks: int | None) -> BenchModel:
