@@ -18,8 +18,9 @@ from tvm_flow.run.native import Status
 HUGE = "0xfffffffffffffff0u"
 # macro -> (value, what the message says)
 LIES: dict[str, tuple[dict[str, str | int], str]] = {
-    "newer abi": ({"abi": 2}, "expected library ABI 1 .* got ABI 2"),
-    "shorter descriptor": ({"struct_bytes": 64}, "got ABI 1 with 64 bytes"),
+    "older abi": ({"abi": 1}, "expected library ABI 2 .* got ABI 1"),
+    "newer abi": ({"abi": 3}, "expected library ABI 2 .* got ABI 3"),
+    "shorter descriptor": ({"struct_bytes": 64}, "got ABI 2 with 64 bytes"),
     "strange cpu": ({"cpu": '"avx9000"'}, "its kernels use avx9000, which this processor does not report"),
     "more weights": ({"weights_bytes": 4096}, "needs 4096 bytes of weights, but the bundle has 512"),
     "fewer weights": ({"weights_bytes": 500}, "tensor 10: expected an extent inside its space"),
@@ -35,7 +36,7 @@ LIES: dict[str, tuple[dict[str, str | int], str]] = {
     "smaller size": ({"v_shape0": 3}, "output 9: expected as many values as steps.bin says"),
     "odd type": ({"v_bits": 31}, "tensor 9: expected .* whole bytes"),
     "half output": ({"v_bits": 16}, "output 9: expected float32 in the arena"),
-    "no space": ({"v_space": 3}, "tensor 9: expected a known memory space"),
+    "no space": ({"v_space": 4}, "tensor 9: expected a known memory space"),
     "writes weights": ({"last_arg": 10}, "call 2: expected an output in the arena"),
     "writes constants": ({"last_arg": 3}, "call 2: expected an output in the arena"),
     "no such tensor": ({"last_arg": 11}, "arg 11: expected a tensor of this library"),
@@ -53,8 +54,21 @@ LIES: dict[str, tuple[dict[str, str | int], str]] = {
     "two inputs": ({"num_inputs": 2}, "inputs 2: expected three: z, y and mask"),
     "longer variant": ({"variant_floats": 6}, "needs 6 floats a variant, but the bundle has 5"),
     "endless arena": ({"arena_bytes": HUGE}, "no memory for an arena"),
+    "endless prompt": ({"prompt_bytes": HUGE}, "no memory for an arena of 1024 bytes and 2 prompts of"),
+    "outside prompt": ({"context_offset": 128}, "tensor 8: expected an extent inside its space"),
+    "far outside prompt": ({"context_offset": "0xffffffffffffffc0u"}, "tensor 8: expected an extent inside its space"),
+    "no prompt": ({"prompt_bytes": 0}, "tensor 8: expected an extent inside its space"),
+    "prologue past the calls": ({"prologue_calls": 4}, "prologue calls 4: expected at most as many as there are calls"),
+    "endless prologue": ({"prologue_calls": "0xffffffffu"}, "prologue calls 4294967295: expected at most"),
+    "prologue of the latent": ({"prologue_calls": 2}, "call 1: expected a prologue without the latent"),
+    "latent for tokens": ({"first_arg": 0}, "call 0: expected a prologue without the latent"),
+    "step writes prompt": ({"prologue_calls": 0}, "call 0: expected an output in the arena;"),
+    "late write to prompt": ({"last_arg": 8}, "call 2: expected an output in the arena;"),
+    "prologue writes weights": ({"context_space": "TVM_FLOW_WEIGHTS"}, "call 0: .* arena or the prompt's space"),
+    "output in the prompt": ({"v_space": "TVM_FLOW_PROMPT", "v_offset": 0, "prompt_bytes": 128}, "output 9: .* arena"),
 }
 STATUS = {
+    "older abi": Status.WRONG_ABI,
     "newer abi": Status.WRONG_ABI,
     "shorter descriptor": Status.WRONG_ABI,
     "strange cpu": Status.WRONG_CPU,
@@ -79,8 +93,8 @@ def test_lies_are_found_at_open(attack: Attack, tmp_path: Path, contents: Conten
 
 
 def test_the_binding_says_the_same(tmp_path: Path, contents: Contents) -> None:
-    library = toy_bundle.compile_group(tmp_path / "lie.so", abi=2)
-    with pytest.raises(BundleError, match=r"lib/toy/group0.so: expected library ABI 1 .* got ABI 2"):
+    library = toy_bundle.compile_group(tmp_path / "lie.so", abi=1)
+    with pytest.raises(BundleError, match=r"lib/toy/group0.so: expected library ABI 2 .* got ABI 1"):
         Bundle.open(pack(tmp_path, contents, library))
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tvm_flow.build.arena import ALIGNMENT, Lifetime, liveness_bound, plan_arena
+from tvm_flow.build.arena import ALIGNMENT, Lifetime, liveness_bound, place_apart, plan_arena
 
 
 def aligned(size: int) -> int:
@@ -99,3 +99,13 @@ def test_touching_at_one_call_is_overlap() -> None:
     """A kernel's input and its output are needed at the same call."""
     assert check({"read": Lifetime(64, 0, 3), "written": Lifetime(64, 3, 5)}) == 128
     assert check({"read": Lifetime(64, 0, 3), "later": Lifetime(64, 4, 5)}) == 64
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(0, 700), max_size=9))
+def test_tensors_that_are_all_needed_at_once_lie_apart(sizes: dict[str, int]) -> None:
+    offsets, end = place_apart(sizes)
+    assert check({name: Lifetime(size, 0, 0) for name, size in sizes.items()}) == end
+    ends = {name: offset + aligned(sizes[name]) for name, offset in offsets.items()}
+    assert all(offset % ALIGNMENT == 0 for offset in offsets.values())
+    assert sorted(offsets.values()) == sorted([0, *ends.values()])[: len(sizes)]
+    assert max(ends.values(), default=0) == end

@@ -13,7 +13,14 @@ import numpy.typing as npt
 import pytest
 
 from tvm_flow.build import check as check_module
-from tvm_flow.build.check import ExactnessReport, check_call, check_constants, check_traced, members_of
+from tvm_flow.build.check import (
+    ExactnessReport,
+    calls_of_run,
+    check_call,
+    check_constants,
+    check_traced,
+    members_of,
+)
 from tvm_flow.build.compile import golden_input
 from tvm_flow.build.library import GroupLibrary
 from tvm_flow.build.sums import link_sums
@@ -211,6 +218,18 @@ def test_every_call_of_a_sound_library_passes(
     assert report.as_dict()["constants"] == report.constants
     shapes = [library.packed.products[call.kernel] for call in traced if call.kernel in library.packed.products]
     assert report.accumulators == sum(product.m * product.n for product in shapes)
+
+
+def test_a_prologue_is_expected_where_a_branch_comes_to_a_group(library: GroupLibrary) -> None:
+    """Steps of groups a, a, b, a in branch 0; in branch 1 all of a."""
+    a, b = library, replace(library)
+    program = library.packed.program
+    members = {(step, 0): (group, 0) for step, group in enumerate((a, a, b, a))}
+    members |= {(step, 1): (a, 0) for step in range(4)}
+    found = {run: calls_of_run(members, *run) for run in members}
+    whole = range(len(program.calls))
+    assert {run for run, calls in found.items() if calls == whole} == {(0, 0), (0, 1), (2, 0), (3, 0)}
+    assert {calls for calls in found.values() if calls != whole} == {whole[program.prologue :]}
 
 
 def test_a_constant_of_another_step_is_caught(library: GroupLibrary, traced: list[KernelCall]) -> None:

@@ -14,11 +14,13 @@ from tvm_flow.build.emit import c_string, emit_c
 from tvm_flow.build.folds import FoldRow
 from tvm_flow.build.library import GroupLibrary
 from tvm_flow.build.link import INCLUDE, link_library
-from tvm_flow.build.plan import PlacedTensor, Plan, tensor_bytes
+from tvm_flow.build.plan import PlacedTensor, Plan, tensor_bytes, tensor_lifetimes
 from tvm_flow.build.store import WeightStore
 from tvm_flow.build.target import TargetSpec
 from tvm_flow.errors import BuildError
-from tvm_flow.lower.partition import TensorSpec
+from tvm_flow.importer.graph import LiftedGraph
+from tvm_flow.lower.packing import PackedProgram
+from tvm_flow.lower.partition import KernelCall, Program, TensorSpec
 
 ODD = [
     'plain "quoted"',
@@ -35,33 +37,46 @@ ODD = [
 
 class TestPlan:
     def test_every_call_reads_what_was_written_and_still_stands(self, library: GroupLibrary) -> None:
+        """The prologue once, then two steps; before each part the arena holds nothing but the inputs of that part."""
         plan = library.plan
-        owner: dict[int, int] = {}
+        owner: dict[tuple[str, int], int] = {}
+
+        def extent(index: int) -> list[tuple[str, int]]:
+            tensor = plan.tensors[index]
+            return [(tensor.space, tensor.offset + i) for i in range(tensor_bytes(tensor.spec))]
 
         def claim(index: int) -> None:
-            tensor = plan.tensors[index]
-            owner.update(dict.fromkeys(range(tensor.offset, tensor.offset + tensor_bytes(tensor.spec)), index))
+            owner.update(dict.fromkeys(extent(index), index))
 
         def stands(index: int) -> bool:
-            tensor = plan.tensors[index]
-            if tensor.space != "arena":
-                return True
-            return all(owner.get(tensor.offset + i) == index for i in range(tensor_bytes(tensor.spec)))
+            constant = plan.tensors[index].space in ("weights", "step")
+            return constant or all(owner.get(place) == index for place in extent(index))
 
-        for index in plan.inputs:
-            claim(index)
-        for position, call in enumerate(plan.calls):
-            *read, written = call.args
-            for index in read:
-                assert stands(index), (position, plan.tensors[index])
-            assert plan.tensors[written].space == "arena"
-            claim(written)
-            assert all(stands(index) for index in read), f"call {position} overwrites what it reads"
+        def run(calls: range, written_to: set[str]) -> None:
+            for place in [place for place in owner if place[0] == "arena"]:
+                del owner[place]
+            read_first = {index for position in calls for index in plan.calls[position].args[:-1]}
+            for index in plan.inputs:
+                if index in read_first:
+                    claim(index)
+            for position in calls:
+                *read, written = plan.calls[position].args
+                for index in read:
+                    assert stands(index), (position, plan.tensors[index])
+                assert plan.tensors[written].space in written_to
+                claim(written)
+                assert all(stands(index) for index in read), f"call {position} overwrites what it reads"
+
+        step = range(plan.prologue_calls, len(plan.calls))
+        run(range(plan.prologue_calls), {"arena", "prompt"})
+        run(step, {"arena"})
+        run(step, {"arena"})
         assert stands(plan.output)
 
     def test_indices_and_extents_are_in_range(self, library: GroupLibrary, weights: WeightStore) -> None:
         plan = library.plan
         spaces = {"arena": plan.arena_bytes, "weights": plan.weights_bytes, "step": plan.step_bytes}
+        spaces["prompt"] = plan.prompt_bytes
         for tensor in plan.tensors:
             assert tensor.offset % 64 == 0
             assert tensor.offset + tensor_bytes(tensor.spec) <= spaces[tensor.space], tensor
@@ -82,6 +97,15 @@ class TestPlan:
             assert plan.kernels[planned.kernel] == call.kernel
             assert [plan.tensors[index].name for index in planned.args] == [*call.args, call.output]
         assert all(tensor.spec == program.tensors[tensor.name] for tensor in plan.tensors)
+        assert plan.prologue_calls == program.prologue > 0
+        assert {tensor.name for tensor in plan.tensors if tensor.space == "prompt"} == set(program.kept())
+
+    def test_the_prompts_space_is_as_long_as_k_and_v(self, library: GroupLibrary) -> None:
+        """Two blocks, K and V, six tokens of 32 floats; no two overlap."""
+        kept = [tensor for tensor in library.plan.tensors if tensor.space == "prompt"]
+        assert [tensor_bytes(tensor.spec) for tensor in kept] == [6 * 32 * 4] * 4
+        assert sorted(tensor.offset for tensor in kept) == [768 * i for i in range(4)]
+        assert library.plan.prompt_bytes == 4 * 768
 
     def test_folds_write_every_step_constant_once(self, library: GroupLibrary) -> None:
         plan = library.plan
@@ -105,6 +129,31 @@ class TestPlan:
         assert tensor_bytes(TensorSpec((1,) * 8, "int8")) == 1
         with pytest.raises(BuildError, match="at most 8 axes, got 9"):
             tensor_bytes(TensorSpec((1,) * 9, "int8"))
+
+
+class TestInputs:
+    """When the memory of graph inputs is theirs."""
+
+    def lifetimes(self, *calls: tuple[str, ...], prologue: int) -> dict[str, tuple[int, int]]:
+        """First and last call of each arena tensor; a call is (*args, output)."""
+        graph = LiftedGraph(None, ("z", "y", "mask"), {}, {})
+        tensors = {name: TensorSpec((4,), "float32") for call in calls for name in (*call, "z", "y", "mask")}
+        made = tuple(KernelCall("k", call[:-1], call[-1]) for call in calls)
+        program = Program(graph, {}, made, tensors, calls[-1][-1], prologue)
+        found = tensor_lifetimes(PackedProgram(program, {}, {}))
+        return {name: (lifetime.first, lifetime.last) for name, lifetime in found.items()}
+
+    def test_each_part_has_its_own(self) -> None:
+        found = self.lifetimes(("y", "a"), ("a", "k"), ("z", "mask", "b"), ("b", "k", "o"), prologue=2)
+        assert found == {"z": (2, 2), "y": (0, 0), "mask": (2, 2), "a": (0, 1), "b": (2, 3), "o": (3, 4)}
+
+    def test_what_both_parts_read_stays(self) -> None:
+        found = self.lifetimes(("y", "mask", "k"), ("z", "k", "b"), ("b", "y", "mask", "o"), prologue=1)
+        assert found == {"z": (1, 1), "y": (0, 2), "mask": (0, 2), "b": (1, 2), "o": (2, 3)}
+
+    def test_without_a_prologue_all_are_there_from_the_first_call(self) -> None:
+        found = self.lifetimes(("z", "a"), ("a", "y", "o"), prologue=0)
+        assert found == {"z": (0, 0), "y": (0, 1), "mask": (0, 0), "a": (0, 1), "o": (1, 2)}
 
 
 def compiles(source: str, folder: Path) -> str:

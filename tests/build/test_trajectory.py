@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from tvm_flow.build import trajectory
 from tvm_flow.build.check import ExactnessReport
 from tvm_flow.build.compile import bundle_contents, golden_input
 from tvm_flow.build.library import build_library
-from tvm_flow.build.plan import Plan, make_plan
+from tvm_flow.build.plan import Plan, make_plan, tensor_bytes
 from tvm_flow.build.store import WeightStore
 from tvm_flow.build.target import TargetSpec
 from tvm_flow.build.trajectory import TrajectoryCheck, figures, next_latent
@@ -22,6 +23,7 @@ from tvm_flow.build.trial import check_bundle
 from tvm_flow.errors import BitExactError
 from tvm_flow.export import Exported
 from tvm_flow.importer.step_groups import import_steps
+from tvm_flow.lower.compile import compile_object
 from tvm_flow.pack import Contents, write_bundle
 from tvm_flow.sampler import seeded_noise
 
@@ -32,11 +34,20 @@ Checker = Callable[[Callable[[Plan], Plan]], dict[str, Any]]
 def check(exported: Exported, host: TargetSpec, tmp_path_factory: pytest.TempPathFactory) -> Checker:
     """Builds the tiny model with a plan changed by the given function, and checks the bundle."""
     groups = import_steps(exported.graphs, progress=False)
+    objects: dict[str, bytes] = {}
+
+    def compile_once(functions: dict[str, Any], target: Any, path: Path) -> None:
+        """No plan changes a kernel."""
+        if path.name not in objects:
+            compile_object(functions, target, path)
+            objects[path.name] = path.read_bytes()
+        path.write_bytes(objects[path.name])
 
     def run(change: Callable[[Plan], Plan]) -> dict[str, Any]:
         folder, weights = tmp_path_factory.mktemp("trial"), WeightStore()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(library_module, "make_plan", lambda *args: change(make_plan(*args)))
+            patch.setattr(library_module, "compile_object", compile_once)
             libraries = [build_library(g, exported, host, weights, folder, f"g{i}") for i, g in enumerate(groups)]
         contents = bundle_contents(exported, host, libraries, weights, golden_input(exported))
         write_bundle(folder / "bundle", contents)
@@ -48,8 +59,12 @@ def check(exported: Exported, host: TargetSpec, tmp_path_factory: pytest.TempPat
 
 
 def test_a_right_plan_passes_and_every_call_is_counted(check: Checker) -> None:
-    figures = check(lambda plan: plan)
-    assert figures["calls"] == figures["expected_calls"] > 0
+    """The prologue once for each of two branches, the step for each of three steps as well."""
+    plans: list[Plan] = []
+    figures = check(lambda plan: plans.append(plan) or plan)
+    prologue, step = plans[0].prologue_calls, len(plans[0].calls) - plans[0].prologue_calls
+    assert figures["calls"] == figures["expected_calls"] == 2 * prologue + 6 * step
+    assert min(prologue, step) > 0
     assert figures["onnx_agreement_db"] >= trajectory.LEAST_AGREEMENT_DB
 
 
@@ -91,6 +106,46 @@ def test_a_tensor_overwritten_between_its_writer_and_its_reader_is_refused(check
 
     with pytest.raises(BitExactError):
         check(clobbered)
+
+
+def test_a_prompts_tensor_at_anothers_place_is_refused(check: Checker) -> None:
+    """K where V lies: the step reads what the prologue did not write for it."""
+
+    def overlapping(plan: Plan) -> Plan:
+        return replace(plan, tensors=tuple(replace(t, offset=0) if t.space == "prompt" else t for t in plan.tensors))
+
+    with pytest.raises(BitExactError, match=r"step 0, branch 0, call \d+, kernel .*tensor "):
+        check(overlapping)
+
+
+def prompt_in_arena(plan: Plan) -> Plan:
+    """PROMPT at the end of the arena."""
+    base = plan.arena_bytes
+    tensors = [replace(t, space="arena", offset=base + t.offset) if t.space == "prompt" else t for t in plan.tensors]
+    return replace(plan, tensors=tuple(tensors), arena_bytes=base + plan.prompt_bytes, prompt_bytes=0)
+
+
+def test_a_prompts_tensor_in_the_arena_is_refused(check: Checker) -> None:
+    """It stands at the step that the prologue runs before, and is the other branch's at the next one."""
+    with pytest.raises(BitExactError, match=r"step 1, branch 0, call \d+, kernel .*tensor "):
+        check(prompt_in_arena)
+
+
+def test_a_prologue_that_runs_at_every_step_is_refused(check: Checker) -> None:
+    """Inputs of both parts at places of their own: right values, but not the work that was to be saved."""
+
+    def in_one_part(plan: Plan) -> Plan:
+        moved, end = prompt_in_arena(plan), plan.arena_bytes + plan.prompt_bytes
+        tensors = list(moved.tensors)
+        for index in plan.inputs:
+            tensors[index] = replace(tensors[index], offset=end)
+            end += -(-tensor_bytes(tensors[index].spec) // 64) * 64
+        return replace(moved, tensors=tuple(tensors), arena_bytes=end, prologue_calls=0)
+
+    with pytest.raises(
+        BitExactError, match=r"expected call [1-9]\d* of step and branch \(1, 0\), got call 0 of step 1"
+    ):
+        check(in_one_part)
 
 
 class TestUpdate:

@@ -29,8 +29,10 @@ class Graph:
         self.inputs.append(relax.Var(f"p{len(self.inputs)}", relax.TensorType(list(shape), dtype)))
         return self.inputs[-1]
 
-    def clusters(self, body: Callable[[Callable[[str, Any], Any]], Any]) -> dict[str, set[str]]:
-        """Members of every cluster of more than one, by the name of its last."""
+    def clusters(
+        self, body: Callable[[Callable[[str, Any], Any]], Any], early: frozenset[str] = frozenset()
+    ) -> dict[str, set[str]]:
+        """Members of every cluster of more than one, by the name of its last; ``early`` are names."""
 
         def emit(name: str, expr: Any) -> Any:
             var = self.block.emit(expr)
@@ -44,7 +46,8 @@ class Graph:
             self.block.emit_func_output(output)
         bindings = [(v, e) for v, e in bindings_of(self.block.get()["main"]) if not isinstance(e, relax.Var)]
         found: dict[str, set[str]] = {}
-        for var, last in clusters(bindings, result).items():
+        first = frozenset(var for var, _ in bindings if self.names.get(var) in early)
+        for var, last in clusters(bindings, result, first).items():
             found.setdefault(self.names[last], set()).add(self.names[var])
         return {name: members for name, members in found.items() if len(members) > 1}
 
@@ -73,6 +76,17 @@ def test_gate_and_residual_are_part_of_the_product(graph: Graph) -> None:
         return emit("sum", R.add(graph.inputs[3], gated))
 
     assert graph.clusters(body) == {"sum": {"product", "cast", "scaled", "gated", "sum"}}
+
+
+def test_a_product_of_the_prologue_ends_where_the_step_begins(graph: Graph) -> None:
+    """The same graph without the cut is one kernel, which would be computed at every step."""
+
+    def body(emit: Any) -> Any:
+        gated = emit("gated", R.multiply(dequantized(graph, emit), graph.inputs[2]))
+        return emit("sum", R.add(graph.inputs[3], gated))
+
+    early = frozenset({"product", "cast", "scaled"})
+    assert graph.clusters(body, early) == {"scaled": {"product", "cast", "scaled"}}
 
 
 def test_a_value_read_several_times_inside_is_no_end(graph: Graph) -> None:

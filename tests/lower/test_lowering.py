@@ -44,8 +44,9 @@ def packed(exporter: Exporter) -> dict[str, PackedProgram]:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_kernel_of_a_step_graph(exporter: Exporter, packed: dict[str, PackedProgram], recipe: str) -> None:
     """Accumulators bit for bit, codes but for ties, floats within their bounds; then the velocity itself."""
-    inputs, module = feeds(MODELS["STDiT3"].latent, 3), compile_functions(scheduled_kernels(packed[recipe]))
-    assert np.isfinite(run_checked(packed[recipe], feeds(MODELS["STDiT3"].latent, 3, length=1), module).output).all(), (
+    latent = MODELS["STDiT3"].latent
+    inputs, module = feeds(latent, 3), compile_functions(scheduled_kernels(packed[recipe]))
+    assert np.isfinite(run_checked(packed[recipe], feeds(latent, 3, length=1), module).output).all(), (
         "nearly all of it padding"
     )
     seen = run_checked(packed[recipe], inputs, module)

@@ -190,6 +190,22 @@ def test_fake_quant_agrees_with_the_integer_arithmetic(model: STDiT3, ranges: Ra
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * float(np.abs(want).max()), err_msg=name)
 
 
+@pytest.mark.parametrize("activation", ["symmetric", "asymmetric"])
+def test_the_caption_is_quantized_alike_at_every_step(model: STDiT3, ranges: Ranges, activation: str) -> None:
+    """Ranges that a rounding moved from step to step must not move the scale: K and V are made once per prompt."""
+    moved = {}
+    for name, layer in ranges.layers.items():
+        factor = np.linspace(1, 1.5, len(layer.min), dtype=np.float32)[:, None]
+        moved[name] = LayerRanges(layer.min * factor, layer.max * factor, layer.absmax * factor[..., None])
+    quantized = quantize_model(model, dataclasses.replace(ranges, layers=moved), Recipe(activation=activation))
+    for name, made in quantized.layers.items():
+        parts = [made.scale] if made.zero_point is None else [made.scale, made.zero_point]
+        same = all(bool((part == part[:1]).all()) for part in parts)
+        assert same == name.endswith("cross_attn.kv_linear"), name
+    again = quantize_model(model, ranges, Recipe()).layers["spatial_blocks.0.cross_attn.kv_linear"]
+    assert (again.scale[:, 0] != again.scale[:, 1]).all(), "each branch has its own"
+
+
 def test_branches_have_their_own_scales(
     quantized: QuantizedModel, model: STDiT3, caption: tuple[Tensor, Tensor]
 ) -> None:

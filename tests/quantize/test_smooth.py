@@ -104,6 +104,14 @@ def test_joined_axes_share_the_widest_scale(x: np.ndarray) -> None:
     assert (asq >= apart)[live].all() and (shared >= apart)[live].all() and (one >= asq)[live].all()
 
 
+@given(data, st.sampled_from(["symmetric", "asymmetric"]), st.sampled_from(["separate", "shared"]))
+def test_a_timeless_input_has_one_scale_a_branch_whatever_the_recipe(x: np.ndarray, activation: str, how: str) -> None:
+    scale, zero = activation_scales(ranges_of(x), None, Recipe(activation=activation, branches=how), timeless=True)
+    wanted = activation_scales(ranges_of(x), None, Recipe(activation=activation, branches=how, ranges="all_steps"))
+    assert (scale == scale[:1]).all() and (scale == wanted[0]).all()
+    assert zero is None or (wanted[1] is not None and (zero == wanted[1]).all() and (zero == zero[:1]).all())
+
+
 def test_one_sided_ranges_use_all_of_int8_when_asymmetric() -> None:
     x = np.random.default_rng(0).uniform(0, 4, (3, 2, 50, SIZE)).astype(np.float32)
     scale, zero = activation_scales(ranges_of(x), None, Recipe(activation="asymmetric"))

@@ -33,6 +33,7 @@ def test_info(bundle: Bundle, contents: Contents) -> None:
     assert info.timesteps == tuple(contents.timesteps)
     np.testing.assert_array_equal(info.updates, contents.updates)
     assert (info.arena_bytes, info.step_bytes, info.weights_bytes) == (1024, 800, 512)
+    assert info.prompt_bytes == 2 * 144
     assert info.threads == 2
 
 

@@ -60,8 +60,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one_group(contents: Contents) -> Contents:
     """Every step runs group 0, the one that is linked in; golden latents by numpy on this machine."""
     golden = contents.golden
-    variants = [[replace(v, group=0, values=v.values[-5:]) for v in step] for step in contents.variants]
-    single = replace(contents, groups=contents.groups[:1], variants=variants)
+    single = toy_bundle.of_one_group(contents)
     request = toy_bundle.Request(golden.noise, golden.cond, golden.uncond)
     latents = toy_bundle.generate(single, request)
     return replace(single, golden=Golden(golden.noise, golden.cond, golden.uncond, latents))

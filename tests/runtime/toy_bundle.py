@@ -19,7 +19,8 @@ SOURCES = Path(__file__).parent / "c"
 SHAPE, TOKENS, CHANNELS = (4, 2, 2, 2), 3, 4
 VALUES, STEP_FLOATS, WEIGHTS = 32, 34, 128
 STEPS, BRANCHES = 4, 2
-# Group 1 subtracts the context and takes a longer variant, whose last four floats are the scales.
+# Group 1 subtracts the context and takes a longer variant, whose last four floats are the scales. The prologue reads
+# these, so they are the same at all steps of a group and branch.
 VARIANT_FLOATS, SIGNS = (5, 7), (1.0, -1.0)
 GROUP_OF_STEP = (0, 0, 1, 0)
 LEARNED: dict[str, str | float] = {"variance": 1, "v_shape0": 8, "arena_bytes": 704}
@@ -46,7 +47,8 @@ def compile_group(output: Path, *flags: str, **macros: str | float) -> Path:
 def compile_groups(folder: Path, *flags: str) -> tuple[Path, Path]:
     """The two undamaged libraries."""
     second: dict[str, str | float] = {
-        **{"sign": "-1.0f", "variant_floats": VARIANT_FLOATS[1], "arena_bytes": 1024, "v_offset": 512}
+        **{"sign": "-1.0f", "variant_floats": VARIANT_FLOATS[1], "arena_bytes": 1024, "v_offset": 512},
+        **{"context_offset": 128, "prompt_bytes": 144},
     }
     first = compile_group(folder / "first.so", *flags)
     return first, compile_group(folder / "second.so", *flags, **second)
@@ -72,6 +74,7 @@ def make_contents(libraries: tuple[Path, Path], seed: int = 1, guided_channels: 
     """Contents whose golden latents come from `generate`."""
     random = np.random.default_rng(seed)
     request = make_request(seed + 1)
+    scales = random.normal(size=(2, BRANCHES, CHANNELS)).astype(np.float32)
     contents = Contents(
         weights=random.normal(size=WEIGHTS).astype("<f4").tobytes(),
         groups=[Group(f"group{i}", path, VARIANT_FLOATS[i]) for i, path in enumerate(libraries)],
@@ -86,7 +89,7 @@ def make_contents(libraries: tuple[Path, Path], seed: int = 1, guided_channels: 
         text_channels=CHANNELS,
         step_records=random.normal(size=(STEPS, STEP_FLOATS)).astype(np.float32),
         variants=[
-            [Variant(g, random.normal(size=VARIANT_FLOATS[g]).astype(np.float32)) for _ in range(BRANCHES)]
+            [Variant(g, _variant(random, VARIANT_FLOATS[g], scales[g, branch])) for branch in range(BRANCHES)]
             for g in GROUP_OF_STEP
         ],
         target={"name": "toy", "triple": "x86_64-linux-gnu"},
@@ -94,6 +97,35 @@ def make_contents(libraries: tuple[Path, Path], seed: int = 1, guided_channels: 
         golden=Golden(request.noise, request.cond, request.uncond, np.zeros(SHAPE, np.float32)),
     )
     return replace(contents, golden=replace(contents.golden, latents=generate(contents, request)))
+
+
+def _variant(random: np.random.Generator, floats: int, scales: Float32) -> Float32:
+    return np.concatenate([random.normal(size=floats - CHANNELS).astype(np.float32), scales])
+
+
+def of_one_group(contents: Contents) -> Contents:
+    """``contents`` with every step in group 0, whose scales all take; the golden latents are not made again."""
+    variants = [
+        [
+            Variant(0, np.concatenate([variant.values[-5:-4], contents.variants[0][branch].values[-CHANNELS:]]))
+            for branch, variant in enumerate(step)
+        ]
+        for step in contents.variants
+    ]
+    return replace(contents, groups=contents.groups[:1], variants=variants)
+
+
+def calls_of_run(contents: Contents) -> list[tuple[int, int, int, str]]:
+    """(step, branch, call, kernel) of a whole denoising loop: a prologue wherever a branch comes to another group."""
+    calls: list[tuple[int, int, int, str]] = []
+    before: dict[int, int] = {}
+    for step, variants in enumerate(contents.variants):
+        for branch, variant in enumerate(variants):
+            if before.get(branch) != variant.group:
+                calls.append((step, branch, 0, "toy_context"))
+            before[branch] = variant.group
+            calls += [(step, branch, 1, "toy_modulate"), (step, branch, 2, "toy_velocity")]
+    return calls
 
 
 def sampled_contents(folder: Path, config: SamplerConfig, seed: int = 1, *flags: str) -> Contents:
@@ -106,7 +138,7 @@ def sampled_contents(folder: Path, config: SamplerConfig, seed: int = 1, *flags:
     plain, random = make_contents((library, library), seed), np.random.default_rng(seed)
     fine = random.uniform(200, 300, 32)
     weights = np.concatenate([fine, random.normal(size=32), 0.5 * random.normal(size=32), 1 / fine])
-    scales = [[np.append(1.0, 0.02 * random.normal(size=4)) for _ in range(BRANCHES)] for _ in range(config.steps)]
+    scales = [[np.append(1.0, 0.02 * random.normal(size=4)) for _ in range(BRANCHES)]] * config.steps
     contents = replace(
         plain,
         weights=weights.astype("<f4").tobytes(),

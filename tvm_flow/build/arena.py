@@ -45,6 +45,15 @@ def plan_arena(lifetimes: Mapping[str, Lifetime]) -> tuple[dict[str, int], int]:
     return offsets, int(end.max(initial=0))
 
 
+def place_apart(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
+    """Offsets in bytes (multiples of `ALIGNMENT`) of tensors all needed at once, and the size of their space."""
+    offsets, end = {}, 0
+    for name, size in sizes.items():
+        offsets[name] = end
+        end += _aligned(size)
+    return offsets, end
+
+
 def liveness_bound(lifetimes: Mapping[str, Lifetime]) -> int:
     """The most bytes needed during one call: no plan can do with less."""
     change = np.zeros(max((t.last for t in lifetimes.values()), default=-1) + 2, np.int64)

@@ -165,17 +165,28 @@ def _message(where: str, expected: Value, got: Array, wrong: npt.NDArray[np.bool
     )
 
 
+Members = Mapping[tuple[int, int], tuple[GroupLibrary, int]]
+"""See `members_of`."""
+
+
 def members_of(libraries: Sequence[GroupLibrary]) -> dict[tuple[int, int], tuple[GroupLibrary, int]]:
     """The library of every (step, branch), and which of its variants that is."""
     return {member: (library, variant) for library in libraries for variant, member in enumerate(library.members)}
 
 
-def check_traced(
-    seen: KernelCall,
-    members: Mapping[tuple[int, int], tuple[GroupLibrary, int]],
-    report: ExactnessReport,
-    sums: Sums | None = None,
-) -> None:
+def calls_of_run(members: Members, step: int, branch: int) -> range:
+    """Calls that a denoising run makes at a step and branch, by position in the group's plan.
+
+    Those of the prologue are among them when the branch was not in this group at the step before, as the C runtime
+    has it.
+    """
+    library, _ = members[step, branch]
+    program = library.packed.program
+    held = step > 0 and members[step - 1, branch][0] is library
+    return range(program.prologue if held else 0, len(program.calls))
+
+
+def check_traced(seen: KernelCall, members: Members, report: ExactnessReport, sums: Sums | None = None) -> None:
     """`check_call` and `check_constants` for one traced kernel call."""
     library, variant = members[seen.step, seen.branch]
     where = f"step {seen.step}, branch {seen.branch}"

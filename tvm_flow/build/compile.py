@@ -54,6 +54,8 @@ class Compiled:
     left_in_float: tuple[str, ...]
     arena_bytes: int
     liveness_bytes: int
+    prompt_bytes: int = 0
+    """What one branch keeps for all steps of a prompt, beside the arena."""
     checked_on: str = "this machine"
 
 
@@ -137,6 +139,7 @@ def _compile(
         left_in_float=tuple(line for group in groups for line in group.graph.left_in_float),
         arena_bytes=max(library.plan.arena_bytes for library in libraries),
         liveness_bytes=max(library.plan.liveness_bytes for library in libraries),
+        prompt_bytes=max(library.plan.prompt_bytes for library in libraries),
         checked_on=emulator.describe() if emulator else "this machine",
     )
     measured = {key: value for key, value in vars(compiled).items() if key != "bundle"}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from tvm_flow.build.folds import NONE
 from tvm_flow.build.plan import DTYPES, Plan
 
-_SPACES = {"arena": "TVM_FLOW_ARENA", "weights": "TVM_FLOW_WEIGHTS", "step": "TVM_FLOW_STEP"}
+_SPACES = {space: f"TVM_FLOW_{space.upper()}" for space in ("arena", "weights", "step", "prompt")}
 _FOLDS = tuple(f"TVM_FLOW_FOLD_{name}" for name in ("COPY", "SCALE", "AFFINE", "INTEGER"))
 
 _PLAIN = frozenset(string.ascii_letters + string.digits + " _-+.,:;/()[]{}<>=*&^%$#@!~|'`")
@@ -50,11 +50,13 @@ const tvm_flow_library_descriptor {linked or "tvm_flow_library"} = {{
   .cpu_features = {c_string(cpu_features)},
   .arena_bytes = {plan.arena_bytes}u,
   .step_bytes = {plan.step_bytes}u,
+  .prompt_bytes = {plan.prompt_bytes}u,
   .weights_bytes = {plan.weights_bytes}u,
   .step_floats = {plan.step_floats},
   .variant_floats = {plan.variant_floats},
   .num_tensors = {len(plan.tensors)},
   .num_kernels = {len(plan.kernels)},
+  .num_prologue_calls = {plan.prologue_calls},
   .num_calls = {len(plan.calls)},
   .num_args = {sum(len(call.args) for call in plan.calls)},
   .num_folds = {len(plan.folds)},

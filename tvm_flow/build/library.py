@@ -11,6 +11,7 @@ from tvm_flow.build.emit import emit_c
 from tvm_flow.build.folds import Floats
 from tvm_flow.build.link import link_library
 from tvm_flow.build.plan import Plan, make_plan
+from tvm_flow.build.prologue import check_prologue
 from tvm_flow.build.store import WeightStore
 from tvm_flow.build.tables import encode_constants
 from tvm_flow.build.target import TargetSpec
@@ -49,11 +50,13 @@ def build_library(
 ) -> GroupLibrary:
     """Lower, compile and link ``group`` into ``folder/name.so``; its shared constants join ``weights``.
 
-    Raises BuildError when a kernel cannot be compiled or the library cannot be linked.
+    Raises BuildError when a kernel cannot be compiled, the library cannot be linked, or a constant of the prologue
+    changes with the step.
     """
     packed = pack_weights(partition(group.graph), choose_isa(target.features))
     steps = [step for step, _ in group.members]
     tables = encode_constants(packed.constants, group.given, steps, exported.folds, exported.step_records, weights)
+    check_prologue(packed, tables, group.members, group.given)
     plan = make_plan(packed, tables, weights.size, exported.step_records.shape[1])
     kernels = folder / f"{name}.o"
     compile_object(_renamed(scheduled_kernels(packed), f"{name}_"), target.tvm(), kernels)

@@ -2,10 +2,11 @@
 
 `tvm_flow.build.check` compares a kernel with the reference on whatever it was given. This follows the program beside
 the trace: every tensor that a kernel reads must hold, bit for bit, what the program last wrote under that name, or the
-latent, tokens and mask of this step and branch; every call must come, once and in order; and the latent of the next
-step must be the one that guidance and the sampler's update give, as `tvm_flow.sampler.update` states them. The first
-and the last velocity of every group are also held against onnx's own evaluator on the exported graph, which shares no
-code with the import: see `LEAST_AGREEMENT_DB`.
+latent, tokens and mask of this step and branch; every call must come, once and in order, those of a prologue before the
+first step of a branch and wherever it comes to another group; what a prologue hands over must still be there at every
+step after; and the latent of the next step must be the one that guidance and the sampler's update give, as
+`tvm_flow.sampler.update` states them. The first and the last velocity of every group are also held against onnx's own
+evaluator on the exported graph, which shares no code with the import: see `LEAST_AGREEMENT_DB`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tvm_flow.build.check import Array, ExactnessReport, members_of, require_same_bits
+from tvm_flow.build.check import (
+    Array,
+    ExactnessReport,
+    calls_of_run,
+    members_of,
+    require_same_bits,
+)
 from tvm_flow.build.evaluate import evaluate_graph
 from tvm_flow.build.library import GroupLibrary
 from tvm_flow.build.sampling import CallCheck
@@ -50,6 +57,8 @@ class TrajectoryCheck:
     position: int = 0
     call: int = 0
     tensors: dict[str, Array] = field(default_factory=dict)
+    prompts: dict[int, dict[str, Array]] = field(default_factory=dict)
+    """What the last prologue of a branch handed over."""
     velocities: dict[tuple[int, int], Array] = field(default_factory=dict)
     latents: dict[int, Array] = field(default_factory=dict)
     dropped: dict[int, list[list[str]]] = field(default_factory=dict)
@@ -63,7 +72,7 @@ class TrajectoryCheck:
     @property
     def expected_calls(self) -> int:
         """Kernel calls of the whole trajectory."""
-        return sum(len(self.members[run][0].packed.program.calls) for run in self.runs)
+        return sum(len(calls_of_run(self.members, *run)) for run in self.runs)
 
     def see(self, seen: KernelCall) -> None:
         """Compare one call; raises BitExactError when it is not the next one, or reads what it should not."""
@@ -73,10 +82,9 @@ class TrajectoryCheck:
                 f"trace: expected call {self.call} of step and branch {run}, got call {seen.call} of step {seen.step}, "
                 f"branch {seen.branch}. The library must not ship: report this graph and target"
             )
-        library, _ = self.members[run]
-        program = library.packed.program
-        if seen.call == 0:
-            self.tensors = dict(zip(program.graph.inputs, self.inputs(*run), strict=True))
+        packed = self.members[run][0].packed
+        program = packed.program
+        self.start(program, run, seen.call)
         planned = program.calls[seen.call]
         where = f"step {seen.step}, branch {seen.branch}, call {seen.call}, kernel {seen.kernel}"
         if seen.kernel != planned.kernel:
@@ -84,11 +92,15 @@ class TrajectoryCheck:
         for name, got in zip(planned.args, seen.args, strict=False):
             if name in self.tensors:
                 require_same_bits(f"{where}, tensor {name}", self.tensors[name], got)
+            elif name not in packed.constants:
+                raise BitExactError(f"{where}: expected tensor {name} to be written before it is read; report this")
         self.compare(seen, self.members, self.report)
         self.tensors[planned.output] = seen.args[-1].copy()
         for name in self.last_reads(program)[seen.call]:
             self.tensors.pop(name, None)
         self.call += 1
+        if self.call == program.prologue:
+            self.prompts[seen.branch] = {name: self.tensors[name] for name in program.kept()}
         if self.call == len(program.calls):
             self.velocities[run] = self.tensors[program.output]
             self.end_of_run(run[0])
@@ -104,6 +116,15 @@ class TrajectoryCheck:
             self.dropped[id(program)] = by_call
         return self.dropped[id(program)]
 
+    def start(self, program: Program, run: tuple[int, int], call: int) -> None:
+        """At the first call of a part, what it finds: inputs, and for the step what the prologue handed over."""
+        inputs = dict(zip(program.graph.inputs, self.inputs(*run), strict=True))
+        if call == program.prologue:
+            self.tensors = inputs | (self.prompts[run[1]] if program.prologue else {})
+        elif call == 0:
+            latent, *_ = program.graph.inputs
+            self.tensors = {name: value for name, value in inputs.items() if name != latent}
+
     def inputs(self, step: int, branch: int) -> tuple[Array, Array, Array]:
         """Latent, tokens and mask that the graph of a step and branch must be given."""
         prompt: Prompt = (self.contents.golden.cond, self.contents.golden.uncond)[branch]
@@ -111,7 +132,9 @@ class TrajectoryCheck:
 
     def end_of_run(self, step: int) -> None:
         """Go to the next run; after the last branch of a step, make the next latent."""
-        self.position, self.call = self.position + 1, 0
+        self.position += 1
+        if self.position < len(self.runs):
+            self.call = calls_of_run(self.members, *self.runs[self.position]).start
         branches = self.contents.branches
         if self.position % branches == 0:
             velocities = [self.velocities[step, branch] for branch in range(branches)]

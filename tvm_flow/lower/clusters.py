@@ -25,12 +25,20 @@ SOFTMAX = {"relax.add", "relax.subtract", "relax.multiply", "relax.divide", "rel
 Binding = tuple[Any, Any]
 
 
-def clusters(bindings: list[Binding], result: Any) -> dict[Any, Any]:
+def clusters(bindings: list[Binding], result: Any, early: frozenset[Any] = frozenset()) -> dict[Any, Any]:
     """The last variable of its kernel, for every variable of an epilogue or an attention.
 
     ``bindings`` are the graph's, in order and without aliases; ``result`` is the variable that the graph returns.
+    No kernel holds variables of ``early`` and others.
     """
     readers = _readers(bindings, result)
+    last: dict[Any, Any] = {}
+    for side in (True, False):
+        last.update(_clusters_of([binding for binding in bindings if (binding[0] in early) is side], readers))
+    return last
+
+
+def _clusters_of(bindings: list[Binding], readers: dict[Any, set[Any]]) -> dict[Any, Any]:
     values = dict(bindings)
     last: dict[Any, Any] = {}
     for position, (var, call) in enumerate(bindings):

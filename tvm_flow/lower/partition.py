@@ -5,6 +5,8 @@ kernel (see `tvm_flow.lower.clusters`); other matrix products stand alone. Every
 consumer when all its consumers are in that one kernel, with one exception: a row reduction does not join
 a kernel in which elements change their place further on, because its row would not be the row of the output loop.
 Structurally equal kernels are one function, called several times.
+
+What depends on the prompt alone (see `tvm_flow.lower.prologue`) is cut from the rest and comes first.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from tvm import relax
 from tvm_flow.errors import BuildError
 from tvm_flow.importer.graph import LiftedGraph, bindings_of, call_with, op_name, shape_of
 from tvm_flow.lower.clusters import clusters, tensor_args
+from tvm_flow.lower.prologue import prologue_variables
 
 ANCHORS = {"relax.matmul"}
 REDUCTIONS = {"relax.sum", "relax.max", "relax.min", "relax.mean", "relax.prod"}
@@ -47,7 +50,8 @@ class Program:
     """A step graph as a straight line of kernel calls.
 
     ``kernels`` maps a name to its Relax function, which is its meaning: the generated code must compute it, and the
-    integer reference executes it.
+    integer reference executes it. The first ``prologue`` calls depend on the prompt alone: no latent, and no constant
+    that changes with the step.
     """
 
     graph: LiftedGraph
@@ -55,6 +59,12 @@ class Program:
     calls: tuple[KernelCall, ...]
     tensors: dict[str, TensorSpec]
     output: str
+    prologue: int = 0
+
+    def kept(self) -> tuple[str, ...]:
+        """Tensors that the prologue hands over to the step, in the order they are written."""
+        read = {name for call in self.calls[self.prologue :] for name in call.args}
+        return tuple(call.output for call in self.calls[: self.prologue] if call.output in read)
 
 
 @dataclass
@@ -64,6 +74,7 @@ class _Group:
     members: list[tuple[Any, Any]] = field(default_factory=list)
     anchor: bool = False
     moves: bool = False
+    prologue: bool = False
 
 
 def partition(graph: LiftedGraph) -> Program:
@@ -76,15 +87,18 @@ def partition(graph: LiftedGraph) -> Program:
     alias = {v: e for v, e in bindings if isinstance(e, relax.Var)}
     while result in alias:
         result = alias[result]
-    groups = _assign([(v, e) for v, e in bindings if v not in alias], result)
+    bindings = [(v, e) for v, e in bindings if v not in alias]
+    inputs = list(main.params)[: len(graph.inputs)]
+    early = prologue_variables(inputs, ((v, tensor_args(e)) for v, e in bindings), result)
+    groups = _assign(bindings, result, early)
     return _emit(graph, groups, result)
 
 
-def _assign(bindings: list[tuple[Any, Any]], result: Any) -> list[_Group]:
-    """Kernels' bindings; the order among groups is left to the caller."""
+def _assign(bindings: list[tuple[Any, Any]], result: Any, early: frozenset[Any]) -> list[_Group]:
+    """Kernels' bindings, none with some of ``early`` and some others; the order among groups is left to the caller."""
     users: dict[Any, set[int]] = defaultdict(set)
     groups: list[_Group] = []
-    last = clusters(bindings, result)
+    last = clusters(bindings, result, early)
     home: dict[Any, int] = {}
     for var, call in reversed(bindings):
         readers = users.get(var, set())
@@ -93,11 +107,11 @@ def _assign(bindings: list[tuple[Any, Any]], result: Any) -> list[_Group]:
         index = next(iter(readers)) if len(readers) == 1 and not var.same_as(result) else None
         if var in last:
             index = home.get(last[var])
-        elif index is not None and not _joins(call, groups[index]):
+        elif index is not None and (groups[index].prologue != (var in early) or not _joins(call, groups[index])):
             index = None
         if index is None:
             index = len(groups)
-            groups.append(_Group(anchor=var in last or op_name(call) in ANCHORS))
+            groups.append(_Group(anchor=var in last or op_name(call) in ANCHORS, prologue=var in early))
             home[var] = index
         group = groups[index]
         group.members.append((var, call))
@@ -121,14 +135,14 @@ def _emit(graph: LiftedGraph, groups: list[_Group], result: Any) -> Program:
     by_hash: dict[int, list[str]] = defaultdict(list)
     calls: list[KernelCall] = []
     position = {var: i for i, (var, _) in enumerate(bindings_of(main))}
-    for group in sorted(groups, key=lambda g: position[g.members[0][0]]):
+    for group in sorted(groups, key=lambda g: (not g.prologue, position[g.members[0][0]])):
         function, arguments = _function_of(group)
         kernel = _intern(function, kernels, by_hash)
         output, _ = group.members[0]
         names[output] = f"t{len(calls)}"
         tensors[names[output]] = TensorSpec(shape_of(output), str(output.ty.dtype))
         calls.append(KernelCall(kernel, tuple(names[a] for a in arguments), names[output]))
-    return Program(graph, kernels, tuple(calls), tensors, names[result])
+    return Program(graph, kernels, tuple(calls), tensors, names[result], sum(g.prologue for g in groups))
 
 
 def _function_of(group: _Group) -> tuple[Any, list[Any]]:

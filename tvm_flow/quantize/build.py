@@ -23,7 +23,14 @@ from tvm_flow.model import AnyModel
 from tvm_flow.numerics import quantize as to_int8
 from tvm_flow.numerics import weight_scale
 from tvm_flow.quantize.file import load_quantized, save_quantized
-from tvm_flow.quantize.fold import INPUT_GAIN_KINDS, FoldedLinear, fold_linear, modulation_folds, split
+from tvm_flow.quantize.fold import (
+    INPUT_GAIN_KINDS,
+    TIMELESS_KINDS,
+    FoldedLinear,
+    fold_linear,
+    modulation_folds,
+    split,
+)
 from tvm_flow.quantize.quantized import QuantizedLayer, QuantizedModel
 from tvm_flow.quantize.recipe import Recipe, load_recipe
 from tvm_flow.quantize.smooth import activation_scales, smoothing_gain
@@ -111,7 +118,7 @@ def _layer(
     name: str, folded: FoldedLinear, ranges: LayerRanges, gains: dict[str, Floats], recipe: Recipe
 ) -> QuantizedLayer:
     gain = gains.get(name)
-    scale, zero_point = activation_scales(ranges, gain, recipe)
+    scale, zero_point = activation_scales(ranges, gain, recipe, timeless=split(name)[1] in TIMELESS_KINDS)
     float_steps = recipe.float_steps(name, len(scale))
     weight = folded.weight.astype(np.float32)
     weight_q, scales, sqnr = (None, None, None) if float_steps.all() else _round_weight(name, weight)

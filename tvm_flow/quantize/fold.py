@@ -31,6 +31,8 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 INPUT_GAIN_KINDS = ("attn_temp.qkv", "cross_attn.q_linear", "cross_attn.kv_linear", "mlp.fc2")
+TIMELESS_KINDS = ("cross_attn.kv_linear",)
+"""Their input is the caption alone: one scale for all steps of a branch, so that a prompt's K and V are made once."""
 _VALUE_OF = {"attn.qkv": "attn.proj", "attn_temp.qkv": "attn_temp.proj", "cross_attn.kv_linear": "cross_attn.proj"}
 _CHUNKS = ("msa_shift", "msa_scale", "msa_gate", "mlp_shift", "mlp_scale", "mlp_gate")
 _MODULATES = {"msa": "attn.qkv", "mlp": "mlp.fc1"}

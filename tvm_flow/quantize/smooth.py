@@ -44,21 +44,21 @@ def smoothing_gain(absmax_x: Floats, absmax_w: Floats, alpha: float) -> Floats:
 
 
 def activation_scales(
-    ranges: LayerRanges, gain: Floats | None, recipe: Recipe
+    ranges: LayerRanges, gain: Floats | None, recipe: Recipe, timeless: bool = False
 ) -> tuple[Floats, NDArray[np.int8] | None]:
     """Scales float32 [steps, 2], zero points int8 [steps, 2] (None for symmetric) of a smoothed input.
 
     Channel c of x * gain lies in [max(min, -absmax_c), min(max, absmax_c)] * gain_c, and the union over c is
     the range: exact for symmetric activations, and never narrower than the data for asymmetric ones, whose
     minimum per channel is not recorded. ``recipe.ranges`` and ``recipe.branches`` then join steps or
-    branches.
+    branches; an input that is ``timeless`` joins its steps whatever the recipe says.
     """
     low = np.maximum(ranges.min[..., None], -ranges.absmax).astype(np.float64)
     high = np.minimum(ranges.max[..., None], ranges.absmax).astype(np.float64)
     if gain is not None:
         low, high = low * gain, high * gain
     lo, hi = low.min(-1), high.max(-1)
-    joined = [axis for axis, joins in enumerate(_joins(recipe)) if joins]
+    joined = [axis for axis, joins in enumerate(_joins(recipe, timeless)) if joins]
     for axis in joined:
         lo = np.broadcast_to(lo.min(axis, keepdims=True), lo.shape)
         hi = np.broadcast_to(hi.max(axis, keepdims=True), hi.shape)
@@ -70,5 +70,5 @@ def activation_scales(
     return scale, np.array([pair[1] for pair in pairs], np.int8).reshape(lo.shape)
 
 
-def _joins(recipe: Recipe) -> tuple[bool, bool]:
-    return recipe.ranges == "all_steps", recipe.branches == "shared"
+def _joins(recipe: Recipe, timeless: bool) -> tuple[bool, bool]:
+    return timeless or recipe.ranges == "all_steps", recipe.branches == "shared"

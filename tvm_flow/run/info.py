@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the sampler's package waits for torch, which running does n
 
 @dataclass(frozen=True)
 class BundleInfo:
-    """What a bundle holds; arena_bytes, step_bytes and weights_bytes are the runtime's memory.
+    """What a bundle holds; the bytes of arena, step, prompt and weights are the runtime's memory.
 
     ``sampler`` is the configuration that its tables were made for; ``updates`` are [steps][5], see
     `tvm_flow.sampler.update`.
@@ -35,6 +35,7 @@ class BundleInfo:
     threads: int
     arena_bytes: int
     step_bytes: int
+    prompt_bytes: int
     weights_bytes: int
     sampler: Mapping[str, Any]
     timesteps: tuple[float, ...]

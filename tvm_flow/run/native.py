@@ -93,6 +93,7 @@ class CDescription(Structure):
         ("threads", u32),
         ("arena_bytes", u64),
         ("step_bytes", u64),
+        ("prompt_bytes", u64),
         ("weights_bytes", u64),
         ("sampler_json", c_char_p),
         ("timesteps", POINTER(c_float)),

@@ -20,7 +20,7 @@ class KernelCall:
     """One finished kernel call.
 
     ======  ===========================================================================================
-    step    index of the denoising step
+    step    index of the denoising step; of the one before which it runs for a call of the prologue
     branch  0 conditional, 1 unconditional
     call    position in the group's plan
     kernel  its name in the library

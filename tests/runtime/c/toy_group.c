@@ -1,4 +1,5 @@
-/* A step group written by hand: three kernels over float32 and int32, one of them parallel, and all three folds.
+/* A step group written by hand: a prologue of one kernel, a step of two over float32 and int32, one of them parallel,
+ * and all three folds.
  * Macros make a second group, or damage one table, for the tests. toy_bundle.py holds the same model in numpy. */
 #include <math.h>
 #include <stddef.h>
@@ -71,6 +72,21 @@
 #endif
 #ifndef TOY_ARENA_BYTES
 #define TOY_ARENA_BYTES 576
+#endif
+#ifndef TOY_PROMPT_BYTES
+#define TOY_PROMPT_BYTES 80
+#endif
+#ifndef TOY_CONTEXT_SPACE
+#define TOY_CONTEXT_SPACE TVM_FLOW_PROMPT
+#endif
+#ifndef TOY_CONTEXT_OFFSET
+#define TOY_CONTEXT_OFFSET 64
+#endif
+#ifndef TOY_PROLOGUE_CALLS
+#define TOY_PROLOGUE_CALLS 1
+#endif
+#ifndef TOY_FIRST_ARG
+#define TOY_FIRST_ARG 1
 #endif
 
 enum { VALUES = 32, CHANNELS = 4, TOKENS = 3 };
@@ -151,20 +167,20 @@ static int toy_velocity(void *self, const void *args, int32_t num_args, void *re
 #define F32 2, 32
 static const tvm_flow_tensor tensors[] = {
     {TVM_FLOW_ARENA, F32, 4, 0, 0, {4, 2, 2, 2}},          /* 0 z */
-    {TVM_FLOW_ARENA, F32, 2, 0, 128, {3, 4}},              /* 1 y */
+    {TVM_FLOW_ARENA, F32, 2, 0, 256, {3, 4}},              /* 1 y, where the step puts h */
     {TVM_FLOW_ARENA, F32, 4, 0, 192, {1, 1, 1, 3}},        /* 2 mask */
     {TVM_FLOW_STEP, F32, 4, 0, 0, {4, 2, 2, 2}},           /* 3 act */
     {TVM_FLOW_STEP, F32, 4, 0, 128, {4, 2, 2, 2}},         /* 4 mod */
     {TVM_FLOW_STEP, F32, 4, 0, 256, {4, 2, 2, 2}},         /* 5 mod of the output */
     {TVM_FLOW_STEP, F32, 1, 0, 384, {4}},                  /* 6 context scale */
     {TVM_FLOW_ARENA, 0, 32, 4, 0, 256, {4, 2, 2, 2}},      /* 7 h */
-    {TVM_FLOW_ARENA, F32, 1, 0, 384, {4}},                 /* 8 context */
+    {TOY_CONTEXT_SPACE, F32, 1, 0, TOY_CONTEXT_OFFSET, {4}}, /* 8 context */
     {TOY_V_SPACE, 2, TOY_V_BITS, 4, 0, TOY_V_OFFSET, {TOY_V_SHAPE0, 2, 2, 2}}, /* 9 v */
     {TVM_FLOW_WEIGHTS, F32, 1, 0, 384, {32}},              /* 10 part of the weights */
 };
-static const tvm_flow_kernel kernels[] = {toy_modulate, toy_context, toy_velocity};
-static const char *const names[] = {"toy_modulate", "toy_context", "toy_velocity"};
-static const uint32_t args[] = {0, 3, 4, 7, 1, 2, 6, 8, 7, 5, 8, TOY_LAST_ARG};
+static const tvm_flow_kernel kernels[] = {toy_context, toy_modulate, toy_velocity};
+static const char *const names[] = {"toy_context", "toy_modulate", "toy_velocity"};
+static const uint32_t args[] = {TOY_FIRST_ARG, 2, 6, 8, 0, 3, 4, 7, 7, 5, 8, TOY_LAST_ARG};
 static const tvm_flow_call calls[] = {{0, 0, 4}, {1, 4, 4}, {TOY_LAST_KERNEL, 8, TOY_LAST_COUNT}};
 static const tvm_flow_fold folds[] = {
     {TOY_FOLD_OP, VALUES, TOY_FOLD_OUT, TOY_FOLD_A, TOY_FOLD_B, TVM_FLOW_NONE},
@@ -181,11 +197,13 @@ __attribute__((visibility("default"))) const tvm_flow_library_descriptor tvm_flo
     .cpu_features = TOY_CPU,
     .arena_bytes = TOY_ARENA_BYTES,
     .step_bytes = 400,
+    .prompt_bytes = TOY_PROMPT_BYTES,
     .weights_bytes = TOY_WEIGHTS_BYTES,
     .step_floats = 34,
     .variant_floats = TOY_VARIANT_FLOATS,
     .num_tensors = 11,
     .num_kernels = 3,
+    .num_prologue_calls = TOY_PROLOGUE_CALLS,
     .num_calls = 3,
     .num_args = 12,
     .num_folds = 4,

@@ -107,7 +107,7 @@ typedef struct {
 } tvm_flow_update;
 
 /* What a bundle holds. Pointers are the handle's and live until tvm_flow_close. Memory of a handle: arena_bytes +
- * step_bytes, some latents, kilobytes of tables, and weights_bytes of clean pages that the system may drop. */
+ * step_bytes + prompt_bytes, some latents, kilobytes of tables, and weights_bytes of pages that the system may drop. */
 typedef struct {
   uint32_t latent_ndim;
   uint32_t latent_shape[TVM_FLOW_MAX_LATENT_DIMS]; /* channels first, e.g. C, T, H, W; 1 past latent_ndim */
@@ -123,6 +123,7 @@ typedef struct {
   uint32_t threads;     /* that run, the caller included */
   uint64_t arena_bytes; /* activations: one arena for all groups */
   uint64_t step_bytes; /* constants of a step, all groups together */
+  uint64_t prompt_bytes; /* what the steps of a prompt share, all branches together */
   uint64_t weights_bytes; /* of weights.bin, mapped read-only */
   const char *sampler_json; /* the configuration that the tables of the bundle were made for; it runs no other */
   const float *timesteps;   /* [steps], 0..1000 */
@@ -180,8 +181,8 @@ TVM_FLOW_API void tvm_flow_close(tvm_flow *flow);
 TVM_FLOW_API void tvm_flow_describe(const tvm_flow *flow, tvm_flow_description *out);
 
 /* One step graph: what the model predicts of latents z float32 [latent_shape] at `step` (0 is the noisiest), with the
- * constants of `branch` (0 conditional, 1 unconditional): velocity or noise, float32 [output_floats].
- *
+ * constants of `branch` (0 conditional, 1 unconditional): velocity or noise, float32 [output_floats]. What depends on
+ * the prompt alone is computed in every call; tvm_flow_generate computes it once.
  * velocity may be the same array as z where that is as long. It is written only on success.
  * INVALID_ARGUMENT a null pointer, step or branch out of range; KERNEL_FAILED; CANCELLED by a trace. */
 TVM_FLOW_API tvm_flow_status tvm_flow_velocity(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z,
@@ -200,7 +201,7 @@ TVM_FLOW_API void tvm_flow_gaussian(uint64_t seed, uint64_t stream, float *noise
  *                       + sigma * exp(log_sigma + log_sigma_of_variance * w) * drawn noise     where sigma is not 0
  *
  * w is the second half of a prediction of twice the latent's channels; without one the exponential is 1.
- *
+ * What depends on a prompt alone is computed at its first step, and again at the first step after another step group.
  * latents float32 [latent_shape] may be the same array as noise. It is written only on success. The same request gives
  * the same bits for every number of threads, choice of CPUs and tasks_per_thread. progress and user may be NULL; user
  * is handed to progress and not looked at.

@@ -1,14 +1,21 @@
 /* What a compiled step-group library exports: one descriptor, `tvm_flow_library`, of constant tables.
  *
  * A library holds the kernels of one step graph and the plan that strings them together: which kernel reads and
- * writes which tensor, and where each tensor lies. It names three memory spaces that the runtime provides:
+ * writes which tensor, and where each tensor lies. It names four memory spaces that the runtime provides:
  *
  *   ARENA    activations, graph inputs and the output; reused by liveness; `arena_bytes` long
  *   WEIGHTS  constants that all steps share, memory-mapped read-only from the bundle's weights.bin
  *   STEP     constants of one (step, branch), `step_bytes` long, filled by running the `folds` before the first call
+ *   PROMPT   what all steps of one prompt share (K and V of cross-attention), `prompt_bytes` long, one for each branch
+ *
+ * The first `num_prologue_calls` calls are the prologue, the others the step. The prologue reads no z and writes PROMPT
+ * or ARENA; it runs before the first step that this group makes for a prompt, and again when another group has made one
+ * for the same branch in between. The step reads PROMPT and writes ARENA. Nothing of ARENA is kept from one run of
+ * either to the next. What the prologue reads of STEP is the same at all steps of a branch.
  *
  * Offsets of tensors are in bytes and multiples of 64. Integers are in the byte order of the target (little endian).
- * There are three inputs, z, y and mask; inputs and output are float32 in ARENA, and so is the last argument of a call.
+ * There are three inputs, z, y and mask; inputs and output are float32 in ARENA. The prologue and the step each find
+ * those that they read, as whole arguments of a call, freshly written. The last argument of a call is written by it.
  * Every extent is at least 1, every table has at most 2^20 rows. STEP bytes that no fold writes are zero.
  *
  * The folds make a step's constants from three sources: `weights` (shared), `step` (float32, one record a step: what
@@ -37,11 +44,11 @@
 extern "C" {
 #endif
 
-#define TVM_FLOW_ABI 1u
+#define TVM_FLOW_ABI 2u
 #define TVM_FLOW_MAX_DIMS 8
 #define TVM_FLOW_NONE UINT64_MAX
 
-enum { TVM_FLOW_ARENA = 0, TVM_FLOW_WEIGHTS = 1, TVM_FLOW_STEP = 2 };
+enum { TVM_FLOW_ARENA = 0, TVM_FLOW_WEIGHTS = 1, TVM_FLOW_STEP = 2, TVM_FLOW_PROMPT = 3 };
 
 /* DLPack's type codes: kDLInt 0, kDLUInt 1, kDLFloat 2. */
 typedef struct {
@@ -98,10 +105,11 @@ typedef struct tvm_flow_library_descriptor {
   const char *cpu_features; /* space-separated names the CPU must report, e.g. "avx2 fma"; may be empty */
   uint64_t arena_bytes;
   uint64_t step_bytes;
+  uint64_t prompt_bytes;
   uint64_t weights_bytes; /* least size of weights.bin */
   uint32_t step_floats;   /* least length of a step record */
   uint32_t variant_floats;
-  uint32_t num_tensors, num_kernels, num_calls, num_args, num_folds, num_inputs;
+  uint32_t num_tensors, num_kernels, num_prologue_calls, num_calls, num_args, num_folds, num_inputs;
   const tvm_flow_tensor *tensors;
   const tvm_flow_kernel *kernels;
   const char *const *kernel_names;

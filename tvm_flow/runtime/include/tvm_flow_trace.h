@@ -17,7 +17,8 @@ typedef struct {
   uint8_t dtype_bits;
 } tvm_flow_view;
 
-/* One finished kernel call. args[num_args - 1] is what the kernel wrote. Valid during the callback only. */
+/* One finished kernel call. args[num_args - 1] is what the kernel wrote. A call of the prologue has the step that it
+ * runs before. Valid during the callback only. */
 typedef struct {
   uint32_t step;
   uint32_t branch;

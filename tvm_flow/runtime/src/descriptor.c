@@ -1,6 +1,6 @@
 #include "library.h"
 
-enum { ALIGN = 64, MAX_TABLE = 1 << 20, MAX_GRAPH_INPUTS = 3 };
+enum { ALIGN = 64, MAX_TABLE = 1 << 20 };
 
 typedef struct {
   const char *path;
@@ -30,6 +30,8 @@ static tvm_flow_status check_tables(const checked *c) {
   if ((s = check_table(c, "args", d->num_args, d->args))) return s;
   if ((s = check_table(c, "folds", d->num_folds, d->folds))) return s;
   if ((s = check_table(c, "inputs", d->num_inputs, d->inputs))) return s;
+  if (d->num_prologue_calls > d->num_calls)
+    return bad(c, "prologue calls", d->num_prologue_calls, "at most as many as there are calls");
   if (!d->hooks) return bad(c, "hooks", 0, "a structure for the runtime to fill");
   for (uint32_t i = 0; i < d->num_kernels; i++)
     if (!d->kernels[i] || !d->kernel_names[i]) return bad(c, "kernel", i, "a function and a name");
@@ -65,8 +67,8 @@ static int fits(uint64_t offset, uint64_t bytes, uint64_t space) { return offset
 
 static tvm_flow_status check_tensor(const checked *c, uint32_t row) {
   const tvm_flow_tensor *tensor = &c->d->tensors[row];
-  if (tensor->space > TVM_FLOW_STEP) return bad(c, "tensor", row, "a known memory space");
-  const uint64_t space[] = {c->d->arena_bytes, c->d->weights_bytes, c->d->step_bytes};
+  if (tensor->space > TVM_FLOW_PROMPT) return bad(c, "tensor", row, "a known memory space");
+  const uint64_t space[] = {c->d->arena_bytes, c->d->weights_bytes, c->d->step_bytes, c->d->prompt_bytes};
   uint64_t bytes = flow_tensor_bytes(tensor);
   if (bytes == 0) return bad(c, "tensor", row, "at most 8 positive sizes of an int, uint or float type of whole bytes");
   if (tensor->offset % ALIGN) return bad(c, "tensor", row, "an offset that 64 divides");
@@ -79,8 +81,13 @@ static tvm_flow_status check_call(const checked *c, uint32_t row) {
   if (call->kernel >= c->d->num_kernels) return bad(c, "call", row, "a kernel of this library");
   if (call->num_args < 1 || call->num_args > INT32_MAX) return bad(c, "call", row, "at least one argument");
   if (!fits(call->first_arg, call->num_args, c->d->num_args)) return bad(c, "call", row, "arguments in their table");
-  uint32_t written = c->d->args[call->first_arg + call->num_args - 1];
-  if (c->d->tensors[written].space != TVM_FLOW_ARENA) return bad(c, "call", row, "an output in the arena");
+  const uint32_t *args = &c->d->args[call->first_arg];
+  int prologue = row < c->d->num_prologue_calls;
+  uint8_t space = c->d->tensors[args[call->num_args - 1]].space;
+  if (space != TVM_FLOW_ARENA && (space != TVM_FLOW_PROMPT || !prologue))
+    return bad(c, "call", row, prologue ? "an output in the arena or the prompt's space" : "an output in the arena");
+  for (uint32_t i = 0; prologue && i < call->num_args; i++)
+    if (args[i] == c->d->inputs[0]) return bad(c, "call", row, "a prologue without the latent");
   return TVM_FLOW_OK;
 }
 
@@ -114,11 +121,11 @@ static tvm_flow_status check_edge(const checked *c, const char *what, uint32_t t
 }
 
 static tvm_flow_status check_edges(const checked *c) {
-  const uint64_t floats[MAX_GRAPH_INPUTS] = {c->index->latent_floats, c->index->text_floats,
+  const uint64_t floats[FLOW_GRAPH_INPUTS] = {c->index->latent_floats, c->index->text_floats,
                                              c->index->header->text_tokens};
-  static const char *const names[MAX_GRAPH_INPUTS] = {"input z", "input y", "input mask"};
-  if (c->d->num_inputs != MAX_GRAPH_INPUTS) return bad(c, "inputs", c->d->num_inputs, "three: z, y and mask");
-  for (int i = 0; i < MAX_GRAPH_INPUTS; i++) {
+  static const char *const names[FLOW_GRAPH_INPUTS] = {"input z", "input y", "input mask"};
+  if (c->d->num_inputs != FLOW_GRAPH_INPUTS) return bad(c, "inputs", c->d->num_inputs, "three: z, y and mask");
+  for (int i = 0; i < FLOW_GRAPH_INPUTS; i++) {
     tvm_flow_status s = check_edge(c, names[i], c->d->inputs[i], floats[i]);
     if (s) return s;
   }
@@ -133,7 +140,8 @@ tvm_flow_status flow_check_descriptor(const char *path, const tvm_flow_library_d
   for (uint32_t i = 0; !s && i < descriptor->num_tensors; i++) s = check_tensor(&c, i);
   for (uint32_t i = 0; !s && i < descriptor->num_args; i++)
     if (descriptor->args[i] >= descriptor->num_tensors) s = bad(&c, "arg", i, "a tensor of this library");
+  if (!s) s = check_edges(&c);
   for (uint32_t i = 0; !s && i < descriptor->num_calls; i++) s = check_call(&c, i);
   for (uint32_t i = 0; !s && i < descriptor->num_folds; i++) s = check_fold(&c, i);
-  return s ? s : check_edges(&c);
+  return s;
 }

@@ -4,6 +4,8 @@
 
 #include "plan.h"
 
+#define FLOW_NO_GROUP UINT32_MAX
+
 struct tvm_flow {
   char *bundle_dir;
   flow_index index;
@@ -13,6 +15,9 @@ struct tvm_flow {
   uint32_t bound;   /* plans that hold something */
   uint64_t arena_bytes;
   uint8_t *arena; /* shared: one plan runs at a time */
+  uint64_t prompt_bytes;
+  uint8_t *prompt[2]; /* PROMPT of each branch; groups share it, because it is as large as an arena */
+  uint32_t prompt_group[2]; /* whose prologue filled it for the prompt at hand; FLOW_NO_GROUP when none has */
   float *z;
   float *prediction[2]; /* of each branch, [output_floats] */
   float *fresh;         /* noise of a step; NULL when no step draws any */
@@ -20,7 +25,8 @@ struct tvm_flow {
   void *trace_user;
 };
 
-/* One step graph on the handle's own arrays; step and branch are in range. */
+/* One step graph on the handle's own arrays; step and branch are in range. Where prompt_group says that the prologue
+ * has run, `prompt` is the one that it ran for. */
 tvm_flow_status flow_step(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z, const tvm_flow_prompt *prompt,
                           float *prediction, tvm_flow_error *error);
 

@@ -5,6 +5,8 @@
 #include "../include/tvm_flow_library.h"
 #include "index.h"
 
+enum { FLOW_GRAPH_INPUTS = 3 }; /* z, y and mask */
+
 typedef struct {
   void *loaded; /* from dlopen; NULL when it is part of the program */
   const tvm_flow_library_descriptor *descriptor;

@@ -18,10 +18,20 @@ static tvm_flow_status open_libraries(tvm_flow *flow, const tvm_flow_options *op
   for (uint32_t g = 0; g < flow->index.header->groups; g++) {
     tvm_flow_status s = flow_library_open(flow->bundle_dir, &flow->index, g, options, &libraries[g], error);
     if (s) return s;
-    uint64_t bytes = libraries[g].descriptor->arena_bytes;
-    if (bytes > flow->arena_bytes) flow->arena_bytes = bytes;
+    const tvm_flow_library_descriptor *d = libraries[g].descriptor;
+    if (d->arena_bytes > flow->arena_bytes) flow->arena_bytes = d->arena_bytes;
+    if (d->prompt_bytes > flow->prompt_bytes) flow->prompt_bytes = d->prompt_bytes;
   }
   return TVM_FLOW_OK;
+}
+
+static int allocate_prompts(tvm_flow *flow) {
+  for (uint32_t branch = 0; branch < flow->index.header->branches; branch++) {
+    flow->prompt_group[branch] = FLOW_NO_GROUP;
+    flow->prompt[branch] = flow_alloc(flow->prompt_bytes);
+    if (!flow->prompt[branch]) return 0;
+  }
+  return 1;
 }
 
 static tvm_flow_status allocate(tvm_flow *flow, tvm_flow_error *error) {
@@ -31,12 +41,15 @@ static tvm_flow_status allocate(tvm_flow *flow, tvm_flow_error *error) {
   for (int i = 0; i < 2; i++) flow->prediction[i] = flow_alloc(flow->index.output_floats * sizeof(float));
   if (flow->index.draws_noise) flow->fresh = flow_alloc(latent_bytes);
   int noise = flow->fresh || !flow->index.draws_noise;
-  if (flow->arena && flow->z && flow->prediction[0] && flow->prediction[1] && noise) return TVM_FLOW_OK;
-  return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for an arena of %llu bytes; free memory",
-                   (unsigned long long)flow->arena_bytes);
+  int latents = flow->z && flow->prediction[0] && flow->prediction[1] && noise;
+  if (latents && flow->arena && allocate_prompts(flow)) return TVM_FLOW_OK;
+  return flow_fail(error, TVM_FLOW_NO_MEMORY,
+                   "no memory for an arena of %llu bytes and %u prompts of %llu; free memory",
+                   (unsigned long long)flow->arena_bytes, flow->index.header->branches,
+                   (unsigned long long)flow->prompt_bytes);
 }
 
-/* The arena is as long as the longest plan's, so every library is open before the first plan is bound. */
+/* Arena and prompts are as long as the longest plan's, so every library is open before the first plan is bound. */
 static tvm_flow_status bind_plans(tvm_flow *flow, const tvm_flow_options *options, tvm_flow_error *error) {
   uint32_t groups = flow->index.header->groups;
   flow->plans = calloc(groups, sizeof *flow->plans);
@@ -47,7 +60,7 @@ static tvm_flow_status bind_plans(tvm_flow *flow, const tvm_flow_options *option
   if (!s) s = open_libraries(flow, options, libraries, error);
   if (!s) s = allocate(flow, error);
   for (uint32_t g = 0; !s && g < groups; g++) {
-    s = flow_plan_bind(&libraries[g], flow->arena, flow->weights.data, &flow->plans[g], error);
+    s = flow_plan_bind(&libraries[g], flow->arena, flow->prompt[0], flow->weights.data, &flow->plans[g], error);
     if (!s) libraries[g] = (flow_library){0};
     flow->bound = g + 1;
   }
@@ -109,7 +122,10 @@ void tvm_flow_close(tvm_flow *flow) {
   free(flow->plans);
   free(flow->arena);
   free(flow->z);
-  for (int i = 0; i < 2; i++) free(flow->prediction[i]);
+  for (int i = 0; i < 2; i++) {
+    free(flow->prediction[i]);
+    free(flow->prompt[i]);
+  }
   free(flow->fresh);
   flow_unmap(&flow->weights);
   flow_index_close(&flow->index);
@@ -132,6 +148,7 @@ void tvm_flow_describe(const tvm_flow *flow, tvm_flow_description *out) {
                                 .cfg_scale = h->cfg_scale,
                                 .threads = flow_pool_threads(flow->context.pool),
                                 .arena_bytes = flow->arena_bytes,
+                                .prompt_bytes = flow->prompt_bytes * h->branches,
                                 .weights_bytes = h->weights_bytes,
                                 .sampler_json = flow->index.sampler,
                                 .timesteps = flow->index.t,

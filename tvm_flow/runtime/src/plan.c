@@ -30,8 +30,23 @@ static void bind_arg(flow_plan *plan, uint32_t arg, flow_dltensor *tensor) {
                                      .dtype_bits = tensor->dtype.bits};
 }
 
-tvm_flow_status flow_plan_bind(const flow_library *library, uint8_t *arena, const uint8_t *weights, flow_plan *out,
-                               tvm_flow_error *error) {
+static uint32_t first_call(const tvm_flow_library_descriptor *d, flow_part part) {
+  return part == FLOW_STEP ? d->num_prologue_calls : 0;
+}
+
+static uint32_t end_of_calls(const tvm_flow_library_descriptor *d, flow_part part) {
+  return part == FLOW_STEP ? d->num_calls : d->num_prologue_calls;
+}
+
+static void note_inputs(const tvm_flow_library_descriptor *d, flow_part part, uint8_t *reads) {
+  for (uint32_t row = first_call(d, part); row < end_of_calls(d, part); row++)
+    for (uint32_t i = 0; i + 1 < d->calls[row].num_args; i++)
+      for (uint32_t input = 0; input < d->num_inputs; input++)
+        if (d->args[d->calls[row].first_arg + i] == d->inputs[input]) reads[input] = 1;
+}
+
+tvm_flow_status flow_plan_bind(const flow_library *library, uint8_t *arena, uint8_t *prompt, const uint8_t *weights,
+                               flow_plan *out, tvm_flow_error *error) {
   const tvm_flow_library_descriptor *d = library->descriptor;
   *out = (flow_plan){.library = {0},
                      .step_block = flow_alloc(d->step_bytes),
@@ -44,13 +59,22 @@ tvm_flow_status flow_plan_bind(const flow_library *library, uint8_t *arena, cons
                      d->num_tensors, (unsigned long long)d->step_bytes);
   }
   /* Kernels take all tensors by pointers to non-const; the checks saw to it that none writes to the weights. */
-  uint8_t *const space[3] = {arena, (uint8_t *)(uintptr_t)weights, out->step_block};
+  uint8_t *const space[] = {arena, (uint8_t *)(uintptr_t)weights, out->step_block, prompt};
   for (uint32_t i = 0; i < d->num_tensors; i++)
     bind_tensor(&out->tensors[i], &d->tensors[i], space[d->tensors[i].space]);
   for (uint32_t i = 0; i < d->num_args; i++) bind_arg(out, i, &out->tensors[d->args[i]]);
+  note_inputs(d, FLOW_PROLOGUE, out->reads[FLOW_PROLOGUE]);
+  note_inputs(d, FLOW_STEP, out->reads[FLOW_STEP]);
   flow_hooks_fill(d->hooks);
   out->library = *library;
   return TVM_FLOW_OK;
+}
+
+void flow_plan_use_prompt(flow_plan *plan, uint8_t *prompt) {
+  const tvm_flow_library_descriptor *d = plan->library.descriptor;
+  for (uint32_t i = 0; i < d->num_tensors; i++)
+    if (d->tensors[i].space == TVM_FLOW_PROMPT) plan->tensors[i].data = prompt + d->tensors[i].offset;
+  for (uint32_t i = 0; i < d->num_args; i++) plan->views[i].data = plan->tensors[d->args[i]].data;
 }
 
 void flow_plan_free(flow_plan *plan) {
@@ -82,9 +106,10 @@ static int trace_call(const flow_plan *plan, const flow_plan_run *run, uint32_t 
   return run->trace(run->trace_user, &seen);
 }
 
-static tvm_flow_status execute(const flow_plan *plan, const flow_plan_run *run, tvm_flow_error *error) {
+static tvm_flow_status execute(const flow_plan *plan, flow_part part, const flow_plan_run *run,
+                               tvm_flow_error *error) {
   const tvm_flow_library_descriptor *d = plan->library.descriptor;
-  for (uint32_t i = 0; i < d->num_calls; i++) {
+  for (uint32_t i = first_call(d, part); i < end_of_calls(d, part); i++) {
     const tvm_flow_call *call = &d->calls[i];
     flow_any result = {.type_index = FLOW_TYPE_NONE, .zero_padding = 0, {.v_int64 = 0}};
     int code = d->kernels[call->kernel](NULL, &plan->args[call->first_arg], (int32_t)call->num_args, &result);
@@ -96,13 +121,14 @@ static tvm_flow_status execute(const flow_plan *plan, const flow_plan_run *run, 
   return TVM_FLOW_OK;
 }
 
-tvm_flow_status flow_plan_execute(const flow_plan *plan, const flow_plan_run *run, tvm_flow_error *error) {
+tvm_flow_status flow_plan_execute(const flow_plan *plan, flow_part part, const flow_plan_run *run,
+                                  tvm_flow_error *error) {
   cpu_set_t cpus;
   tvm_flow_status status = flow_pool_enter(run->context->pool, &cpus, error);
   if (status) return status;
   flow_context *before = flow_context_enter(run->context);
   run->context->message[0] = 0;
-  status = execute(plan, run, error);
+  status = execute(plan, part, run, error);
   flow_context_enter(before);
   flow_pool_leave(run->context->pool, &cpus);
   return status;

@@ -7,12 +7,16 @@
 #include "library.h"
 #include "tvm_abi.h"
 
+/* The two runs of calls of the header. */
+typedef enum { FLOW_PROLOGUE = 0, FLOW_STEP = 1 } flow_part;
+
 typedef struct {
   flow_library library;
   uint8_t *step_block;   /* [step_bytes]; what no fold writes stays zero */
   flow_dltensor *tensors; /* [num_tensors] */
   flow_any *args;        /* [num_args] */
   tvm_flow_view *views;  /* [num_args], for the trace */
+  uint8_t reads[2][FLOW_GRAPH_INPUTS]; /* whether a part reads an input */
 } flow_plan;
 
 typedef struct {
@@ -23,9 +27,13 @@ typedef struct {
   uint32_t branch;
 } flow_plan_run;
 
-/* Takes over `library` on success. arena is at least arena_bytes long; weights may be NULL when none are used. */
-tvm_flow_status flow_plan_bind(const flow_library *library, uint8_t *arena, const uint8_t *weights, flow_plan *out,
-                               tvm_flow_error *error);
+/* Takes over `library` on success. arena and prompt are at least as long as the descriptor says; weights may be NULL
+ * when none are used. */
+tvm_flow_status flow_plan_bind(const flow_library *library, uint8_t *arena, uint8_t *prompt, const uint8_t *weights,
+                               flow_plan *out, tvm_flow_error *error);
+
+/* Lets the plan's PROMPT tensors lie at `prompt` from now on. */
+void flow_plan_use_prompt(flow_plan *plan, uint8_t *prompt);
 
 void flow_plan_free(flow_plan *plan);
 
@@ -33,8 +41,9 @@ void flow_plan_free(flow_plan *plan);
 void flow_fold(const tvm_flow_library_descriptor *descriptor, const uint8_t *weights, const float *step,
                const float *variant, uint8_t *step_block);
 
-/* All kernels in order. */
-tvm_flow_status flow_plan_execute(const flow_plan *plan, const flow_plan_run *run, tvm_flow_error *error);
+/* The kernels of one part in order. */
+tvm_flow_status flow_plan_execute(const flow_plan *plan, flow_part part, const flow_plan_run *run,
+                                  tvm_flow_error *error);
 
 /* Zeroed memory on a 64-byte boundary, for free(); NULL when there is none. */
 void *flow_alloc(uint64_t bytes);

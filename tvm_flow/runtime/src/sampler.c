@@ -3,30 +3,6 @@
 #include "flow.h"
 #include "update.h"
 
-tvm_flow_status flow_step(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z, const tvm_flow_prompt *prompt,
-                          float *prediction, tvm_flow_error *error) {
-  const flow_index *index = &flow->index;
-  const flow_index_header *h = index->header;
-  const flow_index_variant *variant = &index->variants[(uint64_t)step * h->branches + branch];
-  const flow_plan *plan = &flow->plans[variant->group];
-  const tvm_flow_library_descriptor *d = plan->library.descriptor;
-  const float *record = index->records + (uint64_t)step * h->step_floats;
-  flow_fold(d, flow->weights.data, record, index->values + variant->first, plan->step_block);
-
-  /* The plan reuses its inputs' memory, so they are written before every run. */
-  memcpy(plan->tensors[d->inputs[0]].data, z, index->latent_floats * sizeof(float));
-  memcpy(plan->tensors[d->inputs[1]].data, prompt->tokens, index->text_floats * sizeof(float));
-  memcpy(plan->tensors[d->inputs[2]].data, prompt->mask, h->text_tokens * sizeof(float));
-  const flow_plan_run run = {.context = &flow->context,
-                             .trace = flow->trace,
-                             .trace_user = flow->trace_user,
-                             .step = step,
-                             .branch = branch};
-  tvm_flow_status s = flow_plan_execute(plan, &run, error);
-  if (!s) memcpy(prediction, plan->tensors[d->output].data, index->output_floats * sizeof(float));
-  return s;
-}
-
 tvm_flow_status tvm_flow_velocity(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z,
                                   const tvm_flow_prompt *prompt, float *velocity, tvm_flow_error *error) {
   if (!flow || !z || !prompt || !prompt->tokens || !prompt->mask || !velocity)
@@ -36,6 +12,7 @@ tvm_flow_status tvm_flow_velocity(tvm_flow *flow, uint32_t step, uint32_t branch
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT,
                      "tvm_flow_velocity: expected step below %u and branch below %u, got %u and %u", h->steps,
                      h->branches, step, branch);
+  flow->prompt_group[branch] = FLOW_NO_GROUP;
   return flow_step(flow, step, branch, z, prompt, velocity, error);
 }
 
@@ -85,6 +62,7 @@ tvm_flow_status flow_denoise(tvm_flow *flow, const tvm_flow_request *request, ui
                              tvm_flow_progress progress, void *user, tvm_flow_error *error) {
   size_t latent_bytes = (size_t)flow->index.latent_floats * sizeof(float);
   memcpy(flow->z, request->noise, latent_bytes);
+  for (int branch = 0; branch < 2; branch++) flow->prompt_group[branch] = FLOW_NO_GROUP;
   for (uint32_t step = 0; step < steps; step++) {
     tvm_flow_status s = denoise_step(flow, step, request, error);
     if (s) return s;
