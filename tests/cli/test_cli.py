@@ -23,7 +23,7 @@ from tvm_flow.cli.parser import make_parser
 from tvm_flow.pipeline import stages
 from tvm_flow.pipeline.generate import generate_latents, noise_for
 
-COMMANDS = ("inspect", "calibrate", "quantize", "export", "compile", "targets", "run", "build", "demo")
+COMMANDS = ("inspect", "embed", "calibrate", "quantize", "export", "compile", "targets", "run", "build", "demo")
 _HELP = """
 import sys
 from tvm_flow.cli import main
@@ -203,7 +203,8 @@ class TestStages:
         words = ["export", "--quantized", str(demo.quantized), "--prompts", str(demo.prompts)]
         assert main([*words, "--output", str(tmp_path / "e")]) == 0
         assert capsys.readouterr().out == f"graphs: {tmp_path / 'e'} (20 steps)\n"
-        assert len(list((tmp_path / "e").glob("*.onnx"))) == 40
+        assert len(list((tmp_path / "e").glob("step_*.onnx"))) == 40
+        assert (tmp_path / "e" / "decoder.onnx").is_file()
 
     def test_merge_joins_ranges(self, demo: SmallDemo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         output = tmp_path / "all.safetensors"

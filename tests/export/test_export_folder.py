@@ -133,7 +133,7 @@ def test_interrupted_export_is_not_taken_for_a_finished_one(
     def fail(path: Path) -> None:
         raise ExportError(f"{path}: stopped")
 
-    monkeypatch.setattr("tvm_flow.export.write._check", fail)
+    monkeypatch.setattr("tvm_flow.export.write.check_graph", fail)
     with pytest.raises(ExportError, match="stopped"):
         export(model, tmp_path, steps=range(1), progress=False)
     with pytest.raises(ExportError, match="expected a finished export"):
@@ -159,7 +159,7 @@ def test_a_folder_of_something_else_is_left_alone(quantizer: Quantizer, tmp_path
         export(quantizer("symmetric"), tmp_path / name, steps=range(1), progress=False)
 
 
-@pytest.mark.parametrize("moment", ["write_json", "_check", "WeightFile.tensor"])
+@pytest.mark.parametrize("moment", ["write_json", "check_graph", "WeightFile.tensor"])
 def test_what_an_interrupted_export_left_is_replaced(
     quantizer: Quantizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -221,13 +221,13 @@ def test_a_description_that_is_no_mapping_is_an_error(tmp_path: Path, text: str)
 @pytest.mark.parametrize("kind", ["NoSuchOperator", "MatMul"])
 def test_checker_failures_are_export_errors(tmp_path: Path, kind: str) -> None:
     """An operator that ONNX lacks, and shapes that do not fit: the checker raises two different errors."""
-    from tvm_flow.export.write import _check
+    from tvm_flow.export.write import check_graph
 
     writer = GraphWriter(WeightFile("weights.bin"))
     graph = writer.model({"x": (2, 3)}, writer.op(kind, ["x", "x"]), (2, 2), "y")
     (tmp_path / "bad.onnx").write_bytes(graph.SerializeToString())
     with pytest.raises(ExportError, match="checker says"):
-        _check(tmp_path / "bad.onnx")
+        check_graph(tmp_path / "bad.onnx")
 
 
 # the writer

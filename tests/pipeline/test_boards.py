@@ -44,6 +44,9 @@ def test_boards_are_exact_and_threads_do_not_change_a_bit(
     here = demo.compiled.exactness
     for key in ("calls", "accumulators", "quantized", "floats"):
         assert compiled.exactness[key] == here[key] > 0, key
+    assert compiled.decoder is not None and demo.compiled.decoder is not None
+    for key in ("calls", "floats"):
+        assert compiled.decoder[key] == demo.compiled.decoder[key] > 0, f"decoder: {key}"
     golden = read_golden(compiled.bundle).latents
     assert threaded == [golden.tobytes()]
     # Float kernels may sum in another order and tip a rounding tie, no more.

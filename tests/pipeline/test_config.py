@@ -38,7 +38,14 @@ class TestBuildFile:
 
     def test_paths_are_relative_to_the_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "sub").mkdir()
-        extra = {"model": "m", "sampler": "s.yaml", "captions": "c", "latent": [4, 1, 2, 3], "target": "t.yaml"}
+        extra = {
+            "model": "m",
+            "sampler": "s.yaml",
+            "captions": "c",
+            "autoencoder": "v",
+            "latent": [4, 1, 2, 3],
+            "target": "t.yaml",
+        }
         write(tmp_path / "sub", yaml.safe_dump(LEAST | extra | {"output": "../out"}))
         monkeypatch.chdir(tmp_path)
         config = load_build_config(Path("sub/build.yaml"))
@@ -46,6 +53,7 @@ class TestBuildFile:
         assert (config.model, config.target) == (str(base / "m"), str(base / "t.yaml"))
         assert (config.prompts, config.recipe) == (base / "p.yaml", base / "r.yaml")
         assert (config.sampler, config.captions) == (base / "s.yaml", base / "c")
+        assert config.autoencoder == base / "v"
         assert config.latent == (4, 1, 2, 3)
         assert config.output == tmp_path / "out"
 
@@ -68,7 +76,9 @@ class TestBuildFile:
         with pytest.raises(ConfigError, match=rf"unknown: \['{key}'\]"):
             load_build_config(write(tmp_path, yaml.safe_dump(LEAST | {key: 1}, sort_keys=False)))
 
-    @pytest.mark.parametrize("key", ["prompts", "recipe", "output", "model", "target", "sampler", "captions"])
+    @pytest.mark.parametrize(
+        "key", ["prompts", "recipe", "output", "model", "target", "sampler", "captions", "autoencoder"]
+    )
     @pytest.mark.parametrize("value", [None, 3, ["a"], {}, ""])
     def test_what_is_no_text_is_named(self, tmp_path: Path, key: str, value: Any) -> None:
         with pytest.raises(ConfigError, match=rf"build\.yaml: {key}: expected text, got {re.escape(repr(value))}"):
@@ -112,7 +122,7 @@ class TestSource:
         assert tokens.shape[:2] == mask.shape
         assert not source.model.training
 
-    @pytest.mark.parametrize("given", ["sampler", "latent", "captions"])
+    @pytest.mark.parametrize("given", ["sampler", "latent", "autoencoder"])
     def test_the_demo_takes_no_other(self, given: str) -> None:
         value: Any = (8, 8, 8, 8) if given == "latent" else Path("x")
         with pytest.raises(ConfigError, match=f"model demo: expected no {given}"):

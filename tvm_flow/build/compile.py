@@ -24,8 +24,10 @@ from tqdm import tqdm
 
 from tvm_flow.artifact import is_current, make_stamp, write_stamp
 from tvm_flow.build.check import ExactnessReport, members_of
+from tvm_flow.build.decoder import build_decoder, with_decoder
 from tvm_flow.build.emulate import TRACE_PROGRAM, Emulator, check_emulated, find_emulator
 from tvm_flow.build.library import GroupLibrary, build_library
+from tvm_flow.build.link import compiler_versions
 from tvm_flow.build.sampling import choose_calls
 from tvm_flow.build.static import check_emit, check_static, link_static, static_files
 from tvm_flow.build.store import WeightStore
@@ -33,7 +35,6 @@ from tvm_flow.build.sums import link_sums
 from tvm_flow.build.target import TargetSpec
 from tvm_flow.build.trajectory import TrajectoryCheck, figures
 from tvm_flow.build.trial import check_bundle
-from tvm_flow.build.versions import compiler_versions
 from tvm_flow.errors import BundleError
 from tvm_flow.export import Exported
 from tvm_flow.export.graph import MASKED
@@ -57,6 +58,8 @@ class Compiled:
     prompt_bytes: int = 0
     """What one branch keeps for all steps of a prompt, beside the arena."""
     checked_on: str = "this machine"
+    decoder: dict[str, Any] | None = None
+    """What was compared of the decoder; None without one."""
 
 
 def compile_bundle(
@@ -117,9 +120,11 @@ def _compile(
     weights = WeightStore(work / "weights.bin")
     with tqdm(groups, desc="compile", unit="group", disable=not progress) as bar:
         libraries = [build_library(group, exported, target, weights, work, f"group{i}") for i, group in enumerate(bar)]
+    decoder = build_decoder(exported.folder, target, work)
     trial = bundle_contents(exported, target, libraries, weights, golden_input(exported))
     write_bundle(work / "trial", trial)
-    static = static_files(libraries, target, work / "static") if emit == "static" or emulator else {}
+    linked = [*libraries, decoder.library] if decoder else libraries
+    static = static_files(linked, target, work / "static") if emit == "static" or emulator else {}
     products = [product for library in libraries for product in library.packed.products.values()]
     program = link_sums(products, target, work, emulator.command if emulator else ())
     with program.start() if program else nullcontext() as sums:
@@ -132,6 +137,9 @@ def _compile(
             flat, _ = check_emulated(emulator, work / "trace", work / "trial", libraries, threads, progress, check)
             latents = flat.reshape(exported.latent)
         check.finish(latents)
+    steps = check.steps if check.steps < trial.steps else 0
+    trial = replace(trial, golden=replace(trial.golden, latents=latents, steps=steps))
+    trial, decoded = with_decoder(trial, decoder, work, threads, emulator)
     compiled = Compiled(
         bundle=output,
         groups=len(groups),
@@ -141,11 +149,11 @@ def _compile(
         liveness_bytes=max(library.plan.liveness_bytes for library in libraries),
         prompt_bytes=max(library.plan.prompt_bytes for library in libraries),
         checked_on=emulator.describe() if emulator else "this machine",
+        decoder=decoded,
     )
     measured = {key: value for key, value in vars(compiled).items() if key != "bundle"}
-    golden = replace(trial.golden, latents=latents, steps=check.steps if check.steps < trial.steps else 0)
     provenance = {**trial.provenance, "compiled": measured}
-    final = replace(trial, golden=golden, provenance=provenance, static=static if emit == "static" else {})
+    final = replace(trial, provenance=provenance, static=static if emit == "static" else {})
     if emit == "static" and emulator is None:
         check_static(final, target, work, threads)
     write_bundle(output, final)

@@ -116,12 +116,15 @@ def run_emulated(
     threads: int,
     on_call: Callable[[KernelCall], object],
     on_step: Callable[[], object],
+    part: str = "generate",
 ) -> Floats:
     """Latents, flat, that ``program`` makes of the golden input of ``bundle``; what a callback raises ends it.
 
+    With ``part`` "decode" it makes frames of the golden latents instead.
+
     Raises BuildError with the program's own words when it fails, or its stream breaks off.
     """
-    with _started(emulator, program, bundle, threads) as records:
+    with _started(emulator, program, bundle, threads, part) as records:
         while True:
             kind, step, branch, call, tensors, name_bytes = records.unpack(_RECORD)
             if kind not in (_CALL, _STEP, _LATENTS):
@@ -138,8 +141,8 @@ def run_emulated(
 
 
 @contextmanager
-def _started(emulator: Emulator, program: Path, bundle: Path, threads: int) -> Iterator[_Records]:
-    command = [*emulator.command, str(program), str(bundle), str(threads)]
+def _started(emulator: Emulator, program: Path, bundle: Path, threads: int, part: str) -> Iterator[_Records]:
+    command = [*emulator.command, str(program), str(bundle), str(threads), part]
     with (
         tempfile.TemporaryFile() as errors,  # a pipe that nobody reads could fill up
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process,

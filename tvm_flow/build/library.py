@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tvm_flow.build.emit import emit_c
 from tvm_flow.build.folds import Floats
@@ -15,13 +15,25 @@ from tvm_flow.build.prologue import check_prologue
 from tvm_flow.build.store import WeightStore
 from tvm_flow.build.tables import encode_constants
 from tvm_flow.build.target import TargetSpec
-from tvm_flow.export import Exported
 from tvm_flow.importer.constants import Array
 from tvm_flow.importer.step_groups import StepGroup
 from tvm_flow.kernels import choose_isa
 from tvm_flow.lower.compile import compile_object, scheduled_kernels
 from tvm_flow.lower.packing import PackedProgram, pack_weights
 from tvm_flow.lower.partition import partition
+from tvm_flow.quantize.quantized import Fold
+
+
+class StepTables(Protocol):
+    """How the constants of an export depend on time; see `tvm_flow.export.Exported`."""
+
+    @property
+    def folds(self) -> Mapping[str, Fold]:
+        """By initializer."""
+
+    @property
+    def step_records(self) -> Floats:
+        """float32 [steps, R]."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,7 @@ def plan_source(plan: Plan, target: TargetSpec, name: str, linked: str = "") -> 
 
 
 def build_library(
-    group: StepGroup, exported: Exported, target: TargetSpec, weights: WeightStore, folder: Path, name: str
+    group: StepGroup, exported: StepTables, target: TargetSpec, weights: WeightStore, folder: Path, name: str
 ) -> GroupLibrary:
     """Lower, compile and link ``group`` into ``folder/name.so``; its shared constants join ``weights``.
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from tvm_flow.artifact import atomic_path
@@ -38,3 +39,8 @@ def link_library(kernels: Path, plan_source: str, zig_triple: str, output: Path,
                     f"{output.name}: expected zig cc to link it for {zig_triple}, got exit code {done.returncode}: "
                     f"{done.stderr.strip()[-2000:]}"
                 )
+
+
+def compiler_versions() -> dict[str, str]:
+    """Of what turns graphs into machine code: another version may give other kernels."""
+    return {name: version(name) for name in ("apache-tvm", "ziglang")}

@@ -24,6 +24,16 @@ def inspect(arguments: argparse.Namespace) -> None:
     check_keys(found.path, found.differences)
 
 
+def embed(arguments: argparse.Namespace) -> None:
+    """Write prompt embeddings."""
+    from tvm_flow.pipeline.embed import embed_stage, prompt_texts
+
+    prompts = prompt_texts(arguments.prompt, arguments.prompts)
+    shape = (arguments.tokens, arguments.channels)
+    embed_stage(arguments.text_encoder, prompts, arguments.output, *shape, arguments.dtype)
+    print(f"prompt embeddings: {arguments.output} ({len(prompts)} prompts)")
+
+
 def calibrate(arguments: argparse.Namespace) -> None:
     """Write a ranges file, or join several into one."""
     if arguments.merge:
@@ -87,7 +97,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     given = arguments
     require_sampler(given.bundle, given.sampler, given.steps, given.cfg_scale)
-    for path in write_videos(given.bundle, given.prompt, given.output, given.seed, given.threads, given.cpus):
+    extra = {"embeddings": given.captions, "autoencoder": given.autoencoder}
+    where = (given.bundle, given.prompt, given.output)
+    for path in write_videos(*where, given.seed, given.threads, given.cpus, **extra):
         print(f"video: {path}")
 
 
@@ -109,7 +121,8 @@ def demo(arguments: argparse.Namespace) -> None:
 def _load_source(arguments: argparse.Namespace) -> Source:
     from tvm_flow.pipeline.source import load_source
 
-    return load_source(arguments.model, arguments.sampler, arguments.latent, arguments.captions)
+    autoencoder = getattr(arguments, "autoencoder", None)  # an option of export alone
+    return load_source(arguments.model, arguments.sampler, arguments.latent, arguments.captions, autoencoder)
 
 
 def _report(compiled: Compiled) -> None:

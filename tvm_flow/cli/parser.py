@@ -20,6 +20,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tvm-flow {__version__}")
     sub = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _inspect(_command(sub, "inspect", "what a checkpoint holds: its model, sizes, and keys missing or too many"))
+    _embed(_command(sub, "embed", "prompts to embeddings, by a T5 in a local folder (extra: opensora)"))
     _calibrate(_command(sub, "calibrate", "record activation ranges over real denoising trajectories"))
     _quantize(_command(sub, "quantize", "ranges and a recipe to static int8 weights and per-step scales"))
     _export(_command(sub, "export", "one QDQ ONNX graph per step and branch, sharing one weight file"))
@@ -49,7 +50,26 @@ def _source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="demo", help="'demo', or a checkpoint folder or .pth file")
     parser.add_argument("--sampler", type=Path, help="YAML of the step grid, for a model other than the demo")
     parser.add_argument("--latent", type=_latent, metavar="C,T,H,W", help="shape of its latent")
-    parser.add_argument("--captions", type=Path, help="folder with its captions.safetensors")
+    _embeddings(parser)
+
+
+def _embeddings(parser: argparse.ArgumentParser) -> None:
+    names, text = ("--prompt-embeddings", "--captions"), "what embed wrote, or a folder with captions.safetensors"
+    parser.add_argument(*names, dest="captions", type=Path, metavar="FILE", help=text)
+
+
+def _autoencoder(parser: argparse.ArgumentParser, purpose: str) -> None:
+    parser.add_argument("--autoencoder", type=Path, help=f"local folder of Open-Sora's VAE, {purpose}")
+
+
+def _embed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt", nargs="*", help="captions")
+    parser.add_argument("--prompts", type=Path, help="prompt set to encode too")
+    parser.add_argument("--text-encoder", type=Path, required=True, help="local folder of T5-v1.1-XXL")
+    parser.add_argument("--tokens", type=_at_least(1), default=300, help="120 for Open-Sora v1.0, 300 for v1.2")
+    parser.add_argument("--channels", type=_at_least(1), default=4096, help="that the transformer takes")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="to compute in")
+    parser.add_argument("--output", type=Path, default=Path("captions.safetensors"), help="prompt embeddings")
 
 
 def _inspect(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +99,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompts", type=Path, default=_CALIBRATION / "prompts.yaml", help="its first prompt is the golden one"
     )
+    _autoencoder(parser, "whose decoder the bundle is to end in; the demo has its own")
     parser.add_argument("--output", type=Path, default=_ARTIFACTS / "export", help="folder of ONNX graphs")
 
 
@@ -109,6 +130,8 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", nargs="+", help="captions; the demo says how they are formed when one is unknown")
     parser.add_argument("--bundle", type=Path, default=_ARTIFACTS / "bundle", help="what compile wrote")
     parser.add_argument("--output", type=Path, default=_ARTIFACTS / "videos", help="folder of GIFs and latents")
+    _embeddings(parser)
+    _autoencoder(parser, "to decode with, where the bundle has no decoder")
     parser.add_argument("--seed", type=_seed, default=0, help="of the first video's noise; the next ones count on")
     parser.add_argument(
         "--cpus", type=_cpus, default=(), metavar="LIST", help="a CPU for each thread, big ones first, like 4-7,0-3"

@@ -87,7 +87,7 @@ def export(
             graphs.append(f"step_{step:03d}_{name}.onnx")
             write_bytes(folder / graphs[-1], templates.graph(step, branch).SerializeToString())
     for step in templates.first.values():
-        _check(folder / f"step_{step:03d}_{BRANCHES[0]}.onnx")
+        check_graph(folder / f"step_{step:03d}_{BRANCHES[0]}.onnx")
     write_bytes(folder / "tables.safetensors", save(tables))
     write_json(folder / "export.json", _description(model, graphs))
     (folder / UNFINISHED).unlink()
@@ -151,7 +151,8 @@ def _read(folder: Path, description: dict[str, Any], tables: dict[str, npt.NDArr
     )
 
 
-def _check(path: Path) -> None:
+def check_graph(path: Path) -> None:
+    """Raise ExportError when onnx finds fault with the graph ``path``."""
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

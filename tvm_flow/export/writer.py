@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from tvm_flow.artifact import write_bytes
 from tvm_flow.errors import ExportError
 
 OPSET = 21
@@ -61,6 +63,11 @@ class WeightFile:
         for key, text in (("location", self.name), ("offset", offset), ("length", value.nbytes)):
             tensor.external_data.add(key=key, value=str(text))
         return tensor
+
+    def write(self, folder: Path) -> None:
+        """Write the file into ``folder``, for a stream in memory."""
+        assert isinstance(self.stream, BytesIO), "a stream of its own is a file already"
+        write_bytes(folder / self.name, self.stream.getvalue())
 
 
 @dataclass

@@ -7,6 +7,7 @@
     sigmoid(x)            1 / (1 + exp(-x))
     relu(x)               max(x, 0)
     mean(x)               sum(x) / n
+    conv2d(x, w; pad)     conv2d(zeros around x, w)     of stride 1, without groups or dilation
 
 Writing them out states the order of float operations once; kernels are generated from it and the reference bounds
 their rounding errors from it.
@@ -151,6 +152,18 @@ def _mean(builder: Builder, attrs: Any, x: Any) -> Any:
     return builder.emit(R.divide(total, _f32(float(math.prod(shape[a] for a in axes)))))
 
 
+def _conv2d(builder: Builder, attrs: Any, x: Any, weight: Any) -> Any:
+    top, left, bottom, right = (int(p) for p in attrs.padding)
+    plain = [int(v) for v in (*attrs.strides, *attrs.dilation, attrs.groups)] == [1] * 5
+    if not plain or str(attrs.data_layout) != "NCHW":
+        raise ImportGraphError(
+            f"conv2d: expected stride 1 without dilation or groups, on NCHW, got {attrs}; write it as such convolutions"
+        )
+    if top or left or bottom or right:
+        x = builder.emit(R.nn.pad(x, [0, 0, 0, 0, top, bottom, left, right]))
+    return builder.emit(R.nn.conv2d(x, weight))
+
+
 _RULES: dict[str, Callable[..., Any]] = {
     "relax.nn.layer_norm": _layer_norm,
     "relax.nn.softmax": _softmax,
@@ -159,4 +172,5 @@ _RULES: dict[str, Callable[..., Any]] = {
     "relax.sigmoid": _sigmoid,
     "relax.nn.relu": _relu,
     "relax.mean": _mean,
+    "relax.nn.conv2d": _conv2d,
 }

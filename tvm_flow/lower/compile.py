@@ -10,6 +10,7 @@ from tvm.target import Target
 
 from tvm_flow.artifact import atomic_path
 from tvm_flow.errors import BuildError
+from tvm_flow.kernels.convolution import as_convolution, convolution
 from tvm_flow.kernels.gemm import gemm, schedule_gemm
 from tvm_flow.kernels.rows import schedule_rows
 from tvm_flow.lower.legalize import product_prim_func, to_prim_func
@@ -23,9 +24,12 @@ def scheduled_kernels(packed: PackedProgram) -> dict[str, Any]:
 
 def _scheduled(packed: PackedProgram, name: str, function: Any) -> Any:
     product = packed.products.get(name)
+    shapes = as_convolution(function)
     try:
         if product is not None:
             return _scheduled_product(product, name, function)
+        if shapes is not None:
+            return convolution(name, shapes)
         return schedule_rows(to_prim_func(function, name)).with_attr("global_symbol", name)
     except BuildError:
         raise

@@ -23,9 +23,10 @@ from tvm_flow.importer.graph import LiftedGraph, bindings_of, call_with, op_name
 from tvm_flow.lower.clusters import clusters, tensor_args
 from tvm_flow.lower.prologue import prologue_variables
 
-ANCHORS = {"relax.matmul"}
+ANCHORS = {"relax.matmul", "relax.nn.conv2d"}
 REDUCTIONS = {"relax.sum", "relax.max", "relax.min", "relax.mean", "relax.prod"}
 PLACE_CHANGING = {"relax.reshape", "relax.permute_dims", "relax.squeeze", "relax.expand_dims", "relax.flatten"}
+PLACE_CHANGING |= {"relax.nn.pad"}
 
 
 @dataclass(frozen=True)

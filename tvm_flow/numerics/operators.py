@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tvm_flow.errors import BitExactError
-from tvm_flow.numerics import bounded
+from tvm_flow.numerics import bounded, convolution
 from tvm_flow.numerics.bounded import Bounded
 from tvm_flow.numerics.rounded import Array, Rounded, Value, doubt_of, narrow, with_doubt
 
@@ -164,6 +164,11 @@ def _exp(a: Bounded) -> Bounded:
     return bounded.exponential(a, EXP_RELATIVE, EXP_ABSOLUTE, EXP_UPPER)
 
 
+def _conv2d(expr: Any, args: list[Any]) -> Value:
+    convolution.require_plain(expr.attrs)
+    return convolution.conv2d(*(_float("conv2d", arg) for arg in args))
+
+
 OPERATORS: dict[str, Callable[[Any, list[Any]], Value]] = {
     "relax.add": _additive(bounded.add, np.add),
     "relax.subtract": _additive(bounded.subtract, np.subtract),
@@ -176,6 +181,8 @@ OPERATORS: dict[str, Callable[[Any, list[Any]], Value]] = {
     "relax.clip": _clip,
     "relax.astype": _cast,
     "relax.matmul": _matmul,
+    "relax.nn.conv2d": _conv2d,
+    "relax.nn.pad": _move(convolution.padded),
     "relax.sum": _sum,
     "relax.max": _max,
     "relax.reshape": _move(lambda expr, array: array.reshape(_shape(expr))),

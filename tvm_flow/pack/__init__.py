@@ -8,6 +8,8 @@
 """
 
 from tvm_flow.pack.contents import Contents, Golden, Group, Prompt, Variant
+from tvm_flow.pack.decoder import DecoderIndex, read_decoder
+from tvm_flow.pack.frames import Decoder
 from tvm_flow.pack.golden import read_golden
 from tvm_flow.pack.manifest import FileEntry, Manifest, read_manifest
 from tvm_flow.pack.verify import bundle_bytes, verify_bundle
@@ -15,6 +17,8 @@ from tvm_flow.pack.write import check_output, write_bundle
 
 __all__ = [
     "Contents",
+    "Decoder",
+    "DecoderIndex",
     "FileEntry",
     "Golden",
     "Group",
@@ -23,6 +27,7 @@ __all__ = [
     "Variant",
     "bundle_bytes",
     "check_output",
+    "read_decoder",
     "read_golden",
     "read_manifest",
     "verify_bundle",

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tvm_flow.errors import BundleError
+from tvm_flow.pack.frames import Decoder
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -78,6 +79,7 @@ class Contents:
     target           what it was compiled for; ``name`` names the folder under lib/
     provenance       where it came from; kept as it is
     golden           input and output that `tvm_flow_verify` compares bit for bit
+    decoder          latents to frames, if the bundle is to end in frames
     static           files for programs that link the groups in, by their paths in the bundle
     ===============  =======================================================================================
     """
@@ -98,6 +100,7 @@ class Contents:
     target: Mapping[str, Any]
     provenance: Mapping[str, Any]
     golden: Golden
+    decoder: Decoder | None = None
     static: Mapping[str, Path] = field(default_factory=dict)
 
     @property
@@ -134,6 +137,8 @@ class Contents:
         self._check_updates()
         self._check_variants()
         self._check_golden()
+        if self.decoder is not None:
+            self.decoder.check(self.latent_shape)
 
     def _check_updates(self) -> None:
         _array("updates", self.updates, (self.steps, UPDATE_FLOATS), dtype=np.float64)

@@ -9,6 +9,7 @@ A bundle is a directory of regular files, all of them listed in the manifest:
     steps.bin                the index below, all that the C runtime reads besides libraries and weights
     golden.bin               float32: noise [latent], cond tokens [L, channels], cond mask [L], uncond tokens
                              and mask, expected latents [latent]; what steps draw is made for the seed 0
+    decoder.*, ...           latents to frames, if the bundle ends in frames: see tvm_flow.pack.decoder
     lib/<target>/**.a, include/*.h
                              only when compiled with --emit static; see `tvm_flow.build.static`
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tvm_flow.artifact import sha256_file
 from tvm_flow.errors import BundleError
-from tvm_flow.pack.format import GOLDEN, MANIFEST, STEPS, WEIGHTS
+from tvm_flow.pack.decoder import DECODER, DECODER_WEIGHTS, read_decoder
+from tvm_flow.pack.format import GOLDEN, MANIFEST, STEPS, WEIGHTS, Library
 from tvm_flow.pack.index import Index, read_index
 from tvm_flow.pack.manifest import FileEntry, Manifest, is_safe_path, read_manifest
 
@@ -34,7 +35,8 @@ def verify_bundle(directory: Path, machine: str | None = None) -> Manifest:
         _check_file(directory / name, entry)
     index = read_index(directory / STEPS)
     _check_agreement(manifest, index)
-    for library in index.libraries:
+    decoder = _check_decoder(directory, manifest, index)
+    for library in (*index.libraries, *decoder):
         _check_elf(directory / library.path, machine)
     return manifest
 
@@ -94,6 +96,24 @@ def _check_agreement(manifest: Manifest, index: Index) -> None:
         entry = manifest.files.get(name)
         if entry is None or entry.sha256 != sha256.hex() or entry.bytes != sizes.get(name, entry.bytes):
             raise BundleError(f"{STEPS}: {name}: expected the size and sha256 of the manifest, got others; pack again")
+
+
+def _check_decoder(directory: Path, manifest: Manifest, index: Index) -> list[Library]:
+    """The library of the decoder, if there is one; its three files must belong together and to this bundle."""
+    decoder = read_decoder(directory)
+    if decoder is None:
+        return []
+    if not is_safe_path(decoder.library.path) or decoder.latent_shape != index.latent_shape:
+        raise BundleError(
+            f"{DECODER}: expected a library inside the bundle and latents {index.latent_shape}, got "
+            f"{decoder.library.path!r} and {decoder.latent_shape}; pack again"
+        )
+    hashes = {decoder.library.path: decoder.library.sha256, DECODER_WEIGHTS: decoder.weights_sha256}
+    for name, sha256 in hashes.items():
+        entry = manifest.files.get(name)
+        if entry is None or entry.sha256 != sha256.hex():
+            raise BundleError(f"{DECODER}: {name}: expected the sha256 of the manifest, got another; pack again")
+    return [decoder.library]
 
 
 def _as_json(text: str) -> object:

@@ -10,7 +10,8 @@ from pathlib import Path
 from tvm_flow import __version__
 from tvm_flow.artifact import sha256_file, write_json
 from tvm_flow.errors import BundleError
-from tvm_flow.pack.contents import Contents
+from tvm_flow.pack.contents import Contents, Group
+from tvm_flow.pack.decoder import DECODER, DECODER_WEIGHTS, LIBRARY, encode_decoder
 from tvm_flow.pack.format import GOLDEN, MANIFEST, STEPS, WEIGHTS, Library, encode_golden, encode_index
 from tvm_flow.pack.manifest import FileEntry, Manifest, is_safe_path
 from tvm_flow.pack.replace import new_directory
@@ -31,6 +32,7 @@ def write_bundle(directory: Path, contents: Contents) -> None:
         golden_sha256 = _write(temporary / GOLDEN, encode_golden(contents))
         _write(temporary / STEPS, encode_index(contents, libraries, weights_sha256, golden_sha256))
         files = [WEIGHTS, GOLDEN, STEPS, *(library.path for library in libraries)]
+        files += _write_decoder(temporary, contents)
         files += _copy_static(temporary, contents)
         manifest = Manifest(
             version=__version__,
@@ -61,25 +63,37 @@ def _is_empty(directory: Path) -> bool:
     return directory.is_dir() and not any(directory.iterdir())
 
 
+def _write_decoder(temporary: Path, contents: Contents) -> list[str]:
+    """The files of the decoder, written; none without one."""
+    decoder = contents.decoder
+    if decoder is None:
+        return []
+    library = _copy_library(temporary, contents, Group(LIBRARY, decoder.library, 0))
+    weights_sha256 = _write(temporary / DECODER_WEIGHTS, decoder.weights)
+    _write(temporary / DECODER, encode_decoder(decoder, contents.latent_shape, library, weights_sha256))
+    return [DECODER, DECODER_WEIGHTS, library.path]
+
+
 def _copy_libraries(temporary: Path, contents: Contents) -> list[Library]:
+    return [_copy_library(temporary, contents, group) for group in contents.groups]
+
+
+def _copy_library(temporary: Path, contents: Contents, group: Group) -> Library:
     target = str(contents.target.get("name", ""))
-    libraries = []
-    for group in contents.groups:
-        path = f"lib/{target}/{group.name}.so"
-        if not is_safe_path(path) or "/" in target or "/" in group.name:
-            raise BundleError(
-                f"{path}: expected plain names for target['name'] and the group, got {target!r} and "
-                f"{group.name!r}; use letters, digits, dots and dashes"
-            )
-        if not group.library.is_file():
-            raise BundleError(f"{group.library}: expected the library of group {group.name}; build it first")
-        copy = temporary / path
-        if copy.exists():
-            raise BundleError(f"group {group.name}: expected names to differ, got it twice; rename one")
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(group.library, copy)
-        libraries.append(Library(path, bytes.fromhex(sha256_file(copy)), group.variant_floats))
-    return libraries
+    path = f"lib/{target}/{group.name}.so"
+    if not is_safe_path(path) or "/" in target or "/" in group.name:
+        raise BundleError(
+            f"{path}: expected plain names for target['name'] and the group, got {target!r} and "
+            f"{group.name!r}; use letters, digits, dots and dashes"
+        )
+    if not group.library.is_file():
+        raise BundleError(f"{group.library}: expected the library of group {group.name}; build it first")
+    copy = temporary / path
+    if copy.exists():
+        raise BundleError(f"group {group.name}: expected names to differ, got it twice; rename one")
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(group.library, copy)
+    return Library(path, bytes.fromhex(sha256_file(copy)), group.variant_floats)
 
 
 def _place(path: Path, weights: bytes | bytearray | memoryview | Path) -> bytes:

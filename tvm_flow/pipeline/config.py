@@ -7,7 +7,8 @@
     output: ../artifacts/demo       where every stage writes
     sampler: sampler.yaml           for a model other than the demo: its step grid,
     latent: [4, 16, 32, 32]         the shape of its latent, and
-    captions: tokens/               the folder with its caption tokens
+    captions: prompts.safetensors   the embeddings of its prompts
+    autoencoder: OpenSora-VAE-v1.2  whose decoder the bundle is to end in
 
 Paths are relative to the file. Unknown keys are an error.
 """
@@ -24,7 +25,7 @@ from tvm_flow.errors import ConfigError
 from tvm_flow.pipeline.source import DEMO
 
 _REQUIRED = ("prompts", "recipe", "output")
-_OPTIONAL = ("model", "target", "sampler", "latent", "captions")
+_OPTIONAL = ("model", "target", "sampler", "latent", "captions", "autoencoder")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class BuildConfig:
     sampler: Path | None = None
     latent: tuple[int, int, int, int] | None = None
     captions: Path | None = None
+    autoencoder: Path | None = None
 
     @property
     def ranges(self) -> Path:
@@ -88,6 +90,7 @@ def load_build_config(path: Path) -> BuildConfig:
         sampler=base / texts["sampler"] if "sampler" in texts else None,
         latent=_latent(path, values["latent"]) if "latent" in values else None,
         captions=base / texts["captions"] if "captions" in texts else None,
+        autoencoder=base / texts["autoencoder"] if "autoencoder" in texts else None,
     )
 
 

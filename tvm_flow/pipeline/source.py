@@ -8,9 +8,11 @@ from pathlib import Path
 import yaml
 
 from tvm_flow.calibrate.run import Embed
-from tvm_flow.demo import LATENT_SHAPE, WEIGHTS, demo_sampler, load_captions
+from tvm_flow.demo import LATENT_SHAPE, WEIGHTS, demo_sampler, load_captions, load_vae
 from tvm_flow.errors import ConfigError
+from tvm_flow.export.decoder import AnyDecoder
 from tvm_flow.model import AnyModel, load_checkpoint
+from tvm_flow.opensora import load_autoencoder, load_embeddings
 from tvm_flow.sampler import SamplerConfig
 
 DEMO = "demo"
@@ -26,6 +28,8 @@ class Source:
     sampler: SamplerConfig
     latent: tuple[int, int, int, int]
     embed: Embed
+    decoder: AnyDecoder | None = None
+    """Exported with the step graphs, so that a bundle ends in frames."""
 
 
 def load_source(
@@ -33,33 +37,51 @@ def load_source(
     sampler: Path | None = None,
     latent: tuple[int, int, int, int] | None = None,
     captions: Path | None = None,
+    autoencoder: Path | None = None,
 ) -> Source:
-    """The demo, or a checkpoint folder or file with a sampler YAML, a latent shape and a folder of caption tokens.
+    """The demo, or a checkpoint folder or file with a sampler YAML, a latent shape and prompt embeddings.
 
-    Raises ConfigError naming what a checkpoint other than the demo lacks, what the demo does not need, or a sampler
-    that the model was not trained for; CheckpointError for a bad checkpoint.
+    ``captions`` is a file of `tvm_flow.opensora.embeddings`, or a folder with one; the demo has its own, and takes
+    others. ``autoencoder`` is a folder for `load_autoencoder`, for a bundle that is to end in frames; the demo has its
+    own. Raises ConfigError naming what a checkpoint other than the demo lacks, what the demo does not need, or a
+    sampler that the model was not trained for; CheckpointError for a bad checkpoint; PromptError for embeddings that
+    are unreadable or of another shape.
     """
     given = {"sampler": sampler, "latent": latent, "captions": captions}
     if model == DEMO:
-        unused = [name for name, value in given.items() if value is not None]
+        own = given | {"autoencoder": autoencoder}
+        unused = [name for name, value in own.items() if value is not None and name != "captions"]
         if unused:
             raise ConfigError(
                 f"model {DEMO}: expected no {' or '.join(unused)}, because the demo knows its own; leave it out"
             )
-        return Source(load_checkpoint(WEIGHTS), demo_sampler(), LATENT_SHAPE, load_captions().batch)
+        demo = load_checkpoint(WEIGHTS)
+        embed = load_captions().batch if captions is None else _embeddings(captions, demo)
+        return Source(demo, demo_sampler(), LATENT_SHAPE, embed, load_vae())
     missing = [name for name, value in given.items() if value is None]
     if sampler is None or latent is None or captions is None:
         raise ConfigError(
             f"model {model}: expected {', '.join(missing)} beside it, got none; only the demo knows its own"
         )
-    source = Source(load_checkpoint(Path(model)), read_sampler(sampler), latent, load_captions(captions).batch)
-    wanted = TRAINED_FOR[source.model.config.model_type]
-    if source.sampler.name not in wanted:
+    loaded = load_checkpoint(Path(model))
+    config = read_sampler(sampler)
+    wanted = TRAINED_FOR[loaded.config.model_type]
+    if config.name not in wanted:
         raise ConfigError(
-            f"{sampler}: name: expected {' or '.join(wanted)} for an {source.model.config.model_type}, which was "
-            f"trained for no other, got {source.sampler.name!r}; name one of them"
+            f"{sampler}: name: expected {' or '.join(wanted)} for an {loaded.config.model_type}, which was "
+            f"trained for no other, got {config.name!r}; name one of them"
         )
-    return source
+    return Source(loaded, config, latent, _embeddings(captions, loaded), _decoder(autoencoder))
+
+
+def _decoder(folder: Path | None) -> AnyDecoder | None:
+    return None if folder is None else load_autoencoder(folder)
+
+
+def _embeddings(path: Path, model: AnyModel) -> Embed:
+    found = load_embeddings(path)
+    found.require_shape(model.config.model_max_length, model.config.caption_channels)
+    return found.batch
 
 
 def read_sampler(path: Path) -> SamplerConfig:

@@ -19,6 +19,7 @@ from tvm_flow.calibrate.ranges import load_ranges, merge, ranges_sampler, save_r
 from tvm_flow.calibrate.run import calibrate
 from tvm_flow.export import Exported, export, load_exported
 from tvm_flow.export import check_output as check_export_output
+from tvm_flow.export.decoder_file import decoder_sha256, export_decoder, remove_decoder
 from tvm_flow.pack import check_output as check_bundle_output
 from tvm_flow.pipeline.config import BuildConfig
 from tvm_flow.pipeline.source import Source, load_source
@@ -63,12 +64,16 @@ def export_stage(source: Source, quantized: Path, prompts: Path, output: Path, s
         "steps": None if steps is None else [steps.start, steps.stop],
         "caption": hashlib.sha256(caption[0].tobytes()).hexdigest(),
         "length": caption[1],
+        "decoder": decoder_sha256(source.decoder),
     }
     with exclusive(output):
         stamp = make_stamp({"quantized": quantized}, options)
         if is_current(output, stamp):
             return load_exported(output)
         exported = export(load_quantized(quantized), output, caption, steps)
+        remove_decoder(output)
+        if source.decoder is not None:
+            export_decoder(source.decoder, source.latent, output)
         write_stamp(output, stamp)
     return exported
 
@@ -97,7 +102,7 @@ def build(config: BuildConfig) -> Compiled:
         expect_file(file)
     check_export_output(config.export)
     check_bundle_output(config.bundle)
-    source = load_source(config.model, config.sampler, config.latent, config.captions)
+    source = load_source(config.model, config.sampler, config.latent, config.captions, config.autoencoder)
     calibrate_stage(source, config.prompts, config.ranges)
     quantize_stage(source, config.ranges, config.recipe, config.quantized)
     export_stage(source, config.quantized, config.prompts, config.export)

@@ -7,7 +7,8 @@ with Bundle.open(Path("model.bundle")) as bundle:
 
 from tvm_flow.run.build import build_runtime
 from tvm_flow.run.bundle import Bundle
+from tvm_flow.run.decoder import BundleDecoder
 from tvm_flow.run.info import BundleInfo
 from tvm_flow.run.trace import KernelCall
 
-__all__ = ["Bundle", "BundleInfo", "KernelCall", "build_runtime"]
+__all__ = ["Bundle", "BundleDecoder", "BundleInfo", "KernelCall", "build_runtime"]

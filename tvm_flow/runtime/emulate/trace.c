@@ -1,4 +1,5 @@
-/* Runs a bundle's golden input in a static program with the libraries linked in: trace BUNDLE THREADS.
+/* Runs a bundle's golden input in a static program with the libraries linked in: trace BUNDLE THREADS PART, where PART
+ * is generate, or decode for the frames of the golden latents.
  *
  * Writes to stdout what it computes, as records in the byte order of the target (little endian):
  *
@@ -7,7 +8,7 @@
  *
  *   kind 0  a kernel call: its name and arguments, the last one written by it
  *   kind 1  step `step` is done: no tensor
- *   kind 2  the end: the latents, flat
+ *   kind 2  the end: the latents or frames, flat
  *
  * tvm_flow.build.emulate reads this. On failure the reason is on stderr and the exit code is 1.
  */
@@ -19,12 +20,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "tvm_flow.h"
+#include "tvm_flow_decoder.h"
 #include "tvm_flow_groups.h"
 #include "tvm_flow_library.h"
 #include "tvm_flow_trace.h"
 
-enum { KIND_CALL = 0, KIND_STEP = 1, KIND_LATENTS = 2 };
+enum { KIND_CALL = 0, KIND_STEP = 1, KIND_RESULT = 2 };
 
 static int failed(const char *message) {
   fprintf(stderr, "%s\n", message);
@@ -65,7 +66,7 @@ static int on_step(void *user, uint32_t done, uint32_t steps) {
 }
 
 /* golden.bin: noise, tokens and mask of both branches; its length was checked when it was packed. */
-static const float *map_golden(const char *bundle) {
+static const float *map_golden(const char *bundle, uint64_t *floats) {
   char path[4096];
   struct stat status;
   int length = snprintf(path, sizeof path, "%s/golden.bin", bundle);
@@ -73,6 +74,7 @@ static const float *map_golden(const char *bundle) {
   if (file < 0 || fstat(file, &status) != 0) return NULL;
   void *data = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, file, 0);
   close(file);
+  *floats = (uint64_t)status.st_size / sizeof(float);
   return data == MAP_FAILED ? NULL : data;
 }
 
@@ -89,22 +91,44 @@ static int generate(tvm_flow *flow, const float *golden, tvm_flow_error *error) 
   const tvm_flow_view view = {latents, shape, 1, 2, 32};
   int code = tvm_flow_generate(flow, &request, latents, on_step, NULL, error) != TVM_FLOW_OK;
   if (code) failed(error->message);
-  else if (put_header(KIND_LATENTS, d.steps, 0, 0, 1, "") || put_tensor(&view) || fflush(stdout))
+  else if (put_header(KIND_RESULT, d.steps, 0, 0, 1, "") || put_tensor(&view) || fflush(stdout))
     code = failed("could not write the latents");
   free(latents);
+  return code;
+}
+
+static int decode(const tvm_flow_options *options, const char *bundle, const float *golden, uint64_t floats,
+                  tvm_flow_error *error) {
+  tvm_flow_decoder *decoder;
+  tvm_flow_decoder_description d;
+  if (tvm_flow_decoder_open(bundle, options, &decoder, error)) return failed(error->message);
+  tvm_flow_decoder_describe(decoder, &d);
+  tvm_flow_decoder_set_trace(decoder, on_call, NULL);
+  const int64_t shape[] = {(int64_t)d.frame_values};
+  float *frames = malloc(d.frame_values * sizeof *frames);
+  if (!frames) return failed("no memory for frames");
+  const tvm_flow_view view = {frames, shape, 1, 2, 32};
+  int code = tvm_flow_decode(decoder, golden + floats - d.latent_floats, frames, error) != TVM_FLOW_OK;
+  if (code) failed(error->message);
+  else if (put_header(KIND_RESULT, 0, 0, 0, 1, "") || put_tensor(&view) || fflush(stdout))
+    code = failed("could not write the frames");
+  free(frames);
+  tvm_flow_decoder_close(decoder);
   return code;
 }
 
 int main(int argc, char **argv) {
   tvm_flow *flow;
   tvm_flow_error error;
-  if (argc != 3) return failed("usage: trace BUNDLE THREADS");
+  uint64_t floats = 0;
+  if (argc != 4) return failed("usage: trace BUNDLE THREADS generate|decode");
   const tvm_flow_options options = {.struct_bytes = sizeof options,
                                     .threads = (uint32_t)strtoul(argv[2], NULL, 10),
                                     .num_linked = tvm_flow_num_linked_groups,
                                     .linked = tvm_flow_linked_groups};
-  const float *golden = map_golden(argv[1]);
+  const float *golden = map_golden(argv[1], &floats);
   if (!golden) return failed("golden.bin: could not be read");
+  if (strcmp(argv[3], "decode") == 0) return decode(&options, argv[1], golden, floats, &error);
   if (tvm_flow_open(argv[1], &options, &flow, &error)) return failed(error.message);
   tvm_flow_set_trace(flow, on_call, NULL);
   int code = generate(flow, golden, &error);

@@ -14,8 +14,9 @@
  * either to the next. What the prologue reads of STEP is the same at all steps of a branch.
  *
  * Offsets of tensors are in bytes and multiples of 64. Integers are in the byte order of the target (little endian).
- * There are three inputs, z, y and mask; inputs and output are float32 in ARENA. The prologue and the step each find
- * those that they read, as whole arguments of a call, freshly written. The last argument of a call is written by it.
+ * There are three inputs, z, y and mask, or latents alone for a decoder (tvm_flow_decoder.h), which has no prologue;
+ * inputs and output are float32 in ARENA. The prologue and the step each find those that they read, as whole arguments
+ * of a call, freshly written. The last argument of a call is written by it.
  * Every extent is at least 1, every table has at most 2^20 rows. STEP bytes that no fold writes are zero.
  *
  * The folds make a step's constants from three sources: `weights` (shared), `step` (float32, one record a step: what

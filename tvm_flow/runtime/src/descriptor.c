@@ -124,8 +124,13 @@ static tvm_flow_status check_edges(const checked *c) {
   const uint64_t floats[FLOW_GRAPH_INPUTS] = {c->index->latent_floats, c->index->text_floats,
                                              c->index->header->text_tokens};
   static const char *const names[FLOW_GRAPH_INPUTS] = {"input z", "input y", "input mask"};
-  if (c->d->num_inputs != FLOW_GRAPH_INPUTS) return bad(c, "inputs", c->d->num_inputs, "three: z, y and mask");
-  for (int i = 0; i < FLOW_GRAPH_INPUTS; i++) {
+  int decodes = c->index->decodes;
+  uint32_t inputs = decodes ? 1 : FLOW_GRAPH_INPUTS;
+  if (c->d->num_inputs != inputs)
+    return bad(c, "inputs", c->d->num_inputs, decodes ? "one: latents" : "three: z, y and mask");
+  if (decodes && (c->d->num_prologue_calls || c->d->prompt_bytes))
+    return bad(c, "prologue calls", c->d->num_prologue_calls, "no prologue of a decoder");
+  for (uint32_t i = 0; i < inputs; i++) {
     tvm_flow_status s = check_edge(c, names[i], c->d->inputs[i], floats[i]);
     if (s) return s;
   }

@@ -106,8 +106,7 @@ static tvm_flow_status locate(flow_index *index, tvm_flow_error *error) {
   return TVM_FLOW_OK;
 }
 
-/* A relative path of plain components: nothing that leaves the bundle. */
-static int path_is_safe(const char *path) {
+int flow_path_is_safe(const char *path) {
   if (!memchr(path, 0, FLOW_PATH_BYTES) || path[0] == 0) return 0;
   for (const char *part = path;;) {
     size_t length = strcspn(part, "/");
@@ -121,7 +120,7 @@ static int path_is_safe(const char *path) {
 static tvm_flow_status check_variants(const flow_index *index, tvm_flow_error *error) {
   const flow_index_header *h = index->header;
   for (uint32_t g = 0; g < h->groups; g++)
-    if (!path_is_safe(index->groups[g].path))
+    if (!flow_path_is_safe(index->groups[g].path))
       return flow_fail(error, TVM_FLOW_CORRUPT,
                        "steps.bin: library of group %u: expected a relative path inside the bundle; do not use it", g);
   for (uint32_t i = 0; i < h->steps * h->branches; i++) {

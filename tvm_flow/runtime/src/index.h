@@ -78,6 +78,7 @@ typedef struct {
   const float *values;
   uint64_t latent_floats;
   uint64_t output_floats; /* of a step graph */
+  int decodes;            /* the library is a decoder, whose one input are latents */
   uint64_t text_floats;
   int draws_noise; /* a step has a sigma */
 } flow_index;
@@ -86,5 +87,8 @@ typedef struct {
 tvm_flow_status flow_index_open(const char *bundle_dir, flow_index *out, tvm_flow_error *error);
 
 void flow_index_close(flow_index *index);
+
+/* True for a relative path of plain components: nothing that leaves the bundle. `path` is FLOW_PATH_BYTES long. */
+int flow_path_is_safe(const char *path);
 
 #endif

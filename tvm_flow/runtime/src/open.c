@@ -76,16 +76,18 @@ static tvm_flow_status fill(tvm_flow *flow, const char *bundle_dir, const tvm_fl
   tvm_flow_status s = flow_index_open(bundle_dir, &flow->index, error);
   if (!s) s = open_weights(flow, options->weights_checked != 0, error);
   if (!s) s = bind_plans(flow, options, error);
+  return s ? s : flow_create_pool(options, &flow->context.pool, error);
+}
+
+tvm_flow_status flow_create_pool(const tvm_flow_options *options, flow_pool **out, tvm_flow_error *error) {
   const flow_pool_options pool = {.threads = options->threads,
                                   .tasks_per_thread = options->tasks_per_thread,
                                   .cpus = options->cpus,
                                   .num_cpus = options->num_cpus};
-  if (!s) s = flow_pool_create(&pool, &flow->context.pool, error);
-  return s;
+  return flow_pool_create(&pool, out, error);
 }
 
-/* Fields past the caller's struct_bytes keep their defaults. */
-static tvm_flow_status read_options(const tvm_flow_options *given, tvm_flow_options *out, tvm_flow_error *error) {
+tvm_flow_status flow_read_options(const tvm_flow_options *given, tvm_flow_options *out, tvm_flow_error *error) {
   *out = (tvm_flow_options){.struct_bytes = sizeof *out};
   if (!given) return TVM_FLOW_OK;
   if (given->struct_bytes < sizeof given->struct_bytes || given->struct_bytes > sizeof *out)
@@ -104,7 +106,7 @@ tvm_flow_status tvm_flow_open(const char *bundle_dir, const tvm_flow_options *op
   if (!bundle_dir || !out)
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "tvm_flow_open: expected a directory and an out pointer");
   *out = NULL;
-  tvm_flow_status s = read_options(options, &read, error);
+  tvm_flow_status s = flow_read_options(options, &read, error);
   if (s) return s;
   tvm_flow *flow = calloc(1, sizeof *flow);
   if (!flow) return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for a handle; free memory");

@@ -1,0 +1,46 @@
+"""The decoder's C under the address, undefined-behaviour and thread sanitizers, and without memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import toy_bundle
+import toy_decoder
+from test_sanitizers import SANITIZERS, build, run
+
+from tvm_flow.pack import Contents, write_bundle
+from tvm_flow.run.build import runtime_sources
+
+
+@pytest.fixture
+def decoding(contents: Contents, tmp_path: Path) -> Path:
+    library = toy_decoder.compile_decoder(tmp_path / "toy.so")
+    write_bundle(tmp_path / "b", toy_decoder.with_decoder(contents, library))
+    return tmp_path / "b"
+
+
+@pytest.mark.parametrize("name", SANITIZERS)
+def test_whole_api(decoding: Path, tmp_path: Path, name: str) -> None:
+    program = build(tmp_path, "drive_decoder", runtime_sources(), SANITIZERS[name])
+    for threads in ("1", "3"):
+        assert run(program, str(decoding), threads) == "ok\n"
+
+
+def test_every_failing_allocation_is_an_error(decoding: Path, tmp_path: Path) -> None:
+    wraps = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "aligned_alloc", "strdup")]
+    flags = [SANITIZERS["address"], "-DFAILING_ALLOCATIONS", *wraps]
+    program = build(tmp_path, "drive_decoder", runtime_sources(), *flags)
+    assert int(run(program, str(decoding))) >= 8, "fewer would mean that --wrap missed some"
+
+
+def test_the_toy_kernel_is_the_numpy_one(contents: Contents) -> None:
+    """What the other tests compare with: frames 2 t and 2 t + 1 of latent frame t."""
+    latents = contents.golden.latents
+    frames = toy_decoder.decode(latents)
+    assert frames.shape == (2 * latents.shape[1], 2, 2, 3)
+    for colour in range(3):
+        pixel = latents[colour, 1] * toy_decoder.WEIGHTS[colour]
+        assert frames[2, :, :, colour].tobytes() == pixel.tobytes()
+        assert frames[3, :, :, colour].tobytes() == (pixel + latents[3, 1]).tobytes()
+    assert latents.shape == toy_bundle.SHAPE

@@ -1,0 +1,55 @@
+"""The optional extra, and the folders that it reads."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from tvm_flow.artifact import read_json
+from tvm_flow.errors import CheckpointError, ConfigError
+
+
+def require(module: str) -> Any:
+    """Import ``module`` of the extra ``opensora``; raises ConfigError saying how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            f"{module}: expected the optional extra 'opensora', got: {error}; pip install 'tvm-flow[opensora]'"
+        ) from error
+
+
+def folder_config(folder: Path, what: str) -> dict[str, Any]:
+    """The config.json of the local folder ``folder``, which should hold ``what``.
+
+    A name that is no folder is never taken for one on a hub. Raises CheckpointError when there is no such folder or
+    no readable config.json in it.
+    """
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing"
+        raise CheckpointError(
+            f"{folder}: expected a local folder with {what}, got {found}; nothing is downloaded: fetch it on another "
+            "machine and give its path"
+        )
+    try:
+        config = read_json(folder / "config.json")
+    except ConfigError as error:
+        raise CheckpointError(f"{folder}: expected {what}, got a folder without a config.json: {error}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(
+            f"{folder / 'config.json'}: expected a mapping, got {type(config).__name__}; fetch {what} again"
+        )
+    return config
+
+
+def require_complete(folder: Path, found: dict[str, Any]) -> None:
+    """Raise CheckpointError when a library would have made up weights; ``found`` is its ``loading_info``."""
+    missing = sorted(found.get("missing_keys") or ())
+    misshapen = sorted(str(entry) for entry in found.get("mismatched_keys") or ())
+    if missing or misshapen:
+        shown = ", ".join((missing + misshapen)[:8])
+        raise CheckpointError(
+            f"{folder}: expected every weight of the model, got {len(missing)} missing and {len(misshapen)} of another "
+            f"shape: {shown}; fetch it again"
+        )
