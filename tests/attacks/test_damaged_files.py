@@ -230,6 +230,15 @@ def test_output_channels_that_belong_to_no_sampler(attack: Attack, victim: Path,
         read_index(victim / "steps.bin")
 
 
+@pytest.mark.parametrize("steps", [5, 2**32 - 1])
+def test_more_golden_steps_than_steps(attack: Attack, victim: Path, steps: int) -> None:
+    forge(victim, lambda data: struct.pack_into("<I", data, 188, steps))
+    status, message = status_of(attack("try_open", victim))
+    assert status is Status.CORRUPT and f"golden steps: expected 0 to 4, got {steps}" in message
+    with pytest.raises(BundleError):
+        verify_bundle(victim)
+
+
 def test_both_readers_refuse_the_same_forgeries(attack: Attack, victim: Path) -> None:
     verify_bundle(victim)
     forge(victim, lambda data: struct.pack_into("<d", data, 176, float("nan")))

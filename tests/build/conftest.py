@@ -11,7 +11,7 @@ import tiny_model
 
 from tvm_flow.build.compile import Compiled, compile_bundle
 from tvm_flow.build.library import GroupLibrary, build_library
-from tvm_flow.build.tables import WeightStore
+from tvm_flow.build.store import WeightStore
 from tvm_flow.build.target import TargetSpec, load_target
 from tvm_flow.export import Exported
 from tvm_flow.importer.step_groups import import_steps

@@ -18,7 +18,8 @@ from tvm_flow.artifact import stamp_path
 from tvm_flow.build import compile as compile_module
 from tvm_flow.build.compile import Compiled, compile_bundle, golden_input
 from tvm_flow.build.library import GroupLibrary
-from tvm_flow.build.tables import WeightStore
+from tvm_flow.build.sampling import CallCheck
+from tvm_flow.build.store import WeightStore
 from tvm_flow.build.target import TargetSpec, load_target
 from tvm_flow.errors import BitExactError
 from tvm_flow.export import Exported
@@ -250,12 +251,13 @@ class TestFailure:
     ) -> None:
         """The whole of it but for the kernels: import, trial bundle, and then a kernel call that disagrees."""
 
-        def disagree(*_: Any, **__: Any) -> None:
-            raise failure
+        class Disagreement(CallCheck):
+            def __call__(self, *_: Any) -> None:
+                raise failure
 
-        monkeypatch.setattr(compile_module, "WeightStore", lambda: weights)
+        monkeypatch.setattr(compile_module, "WeightStore", lambda *_: weights)
         monkeypatch.setattr(compile_module, "build_library", lambda *_: library)
-        monkeypatch.setattr(compile_module, "check_traced", disagree)
+        monkeypatch.setattr(compile_module, "choose_calls", lambda *_: Disagreement(None))
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         with pytest.raises(type(failure)):
             compile_bundle(exported, host, tmp_path / "out" / "b", threads=1, progress=False)

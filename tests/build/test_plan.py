@@ -15,7 +15,7 @@ from tvm_flow.build.folds import FoldRow
 from tvm_flow.build.library import GroupLibrary
 from tvm_flow.build.link import INCLUDE, link_library
 from tvm_flow.build.plan import PlacedTensor, Plan, tensor_bytes, tensor_lifetimes
-from tvm_flow.build.tables import WeightStore
+from tvm_flow.build.store import WeightStore
 from tvm_flow.build.target import TargetSpec
 from tvm_flow.errors import BuildError
 from tvm_flow.importer.graph import LiftedGraph

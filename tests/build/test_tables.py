@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tvm_flow.build.arena import ALIGNMENT
 from tvm_flow.build.folds import AFFINE, COPY, INTEGER, NONE, SCALE
-from tvm_flow.build.tables import ConstantTables, WeightStore, encode_constants
+from tvm_flow.build.store import WeightStore
+from tvm_flow.build.tables import ConstantTables, encode_constants
 from tvm_flow.errors import BuildError
 from tvm_flow.importer.constants import Constant, Derived, Given, evaluate
 from tvm_flow.quantize.quantized import Fold

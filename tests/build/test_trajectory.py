@@ -13,12 +13,13 @@ import pytest
 from tvm_flow.build import library as library_module
 from tvm_flow.build import trajectory
 from tvm_flow.build.check import ExactnessReport
-from tvm_flow.build.compile import _contents, check_bundle, golden_input
+from tvm_flow.build.compile import bundle_contents, golden_input
 from tvm_flow.build.library import build_library
 from tvm_flow.build.plan import Plan, make_plan, tensor_bytes
-from tvm_flow.build.tables import WeightStore
+from tvm_flow.build.store import WeightStore
 from tvm_flow.build.target import TargetSpec
 from tvm_flow.build.trajectory import TrajectoryCheck, figures, next_latent
+from tvm_flow.build.trial import check_bundle
 from tvm_flow.errors import BitExactError
 from tvm_flow.export import Exported
 from tvm_flow.importer.step_groups import import_steps
@@ -48,7 +49,7 @@ def check(exported: Exported, host: TargetSpec, tmp_path_factory: pytest.TempPat
             patch.setattr(library_module, "make_plan", lambda *args: change(make_plan(*args)))
             patch.setattr(library_module, "compile_object", compile_once)
             libraries = [build_library(g, exported, host, weights, folder, f"g{i}") for i, g in enumerate(groups)]
-        contents = _contents(exported, host, libraries, weights, golden_input(exported))
+        contents = bundle_contents(exported, host, libraries, weights, golden_input(exported))
         write_bundle(folder / "bundle", contents)
         checker = TrajectoryCheck(libraries, contents, ExactnessReport())
         checker.finish(check_bundle(folder / "bundle", checker, threads=1, progress=False))
@@ -192,16 +193,8 @@ def test_a_call_out_of_order_is_refused() -> None:
 def test_a_graph_that_was_imported_wrong_is_refused(check: Checker, monkeypatch: pytest.MonkeyPatch) -> None:
     """onnx's evaluator shares nothing with the import: scale what it returns as a lost scale would."""
 
-    real = trajectory.ReferenceEvaluator
-
-    class Halved:
-        def __init__(self, model: Any) -> None:
-            self.evaluator = real(model)
-
-        def run(self, *args: Any) -> Any:
-            return [0.5 * output for output in self.evaluator.run(*args)]
-
-    monkeypatch.setattr(trajectory, "ReferenceEvaluator", Halved)
+    real = trajectory.evaluate_graph
+    monkeypatch.setattr(trajectory, "evaluate_graph", lambda *args: 0.5 * real(*args))
     with pytest.raises(BitExactError, match=r"step_000_.*\.onnx: expected the compiled velocity within 25 dB"):
         check(lambda plan: plan)
 
@@ -209,6 +202,6 @@ def test_a_graph_that_was_imported_wrong_is_refused(check: Checker, monkeypatch:
 def test_missing_calls_are_noticed() -> None:
     checker = object.__new__(TrajectoryCheck)
     checker.runs, checker.members, checker.latents = [], {}, {}
-    checker.report = type("R", (), {"calls": 3})()
+    checker.report = type("R", (), {"calls": 1, "followed": 2})()
     with pytest.raises(BitExactError, match="expected 0 kernel calls, got 3"):
         checker.finish(np.zeros(1, np.float32))

@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tvm_flow.errors import ImportGraphError
-from tvm_flow.importer.constants import RULES, Derived, Given, evaluate, given_names
+from tvm_flow.importer.constants import (
+    RULES,
+    Constant,
+    Derived,
+    Given,
+    evaluate,
+    given_names,
+    same_bits,
+    shape_and_dtype,
+)
 from tvm_flow.kernels.isa import Isa
 from tvm_flow.lower.packing import Product
 
@@ -117,3 +126,32 @@ def test_unpack_undoes_pack(steps: int, n: int, depth: int, columns: int) -> Non
     packed = RULES["pack_columns"](w, columns, depth)
     assert packed.shape == product.packed_shape()
     np.testing.assert_array_equal(product.unpack(packed), w)
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_shapes_are_known_without_values(rule: str) -> None:
+    rng = np.random.default_rng(0)
+    w, bias = codes(rng, 8, 16), np.arange(16, dtype=np.int32)
+    point, scale = np.array(3, np.int8), np.float32(0.5).reshape(())
+    cases = {
+        "product": ({"a": scale, "b": bias.astype(np.float32)}, ()),
+        "to_signed": ({"a": w.view(np.uint8)}, ()),
+        "transpose": ({"a": w}, ()),
+        "zero_point_correction": ({"a": point, "b": w, "c": point}, ()),
+        "add_i32": ({"a": bias, "b": bias}, ()),
+        "pack_columns": ({"a": w}, (4, 4)),
+    }
+    arrays, options = cases[rule]
+    plain: Constant = Derived(rule, tuple(Given(name) for name in arrays), options)
+    for constant in (plain, Derived("transpose", (plain,))):
+        value = evaluate(constant, arrays)
+        assert shape_and_dtype(constant, arrays) == (value.shape, str(value.dtype))
+
+
+def test_bits_are_compared_not_values() -> None:
+    zero = np.zeros(2, np.float32)
+    assert same_bits(zero, zero) and same_bits(zero, zero.copy())
+    assert not same_bits(zero, -zero), "two zeros"
+    assert not same_bits(zero, zero.reshape(2, 1)) and not same_bits(zero, zero.view(np.int32))
+    nan = np.full(2, np.nan, np.float32)
+    assert same_bits(nan, nan.copy())

@@ -245,6 +245,40 @@ def test_contradictions_are_named(contents: Contents, tmp_path: Path, which: str
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("steps", [-1, 5])
+def test_golden_steps_beyond_the_steps_are_refused(tmp_path: Path, contents: Contents, steps: int) -> None:
+    with pytest.raises(BundleError, match=rf"golden.steps: expected 0 \(all\) to {contents.steps}, got {steps}"):
+        write_bundle(tmp_path / "b", replace(contents, golden=replace(contents.golden, steps=steps)))
+
+
+def test_weights_in_a_file_are_not_written_again(tmp_path: Path, contents: Contents) -> None:
+    """They get another name; a bundle replaced later leaves the file as it is."""
+    assert isinstance(contents.weights, bytes)
+    file = tmp_path / "weights"
+    file.write_bytes(contents.weights)
+    write_bundle(tmp_path / "a", contents)
+    write_bundle(tmp_path / "b", replace(contents, weights=file))
+    assert (tmp_path / "b/weights.bin").samefile(file)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "a").glob("*.bin")} == {
+        p.name: p.read_bytes() for p in (tmp_path / "b").glob("*.bin")
+    }
+    write_bundle(tmp_path / "b", contents)
+    assert file.read_bytes() == contents.weights and not (tmp_path / "b/weights.bin").samefile(file)
+
+
+def test_weights_are_copied_where_no_link_can_be_made(
+    tmp_path: Path, contents: Contents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    assert isinstance(contents.weights, bytes)
+    (tmp_path / "weights").write_bytes(contents.weights)
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    write_bundle(tmp_path / "b", replace(contents, weights=tmp_path / "weights"))
+    assert (tmp_path / "b/weights.bin").read_bytes() == contents.weights
+
+
 class TestStatic:
     """Files that a program is linked with."""
 

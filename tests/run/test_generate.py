@@ -176,6 +176,21 @@ def test_verify_sees_one_bit(tmp_path: Path, contents: Contents) -> None:
         bundle.verify()
 
 
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_golden_latents_may_be_those_of_the_first_steps(tmp_path: Path, contents: Contents, steps: int) -> None:
+    golden = contents.golden
+    request = toy_bundle.Request(golden.noise, golden.cond, golden.uncond)
+    latents = toy_bundle.generate(contents, request, steps=steps)
+    write_bundle(tmp_path / "b", replace(contents, golden=replace(golden, latents=latents, steps=steps)))
+    with Bundle.open(tmp_path / "b") as bundle:
+        bundle.verify()
+        assert_same_bits(bundle.generate(*vars(request).values()), golden.latents)
+    other = replace(golden, latents=latents, steps=steps % 4 + 1)
+    write_bundle(tmp_path / "b", replace(contents, golden=other))
+    with Bundle.open(tmp_path / "b") as bundle, pytest.raises(BundleError, match="latents differ"):
+        bundle.verify()
+
+
 def test_wrong_shapes_are_refused(bundle: Bundle) -> None:
     request = toy_bundle.make_request(3)
     with pytest.raises(RuntimeFailure, match=r"noise: expected float32 \(4, 2, 2, 2\), got float64"):

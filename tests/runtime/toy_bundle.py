@@ -179,11 +179,11 @@ def velocity(contents: Contents, step: int, branch: int, z: Float32, prompt: Pro
     return v if contents.output_channels == SHAPE[0] else np.concatenate([v, np.float32(0.125) * v])
 
 
-def generate(contents: Contents, request: Request, seed: int = 0) -> Float32:
-    """The denoising loop of tvm_flow.h, with noise drawn for ``seed``."""
+def generate(contents: Contents, request: Request, seed: int = 0, steps: int | None = None) -> Float32:
+    """The denoising loop of tvm_flow.h, with noise drawn for ``seed``, or its first ``steps`` steps alone."""
     z, guidance = request.noise.copy(), Guidance(contents.cfg_scale, contents.guided_channels)
     prompts = (request.cond, request.uncond)
-    for step, row in enumerate(contents.updates):
+    for step, row in enumerate(contents.updates[:steps]):
         both = tuple(velocity(contents, step, branch, z, prompts[branch]) for branch in range(contents.branches))
         z = next_latent(z, both, row, guidance, seeded_noise(seed, step + 1, SHAPE) if row[2] else None)
     return z

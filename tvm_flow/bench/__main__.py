@@ -8,7 +8,9 @@ import sys
 
 from tvm_flow.errors import TvmFlowError
 
-NAMES = ("arm", "gemm", "size")
+ALL_CORES = ("full", "step")
+"""Benches that say themselves how many threads they use."""
+NAMES = ("arm", "full", "gemm", "size", "step")
 
 
 def main(arguments: list[str]) -> int:
@@ -17,7 +19,10 @@ def main(arguments: list[str]) -> int:
         print(f"bench: expected one of {', '.join(NAMES)}, got {arguments[:1] or 'nothing'}", file=sys.stderr)
         return 2
     for name in ("OMP_NUM_THREADS", "TVM_NUM_THREADS"):  # read when the libraries are loaded, so before the import
-        os.environ[name] = "1"
+        if arguments[0] in ALL_CORES:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = "1"
     try:
         importlib.import_module(f"tvm_flow.bench.{arguments[0]}").main(arguments[1:])
     except TvmFlowError as error:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tvm_flow.build.library import GroupLibrary, build_library
-from tvm_flow.build.tables import WeightStore
+from tvm_flow.build.store import WeightStore
 from tvm_flow.build.target import GLIBC, TargetSpec, targets_folder
 from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.calibrate.run import calibrate

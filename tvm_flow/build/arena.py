@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 ALIGNMENT = 64
 
 
@@ -27,19 +29,20 @@ class Lifetime:
 
 def plan_arena(lifetimes: Mapping[str, Lifetime]) -> tuple[dict[str, int], int]:
     """Offsets in bytes (multiples of `ALIGNMENT`) by name, and the size of the arena."""
-    placed: list[tuple[int, int, Lifetime]] = []
     offsets: dict[str, int] = {}
     order = sorted(lifetimes, key=lambda name: (-lifetimes[name].size, lifetimes[name].first, name))
-    for name in order:
+    # Of the tensors placed so far. A full-size step has thousands, of which few meet: arrays find them.
+    start, end, first, last = (np.zeros(len(order), np.int64) for _ in range(4))
+    for count, name in enumerate(order):
         lifetime = lifetimes[name]
-        offset = 0
-        for start, end, other in placed:
-            if lifetime.meets(other) and offset < end and start < offset + _aligned(lifetime.size):
-                offset = end
-        placed.append((offset, offset + _aligned(lifetime.size), lifetime))
-        placed.sort(key=lambda entry: entry[:2])
+        offset, size = 0, _aligned(lifetime.size)
+        meeting = np.flatnonzero((first[:count] <= lifetime.last) & (last[:count] >= lifetime.first))
+        for index in meeting[np.lexsort((end[meeting], start[meeting]))]:
+            if offset < end[index] and start[index] < offset + size:
+                offset = int(end[index])
+        start[count], end[count], first[count], last[count] = offset, offset + size, lifetime.first, lifetime.last
         offsets[name] = offset
-    return offsets, max((end for _, end, _ in placed), default=0)
+    return offsets, int(end.max(initial=0))
 
 
 def place_apart(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
@@ -53,8 +56,11 @@ def place_apart(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
 
 def liveness_bound(lifetimes: Mapping[str, Lifetime]) -> int:
     """The most bytes needed during one call: no plan can do with less."""
-    calls = range(max((t.last for t in lifetimes.values()), default=-1) + 1)
-    return max((sum(_aligned(t.size) for t in lifetimes.values() if t.first <= c <= t.last) for c in calls), default=0)
+    change = np.zeros(max((t.last for t in lifetimes.values()), default=-1) + 2, np.int64)
+    for lifetime in lifetimes.values():
+        change[lifetime.first] += _aligned(lifetime.size)
+        change[lifetime.last + 1] -= _aligned(lifetime.size)
+    return int(np.cumsum(change).max(initial=0))
 
 
 def _aligned(size: int) -> int:

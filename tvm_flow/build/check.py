@@ -34,11 +34,12 @@ Array = npt.NDArray[Any]
 class ExactnessReport:
     """What was compared: numbers of kernel calls and elements, and what was let pass.
 
-    ``near_ties`` counts quantized elements that differ by 1 within the bound; ``worst_float`` is the largest error of
-    a float output as a share of its bound.
+    ``followed`` calls were traced and not compared. ``near_ties`` counts quantized elements that differ by 1 within
+    the bound; ``worst_float`` is the largest error of a float output as a share of its bound.
     """
 
     calls: int = 0
+    followed: int = 0
     accumulators: int = 0
     quantized: int = 0
     near_ties: int = 0

@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +23,23 @@ import numpy as np
 from tqdm import tqdm
 
 from tvm_flow.artifact import is_current, make_stamp, write_stamp
-from tvm_flow.build.check import ExactnessReport, check_traced
+from tvm_flow.build.check import ExactnessReport, members_of
 from tvm_flow.build.decoder import build_decoder, with_decoder
 from tvm_flow.build.emulate import TRACE_PROGRAM, Emulator, check_emulated, find_emulator
 from tvm_flow.build.library import GroupLibrary, build_library
 from tvm_flow.build.link import compiler_versions
+from tvm_flow.build.sampling import choose_calls
 from tvm_flow.build.static import check_emit, check_static, link_static, static_files
+from tvm_flow.build.store import WeightStore
 from tvm_flow.build.sums import link_sums
-from tvm_flow.build.tables import WeightStore
 from tvm_flow.build.target import TargetSpec
 from tvm_flow.build.trajectory import TrajectoryCheck, figures
+from tvm_flow.build.trial import check_bundle
 from tvm_flow.errors import BundleError
 from tvm_flow.export import Exported
 from tvm_flow.export.graph import MASKED
 from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.pack import Contents, Golden, Group, Prompt, Variant, read_manifest, write_bundle
-from tvm_flow.run import Bundle
 from tvm_flow.sampler import SamplerConfig, require_tables_of
 
 GOLDEN_SEED = 20260101
@@ -63,10 +63,17 @@ class Compiled:
 
 
 def compile_bundle(
-    exported: Exported, target: TargetSpec, output: Path, threads: int = 0, progress: bool = True, emit: str = "shared"
+    exported: Exported,
+    target: TargetSpec,
+    output: Path,
+    threads: int = 0,
+    progress: bool = True,
+    calls: int | None = None,
+    emit: str = "shared",
 ) -> Compiled:
     """Compile ``exported`` for ``target`` into the bundle folder ``output``; nothing is done when it is current.
 
+    ``calls`` of every kernel are compared with the reference: 0 for all, None for what `tvm_flow.build.sampling` says.
     A target of another architecture is checked under qemu. ``emit`` is "shared" or "static". Raises ConfigError for
     another ``emit`` or an export whose tables are not its sampler's, BuildError (for a target that cannot be checked
     here, too), BundleError, or BitExactError when the library disagrees; then ``output`` is left as it was.
@@ -77,11 +84,14 @@ def compile_bundle(
     sampler = SamplerConfig.from_dict(exported.sampler)
     require_tables_of(str(exported.folder), sampler, exported.timesteps, exported.updates)
     files = {path.name: path for path in sorted(exported.folder.iterdir()) if path.is_file()}
-    stamp = make_stamp(files, {"target": target.describe(), "compilers": compiler_versions(), "emit": emit})
+    made_by = {"target": target.describe(), "compilers": compiler_versions(), "emit": emit, "calls": calls}
+    stamp = make_stamp(files, made_by)
     if is_current(output, stamp) and (known := _read_back(output)) is not None:
         return known
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-") as name:
-        compiled = _compile(exported, target, output, Path(name), threads, progress, emulator, emit)
+    # Beside the output, so that its weights are written once and then only get another name.
+    beside = next(folder for folder in output.absolute().parents if folder.is_dir())
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=beside) as name:
+        compiled = _compile(exported, target, output, Path(name), threads, progress, emulator, calls, emit)
     write_stamp(output, stamp)
     return compiled
 
@@ -103,21 +113,23 @@ def _compile(
     threads: int,
     progress: bool,
     emulator: Emulator | None,
+    calls: int | None,
     emit: str,
 ) -> Compiled:
     groups = import_steps(exported.graphs, progress)
-    weights = WeightStore()
+    weights = WeightStore(work / "weights.bin")
     with tqdm(groups, desc="compile", unit="group", disable=not progress) as bar:
         libraries = [build_library(group, exported, target, weights, work, f"group{i}") for i, group in enumerate(bar)]
     decoder = build_decoder(exported.folder, target, work)
-    trial = _contents(exported, target, libraries, weights, golden_input(exported))
+    trial = bundle_contents(exported, target, libraries, weights, golden_input(exported))
     write_bundle(work / "trial", trial)
     linked = [*libraries, decoder.library] if decoder else libraries
     static = static_files(linked, target, work / "static") if emit == "static" or emulator else {}
     products = [product for library in libraries for product in library.packed.products.values()]
     program = link_sums(products, target, work, emulator.command if emulator else ())
     with program.start() if program else nullcontext() as sums:
-        check = TrajectoryCheck(libraries, trial, ExactnessReport(), partial(check_traced, sums=sums))
+        compare = choose_calls(members_of(libraries), calls, sums)
+        check = TrajectoryCheck(libraries, trial, ExactnessReport(), compare, 0 if emulator else compare.steps)
         if emulator is None:
             latents = check_bundle(work / "trial", check, threads, progress)
         else:
@@ -125,12 +137,13 @@ def _compile(
             flat, _ = check_emulated(emulator, work / "trace", work / "trial", libraries, threads, progress, check)
             latents = flat.reshape(exported.latent)
         check.finish(latents)
-    trial = replace(trial, golden=replace(trial.golden, latents=latents))
+    steps = check.steps if check.steps < trial.steps else 0
+    trial = replace(trial, golden=replace(trial.golden, latents=latents, steps=steps))
     trial, decoded = with_decoder(trial, decoder, work, threads, emulator)
     compiled = Compiled(
         bundle=output,
         groups=len(groups),
-        exactness=dict(figures(check, check.agreement_db(exported))),
+        exactness=dict(figures(check, check.agreement_db(exported) if compare.chosen is None else None)),
         left_in_float=tuple(line for group in groups for line in group.graph.left_in_float),
         arena_bytes=max(library.plan.arena_bytes for library in libraries),
         liveness_bytes=max(library.plan.liveness_bytes for library in libraries),
@@ -147,20 +160,6 @@ def _compile(
     return compiled
 
 
-def check_bundle(
-    bundle: Path, check: TrajectoryCheck, threads: int = 0, progress: bool = True
-) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Run the golden input of ``check`` through every step of ``bundle``, shown to ``check``; returns the latents.
-
-    Raises BitExactError at the first kernel call, tensor or update that disagrees.
-    """
-    golden = check.contents.golden
-    with Bundle.open(bundle, threads=threads) as opened:
-        bar = tqdm(total=opened.info.steps, desc="check", unit="step", disable=not progress)
-        with bar, opened.trace(check.see):
-            return opened.generate(golden.noise, golden.cond, golden.uncond, lambda *_: bar.update())
-
-
 def golden_input(exported: Exported) -> Golden:
     """The exported caption and seeded noise; the latents are still to be computed."""
     rng = np.random.default_rng(GOLDEN_SEED)
@@ -171,7 +170,7 @@ def golden_input(exported: Exported) -> Golden:
     return Golden(noise, cond, uncond, np.zeros_like(noise))
 
 
-def _contents(
+def bundle_contents(
     exported: Exported, target: TargetSpec, libraries: Sequence[GroupLibrary], weights: WeightStore, golden: Golden
 ) -> Contents:
     steps, branches = len(exported.graphs), len(exported.graphs[0])
@@ -182,7 +181,7 @@ def _contents(
         for member, values in zip(library.members, library.variant_values, strict=True)
     }
     return Contents(
-        weights=bytes(weights.data),
+        weights=weights.path or weights.data,
         groups=[Group(lib.path.stem, lib.path, lib.plan.variant_floats) for lib in libraries],
         sampler=exported.sampler,
         timesteps=[float(t) for t in exported.timesteps],

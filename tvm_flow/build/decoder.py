@@ -21,7 +21,7 @@ from tvm_flow.build.check import Array, ExactnessReport, check_call, check_const
 from tvm_flow.build.emulate import Emulator, run_emulated
 from tvm_flow.build.folds import Floats
 from tvm_flow.build.library import GroupLibrary, build_library
-from tvm_flow.build.tables import WeightStore
+from tvm_flow.build.store import WeightStore
 from tvm_flow.build.target import TargetSpec
 from tvm_flow.errors import BitExactError
 from tvm_flow.export.decoder_file import ExportedDecoder, load_decoder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,23 +28,28 @@ class FoldRow:
     c: int = NONE
 
 
-def folded(row: FoldRow, record: Floats, variant: Floats, weights: bytearray) -> Array:
-    """What the runtime makes of ``row``; numpy's single operations round as C's do."""
+def folded(row: FoldRow, records: Floats, variants: Floats, weights: memoryview) -> Array:
+    """What the runtime makes of ``row`` for every variant, [V, row.count]; numpy's single operations round as C's do.
+
+    ``records`` [V, R] and ``variants`` [V, S] are the variants' step records and own numbers.
+    """
 
     def shared(offset: int, dtype: Any) -> Array:
         return np.frombuffer(weights, dtype, row.count, offset)
 
     if row.op == COPY:
-        return variant[row.a : row.a + row.count]
+        return np.ascontiguousarray(variants[:, row.a : row.a + row.count])
+    scalar = variants[:, row.a : row.a + 1]
     if row.op == SCALE:
-        return np.asarray(variant[row.a] * shared(row.b, np.float32))
+        return np.asarray(scalar * shared(row.b, np.float32))
     if row.op == INTEGER:
-        return np.asarray(np.int32(variant[row.a]) * shared(row.b, np.int32))
-    total: Array = record[row.a : row.a + row.count] + shared(row.b, np.float32)
+        return np.asarray(scalar.astype(np.int32) * shared(row.b, np.int32))
+    total: Array = records[:, row.a : row.a + row.count] + shared(row.b, np.float32)
     return total if row.c == NONE else np.asarray(total * shared(row.c, np.float32))
 
 
-def words(value: Array) -> Floats:
-    """The bytes of ``value`` as float32 words, padded with zeros; nothing is converted."""
-    raw: Any = np.ascontiguousarray(value).tobytes()
-    return np.frombuffer(raw + bytes(-len(raw) % 4), np.float32)
+def rows_of_words(values: Sequence[Array]) -> Floats:
+    """The bytes of every one of equally large ``values`` as a row of float32 words, padded; nothing is converted."""
+    raw = np.stack([np.ascontiguousarray(value).reshape(-1).view(np.uint8) for value in values])
+    padded = np.pad(raw, ((0, 0), (0, -raw.shape[1] % 4)))
+    return np.ascontiguousarray(padded).view(np.float32)

@@ -12,7 +12,8 @@ from tvm_flow.build.folds import Floats
 from tvm_flow.build.link import link_library
 from tvm_flow.build.plan import Plan, make_plan
 from tvm_flow.build.prologue import check_prologue
-from tvm_flow.build.tables import WeightStore, encode_constants
+from tvm_flow.build.store import WeightStore
+from tvm_flow.build.tables import encode_constants
 from tvm_flow.build.target import TargetSpec
 from tvm_flow.importer.constants import Array
 from tvm_flow.importer.step_groups import StepGroup
@@ -68,7 +69,7 @@ def build_library(
     steps = [step for step, _ in group.members]
     tables = encode_constants(packed.constants, group.given, steps, exported.folds, exported.step_records, weights)
     check_prologue(packed, tables, group.members, group.given)
-    plan = make_plan(packed, tables, len(weights.data), exported.step_records.shape[1])
+    plan = make_plan(packed, tables, weights.size, exported.step_records.shape[1])
     kernels = folder / f"{name}.o"
     compile_object(_renamed(scheduled_kernels(packed), f"{name}_"), target.tvm(), kernels)
     library = folder / f"{name}.so"

@@ -9,35 +9,17 @@ it replaces.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from tvm_flow.build.arena import ALIGNMENT
-from tvm_flow.build.folds import AFFINE, COPY, INTEGER, NONE, SCALE, Floats, FoldRow, folded, words
+from tvm_flow.build.folds import AFFINE, COPY, INTEGER, NONE, SCALE, Floats, FoldRow, folded, rows_of_words
+from tvm_flow.build.store import WeightStore
 from tvm_flow.errors import BuildError
-from tvm_flow.importer.constants import RULES, Array, Constant, Derived, Given, evaluate, given_names
+from tvm_flow.importer.constants import RULES, Array, Constant, Derived, Given, evaluate, given_names, same_bits
 from tvm_flow.quantize.quantized import Fold
-
-
-@dataclass
-class WeightStore:
-    """Bytes of ``weights.bin``; equal arrays are stored once, whichever group they come from."""
-
-    data: bytearray = field(default_factory=bytearray)
-    offsets: dict[bytes, int] = field(default_factory=dict)
-
-    def add(self, array: Array) -> int:
-        """Byte offset of ``array``."""
-        raw = np.ascontiguousarray(array).tobytes()
-        key = hashlib.sha256(raw).digest()
-        if key not in self.offsets:
-            self.data.extend(bytes(-len(self.data) % ALIGNMENT))
-            self.offsets[key] = len(self.data)
-            self.data.extend(raw)
-        return self.offsets[key]
 
 
 @dataclass
@@ -50,11 +32,12 @@ class ConstantTables:
     places: dict[str, tuple[str, int]] = field(default_factory=dict)
     folds: list[FoldRow] = field(default_factory=list)
     step_bytes: int = 0
-    variants: list[list[Floats]] = field(default_factory=list)
+    parts: list[Floats] = field(default_factory=list)
+    """What the variants supply, slot after slot: float32 [variants, floats of the slot]."""
 
     def variant_values(self) -> list[Floats]:
         """float32 vector of every variant, all of one length."""
-        return [np.concatenate(parts) if parts else np.zeros(0, np.float32) for parts in self.variants]
+        return list(np.concatenate(self.parts, axis=1))
 
 
 def encode_constants(
@@ -82,10 +65,12 @@ class _Encoder:
     tables: ConstantTables = field(default_factory=ConstantTables)
     varies: dict[str, bool] = field(default_factory=dict)
     slots: dict[tuple[Constant, bool], int] = field(default_factory=dict)
+    part_of: dict[int, int] = field(default_factory=dict)
+    """First number of a slot -> its index among the parts."""
     length: int = 0
 
     def run(self, constants: Mapping[str, Constant]) -> ConstantTables:
-        self.tables.variants = [[] for _ in self.given]
+        self.tables.parts = [np.zeros((len(self.given), 0), np.float32)]
         for name, constant in constants.items():
             if not self.changes(constant):
                 self.tables.places[name] = ("weights", self.weights.add(evaluate(constant, self.given[0])))
@@ -101,7 +86,7 @@ class _Encoder:
         """True when initializer ``name`` is not the same in all variants."""
         if name not in self.varies:
             first, *rest = (given[name] for given in self.given)
-            self.varies[name] = any(not _same_bits(first, other) for other in rest)
+            self.varies[name] = any(not same_bits(first, other) for other in rest)
         return self.varies[name]
 
     def step_constant(self, name: str, constant: Constant) -> None:
@@ -119,13 +104,16 @@ class _Encoder:
 
     def check(self, name: str, row: FoldRow, values: list[Array]) -> None:
         """Raises BuildError unless ``row`` gives ``values``."""
-        for variant, (step, value) in enumerate(zip(self.steps, values, strict=True)):
-            sources = self.step_records[step], np.concatenate([np.zeros(0, np.float32), *self.tables.variants[variant]])
-            if words(value).tobytes() != folded(row, *sources, self.weights.data).tobytes():
-                raise BuildError(
-                    f"{name}, step {step}: expected its fold to give the exported constant bit for bit, "
-                    "it does not; export again with this version"
-                )
+        # The row's slot is a part of its own, so that its place among the others need not be copied together.
+        here = row if row.op == AFFINE else replace(row, a=0)
+        own = self.tables.parts[self.part_of.get(row.a, 0)]
+        got = folded(here, self.step_records[list(self.steps)], own, self.weights.data)
+        wrong = (rows_of_words(values).view(np.uint32) != got.view(np.uint32)).any(axis=1)
+        if wrong.any():
+            raise BuildError(
+                f"{name}, step {self.steps[int(wrong.argmax())]}: expected its fold to give the exported constant bit "
+                "for bit, it does not; export again with this version"
+            )
 
     def allocate(self, size: int) -> int:
         offset = self.tables.step_bytes
@@ -169,23 +157,19 @@ class _Encoder:
         return FoldRow(INTEGER, vector.size, out, slot, self.weights.add(vector))
 
     def copied(self, name: str, constant: Constant, values: list[Array], out: int) -> FoldRow:
-        if not all(np.isfinite(words(value)).all() for value in values):
+        if not np.isfinite(rows_of_words(values)).all():
             raise BuildError(
                 f"{name}: expected a constant that changes with the step to be finite floats, got {values[0].dtype} "
                 f"{values[0].shape} that a bundle cannot hold; keep this layer in float"
             )
-        return FoldRow(COPY, len(words(values[0])), out, self.slot(constant, values))
+        return FoldRow(COPY, rows_of_words(values[:1]).size, out, self.slot(constant, values))
 
     def slot(self, constant: Constant, values: list[Array], converted: bool = False) -> int:
         """Index of ``values`` in the variants' float vectors; ``converted``: they are a float form of ``constant``."""
         key = constant, converted
         if key not in self.slots:
             self.slots[key] = self.length
-            for parts, value in zip(self.tables.variants, values, strict=True):
-                parts.append(words(value))
-            self.length += len(words(values[0]))
+            self.part_of[self.length] = len(self.tables.parts)
+            self.tables.parts.append(rows_of_words(values))
+            self.length += self.tables.parts[-1].shape[1]
         return self.slots[key]
-
-
-def _same_bits(a: Array, b: Array) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()

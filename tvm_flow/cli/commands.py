@@ -68,10 +68,13 @@ def export(arguments: argparse.Namespace) -> None:
 
 def compile(arguments: argparse.Namespace) -> None:
     """Write a checked bundle."""
+    from tvm_flow.build.sampling import parse_check
     from tvm_flow.pipeline.stages import compile_stage
 
     given = arguments
-    _report(compile_stage(given.export, given.target, given.output, given.threads, given.emit))
+    _report(
+        compile_stage(given.export, given.target, given.output, given.threads, parse_check(given.check), given.emit)
+    )
     if given.emit == "static":
         print(f"link with: the archives in {given.output / 'lib'}, headers in {given.output / 'include'}")
 
@@ -129,6 +132,8 @@ def _report(compiled: Compiled) -> None:
         f"bit-exact: {checked['calls']} kernel calls, {checked['accumulators']} accumulators and "
         f"{checked['quantized']} quantized elements compared; {checked['near_ties']} near ties differ by 1"
     )
+    if checked["followed"]:
+        print(f"not compared: {checked['followed']} more calls, followed in order and with the right constants")
     if compiled.checked_on != "this machine":
         print(f"checked on: {compiled.checked_on}")
     for line in compiled.left_in_float:

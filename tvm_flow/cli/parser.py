@@ -107,6 +107,10 @@ def _compile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--export", type=Path, default=_ARTIFACTS / "export", help="what export wrote")
     parser.add_argument("--target", default="host", help="'host', a name in targets/, or a YAML file")
     parser.add_argument("--output", type=Path, default=_ARTIFACTS / "bundle", help="bundle folder")
+    checked = (
+        "kernel calls to compare with the reference: all, a number of each kernel, or auto for a few of a large model"
+    )
+    parser.add_argument("--check", default="auto", metavar="auto|all|N", help=checked)
     parser.add_argument(
         "--emit",
         choices=("shared", "static"),

@@ -19,15 +19,16 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from tqdm import tqdm
 
-from tvm_flow.artifact import read_json, write_bytes, write_json
+from tvm_flow.artifact import atomic_path, read_json, write_bytes, write_json
 from tvm_flow.errors import ExportError
-from tvm_flow.export.graph import step_graph
+from tvm_flow.export.template import StepTemplates
 from tvm_flow.export.writer import WeightFile
 from tvm_flow.quantize.quantized import Fold, QuantizedModel
 
 SCHEMA = 2
 """1 had Euler steps in place of updates."""
 BRANCHES = ("cond", "uncond")
+WEIGHTS = "weights.bin"
 UNFINISHED = ".unfinished"
 """In the folder from the first write until export.json is there: what an interrupted export leaves is its own."""
 
@@ -60,7 +61,7 @@ def export(
     steps: range | None = None,
     progress: bool = True,
 ) -> Exported:
-    """Write the graphs of ``steps`` (all by default) into ``folder``, each checked by onnx.checker.
+    """Write the graphs of ``steps`` (all by default) into ``folder``, one of every structure checked by onnx.checker.
 
     ``caption`` is (tokens float32 [L, D], length): a prompt for the golden input; the null caption by default.
     ``export.json`` is removed first, with the graphs of an older export, and written last, so that a folder without
@@ -76,17 +77,19 @@ def export(
     (folder / "export.json").unlink(missing_ok=True)
     for old in folder.glob("step_*.onnx"):
         old.unlink()
-    weights = WeightFile("weights.bin")
-    models = {}
+    with atomic_path(folder / WEIGHTS) as temporary, temporary.open("wb") as stream:
+        templates = StepTemplates(model, WeightFile(WEIGHTS, stream))
+        for step in chosen:
+            templates.add(step)
+    graphs = []
     for step in tqdm(chosen, desc="export", unit="step", disable=not progress):
         for branch, name in enumerate(BRANCHES):
-            models[f"step_{step:03d}_{name}.onnx"] = step_graph(model, step, branch, weights)
-    weights.write(folder)
-    for name, graph in models.items():
-        write_bytes(folder / name, graph.SerializeToString())
-        check_graph(folder / name)
+            graphs.append(f"step_{step:03d}_{name}.onnx")
+            write_bytes(folder / graphs[-1], templates.graph(step, branch).SerializeToString())
+    for step in templates.first.values():
+        check_graph(folder / f"step_{step:03d}_{BRANCHES[0]}.onnx")
     write_bytes(folder / "tables.safetensors", save(tables))
-    write_json(folder / "export.json", _description(model, list(models)))
+    write_json(folder / "export.json", _description(model, graphs))
     (folder / UNFINISHED).unlink()
     return load_exported(folder)
 

@@ -6,10 +6,12 @@ steps store them once.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -27,23 +29,30 @@ ALIGNMENT = 64
 
 @dataclass
 class WeightFile:
-    """The bytes that all graphs share, each array at a multiple of `ALIGNMENT`."""
+    """The file ``name`` that all graphs share, written to ``stream`` array by array, each at a multiple of `ALIGNMENT`.
+
+    Of an array that is written only its place and hash are kept.
+    """
 
     name: str
-    data: bytearray = field(default_factory=bytearray)
-    entries: dict[str, tuple[int, npt.NDArray[Any]]] = field(default_factory=dict)
+    stream: BinaryIO = field(default_factory=BytesIO)
+    size: int = 0
+    entries: dict[str, tuple[int, bytes]] = field(default_factory=dict)
 
     def tensor(self, name: str, value: npt.NDArray[Any]) -> TensorProto:
         """External-data initializer for ``value``; stored on first use.
 
         Raises ExportError when another value was stored under the same name.
         """
+        raw = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+        digest = hashlib.sha256(f"{value.dtype} {value.shape}".encode())
+        digest.update(raw)
         if name not in self.entries:
-            self.data.extend(bytes(-len(self.data) % ALIGNMENT))
-            self.entries[name] = (len(self.data), value)
-            self.data.extend(np.ascontiguousarray(value).tobytes())
+            self.size += self.stream.write(bytes(-self.size % ALIGNMENT))
+            self.entries[name] = (self.size, digest.digest())
+            self.size += self.stream.write(raw)
         offset, stored = self.entries[name]
-        if stored.dtype != value.dtype or not np.array_equal(stored, value):
+        if stored != digest.digest():
             raise ExportError(f"shared weight {name!r}: expected one value for all steps, got two; this is a bug")
         tensor = TensorProto(
             name=name,
@@ -56,8 +65,9 @@ class WeightFile:
         return tensor
 
     def write(self, folder: Path) -> None:
-        """Write the file into ``folder``."""
-        write_bytes(folder / self.name, bytes(self.data))
+        """Write the file into ``folder``, for a stream in memory."""
+        assert isinstance(self.stream, BytesIO), "a stream of its own is a file already"
+        write_bytes(folder / self.name, self.stream.getvalue())
 
 
 @dataclass

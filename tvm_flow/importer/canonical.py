@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tvm import relax
@@ -67,7 +68,7 @@ def canonicalize(graph: LiftedGraph) -> LiftedGraph:
                 env[var] = _rewrite(builder, value, resolve)
             output = builder.block.emit_output(resolve(main.body.body))
         builder.block.emit_func_output(output, [*inputs, *builder.parameters.values()])
-    return LiftedGraph(builder.block.get(), graph.inputs, builder.constants, graph.given, graph.left_in_float)
+    return replace(graph, module=builder.block.get(), constants=builder.constants)
 
 
 def _rewrite(builder: Builder, value: Any, resolve: Callable[[Any], Any]) -> Any:

@@ -61,6 +61,24 @@ def given_names(constant: Constant) -> frozenset[str]:
     return frozenset().union(*(given_names(source) for source in constant.sources))
 
 
+def same_bits(a: Array, b: Array) -> bool:
+    """True for equal shapes, types and bits; one array is equal to itself unread."""
+    if a is b:
+        return True
+    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def shape_and_dtype(constant: Constant, arrays: Mapping[str, Array]) -> tuple[tuple[int, ...], str]:
+    """Those of `evaluate`'s result, from the shapes and types of ``arrays`` alone."""
+    if isinstance(constant, Derived) and constant.rule == "zero_point_correction":  # would sum up a whole matrix
+        return shape_and_dtype(constant.sources[1], arrays)[0][1:], "int32"
+    blanks = {
+        name: np.broadcast_to(np.zeros((), arrays[name].dtype), arrays[name].shape) for name in given_names(constant)
+    }
+    result = evaluate(constant, blanks)
+    return result.shape, str(result.dtype)
+
+
 def _product(scale: Array, vector: Array) -> Array:
     """float32 product, one rounding: the scale of an int32 accumulator."""
     return np.multiply(scale, vector, dtype=np.float32)

@@ -26,6 +26,10 @@ class LiftedGraph:
     constants: dict[str, Constant]
     given: dict[str, Array]
     left_in_float: tuple[str, ...] = ()
+    decisive: frozenset[str] = frozenset()
+    """Initializers whose values decided the structure: another value may give another."""
+    scales: frozenset[str] = frozenset()
+    """Initializers whose values were checked to be scales, and decided nothing."""
 
 
 def shape_of(expr: Any) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ reason. Outputs of the graph have the types that the ONNX graph gives them, code
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -52,7 +53,14 @@ def to_integer(graph: LiftedGraph) -> LiftedGraph:
             output = block.emit_output(_plain(scope, main.body.body))
         block.emit_func_output(output, [*inputs, *scope.builder.parameters.values()])
     left = (*graph.left_in_float, *scope.left)
-    return LiftedGraph(block.get(), graph.inputs, scope.builder.constants, graph.given, left)
+    return replace(
+        graph,
+        module=block.get(),
+        constants=scope.builder.constants,
+        left_in_float=left,
+        decisive=graph.decisive | scope.decisive,
+        scales=graph.scales | scope.scales,
+    )
 
 
 def _rewrite(scope: Scope, var: Any, value: Any) -> Any:

@@ -1,51 +1,88 @@
-"""ONNX step graph to Relax: TVM's own importer, every initializer lifted to a parameter."""
+"""ONNX step graph to Relax: TVM's own importer, every initializer lifted to a parameter.
+
+Opaque initializers (`tvm_flow.importer.initializers`) are hidden from TVM, which so neither copies weights nor can
+look at a value that differs from step to step.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
-from onnx.external_data_helper import load_external_data_for_model
 from tvm.relax.frontend.onnx import from_onnx
 
 from tvm_flow.errors import ImportGraphError
-from tvm_flow.importer.constants import Given
+from tvm_flow.importer.constants import Array, Given
 from tvm_flow.importer.graph import LiftedGraph
+from tvm_flow.importer.initializers import ExternalFiles, SplitGraph, same_skeleton, split_values
 
 
-def load_onnx(path: Path) -> LiftedGraph:
-    """Read ``path`` and its external weight file; raises ImportGraphError when either is missing or damaged."""
+def read_onnx(path: Path, files: ExternalFiles | None = None) -> SplitGraph:
+    """The structure of ``path`` and views of its values; ``files`` keeps the maps that several graphs share.
+
+    Raises ImportGraphError when the graph or its weight file is missing or damaged.
+    """
+    with _readable(path):
+        return split_values(_parse(path), path.parent, ExternalFiles() if files is None else files)
+
+
+def read_like(path: Path, known: SplitGraph) -> dict[str, Array] | None:
+    """The values of ``path`` when it is the graph of ``known``, of the same folder, with other values; else None.
+
+    Raises ImportGraphError as `read_onnx`.
+    """
+    with _readable(path):
+        return same_skeleton(_parse(path), known)
+
+
+def _parse(path: Path) -> onnx.ModelProto:
+    return _constants_as_initializers(onnx.load(str(path), load_external_data=False))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
     try:
-        model = onnx.load(str(path), load_external_data=False)
-        load_external_data_for_model(model, str(path.parent))
+        yield
     except Exception as error:
         raise ImportGraphError(
             f"{path}: expected a readable ONNX graph with its weight file beside it, got: {error}; export it again"
         ) from error
-    return import_onnx(model, str(path))
+
+
+def load_onnx(path: Path) -> LiftedGraph:
+    """`read_onnx` and `import_split` of ``path``, with their errors."""
+    return import_split(read_onnx(path), str(path))
 
 
 def import_onnx(model: onnx.ModelProto, name: str = "graph") -> LiftedGraph:
-    """Import ``model``; all shapes must be static.
+    """Import ``model``, whose initializers hold their data; ``model`` stays as it is. Errors as `import_split`."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(_constants_as_initializers(model))
+    return import_split(split_values(copy, None, ExternalFiles()), name)
+
+
+def import_split(split: SplitGraph, name: str = "graph") -> LiftedGraph:
+    """Import the graph that ``split`` took apart; all shapes must be static.
 
     Raises ImportGraphError with TVM's reason when an operator or shape is not supported.
     """
     try:
-        module = from_onnx(_constants_as_initializers(model), keep_params_in_input=True)
+        module = from_onnx(split.structure, keep_params_in_input=True, sanitize_input_names=False)
     except Exception as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise ImportGraphError(f"{name}: TVM's ONNX importer refused it: {reason}; use supported operators") from error
     main = module["main"]
-    count = int(main.attrs["num_input"])
-    inputs = tuple(str(p.name) for p in main.params[:count])
-    lifted = main.params[count:]
+    lifted = main.params[int(main.attrs["num_input"]) :]
     arrays = main.attrs["params"] if lifted else []
     # Copied with their shape: ascontiguousarray would make vectors of scalars.
-    values = {str(p.name): np.array(v.numpy(), order="C") for p, v in zip(lifted, arrays, strict=True)}
-    return LiftedGraph(module, inputs, {key: Given(key) for key in values}, values)
+    read = {str(p.name): np.array(v.numpy(), order="C") for p, v in zip(lifted, arrays, strict=True)}
+    values = {**split.values, **read}
+    return LiftedGraph(module, split.inputs, {key: Given(key) for key in values}, values)
 
 
 def _constants_as_initializers(model: onnx.ModelProto) -> onnx.ModelProto:

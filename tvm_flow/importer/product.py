@@ -11,7 +11,6 @@ import numpy as np
 from tvm import relax
 from tvm.relax import op as R
 
-from tvm_flow.importer.constants import evaluate
 from tvm_flow.importer.graph import dtype_of, shape_of
 from tvm_flow.importer.scope import Accumulator, Codes, Scope
 
@@ -86,7 +85,7 @@ def _fits(scope: Scope, acc: Accumulator, bias: Codes) -> bool:
     if not scope.is_constant(bias.q) or acc.limit + _largest(scope, bias) > INT32_MAX:
         return False
     # Equal to one float32 rounding, as every exporter writes it.
-    product = np.multiply(*(evaluate(s, scope.graph.given) for s in acc.scales), dtype=np.float64)
+    product = np.multiply(*(scope.value(s) for s in acc.scales), dtype=np.float64)
     return bool(np.all(np.abs(scope.array(bias.scale) - product) <= 2.0**-23 * np.abs(product)))
 
 

@@ -15,7 +15,7 @@ from tvm import ir, relax
 from tvm.relax import op as R
 
 from tvm_flow.errors import ImportGraphError
-from tvm_flow.importer.constants import Array, Constant, Derived, Given, evaluate
+from tvm_flow.importer.constants import Array, Constant, Derived, Given, evaluate, given_names, shape_and_dtype
 from tvm_flow.importer.graph import Builder, LiftedGraph, dtype_of
 
 
@@ -48,6 +48,15 @@ class Unsigned:
     q: Any
 
 
+def check_scale(name: str, value: Array) -> None:
+    """Raise ImportGraphError unless ``value`` is positive, finite, float32, and one or one per channel."""
+    if value.dtype != np.float32 or value.ndim > 1 or not np.all(value > 0) or not np.isfinite(value).all():
+        raise ImportGraphError(
+            f"{name}: expected a positive float32 scale, or one per channel, got {value.dtype} of shape "
+            f"{list(value.shape)} from {value.min()} to {value.max()}; quantize again"
+        )
+
+
 @dataclass
 class Scope:
     """The function under construction and the meaning of every variable of the old one."""
@@ -58,6 +67,10 @@ class Scope:
     left: list[str] = field(default_factory=list)
     plain: dict[Any, Any] = field(default_factory=dict)
     """What `Codes` and the like were written out as, so that a second reader finds it."""
+    decisive: set[str] = field(default_factory=set)
+    """Initializers whose values have decided what was emitted."""
+    scales: set[str] = field(default_factory=set)
+    """Initializers that must be scales, whatever their values."""
 
     def resolve(self, expr: Any) -> Any:
         """``expr`` after the rewriting so far; an initializer becomes a parameter on first use."""
@@ -80,16 +93,21 @@ class Scope:
         return self.builder.constants[expr.name]
 
     def array(self, expr: Any) -> Array:
-        """Value of a constant expression."""
+        """Value of a constant expression, which may decide what is emitted."""
         if isinstance(expr, ir.Constant):
             return np.asarray(expr.value.numpy())
-        return evaluate(self.constant_of(expr), self.graph.given)
+        return self.value(self.constant_of(expr))
+
+    def value(self, constant: Constant) -> Array:
+        """As `array`, of a constant's provenance."""
+        self.decisive |= given_names(constant)
+        return evaluate(constant, self.graph.given)
 
     def derive(self, name: str, rule: str, *sources: Any, options: tuple[int, ...] = ()) -> Any:
         """A parameter computed from other parameters at build time."""
         constant = Derived(rule, tuple(self.constant_of(s) for s in sources), options)
-        value = evaluate(constant, self.graph.given)
-        return self.builder.parameter(name, constant, value.shape, str(value.dtype))
+        shape, dtype = shape_and_dtype(constant, self.graph.given)
+        return self.builder.parameter(name, constant, shape, dtype)
 
     def as_parameter(self, expr: Any, stem: str) -> Any:
         """A literal as a parameter, so that rules can name it; anything else as it is."""
@@ -104,12 +122,9 @@ class Scope:
     def scale(self, expr: Any) -> Any:
         """The scale of a quantize or dequantize: a constant, float32, one or one per channel."""
         scale = self.as_parameter(self.resolve(expr), "scale")
-        value = evaluate(self.constant_of(scale), self.graph.given)
-        if value.dtype != np.float32 or value.ndim > 1 or not np.all(value > 0) or not np.isfinite(value).all():
-            raise ImportGraphError(
-                f"{expr}: expected a positive float32 scale, or one per channel, got {value.dtype} of shape "
-                f"{list(value.shape)} from {value.min()} to {value.max()}; quantize again"
-            )
+        constant = self.constant_of(scale)
+        check_scale(str(expr), evaluate(constant, self.graph.given))
+        self.scales |= given_names(constant)
         return scale
 
     def signed(self, expr: Any) -> Any:

@@ -48,13 +48,14 @@ class Prompt:
 class Golden:
     """An input and the latents that it must give; noise and latents float32 [latent_shape].
 
-    What steps draw comes from `tvm_flow.sampler.seeded_noise` for seed 0.
+    ``steps``: after how many; 0 for all of them. What steps draw comes from `tvm_flow.sampler.seeded_noise` for seed 0.
     """
 
     noise: Float32
     cond: Prompt
     uncond: Prompt
     latents: Float32
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Contents:
     """Everything that `write_bundle` packs.
 
     ===============  =======================================================================================
-    weights          bytes-like; what all steps share, offsets as the libraries name them
+    weights          bytes-like, or a file; what all steps share, offsets as the libraries name them
     groups           step groups, in the order that variants count them
     sampler          JSON-able description of the step grid
     timesteps        [steps], 0..1000
@@ -83,7 +84,7 @@ class Contents:
     ===============  =======================================================================================
     """
 
-    weights: bytes | bytearray | memoryview
+    weights: bytes | bytearray | memoryview | Path
     groups: Sequence[Group]
     sampler: Mapping[str, Any]
     timesteps: Sequence[float]
@@ -101,6 +102,11 @@ class Contents:
     golden: Golden
     decoder: Decoder | None = None
     static: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def weights_bytes(self) -> int:
+        """Size of the weights."""
+        return self.weights.stat().st_size if isinstance(self.weights, Path) else memoryview(self.weights).nbytes
 
     @property
     def steps(self) -> int:
@@ -161,6 +167,10 @@ class Contents:
 
     def _check_golden(self) -> None:
         golden = self.golden
+        if not 0 <= golden.steps <= self.steps:
+            raise BundleError(
+                f"contents.golden.steps: expected 0 (all) to {self.steps}, got {golden.steps}; correct one of them"
+            )
         _same("latent values", prod(self.latent_shape), golden.noise.size)
         _array("golden.noise", golden.noise, self.latent_shape)
         _array("golden.latents", golden.latents, self.latent_shape)

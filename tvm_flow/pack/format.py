@@ -19,7 +19,8 @@ positions follow from the counts and none can lie. The last 32 bytes are the sha
     header    magic "TVMFLOW\\0", u32 schema, u32 header bytes (192), u64 file bytes, u32 steps, branches,
               groups, step_floats, guided_channels, output_channels, latent_ndim, text_tokens,
               text_channels, sampler_bytes, u32 latent_shape[8] (1 past latent_ndim), u64 variant_values,
-              u64 weights bytes, weights sha256, golden sha256, f64 cfg_scale, 8 zeros
+              u64 weights bytes, weights sha256, golden sha256, f64 cfg_scale, 4 zeros, u32 golden steps
+              (0 for all)
     sampler   JSON text [sampler_bytes]: the configuration that t, updates and records were made for
     groups    [groups] of: sha256 of the library, u32 variant_floats, u32 zero, path in the bundle [152]
     t         f32 [steps], 0..1000
@@ -49,7 +50,7 @@ SCHEMA = 2
 MAGIC = b"TVMFLOW\0"
 MANIFEST, STEPS, WEIGHTS, GOLDEN = "manifest.json", "steps.bin", "weights.bin", "golden.bin"
 
-HEADER = struct.Struct("<8sIIQ10I8IQQ32s32sd8x")
+HEADER = struct.Struct("<8sIIQ10I8IQQ32s32sd4xI")
 GROUP = struct.Struct("<32sI4x152s")
 VARIANT = struct.Struct("<I4xQ")
 _ALIGN = 64
@@ -87,7 +88,8 @@ def encode_index(
         *(contents.steps, contents.branches, len(libraries), contents.step_records.shape[1]),
         *(contents.guided_channels, contents.output_channels, len(contents.latent_shape)),
         *(contents.text_tokens, contents.text_channels, len(sampler), *shape),
-        *(len(values) // 4, memoryview(contents.weights).nbytes, weights_sha256, golden_sha256, contents.cfg_scale),
+        *(len(values) // 4, contents.weights_bytes, weights_sha256, golden_sha256, contents.cfg_scale),
+        contents.golden.steps,
     )
     return header + body + hashlib.sha256(header + body).digest()
 

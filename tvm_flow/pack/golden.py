@@ -51,4 +51,5 @@ def read_golden(directory: Path) -> Golden:
         Prompt(cond.reshape(tokens, channels), cond_mask),
         Prompt(uncond.reshape(tokens, channels), uncond_mask),
         latents.reshape(shape),
+        header[27],
     )

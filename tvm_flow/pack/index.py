@@ -33,6 +33,7 @@ class Index:
     weights_bytes: int
     weights_sha256: bytes
     golden_sha256: bytes
+    golden_steps: int
     sampler: str
     libraries: tuple[Library, ...]
     timesteps: Float32
@@ -84,7 +85,10 @@ def read_index(path: Path) -> Index:
 
 def _parse(sections: _Sections, fields: tuple[Any, ...]) -> Index:
     steps, branches, groups, step_floats, guided, outputs, ndim, tokens, channels, sampler_bytes = fields[4:14]
-    shape, (value_count, weights_bytes, weights_sha256, golden_sha256, cfg) = fields[14:22], fields[22:27]
+    shape, (value_count, weights_bytes, weights_sha256, golden_sha256, cfg, golden_steps) = (
+        fields[14:22],
+        fields[22:28],
+    )
     if not (1 <= ndim <= 8 and all(size == 1 for size in shape[ndim:]) and 1 <= branches <= 2):
         raise BundleError("steps.bin: expected 1 to 8 latent sizes and 1 or 2 branches; pack the bundle again")
     sampler = sections.take("sampler", sampler_bytes, 1).decode(errors="replace")
@@ -101,6 +105,7 @@ def _parse(sections: _Sections, fields: tuple[Any, ...]) -> Index:
         weights_bytes=weights_bytes,
         weights_sha256=weights_sha256,
         golden_sha256=golden_sha256,
+        golden_steps=golden_steps,
         sampler=sampler,
         libraries=tuple(_library(*row) for row in rows),
         timesteps=sections.floats("t", steps),
@@ -118,6 +123,10 @@ def _library(sha256: bytes, variant_floats: int, path: bytes) -> Library:
 
 
 def _check(index: Index) -> None:
+    if index.golden_steps > index.steps:
+        raise BundleError(
+            f"steps.bin: expected at most {index.steps} golden steps, got {index.golden_steps}; pack the bundle again"
+        )
     for name in ("timesteps", "updates", "step_records", "values"):
         array: Float32 | Float64 = getattr(index, name)
         if not np.isfinite(array).all():

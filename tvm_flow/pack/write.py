@@ -28,7 +28,7 @@ def write_bundle(directory: Path, contents: Contents) -> None:
     check_output(directory)
     with new_directory(directory) as temporary:
         libraries = _copy_libraries(temporary, contents)
-        weights_sha256 = _write(temporary / WEIGHTS, contents.weights)
+        weights_sha256 = _place(temporary / WEIGHTS, contents.weights)
         golden_sha256 = _write(temporary / GOLDEN, encode_golden(contents))
         _write(temporary / STEPS, encode_index(contents, libraries, weights_sha256, golden_sha256))
         files = [WEIGHTS, GOLDEN, STEPS, *(library.path for library in libraries)]
@@ -94,6 +94,19 @@ def _copy_library(temporary: Path, contents: Contents, group: Group) -> Library:
     copy.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(group.library, copy)
     return Library(path, bytes.fromhex(sha256_file(copy)), group.variant_floats)
+
+
+def _place(path: Path, weights: bytes | bytearray | memoryview | Path) -> bytes:
+    """A file of weights becomes a second name of the same bytes where the file system can do that."""
+    if not isinstance(weights, Path):
+        return _write(path, weights)
+    try:
+        path.hardlink_to(weights)
+    except OSError:
+        shutil.copyfile(weights, path)
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    return bytes.fromhex(sha256_file(path))
 
 
 def _copy_static(temporary: Path, contents: Contents) -> list[str]:

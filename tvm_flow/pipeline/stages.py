@@ -84,11 +84,14 @@ def _require_sampler(file: Path, sampler_of: Callable[[Path], SamplerConfig], so
         require_same_sampler(str(file), sampler_of(file).to_dict(), source.sampler.to_dict(), advice)
 
 
-def compile_stage(exported: Path, target: str, output: Path, threads: int = 0, emit: str = "shared") -> Compiled:
-    """A checked bundle in the folder ``output``; see `compile_bundle` for ``emit``."""
+def compile_stage(
+    exported: Path, target: str, output: Path, threads: int = 0, calls: int | None = None, emit: str = "shared"
+) -> Compiled:
+    """A checked bundle in the folder ``output``; see `compile_bundle` for ``calls`` and ``emit``."""
     check_bundle_output(output)
     with exclusive(output):
-        return compile_bundle(load_exported(exported), load_target(target), output, threads, emit=emit)
+        bundle = load_exported(exported), load_target(target), output
+        return compile_bundle(*bundle, threads, calls=calls, emit=emit)
 
 
 def build(config: BuildConfig) -> Compiled:

@@ -27,6 +27,7 @@ from safetensors.numpy import save_file
 from tvm_flow.artifact import atomic_path
 from tvm_flow.errors import QuantizeError, TvmFlowError
 from tvm_flow.model import config_from_dict
+from tvm_flow.quantize.mapped import map_tensors
 from tvm_flow.quantize.quantized import TABLES, Fold, QuantizedLayer, QuantizedModel
 from tvm_flow.quantize.recipe import Recipe
 from tvm_flow.sampler import SamplerConfig
@@ -74,14 +75,13 @@ def quantized_sampler(path: Path) -> SamplerConfig:
 
 
 def load_quantized(path: Path) -> QuantizedModel:
-    """Read a file that ``save_quantized`` wrote.
+    """Read a file that ``save_quantized`` wrote; tensors are views of the file.
 
     Raises QuantizeError naming ``path`` when it is absent, damaged, of another format, or lacks a tensor.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {})["tvm_flow"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header, tensors = map_tensors(path)
+        metadata = json.loads(header["tvm_flow"])
         if metadata["format"] != FORMAT:
             raise QuantizeError(f"expected format {FORMAT}, got {metadata['format']}; quantize again")
         return _build(metadata, tensors)

@@ -30,6 +30,10 @@ struct tvm_flow {
 tvm_flow_status flow_step(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z, const tvm_flow_prompt *prompt,
                           float *prediction, tvm_flow_error *error);
 
+/* Denoises `request` for the first `steps` steps; otherwise tvm_flow_generate. */
+tvm_flow_status flow_denoise(tvm_flow *flow, const tvm_flow_request *request, uint32_t steps, float *latents,
+                             tvm_flow_progress progress, void *user, tvm_flow_error *error);
+
 /* Checks `given`, which may be NULL; fields past the caller's struct_bytes keep their defaults. */
 tvm_flow_status flow_read_options(const tvm_flow_options *given, tvm_flow_options *out, tvm_flow_error *error);
 

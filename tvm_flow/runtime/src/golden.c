@@ -30,7 +30,9 @@ static tvm_flow_status run_golden(tvm_flow *flow, const flow_map *map, float *go
   const tvm_flow_request request = {.noise = noise,
                                     .cond = {.tokens = cond, .mask = cond + index->text_floats},
                                     .uncond = {.tokens = uncond, .mask = uncond + index->text_floats}};
-  tvm_flow_status s = tvm_flow_generate(flow, &request, got, NULL, NULL, error);
+  const flow_index_header *h = index->header;
+  uint32_t steps = h->golden_steps ? h->golden_steps : h->steps;
+  tvm_flow_status s = flow_denoise(flow, &request, steps, got, NULL, NULL, error);
   return s ? s : compare(expected, got, index->latent_floats, error);
 }
 

@@ -43,7 +43,8 @@ typedef struct {
   uint8_t weights_sha256[FLOW_SHA256_BYTES];
   uint8_t golden_sha256[FLOW_SHA256_BYTES];
   double cfg_scale;
-  uint8_t reserved[8];
+  uint8_t reserved[4];
+  uint32_t golden_steps; /* of the golden output; 0 for all */
 } flow_index_header;
 
 typedef struct {

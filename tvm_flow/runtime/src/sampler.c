@@ -55,7 +55,11 @@ tvm_flow_status tvm_flow_generate(tvm_flow *flow, const tvm_flow_request *reques
                                   tvm_flow_progress progress, void *user, tvm_flow_error *error) {
   if (!flow || !request || !latents || !complete(flow, request))
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "tvm_flow_generate: expected no null pointer");
-  uint32_t steps = flow->index.header->steps;
+  return flow_denoise(flow, request, flow->index.header->steps, latents, progress, user, error);
+}
+
+tvm_flow_status flow_denoise(tvm_flow *flow, const tvm_flow_request *request, uint32_t steps, float *latents,
+                             tvm_flow_progress progress, void *user, tvm_flow_error *error) {
   size_t latent_bytes = (size_t)flow->index.latent_floats * sizeof(float);
   memcpy(flow->z, request->noise, latent_bytes);
   for (int branch = 0; branch < 2; branch++) flow->prompt_group[branch] = FLOW_NO_GROUP;

@@ -1,0 +1,92 @@
+"""What `tvm_flow.bench.step` compares: a checkpoint, its int8 bundle, and its step graph in int8 and in float."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tvm_flow.bench.contenders import StepFiles
+from tvm_flow.bench.models import PROMPT, SEED, BenchModel, write_inputs
+from tvm_flow.bench.stages import RECIPE
+from tvm_flow.build.compile import bundle_contents, golden_input
+from tvm_flow.build.library import build_library
+from tvm_flow.build.store import WeightStore
+from tvm_flow.build.target import load_target
+from tvm_flow.calibrate.prompts import load_prompts
+from tvm_flow.calibrate.run import calibrate
+from tvm_flow.export import Exported, export
+from tvm_flow.importer.step_groups import import_steps
+from tvm_flow.model import STDiTConfig
+from tvm_flow.pack import write_bundle
+from tvm_flow.pipeline.generate import prompt_pair
+from tvm_flow.pipeline.source import Source, load_source
+from tvm_flow.quantize.build import quantize
+
+FLOAT_RECIPE = 'smoothing: null\nkeep_float: ["*"]\n'
+
+
+def prepare(model: BenchModel, folder: Path, threads: int) -> None:
+    """Write everything that `StepFiles` names into ``folder``, progress on stderr."""
+    torch.set_num_threads(threads)
+    files, start = StepFiles(folder), time.perf_counter()
+
+    def done(stage: str) -> None:
+        print(f"{stage}: {time.perf_counter() - start:.0f} s since the start", file=sys.stderr, flush=True)
+
+    inputs = write_inputs(model, folder, steps=1)
+    source = load_source(str(inputs.checkpoint), inputs.sampler, model.latent, inputs.captions)
+    done("random weights")
+    ranges, prompts = folder / "ranges.safetensors", load_prompts(inputs.prompts)
+    calibrate(source.model, source.sampler, source.latent, prompts, source.embed, ranges, progress=False)
+    done("calibrated")
+    (folder / "fp32.yaml").write_text(FLOAT_RECIPE)
+    tokens, mask = source.embed([PROMPT])
+    caption = (tokens[0].numpy(), int(mask[0].sum()))
+    exports = {}
+    for kind, recipe in (("int8", RECIPE), ("fp32", folder / "fp32.yaml")):
+        quantized = quantize(source.model, ranges, recipe, folder / f"{kind}.safetensors", progress=False)
+        exports[kind] = export(quantized, folder / f"export_{kind}", caption, progress=False)
+        done(f"exported {kind}")
+    _bundle(exports["int8"], folder)
+    done("compiled")
+    _inputs(source, *caption, exports["int8"], files)
+
+
+def _bundle(exported: Exported, folder: Path) -> None:
+    target, weights = load_target("host"), WeightStore(folder / "weights.bin")
+    (group,) = import_steps(exported.graphs, progress=False)
+    library = build_library(group, exported, target, weights, folder, "group0")
+    write_bundle(folder / "bundle", bundle_contents(exported, target, [library], weights, golden_input(exported)))
+
+
+def _inputs(source: Source, tokens: np.ndarray, length: int, exported: Exported, files: StepFiles) -> None:
+    noise = torch.randn(source.latent, generator=torch.Generator().manual_seed(SEED)).numpy()
+    prompt, _ = prompt_pair(tokens, length, exported.null_caption)
+    video = {name: getattr(source.sampler, name) for name in ("fps", "height", "width")}
+    t = source.sampler.timesteps()[0]
+    np.savez(files.inputs, z=noise, y=prompt.tokens, mask=prompt.mask, length=length, t=t, **video)
+
+
+def step_macs(model: BenchModel) -> int:
+    """Multiplications of one velocity: linears and attention of all blocks; patches and final layer are below 0.1 %."""
+    config, (frames, rows, columns) = model.config, patches(model)
+    places, width, text = rows * columns, config.hidden, config.model_max_length
+    tokens = frames * places
+    mlp = 2 * width * config.mlp_hidden
+    attention, cross = 4 * width**2, 2 * width**2
+    spatial, temporal = 2 * tokens * places * width, 2 * tokens * frames * width
+    cross_attention = 2 * tokens * text * width + text * 2 * width**2
+    if isinstance(config, STDiTConfig):
+        return config.depth * (tokens * (2 * attention + cross + mlp) + spatial + temporal + cross_attention)
+    both = 2 * (tokens * (attention + cross + mlp) + cross_attention)
+    return config.depth * (both + spatial + temporal)
+
+
+def patches(model: BenchModel) -> tuple[int, int, int]:
+    """Frames, rows and columns of tokens."""
+    frames, rows, columns = (-(-size // p) for size, p in zip(model.latent[1:], model.config.patch, strict=True))
+    return frames, rows, columns
