@@ -74,4 +74,4 @@ def test_shapes() -> None:
 
 def test_unknown_names_and_bad_shapes_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == main(["fast"]) == main(["gemm", "--shape", "9"]) == 2
-    assert "expected one of arm, gemm, size" in capsys.readouterr().err
+    assert "expected one of arm, full, gemm, size, step" in capsys.readouterr().err

@@ -232,7 +232,7 @@ class TestStages:
         got: list[Any] = []
         monkeypatch.setattr(stages, "compile_stage", lambda *words: (demo.compiled, got.append(words))[0])
         assert main(["compile", "--output", str(tmp_path / "b"), "--emit", "static", "--threads", "2"]) == 0
-        assert [words[1:] for words in got] == [("host", tmp_path / "b", 2, "static")]
+        assert [words[1:] for words in got] == [("host", tmp_path / "b", 2, None, "static")]
         assert (
             f"link with: the archives in {tmp_path}/b/lib, headers in {tmp_path}/b/include\n" in capsys.readouterr().out
         )

@@ -63,11 +63,12 @@ def written(write: Any, params: dict[str, Array]) -> Any:
     images = ImageWriter(GraphWriter(weights), params)
     out: Images = write(images, Images("x", *X.shape))
     graph = images.g.model({"x": X.shape}, out.name, out.shape, "y")
+    file = weights.stream.getvalue()  # type: ignore[attr-defined]
     for tensor in graph.graph.initializer:
         if tensor.name in weights.entries:
-            value = weights.entries[tensor.name][1]
+            offset, length = (int(e.value) for e in tensor.external_data if e.key in ("offset", "length"))
             del tensor.external_data[:]
-            tensor.data_location, tensor.raw_data = 0, np.ascontiguousarray(value).tobytes()
+            tensor.data_location, tensor.raw_data = 0, file[offset : offset + length]
     return graph
 
 

@@ -52,7 +52,7 @@ class TestStages:
         kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
         assert {name for name, kind in kinds.items() if kind == onnx.TensorProto.INT8} >= names
         assert not {name.removesuffix("_q") for name in names} & set(kinds)
-        assert len(list(demo.exported.folder.glob("*.onnx"))) == 2 * len(STEPS)
+        assert len(list(demo.exported.folder.glob("step_*.onnx"))) == 2 * len(STEPS)
         assert len(list(demo.exported.folder.glob("weights*"))) == 1
 
     def test_compile_makes_one_group_and_compares_all_of_it(self, demo: SmallDemo) -> None:

@@ -17,6 +17,8 @@ from tvm_flow.bench.models import Inputs
 from tvm_flow.build.target import targets_folder
 from tvm_flow.errors import BuildError
 
+STDERR = 2
+"""File descriptor: stdout is for the bench's own line."""
 RECIPE = targets_folder().parent / "calibration" / "recipes" / "w8a8.yaml"
 
 
@@ -53,7 +55,7 @@ def run_stage(arguments: Sequence[str]) -> Cost:
     start = time.perf_counter()
     with tempfile.NamedTemporaryFile(prefix="tvm-flow-peak-") as file:
         command = [sys.executable, "-m", "tvm_flow.bench.weighed", file.name, *arguments]
-        code = subprocess.run(command, stdout=sys.stderr, check=False).returncode
+        code = subprocess.run(command, stdout=STDERR, check=False).returncode
         if code:
             raise BuildError(f"tvm-flow {arguments[0]}: expected exit code 0, got {code}; see above")
         return Cost(time.perf_counter() - start, float(Path(file.name).read_text()))

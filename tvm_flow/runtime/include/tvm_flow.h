@@ -106,8 +106,8 @@ typedef struct {
   double log_sigma_of_variance;
 } tvm_flow_update;
 
-/* What a bundle holds. Pointers are the handle's and live until tvm_flow_close. Memory of a handle: arena_bytes +
- * step_bytes + prompt_bytes, some latents, kilobytes of tables, and weights_bytes of pages that the system may drop. */
+/* What a bundle holds. Pointers are the handle's, until tvm_flow_close. Memory of a handle: arena_bytes + step_bytes +
+ * prompt_bytes, some latents, kilobytes of tables, and weights_bytes of pages that the system may drop. */
 typedef struct {
   uint32_t latent_ndim;
   uint32_t latent_shape[TVM_FLOW_MAX_LATENT_DIMS]; /* channels first, e.g. C, T, H, W; 1 past latent_ndim */
@@ -130,8 +130,7 @@ typedef struct {
   const tvm_flow_update *updates; /* [steps] */
 } tvm_flow_description;
 
-/* One caption: tokens float32 [text_tokens, text_channels], mask float32 [text_tokens] added to attention scores
- * (0 keeps a token, -inf hides it). */
+/* One caption: float32 tokens [text_tokens, text_channels]; mask [text_tokens], added to scores: 0 keeps, -inf hides. */
 typedef struct {
   const float *tokens;
   const float *mask;
