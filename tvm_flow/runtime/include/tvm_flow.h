@@ -130,7 +130,7 @@ typedef struct {
   const tvm_flow_update *updates; /* [steps] */
 } tvm_flow_description;
 
-/* One caption: float32 tokens [text_tokens, text_channels]; mask [text_tokens], added to scores: 0 keeps, -inf hides. */
+/* A caption: float32 tokens [text_tokens, text_channels]; mask [text_tokens], added to scores: 0 keeps, -inf hides. */
 typedef struct {
   const float *tokens;
   const float *mask;
