@@ -8,6 +8,7 @@ Attention: softmax(A + mask) V where A is a float product. Its scores exist for 
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,16 +41,15 @@ def clusters(bindings: list[Binding], result: Any, early: frozenset[Any] = froze
 
 def _clusters_of(bindings: list[Binding], readers: dict[Any, set[Any]]) -> dict[Any, Any]:
     values = dict(bindings)
+    place = {var: position for position, var in enumerate(values)}
     last: dict[Any, Any] = {}
-    for position, (var, call) in enumerate(bindings):
+    for var, call in bindings:
         if op_name(call) != PRODUCT or var not in readers:
             continue
         if dtype_of(call.args[0]) == "int8":
-            if len(shape_of(var)) != 2:
-                continue
-            members = _epilogue(bindings[position:], readers, last)
+            members = _epilogue(var, bindings, place, readers, last) if len(shape_of(var)) == 2 else []
         else:
-            members = _attention(var, values, readers)
+            members = sorted(_attention(var, values, readers), key=place.__getitem__)
         last.update(dict.fromkeys(members, members[-1]) if members else {})
     return last
 
@@ -72,30 +72,35 @@ def _readers(bindings: list[Binding], result: Any) -> dict[Any, set[Any]]:
     return readers
 
 
-def _epilogue(bindings: list[Binding], readers: dict[Any, set[Any]], taken: dict[Any, Any]) -> list[Any]:
-    """The product, which is the first of ``bindings``, and its epilogue."""
-    product, _ = bindings[0]
+def _epilogue(
+    product: Any, bindings: list[Binding], place: dict[Any, int], readers: dict[Any, set[Any]], taken: dict[Any, Any]
+) -> list[Any]:
+    """``product`` and its epilogue, in order. A reader that cannot join is the end: nothing later stands for all."""
     members, whole = [product], 1
     open_ends = {product: set(readers[product])}
-    for var, call in bindings[1:]:
-        if var not in readers or var in taken or not any(arg in open_ends for arg in tensor_args(call)):
+    queue = sorted(place[reader] for reader in readers[product] if reader in place)
+    while queue:
+        var, call = bindings[heapq.heappop(queue)]
+        if var in open_ends:
             continue
-        if op_name(call) not in ELEMENTWISE or shape_of(var) != shape_of(product):
-            continue
+        if var in taken or op_name(call) not in ELEMENTWISE or shape_of(var) != shape_of(product):
+            break
         members.append(var)
         for ends in open_ends.values():
             ends.discard(var)
         open_ends[var] = set(readers[var])
+        for reader in readers[var] & place.keys():
+            heapq.heappush(queue, place[reader])
         if not any(ends for member, ends in open_ends.items() if member is not var):
             whole = len(members)
     return members[:whole]
 
 
-def _attention(product: Any, values: dict[Any, Any], readers: dict[Any, set[Any]]) -> list[Any]:
-    """Everything from the scores to ``product``, in order; empty when ``product`` is no attention."""
+def _attention(product: Any, values: dict[Any, Any], readers: dict[Any, set[Any]]) -> set[Any]:
+    """Everything from the scores to ``product``; empty when ``product`` is no attention."""
     weights = values[product].args[0]
     if len(shape_of(weights)) < 3 or weights not in values:
-        return []
+        return set()
     scores, pending, members = shape_of(weights), [weights], {product}
     while pending:
         var = pending.pop()
@@ -104,12 +109,12 @@ def _attention(product: Any, values: dict[Any, Any], readers: dict[Any, set[Any]
         members.add(var)
         name = op_name(values[var])
         if name not in SOFTMAX and not (name == PRODUCT and shape_of(var) == scores):
-            return []
+            return set()
         if name != PRODUCT:
             rows = (scores, (*scores[:-1], 1))
             pending += [arg for arg in tensor_args(values[var]) if arg in values and shape_of(arg) in rows]
     names = [op_name(values[var]) for var in members]
     inside = all(readers[var] <= members for var in members if var is not product)
     if not inside or names.count(PRODUCT) != 2 or "relax.exp" not in names:
-        return []
-    return [var for var in values if var in members]
+        return set()
+    return members
