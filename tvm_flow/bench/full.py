@@ -3,7 +3,8 @@
     {"model", "blocks", "steps", "stages": {NAME: {"seconds", "peak_mb"}}, "bundle_bytes", "export_bytes"}
 
 One process a stage; see `tvm_flow.bench.models` for the weights and `tvm_flow.bench.stages` for what is measured. The
-folder takes 10 GB for STDiT3-XL/2 and is deleted at the end unless ``--keep`` names another.
+folder takes 10 GB for STDiT3-XL/2 and is deleted at the end unless ``--keep`` names another. ``--calibrated``:
+see `tvm_flow.bench.spread`.
 """
 
 from __future__ import annotations
@@ -16,19 +17,25 @@ import time
 from pathlib import Path
 
 from tvm_flow.bench.models import bench_model, write_inputs
+from tvm_flow.bench.spread import spread_ranges
 from tvm_flow.bench.stages import run_stage, stage_commands
 from tvm_flow.pack import bundle_bytes
 
 
-def measure(name: str, blocks: int | None, steps: int, threads: int, folder: Path, last: str) -> dict[str, object]:
+def measure(
+    name: str, blocks: int | None, steps: int, calibrated: int, threads: int, folder: Path, last: str
+) -> dict[str, object]:
     """Build the model ``name`` in ``folder`` up to the stage ``last``; the fields of the JSON line."""
     model = bench_model(name, blocks)
     start = time.perf_counter()
-    commands = stage_commands(write_inputs(model, folder, steps), folder, threads)
+    inputs = write_inputs(model, folder, calibrated)
+    commands = stage_commands(inputs, folder, threads)
     print(f"random weights written: {time.perf_counter() - start:.1f} s", file=sys.stderr)
     costs = {}
     for stage in list(commands)[: list(commands).index(last) + 1]:
         costs[stage] = run_stage(commands[stage])
+        if stage == "calibrate" and calibrated != steps:
+            spread_ranges(folder / "ranges.safetensors", inputs.sampler, steps)
         print(f"{stage}: {costs[stage].rounded()}", file=sys.stderr, flush=True)
     line: dict[str, object] = {"model": name, "blocks": model.config.depth, "steps": steps}
     line["stages"] = {stage: cost.rounded() for stage, cost in costs.items()}
@@ -45,12 +52,14 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--model", default="stdit3-xl", help="stdit3-xl or stdit-xl (default: stdit3-xl)")
     parser.add_argument("--blocks", type=int, help="depth of the model (default: its own)")
     parser.add_argument("--steps", type=int, default=2, help="denoising steps (default: 2)")
+    parser.add_argument("--calibrated", type=int, help="steps to calibrate, spread over all (default: all)")
     parser.add_argument("--threads", type=int, default=0, help="of compile's check (default: every core)")
     stages = ("inspect", "calibrate", "quantize", "export", "compile")
     parser.add_argument("--last", default="compile", choices=stages, help="stage to stop after (default: compile)")
     parser.add_argument("--keep", type=Path, help="folder for everything, kept")
     options = parser.parse_args(arguments)
-    chosen = (options.model, options.blocks, options.steps, options.threads)
+    calibrated = options.steps if options.calibrated is None else options.calibrated
+    chosen = (options.model, options.blocks, options.steps, calibrated, options.threads)
     if options.keep:
         line = measure(*chosen, options.keep, options.last)
     else:
