@@ -1,7 +1,7 @@
 """Ranges of a few calibrated steps, spread over a longer trajectory: calibration is what its length costs most.
 
-Step i of N gets those of calibrated step i * C // N, times a factor that grows with i from 1 - `SPREAD` to 1 + `SPREAD`:
-no two steps are equal. The stages after calibration cost what they cost with measured ranges.
+Step i of N gets those of calibrated step i * C // N, times a factor that grows with i from 1 - `SPREAD` to
+1 + `SPREAD`: no two steps are equal. The stages after calibration cost what they cost with measured ranges.
 """
 
 from __future__ import annotations
