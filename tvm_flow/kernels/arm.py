@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from tvm.script import tirx as T
 
+from tvm_flow.kernels.intrinsic import dot_description
 from tvm_flow.kernels.isa import Isa, register_isa
 
 
@@ -26,19 +27,6 @@ def _register_smull() -> str:
     from tvm.target.codegen import llvm_lookup_intrinsic_id
 
     identifier = llvm_lookup_intrinsic_id("llvm.aarch64.neon.saddlp")
-
-    @T.prim_func(s_tir=True)
-    def description(x: T.handle, w: T.handle, c: T.handle) -> None:
-        X = T.match_buffer(x, (2,), "int8", offset_factor=1)
-        W = T.match_buffer(w, (4, 2), "int8", offset_factor=1)
-        C = T.match_buffer(c, (4,), "int32", offset_factor=1)
-        with T.sblock("root"):
-            T.reads(C[0:4], X[0:2], W[0:4, 0:2])
-            T.writes(C[0:4])
-            for i, k in T.grid(4, 2):
-                with T.sblock("update"):
-                    vi, vk = T.axis.remap("SR", [i, k])
-                    C[vi] = C[vi] + T.cast(X[vk], "int32") * T.cast(W[vi, vk], "int32")
 
     @T.prim_func(s_tir=True)
     def implementation(x: T.handle, w: T.handle, c: T.handle) -> None:
@@ -55,7 +43,7 @@ def _register_smull() -> str:
             )
 
     name = "tvm_flow.smull"
-    TensorIntrin.register(name, description, implementation, override=True)
+    TensorIntrin.register(name, dot_description(4, 2), implementation, override=True)
     return name
 
 

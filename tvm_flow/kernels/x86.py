@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from tvm.script import tirx as T
 
+from tvm_flow.kernels.intrinsic import dot_description
 from tvm_flow.kernels.isa import Isa, register_isa
 
 
@@ -24,21 +25,6 @@ def _register_maddwd(lanes: int, intrinsic: str) -> str:
 
     codes, pairs, sums = f"int8x{2 * lanes}", f"int16x{2 * lanes}", f"int32x{lanes}"
     identifier = llvm_lookup_intrinsic_id(intrinsic)
-
-    @T.prim_func(s_tir=True)
-    def description(
-        X: T.Buffer((2,), "int8", offset_factor=1),
-        W: T.Buffer((lanes, 2), "int8", offset_factor=1),
-        C: T.Buffer((lanes,), "int32", offset_factor=1),
-    ) -> None:
-        with T.sblock("root"):
-            T.reads(C[0:lanes], X[0:2], W[0:lanes, 0:2])
-            T.writes(C[0:lanes])
-            for i in T.serial(0, lanes):
-                for k in T.serial(0, 2):
-                    with T.sblock("update"):
-                        vi, vk = T.axis.remap("SR", [i, k])
-                        C[vi] = C[vi] + T.cast(X[vk], "int32") * T.cast(W[vi, vk], "int32")
 
     @T.prim_func(s_tir=True)
     def implementation(
@@ -57,7 +43,7 @@ def _register_maddwd(lanes: int, intrinsic: str) -> str:
             )
 
     name = f"tvm_flow.maddwd_{lanes}"
-    TensorIntrin.register(name, description, implementation, override=True)
+    TensorIntrin.register(name, dot_description(lanes, 2), implementation, override=True)
     return name
 
 
@@ -104,20 +90,6 @@ def _register_dpbusd(lanes: int, intrinsic: str) -> str:
     identifier = llvm_lookup_intrinsic_id(intrinsic)
 
     @T.prim_func(s_tir=True)
-    def description(
-        X: T.Buffer((4,), "int8", offset_factor=1),
-        W: T.Buffer((lanes, 4), "int8", offset_factor=1),
-        C: T.Buffer((lanes,), "int32", offset_factor=1),
-    ) -> None:
-        with T.sblock("root"):
-            T.reads(C[0:lanes], X[0:4], W[0:lanes, 0:4])
-            T.writes(C[0:lanes])
-            for i, k in T.grid(lanes, 4):
-                with T.sblock("update"):
-                    vi, vk = T.axis.remap("SR", [i, k])
-                    C[vi] = C[vi] + T.cast(X[vk], "int32") * (T.cast(W[vi, vk], "int32") + 128)
-
-    @T.prim_func(s_tir=True)
     def implementation(
         X: T.Buffer((4,), "int8", offset_factor=1),
         W: T.Buffer((lanes, 4), "int8", offset_factor=1),
@@ -138,7 +110,7 @@ def _register_dpbusd(lanes: int, intrinsic: str) -> str:
             )
 
     name = f"tvm_flow.dpbusd_{lanes}"
-    TensorIntrin.register(name, description, implementation, override=True)
+    TensorIntrin.register(name, dot_description(lanes, 4, 128), implementation, override=True)
     return name
 
 
