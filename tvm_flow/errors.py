@@ -19,7 +19,7 @@ class CheckpointError(TvmFlowError):
     """A checkpoint file is unreadable, or a key is missing, extra or has another shape."""
 
 
-class SamplerMismatchError(TvmFlowError):
+class SamplerMismatchError(ConfigError):
     """Step tables were made for another sampler configuration than the one asked for."""
 
 

@@ -8,13 +8,13 @@ prefix that is given to qemu come first, so they state one core of the emulated 
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
+from tvm_flow.artifact import write_bytes
 from tvm_flow.errors import ConfigError
 
 VERSION = "1.31.1"
@@ -39,11 +39,7 @@ def onnxruntime_library(cache: Path = CACHE) -> Path:
             wheel = _download(Path(name))
             with zipfile.ZipFile(wheel) as archive:
                 content = archive.read(MEMBER)
-            partial = Path(name) / library.name
-            with partial.open("wb") as file:
-                file.write(content)
-                os.fsync(file.fileno())
-            partial.replace(library)
+            write_bytes(library, content)
     return library.resolve()
 
 

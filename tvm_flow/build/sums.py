@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +79,7 @@ class Sums:
 
 def without_epilogue(product: Product) -> Product:
     """The same product, its sums the output."""
-    return Product(product.m, product.k, product.n, product.isa)
+    return replace(product, epilogue=False)
 
 
 def link_sums(

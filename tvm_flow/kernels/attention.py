@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from tvm_flow.kernels.blocks import is_reduction, lanes_of, split_sum, written_shape
+
 ROWS = 4
 COLUMNS = 32
 """Sums of a tile; LLVM cuts wide vectors to the target's."""
-LANES = (16, 8, 4, 2, 1)
 PARALLEL_PRODUCTS = 1 << 18
 """Attention with fewer multiplications in its second product runs on one thread."""
 
@@ -22,9 +23,11 @@ PARALLEL_PRODUCTS = 1 << 18
 def schedule_attention(schedule: Any, inner: list[Any], output: Any) -> None:
     """Schedule the blocks ``inner``, of which the first is the scores' product, and the product ``output``."""
     for block in inner[1:]:
-        if _is_sum(schedule, block):
-            _split_sum(schedule, block)
-        elif (readers := schedule.get_consumers(block)) and len(readers) == 1 and not _is_sum(schedule, readers[0]):
+        if is_reduction(schedule, block):
+            split_sum(schedule, block)
+        elif (
+            (readers := schedule.get_consumers(block)) and len(readers) == 1 and not is_reduction(schedule, readers[0])
+        ):
             schedule.compute_inline(block)
     *batch, row, column, depth = schedule.get_loops(output)
     extents = [int(schedule.get(loop).extent) for loop in (*batch, row, column, depth)]
@@ -41,29 +44,11 @@ def schedule_attention(schedule: Any, inner: list[Any], output: Any) -> None:
         _tile_product(schedule, block)
 
 
-def _is_sum(schedule: Any, block: Any) -> bool:
-    return any(int(v.iter_type) == 2 for v in schedule.get(block).iter_vars)
-
-
-def _lanes(extent: int) -> int:
-    return next(lanes for lanes in LANES if extent % lanes == 0)
-
-
-def _split_sum(schedule: Any, block: Any) -> None:
-    """One partial result per lane, combined at the end of the row; short rows are left whole."""
-    *spatial, last = schedule.get_loops(block)
-    extent = int(schedule.get(last).extent)
-    lanes = _lanes(extent)
-    if 4 <= lanes < extent:
-        _, inner = schedule.split(last, [None, lanes])
-        schedule.rfactor(inner, len(spatial))
-
-
 def _vectorize(schedule: Any, block: Any) -> None:
-    """Vectors along a row of scores, or along the partial results of `_split_sum`."""
+    """Vectors along a row of scores, or along the partial results of `split_sum`."""
     *_, lane, last = schedule.get_loops(block)
-    if not _is_sum(schedule, block):
-        _, vector = schedule.split(last, [None, _lanes(int(schedule.get(last).extent))])
+    if not is_reduction(schedule, block):
+        _, vector = schedule.split(last, [None, lanes_of(int(schedule.get(last).extent))])
         schedule.vectorize(vector)
     elif int(schedule.get(lane).extent) > 1 and _writes_lanes(schedule, block):
         schedule.reorder(last, lane)
@@ -72,15 +57,15 @@ def _vectorize(schedule: Any, block: Any) -> None:
 
 
 def _writes_lanes(schedule: Any, block: Any) -> bool:
-    """True for the partial results of `_split_sum`."""
-    return int(schedule.get(block).writes[0].source.shape[-1]) > 1
+    """True for the partial results of `split_sum`."""
+    return written_shape(schedule, block)[-1] > 1
 
 
 def _tile_product(schedule: Any, block: Any) -> None:
     """Rows x vectors of sums in registers, the reduction outside them."""
     *_, row, column, depth = schedule.get_loops(block)
     extent = int(schedule.get(column).extent)
-    lanes = _lanes(extent)
+    lanes = lanes_of(extent)
     vectors = max(v for v in range(1, COLUMNS // lanes + 1) if extent // lanes % v == 0)
     outer, vector, lane = schedule.split(column, [None, vectors, lanes])
     schedule.reorder(outer, depth, row, vector, lane)

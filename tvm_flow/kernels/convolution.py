@@ -16,9 +16,9 @@ from typing import Any
 from tvm import s_tir, te
 
 from tvm_flow.importer.graph import bindings_of, op_name, shape_of
+from tvm_flow.kernels.blocks import lanes_of
 
 ROWS = (4, 3, 2)
-LANES = (16, 8, 4, 2)
 PARALLEL_MACS = 1 << 20
 """Convolutions below this many multiplications run on one thread: waking another costs more."""
 
@@ -68,7 +68,7 @@ def _tile(schedule: Any, shapes: Convolution) -> None:
     n, o, row, column, c, i, j = schedule.get_loops(block)
     _, outputs, _, width = shapes.output
     outer, inner = schedule.split(o, [None, _largest(ROWS, outputs)])
-    lanes = _largest(LANES, width)
+    lanes = lanes_of(width)
     along, vector = schedule.split(column, [None, lanes])
     schedule.reorder(n, row, along, outer, c, i, j, inner, vector)
     tile = schedule.cache_write(block, 0, "global")

@@ -12,8 +12,8 @@ from typing import Any
 from tvm import s_tir
 
 from tvm_flow.kernels.attention import schedule_attention
+from tvm_flow.kernels.blocks import is_reduction, lanes_of, split_sum, written_shape
 
-LANES = (16, 8, 4, 2)
 PARALLEL_ELEMENTS = 1 << 14
 """Kernels that write fewer elements run on one thread."""
 
@@ -24,21 +24,17 @@ def schedule_rows(function: Any) -> Any:
     root = schedule.get_sblock("root")
     blocks = schedule.get_child_blocks(root)
     inner, output = blocks[:-1], blocks[-1]
-    reductions = [b for b in inner if _is_reduction(schedule, b)]
-    if not reductions and not _is_reduction(schedule, output):
+    reductions = [b for b in inner if is_reduction(schedule, b)]
+    if not reductions and not is_reduction(schedule, output):
         return _elementwise(schedule, inner, output)
     if not reductions and _reduces_last(schedule, output):
         return _product(schedule, inner, output)
     if _is_attention(schedule, reductions, output):
         schedule_attention(schedule, inner, output)
         return _finished(schedule)
-    if not _is_reduction(schedule, output) and _share_rows(schedule, reductions, output):
+    if not is_reduction(schedule, output) and _share_rows(schedule, reductions, output):
         return _row_reduction(schedule, inner, output)
     return _in_order(schedule, inner)
-
-
-def _is_reduction(schedule: Any, block: Any) -> bool:
-    return any(int(v.iter_type) == 2 for v in schedule.get(block).iter_vars)
 
 
 def _is_attention(schedule: Any, reductions: list[Any], output: Any) -> bool:
@@ -53,9 +49,9 @@ def _share_rows(schedule: Any, reductions: list[Any], output: Any) -> bool:
 
     A single row is not worth it: TVM drops its loop of one iteration, and with it the place to compute a row at.
     """
-    *rows, _ = _written_shape(schedule, output) or [1]
+    *rows, _ = written_shape(schedule, output) or [1]
     return math.prod(rows) > 1 and all(
-        math.prod(_written_shape(schedule, b)) == math.prod(rows) and _reduces_last(schedule, b) for b in reductions
+        math.prod(written_shape(schedule, b)) == math.prod(rows) and _reduces_last(schedule, b) for b in reductions
     )
 
 
@@ -68,7 +64,7 @@ def _reduces_last(schedule: Any, block: Any) -> bool:
 def _in_order(schedule: Any, inner: list[Any]) -> Any:
     """Reductions one after the other, as written; everything between them is computed where it is read."""
     for block in inner:
-        if not _is_reduction(schedule, block):
+        if not is_reduction(schedule, block):
             schedule.compute_inline(block)
     return _finished(schedule)
 
@@ -84,13 +80,13 @@ def _elementwise(schedule: Any, inner: list[Any], output: Any) -> Any:
 
 
 def _row_reduction(schedule: Any, inner: list[Any], output: Any) -> Any:
-    sums = [block for block in inner if _is_reduction(schedule, block)]
+    sums = [block for block in inner if is_reduction(schedule, block)]
     for block in inner:
         read_once = _row_length(schedule, block) > 1 and len(schedule.get_consumers(block)) == 1
-        if block not in sums and (read_once or not _written_shape(schedule, block)):
+        if block not in sums and (read_once or not written_shape(schedule, block)):
             schedule.compute_inline(block)
     for block in sums:
-        _split_sum(schedule, block)
+        split_sum(schedule, block)
     loops = schedule.get_loops(output)
     row = schedule.fuse(*loops[:-1]) if len(loops) > 2 else loops[0]
     kept = schedule.get_child_blocks(schedule.get_sblock("root"))[:-1]
@@ -103,21 +99,11 @@ def _row_reduction(schedule: Any, inner: list[Any], output: Any) -> Any:
     return _finished(schedule)
 
 
-def _split_sum(schedule: Any, block: Any) -> None:
-    """One partial result per lane, combined at the end of the row; short rows are left whole."""
-    *spatial, last = schedule.get_loops(block)
-    extent = int(schedule.get(last).extent)
-    lanes = _lanes(extent)
-    if 4 <= lanes < extent:
-        _, inner = schedule.split(last, [None, lanes])
-        schedule.rfactor(inner, len(spatial))
-
-
 def _vectorize_row(schedule: Any, block: Any) -> None:
     """Vectors along the last loop, unless it reduces into one element."""
     loops = schedule.get_loops(block)
-    if not _is_reduction(schedule, block):
-        _, vector = schedule.split(loops[-1], [None, _lanes(int(schedule.get(loops[-1]).extent))])
+    if not is_reduction(schedule, block):
+        _, vector = schedule.split(loops[-1], [None, lanes_of(int(schedule.get(loops[-1]).extent))])
         schedule.vectorize(vector)
     elif _is_partial(schedule, block):
         lane, steps = loops[1], loops[-1]
@@ -127,7 +113,7 @@ def _vectorize_row(schedule: Any, block: Any) -> None:
 
 
 def _is_partial(schedule: Any, block: Any) -> bool:
-    """True for a sum split by `_split_sum`: it writes one element per lane."""
+    """True for a sum split by `split_sum`: it writes one element per lane."""
     return _row_length(schedule, block) > 1
 
 
@@ -139,7 +125,7 @@ def _product(schedule: Any, inner: list[Any], output: Any) -> Any:
     if len(spatial) < 2:
         return _finished(schedule)
     *rows, column = spatial
-    lanes = _lanes(int(schedule.get(column).extent))
+    lanes = lanes_of(int(schedule.get(column).extent))
     outer, vector = schedule.split(column, [None, lanes])
     schedule.reorder(*rows, outer, reduction, vector)
     row = schedule.fuse(*rows) if len(rows) > 1 else rows[0]
@@ -152,24 +138,15 @@ def _product(schedule: Any, inner: list[Any], output: Any) -> Any:
     return _finished(schedule)
 
 
-def _written_shape(schedule: Any, block: Any) -> list[int]:
-    """Shape of the buffer that ``block`` writes."""
-    return [int(extent) for extent in schedule.get(block).writes[0].source.shape]
-
-
 def _row_length(schedule: Any, block: Any) -> int:
     """Last extent of what ``block`` writes; 1 for a value per row."""
-    shape = _written_shape(schedule, block)
+    shape = written_shape(schedule, block)
     return shape[-1] if shape else 1
-
-
-def _lanes(extent: int) -> int:
-    return next((lanes for lanes in LANES if extent % lanes == 0), 1)
 
 
 def _vector_and_rows(schedule: Any, loops: list[Any]) -> Any:
     """Vectorize along the innermost loop and fuse the rest; returns the loop to run in parallel."""
-    lanes = _lanes(int(schedule.get(loops[-1]).extent))
+    lanes = lanes_of(int(schedule.get(loops[-1]).extent))
     outer, vector = schedule.split(loops[-1], [None, lanes])
     if lanes > 1:
         schedule.vectorize(vector)
@@ -177,7 +154,7 @@ def _vector_and_rows(schedule: Any, loops: list[Any]) -> Any:
 
 
 def _parallel(schedule: Any, loop: Any, output: Any) -> None:
-    elements = math.prod(_written_shape(schedule, output))
+    elements = math.prod(written_shape(schedule, output))
     if elements >= PARALLEL_ELEMENTS and int(schedule.get(loop).extent) > 1:
         schedule.parallel(loop)
 

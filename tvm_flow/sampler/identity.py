@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_flow.errors import ConfigError
+from tvm_flow.errors import SamplerMismatchError
 from tvm_flow.sampler.config import SamplerConfig
 from tvm_flow.sampler.update import step_updates
 
 
 def require_same_sampler(where: str, have: Mapping[str, Any], want: Mapping[str, Any], advice: str) -> None:
-    """Raises ConfigError with both configurations and what differs when ``want`` is not ``have``.
+    """Raises SamplerMismatchError with both configurations and what differs when ``want`` is not ``have``.
 
     Both are as `SamplerConfig.to_dict` gives them; ``where`` names the file whose tables were made for ``have``.
     """
     absent = object()
     differ = [key for key in sorted({*have, *want}) if have.get(key, absent) != want.get(key, absent)]
     if differ:
-        raise ConfigError(
+        raise SamplerMismatchError(
             f"{where}: its per-step tables were made for the sampler {json.dumps(dict(have), sort_keys=True)}, got a "
             f"request for {json.dumps(dict(want), sort_keys=True)}; they differ in {', '.join(differ)}; {advice}"
         )
@@ -31,7 +31,7 @@ def require_same_sampler(where: str, have: Mapping[str, Any], want: Mapping[str,
 def require_tables_of(
     where: str, config: SamplerConfig, timesteps: NDArray[np.float64], updates: NDArray[np.float64]
 ) -> None:
-    """Raises ConfigError naming the first step of the tables that is none of ``config``'s; they may hold fewer steps.
+    """Raises SamplerMismatchError naming the first step of the tables that is none of ``config``'s; they may hold fewer steps.
 
     ``timesteps`` float64 [steps], ``updates`` float64 [steps, 5]. Logarithms differ in their last bits from machine to
     machine, hence 1e-12.
@@ -39,7 +39,7 @@ def require_tables_of(
     rows = dict(zip(config.timesteps().tolist(), step_updates(config), strict=True))
     for step, (t, row) in enumerate(zip(timesteps.tolist(), updates, strict=True)):
         if t not in rows or not np.allclose(row, rows[t], rtol=1e-12, atol=1e-12):
-            raise ConfigError(
+            raise SamplerMismatchError(
                 f"{where}: step {step}: expected a timestep and an update of the sampler "
                 f"{json.dumps(config.to_dict(), sort_keys=True)} that it names, got t {t:g} and "
                 f"{row.tolist()}; make it again"
