@@ -31,9 +31,9 @@ def require_same_sampler(where: str, have: Mapping[str, Any], want: Mapping[str,
 def require_tables_of(
     where: str, config: SamplerConfig, timesteps: NDArray[np.float64], updates: NDArray[np.float64]
 ) -> None:
-    """Raises SamplerMismatchError naming the first step of the tables that is none of ``config``'s; they may hold fewer steps.
+    """Raises SamplerMismatchError naming the first step of the tables that is none of ``config``'s.
 
-    ``timesteps`` float64 [steps], ``updates`` float64 [steps, 5]. Logarithms differ in their last bits from machine to
+    The tables may hold fewer steps: ``timesteps`` float64 [steps], ``updates`` float64 [steps, 5]. Logarithms differ in their last bits from machine to
     machine, hence 1e-12.
     """
     rows = dict(zip(config.timesteps().tolist(), step_updates(config), strict=True))
