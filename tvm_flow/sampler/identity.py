@@ -33,8 +33,8 @@ def require_tables_of(
 ) -> None:
     """Raises SamplerMismatchError naming the first step of the tables that is none of ``config``'s.
 
-    The tables may hold fewer steps: ``timesteps`` float64 [steps], ``updates`` float64 [steps, 5]. Logarithms differ in their last bits from machine to
-    machine, hence 1e-12.
+    ``timesteps`` float64 [steps] and ``updates`` float64 [steps, 5] may hold fewer steps. Logarithms differ in their
+    last bits from machine to machine, hence 1e-12.
     """
     rows = dict(zip(config.timesteps().tolist(), step_updates(config), strict=True))
     for step, (t, row) in enumerate(zip(timesteps.tolist(), updates, strict=True)):
