@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "runtime")]
-
-from attack_programs import Attack, attack_with  # noqa: E402
-from toy_fixtures import bundle, bundle_dir, contents, libraries  # noqa: E402
-
-__all__ = ["bundle", "bundle_dir", "contents", "libraries"]
+from support.attack_programs import Attack, attack_with
 
 
 @pytest.fixture(scope="session")

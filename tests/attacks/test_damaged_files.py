@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import toy_bundle
-from attack_programs import Attack
+from support import toy_bundle
+from support.attack_programs import Attack
 
 from tvm_flow.errors import BundleError
 from tvm_flow.pack import verify_bundle, write_bundle

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import toy_bundle
-from attack_programs import Attack
+from support import toy_bundle
+from support.attack_programs import Attack
 
 from tvm_flow.errors import BundleError
 from tvm_flow.pack import Contents, write_bundle

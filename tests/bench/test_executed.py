@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tvm_flow.backends.cpu import arm
 from tvm_flow.bench.emulated import instructions_per_mac
 from tvm_flow.bench.executed import compile_c, executed, find_qemu, parse_executed, plugin_version
 from tvm_flow.bench.shapes import Shape
 from tvm_flow.errors import BuildError, ConfigError
-from tvm_flow.kernels import arm
 
 # Marks around straight code; the loop executes two instructions a round, subs and b.ne.
 MARKED = """

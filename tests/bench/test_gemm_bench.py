@@ -7,15 +7,15 @@ import json
 import numpy as np
 import pytest
 
+from tvm_flow.backends.cpu import generic
+from tvm_flow.backends.cpu.isa import registered_isas
 from tvm_flow.bench.__main__ import main
 from tvm_flow.bench.gemm import Measured
 from tvm_flow.bench.peak import INSTRUCTIONS, peak_meter
 from tvm_flow.bench.peers import onnxruntime_product, torch_product
 from tvm_flow.bench.shapes import STDIT, Shape, parse_shapes
-from tvm_flow.build.target import detect_host
 from tvm_flow.errors import BuildError, ConfigError
-from tvm_flow.kernels import generic
-from tvm_flow.kernels.isa import registered_isas
+from tvm_flow.target.spec import detect_host
 
 KEYS = [
     *("shape", "ours_gmacs", "ours_max_err", "peak_gmacs", "onnxruntime_u8s8_gmacs", "onnxruntime_max_err"),

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "pipeline"))
-
-import small_demo
+from support import small_demo
 
 
 @pytest.fixture(scope="session")

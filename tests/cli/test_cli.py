@@ -14,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 from safetensors import safe_open
-from small_demo import PROMPT, RECIPE, SmallDemo
+from support.small_demo import PROMPT, RECIPE, SmallDemo
 
 from tvm_flow.artifact import stamp_path
 from tvm_flow.calibrate import load_ranges
@@ -303,6 +303,6 @@ class TestRun:
         (bundle / "weights.bin").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
         assert "weights.bin" in refused(capsys, "run", PROMPT, "--bundle", str(bundle), "--output", str(tmp_path / "v"))
         repaired = []
-        monkeypatch.setattr("tvm_flow.build.compile._compile", lambda *_: repaired.append(1) or demo.compiled)
+        monkeypatch.setattr("tvm_flow.compile.command._compile", lambda *_: repaired.append(1) or demo.compiled)
         assert main(["compile", "--export", str(demo.folder / "export"), "--output", str(bundle)]) == 0
         assert repaired

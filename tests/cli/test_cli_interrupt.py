@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_demo import SmallDemo
+from support.small_demo import SmallDemo
 
 from tvm_flow.calibrate import load_ranges
 from tvm_flow.cli import main

@@ -15,15 +15,15 @@ from tvm_flow.demo import (
     demo_noise,
     demo_sampler,
     load_captions,
-    load_judge,
     load_model,
     load_vae,
 )
 from tvm_flow.demo.captions import all_captions
-from tvm_flow.demo.train import DEMO_CONFIG
-from tvm_flow.demo.train_data import RATIO
-from tvm_flow.demo.train_flow import FPS
 from tvm_flow.errors import CheckpointError, PromptError
+from tvm_flow.quality.judge import load_judge
+from tvm_flow.train.train import DEMO_CONFIG
+from tvm_flow.train.train_data import RATIO
+from tvm_flow.train.train_flow import FPS
 
 
 def test_at_most_16_mb() -> None:

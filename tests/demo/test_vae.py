@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tvm_flow.demo import LATENT_SHAPE, load_vae
 from tvm_flow.demo.clips import Garments
-from tvm_flow.demo.train_vae import psnr, random_frames, train_vae
 from tvm_flow.demo.vae import VAE
+from tvm_flow.train.train_vae import psnr, random_frames, train_vae
 
 Videos = tuple[Tensor, list[str]]
 
@@ -62,7 +62,7 @@ def test_shift_and_scale_cancel() -> None:
 
 
 def test_training_improves_and_writes(tmp_path: Path, garments: Garments, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tvm_flow.demo.train_vae.POOL", 64)
+    monkeypatch.setattr("tvm_flow.train.train_vae.POOL", 64)
     frames = random_frames(garments, 16, torch.Generator().manual_seed(9))
     torch.manual_seed(0)
     untrained = psnr(VAE(), frames)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,7 @@ import onnx
 import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "opensora"))
-
-from tiny_folders import SPATIAL, TEMPORAL, video_state, write_image_vae, write_video_vae
+from support.tiny_folders import SPATIAL, TEMPORAL, video_state, write_image_vae, write_video_vae
 
 from tvm_flow.demo import load_vae
 from tvm_flow.errors import ExportError

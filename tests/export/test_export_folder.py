@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from execution import onnxruntime_outputs
-from exported_model import RECIPES, SAMPLER, Exporter, Quantizer, feeds
+from support.execution import onnxruntime_outputs
+from support.exported_model import RECIPES, SAMPLER, Exporter, Quantizer, feeds
 
 from tvm_flow.errors import ExportError
 from tvm_flow.export import export, load_exported

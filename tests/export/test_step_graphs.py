@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from execution import onnxruntime_outputs
-from exported_model import MODELS, RECIPES, SAMPLER, Exporter, Quantizer, Tiny, embed, feeds
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
+from support.execution import onnxruntime_outputs
+from support.exported_model import MODELS, RECIPES, SAMPLER, Exporter, Quantizer, Tiny, embed, feeds
 
 from tvm_flow.calibrate import block_names
 from tvm_flow.errors import ExportError

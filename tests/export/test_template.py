@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exported_model import RECIPES, SAMPLER, Quantizer
+from support.exported_model import RECIPES, SAMPLER, Quantizer
 
 from tvm_flow.errors import ExportError
 from tvm_flow.export.graph import step_graph

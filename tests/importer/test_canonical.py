@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from execution import compare, imported, lowered, reference_output, run_checked
 from onnx import NodeProto
-from onnx_graphs import model, node
+from support.execution import compare, imported, lowered, reference_output, run_checked
+from support.onnx_graphs import model, node
 
-from tvm_flow.importer.graph import LiftedGraph, bindings_of, op_name
+from tvm_flow.graph.lifted import LiftedGraph, bindings_of, op_name
 from tvm_flow.numerics.bounded import Bounded
 from tvm_flow.numerics.reference import OPERATORS
 

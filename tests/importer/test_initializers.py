@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from exported_model import Exporter
 from onnx import numpy_helper, save
-from onnx_graphs import model, node, qdq
+from support.exported_model import Exporter
+from support.onnx_graphs import model, node, qdq
 
 from tvm_flow.errors import ImportGraphError
 from tvm_flow.importer import step_groups

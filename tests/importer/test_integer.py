@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from execution import compare, imported, lowered, onnxruntime_outputs, reference_output, run_checked
 from onnx import ModelProto
-from onnx_graphs import INT8, INT32, UINT8, float_tolerance, model, node, qdq
+from support.execution import compare, imported, lowered, onnxruntime_outputs, reference_output, run_checked
+from support.onnx_graphs import INT8, INT32, UINT8, float_tolerance, model, node, qdq
 
-from tvm_flow.importer.graph import LiftedGraph, bindings_of, dtype_of, op_name, shape_of
+from tvm_flow.graph.lifted import LiftedGraph, bindings_of, dtype_of, op_name, shape_of
 from tvm_flow.numerics.bounded import Bounded
 
 Array = np.ndarray[Any, Any]

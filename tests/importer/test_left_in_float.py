@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from execution import imported, lowered, onnxruntime_outputs, run_checked
 from onnx import NodeProto
-from onnx_graphs import float_tolerance, model, node, qdq
+from support.execution import imported, lowered, onnxruntime_outputs, run_checked
+from support.onnx_graphs import float_tolerance, model, node, qdq
 
 from tvm_flow.importer.integer import to_integer
 from tvm_flow.importer.load import import_onnx

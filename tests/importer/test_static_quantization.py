@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from execution import compile_functions, imported, lowered, onnxruntime_outputs, run_checked
 from onnx import ModelProto, numpy_helper
-from onnx_graphs import model, node
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from support.execution import compile_functions, imported, lowered, onnxruntime_outputs, run_checked
+from support.onnx_graphs import model, node
 
-from tvm_flow.importer.graph import LiftedGraph, bindings_of, dtype_of, op_name, shape_of
-from tvm_flow.lower.compile import scheduled_kernels
+from tvm_flow.backends.cpu.codegen import scheduled_kernels
+from tvm_flow.graph.lifted import LiftedGraph, bindings_of, dtype_of, op_name, shape_of
 
 Array = np.ndarray[Any, Any]
 SIZES = (12, 32, 24, 8)

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tvm_ffi
-from execution import onnxruntime_outputs, reference_output, value_of
-from exported_model import MODELS, SAMPLER, Exporter, feeds
 from onnx import save
-from onnx_graphs import model, node, qdq
+from support.execution import onnxruntime_outputs, reference_output, value_of
+from support.exported_model import MODELS, SAMPLER, Exporter, feeds
+from support.onnx_graphs import model, node, qdq
 
 from tvm_flow.errors import ImportGraphError
-from tvm_flow.importer.constants import Derived, evaluate
-from tvm_flow.importer.graph import bindings_of, dtype_of, op_name, shape_of
+from tvm_flow.graph.constants import Derived, evaluate
+from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name, shape_of
 from tvm_flow.importer.step_groups import StepGroup, import_graph, import_steps
 
 EVERY = tuple((step, branch) for step in range(SAMPLER.steps) for branch in (0, 1))

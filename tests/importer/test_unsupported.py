@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from execution import compare, imported, lowered, onnxruntime_outputs, reference_output, run_checked, value_of
 from onnx import ModelProto, TensorProto, helper, numpy_helper
-from onnx_graphs import float_tolerance, model, node, qdq
+from support.execution import compare, imported, lowered, onnxruntime_outputs, reference_output, run_checked, value_of
+from support.onnx_graphs import float_tolerance, model, node, qdq
 
 from tvm_flow.errors import BuildError, ImportGraphError
 from tvm_flow.importer.load import import_onnx

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tvm import relax
 from tvm.relax import op as R
 
-from tvm_flow.importer.graph import bindings_of, op_name, shape_of
+from tvm_flow.graph.lifted import bindings_of, op_name, shape_of
 from tvm_flow.lower.clusters import ELEMENTWISE, clusters, tensor_args
 
 M, K, N = 6, 8, 4

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
-from execution import HOST, Array, allocated, call_kernel, compare, compile_functions
+from support.execution import HOST, Array, allocated, call_kernel, compare, compile_functions
 from tvm import relax
 from tvm.relax import op as R
 
+from tvm_flow.backends.cpu import arm
+from tvm_flow.backends.cpu.gemm import PARALLEL_MACS, schedule_gemm
+from tvm_flow.backends.cpu.isa import Isa, registered_isas
+from tvm_flow.backends.cpu.packing import Product, as_product
+from tvm_flow.backends.cpu.products import product_prim_func
 from tvm_flow.bench.mca import inner_loop
-from tvm_flow.build.target import load_target
-from tvm_flow.importer.constants import RULES
-from tvm_flow.kernels import arm
-from tvm_flow.kernels.gemm import PARALLEL_MACS, schedule_gemm
-from tvm_flow.kernels.isa import Isa, registered_isas
-from tvm_flow.lower.legalize import product_prim_func
-from tvm_flow.lower.packing import Product, as_product
+from tvm_flow.graph.constants import RULES
 from tvm_flow.numerics.reference import execute
+from tvm_flow.target.spec import load_target
 
 RUNNABLE = [isa for isa in registered_isas() if isa.features <= HOST.features]
 KINDS = ("plain", "gelu", "gate", "zero_point")

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
-from execution import compile_functions
+from support.execution import compile_functions
 from tvm import relax
 from tvm.relax import op as R
 
-from tvm_flow.kernels.rows import schedule_rows
+from tvm_flow.backends.cpu.rows import schedule_rows
 from tvm_flow.lower.exponential import ABSOLUTE_ERROR, LOWER, RELATIVE_ERROR, UPPER
 from tvm_flow.lower.legalize import to_prim_func
 

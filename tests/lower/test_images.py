@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from execution import imported, lowered, onnxruntime_outputs, run_checked
 from onnx import NodeProto
-from onnx_graphs import model, node
+from support.execution import imported, lowered, onnxruntime_outputs, run_checked
+from support.onnx_graphs import model, node
 
+from tvm_flow.backends.cpu.convolution import as_convolution
 from tvm_flow.errors import ImportGraphError
 from tvm_flow.export.images import Images, ImageWriter
 from tvm_flow.export.writer import GraphWriter, WeightFile
-from tvm_flow.importer.graph import bindings_of, op_name
-from tvm_flow.kernels.convolution import as_convolution
+from tvm_flow.graph.lifted import bindings_of, op_name
 
 Array = np.ndarray[Any, Any]
 RNG = np.random.default_rng(0)

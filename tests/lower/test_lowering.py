@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
-from execution import (
+from support.execution import (
     HOST,
     PackedProgram,
     call_kernel,
@@ -18,19 +18,19 @@ from execution import (
     onnxruntime_outputs,
     run_checked,
 )
-from exported_model import MODELS, Exporter, feeds
-from onnx_graphs import model, node
+from support.exported_model import MODELS, Exporter, feeds
+from support.onnx_graphs import model, node
 from tvm import relax
 from tvm.relax import op as R
 
+from tvm_flow.backends.cpu import choose_isa, generic, x86
+from tvm_flow.backends.cpu.codegen import compile_object, scheduled_kernels
+from tvm_flow.backends.cpu.generic import GENERIC
+from tvm_flow.backends.cpu.packing import as_product, pack_weights
 from tvm_flow.errors import BuildError
-from tvm_flow.importer.constants import Derived, evaluate
+from tvm_flow.graph.constants import Derived, evaluate
 from tvm_flow.importer.step_groups import import_graph
-from tvm_flow.kernels import choose_isa, generic, x86
-from tvm_flow.kernels.generic import GENERIC
-from tvm_flow.lower.compile import compile_object, scheduled_kernels
 from tvm_flow.lower.legalize import to_prim_func
-from tvm_flow.lower.packing import as_product, pack_weights
 from tvm_flow.lower.partition import partition
 
 RECIPES = ("symmetric", "asymmetric", "mixed", "float")
@@ -61,7 +61,7 @@ def test_step_graphs_need_no_slow_schedule(packed: dict[str, PackedProgram], mon
     def refuse(*_: Any) -> None:
         raise AssertionError("a kernel fell back to the plain order")
 
-    monkeypatch.setattr("tvm_flow.kernels.rows._in_order", refuse)
+    monkeypatch.setattr("tvm_flow.backends.cpu.rows._in_order", refuse)
     for program in packed.values():
         scheduled_kernels(program)
 
@@ -206,7 +206,7 @@ def test_kernel_that_cannot_be_scheduled_is_named(
     def fail(_function: Any) -> Any:
         raise ValueError("no such loop")
 
-    monkeypatch.setattr("tvm_flow.lower.compile.schedule_rows", fail)
+    monkeypatch.setattr("tvm_flow.backends.cpu.codegen.schedule_rows", fail)
     with pytest.raises(BuildError, match=r"kernel k\d+_\w+: TVM could not schedule it: no such loop"):
         scheduled_kernels(packed["symmetric"])
 

@@ -6,17 +6,18 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from execution import imported
-from exported_model import Exporter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import NodeProto
-from onnx_graphs import model, node
+from support.execution import imported
+from support.exported_model import Exporter
+from support.onnx_graphs import model, node
 
-from tvm_flow.importer.graph import LiftedGraph, bindings_of, dtype_of, op_name, shape_of
+from tvm_flow.graph.lifted import LiftedGraph, bindings_of, dtype_of, op_name, shape_of
+from tvm_flow.graph.program import Program
 from tvm_flow.importer.step_groups import import_graph
 from tvm_flow.lower.clusters import ELEMENTWISE, SOFTMAX
-from tvm_flow.lower.partition import PLACE_CHANGING, REDUCTIONS, Program, partition
+from tvm_flow.lower.partition import PLACE_CHANGING, REDUCTIONS, partition
 
 
 @pytest.fixture(scope="module")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from execution import imported, reference_output, run_checked, value_of
-from exported_model import MODELS, Exporter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import NodeProto
-from onnx_graphs import model, node
+from support.execution import imported, reference_output, run_checked, value_of
+from support.exported_model import MODELS, Exporter
+from support.onnx_graphs import model, node
 
-from tvm_flow.importer.graph import bindings_of, op_name
+from tvm_flow.backends.cpu.generic import GENERIC
+from tvm_flow.backends.cpu.packing import pack_weights
+from tvm_flow.graph.lifted import bindings_of, op_name
+from tvm_flow.graph.program import Program
 from tvm_flow.importer.step_groups import import_graph
-from tvm_flow.kernels.generic import GENERIC
-from tvm_flow.lower.packing import pack_weights
-from tvm_flow.lower.partition import Program, partition
+from tvm_flow.lower.partition import partition
 from tvm_flow.lower.prologue import prologue_variables
 
 RECIPES = ("symmetric", "asymmetric", "float")

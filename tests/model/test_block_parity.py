@@ -6,9 +6,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-import stdit3_by_hand
-import stdit_by_hand
 import torch
+from support import stdit3_by_hand, stdit_by_hand
 from torch import Tensor
 
 from tvm_flow.model import STDiT, STDiT3

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from stdit_by_hand import CONFIG, make_model
+from support.stdit_by_hand import CONFIG, make_model
 from test_stdit import xl_2_shapes
 from torch import Tensor
 

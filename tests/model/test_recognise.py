@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from stdit_by_hand import CONFIG, make_model, normal
+from support.stdit_by_hand import CONFIG, make_model, normal
 from test_stdit import xl_2_shapes
 from torch import Tensor
 

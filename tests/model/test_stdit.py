@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from stdit_by_hand import CONFIG, ByHand, gelu, make_model, normal, sin_cos
+from support.stdit_by_hand import CONFIG, ByHand, gelu, make_model, normal, sin_cos
 from torch import Tensor, nn
 
 from tvm_flow.errors import ConfigError

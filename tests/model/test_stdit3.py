@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from stdit3_by_hand import CONFIG, ByHand, make_model
+from support.stdit3_by_hand import CONFIG, ByHand, make_model
 from torch import nn
 
 from tvm_flow.model import STDIT3_XL_2, STDiT3

@@ -14,7 +14,7 @@ from tvm_flow.calibrate.run import calibrate
 from tvm_flow.demo import LATENT_SHAPE, demo_sampler, load_captions, load_model
 from tvm_flow.export import export
 from tvm_flow.export.graph import MASKED
-from tvm_flow.importer.constants import evaluate
+from tvm_flow.graph.constants import evaluate
 from tvm_flow.importer.step_groups import import_graph
 from tvm_flow.lower.partition import partition
 from tvm_flow.numerics.step import execute_step

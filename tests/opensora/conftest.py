@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from tiny_folders import write_image_vae, write_t5
+from support.tiny_folders import write_image_vae, write_t5
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_folders import SPATIAL, TEMPORAL, video_state, write_video_vae
+from support.tiny_folders import SPATIAL, TEMPORAL, video_state, write_video_vae
 
 from tvm_flow.errors import CheckpointError, ConfigError
 from tvm_flow.opensora import ImageVAE, VideoVAE, load_autoencoder

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from temporal_by_hand import decode
-from tiny_folders import TEMPORAL
+from support.temporal_by_hand import decode
+from support.tiny_folders import TEMPORAL
 
 from tvm_flow.opensora.temporal import TemporalConfig, TemporalDecoder, unfold_time
 

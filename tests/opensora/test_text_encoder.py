@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_folders import CHANNELS, PROMPTS
+from support.tiny_folders import CHANNELS, PROMPTS
 
 from tvm_flow.errors import CheckpointError, ConfigError, PromptError
 from tvm_flow.opensora import load_text_encoder

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toy_decoder
+from support import toy_decoder
 
 from tvm_flow.errors import BundleError
 from tvm_flow.pack import Contents, Decoder, bundle_bytes, read_decoder, verify_bundle, write_bundle

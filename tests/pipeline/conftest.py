@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-import small_demo
+from support import small_demo
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_demo import STEPS, SmallDemo
+from support.small_demo import STEPS, SmallDemo
 
-from tvm_flow.build import compile as compile_module
-from tvm_flow.build.emulate import check_emulated, run_emulated
+from tvm_flow.check.emulator import check_emulated, run_emulated
+from tvm_flow.compile import command as compile_module
+from tvm_flow.numerics.metrics import psnr_db
 from tvm_flow.pack import read_golden, verify_bundle
-from tvm_flow.pipeline.demo import psnr_db
 from tvm_flow.pipeline.stages import compile_stage
 
 pytestmark = pytest.mark.skipif(

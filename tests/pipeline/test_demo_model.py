@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from small_demo import PROMPT, RECIPE, STEPS, SmallDemo
+from support.small_demo import PROMPT, RECIPE, STEPS, SmallDemo
 from torch import Tensor
 
-from tvm_flow.build.check import ExactnessReport
 from tvm_flow.calibrate import load_ranges
+from tvm_flow.check.calls import ExactnessReport
 from tvm_flow.demo import LATENT_SHAPE
+from tvm_flow.numerics.metrics import psnr_db
 from tvm_flow.pack import bundle_bytes, read_golden, verify_bundle
-from tvm_flow.pipeline.demo import psnr_db
 from tvm_flow.pipeline.generate import generate_latents, noise_for
 from tvm_flow.pipeline.stages import calibrate_stage, compile_stage, export_stage, quantize_stage
 from tvm_flow.quantize.fake import FakeQuant, fake_velocity

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from small_demo import PROMPT, SmallDemo
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "opensora"))
-
-from tiny_folders import CHANNELS, PROMPTS, write_t5
+from support.small_demo import PROMPT, SmallDemo
+from support.tiny_folders import CHANNELS, PROMPTS, write_t5
 
 from tvm_flow.cli import main
 from tvm_flow.demo import load_captions

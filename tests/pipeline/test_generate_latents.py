@@ -19,7 +19,6 @@ from tvm_flow.errors import ConfigError, PromptError, RuntimeFailure
 from tvm_flow.export.graph import MASKED
 from tvm_flow.pack import Golden, Prompt
 from tvm_flow.pipeline import generate as module
-from tvm_flow.pipeline.demo import psnr_db
 from tvm_flow.pipeline.generate import generate_latents, noise_for, prompt_pair
 
 TOKENS, CHANNELS = 4, 3
@@ -163,11 +162,3 @@ class TestNoise:
         values = noise_for((100, 100), [0])
         assert abs(values.mean()) < 0.05
         assert abs(values.std() - 1) < 0.05
-
-
-class TestPsnr:
-    def test_known_values(self) -> None:
-        reference = np.array([0.0, 2.0], np.float32)
-        assert psnr_db(reference, reference) == float("inf")
-        assert psnr_db(reference, reference + np.float32(0.25)) == pytest.approx(20 * np.log10(8))
-        assert psnr_db(reference * 10, (reference + np.float32(0.25)) * 10) == pytest.approx(20 * np.log10(8))

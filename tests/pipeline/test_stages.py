@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from small_demo import PROMPT, RECIPE, STEPS, SmallDemo
+from support.small_demo import PROMPT, RECIPE, STEPS, SmallDemo
 
 from tvm_flow.artifact import exclusive, stamp_path
 from tvm_flow.calibrate import load_ranges

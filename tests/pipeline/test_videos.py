@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageSequence
-from small_demo import PROMPT, SmallDemo
+from support.small_demo import PROMPT, SmallDemo
 
 from tvm_flow.demo import load_vae
 from tvm_flow.errors import BundleError, CheckpointError

@@ -11,8 +11,8 @@ import pytest
 import ziglang
 
 from tvm_flow.errors import BuildError
-from tvm_flow.run import build, build_runtime
-from tvm_flow.run.build import build_static_runtime
+from tvm_flow.toolchain import runtime_library as build
+from tvm_flow.toolchain.runtime_library import build_runtime, build_static_runtime
 
 
 @pytest.fixture

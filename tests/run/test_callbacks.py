@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import toy_bundle
+from support import toy_bundle
 
 from tvm_flow.errors import RuntimeFailure
 from tvm_flow.pack import Contents, write_bundle
-from tvm_flow.run import Bundle, KernelCall
+from tvm_flow.run import Bundle, TracedCall
 
 REQUEST = toy_bundle.make_request(21)
 
@@ -53,7 +53,7 @@ def test_ctrl_c_cancels_after_the_step(bundle: Bundle, contents: Contents, with_
         if done == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
-    def interrupt(call: KernelCall) -> None:
+    def interrupt(call: TracedCall) -> None:
         if (call.step, call.branch, call.call) == (1, 0, 1):
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -79,9 +79,9 @@ def test_trace_shows_every_call(bundle: Bundle, contents: Contents) -> None:
 
 
 def test_trace_shows_inputs_and_outputs(bundle: Bundle, contents: Contents) -> None:
-    calls: list[KernelCall] = []
+    calls: list[TracedCall] = []
 
-    def keep(call: KernelCall) -> None:
+    def keep(call: TracedCall) -> None:
         assert not any(array.flags.writeable for array in call.args)
         calls.append(replace(call, args=tuple(array.copy() for array in call.args)))
 
@@ -104,7 +104,7 @@ def test_trace_shows_inputs_and_outputs(bundle: Bundle, contents: Contents) -> N
 def test_what_a_trace_raises_stops_the_run(bundle: Bundle) -> None:
     seen: list[int] = []
 
-    def stop(call: KernelCall) -> None:
+    def stop(call: TracedCall) -> None:
         seen.append(call.call)
         raise LookupError("enough")
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import toy_decoder
+from support import toy_decoder
 
 from tvm_flow.errors import BundleError, RuntimeFailure
 from tvm_flow.pack import Contents, read_golden, write_bundle
 from tvm_flow.pack.decoder import GROUP, HEADER
-from tvm_flow.run import Bundle, BundleDecoder, KernelCall
+from tvm_flow.run import Bundle, BundleDecoder, TracedCall
 from tvm_flow.run.native import CError, COptions, Status, load_runtime
 
 
@@ -85,7 +85,7 @@ class TestTrace:
         seen: list[tuple[int, int, str]] = []
         inputs: list[Any] = []
 
-        def see(call: KernelCall) -> None:
+        def see(call: TracedCall) -> None:
             seen.append((call.step, call.call, call.kernel))
             inputs.append(call.args[0].copy())
 
@@ -97,7 +97,7 @@ class TestTrace:
         assert len(seen) == 2 // decoder.chunk, "not after the block"
 
     def test_what_it_raises_stops(self, decoder: BundleDecoder, latents: Any) -> None:
-        def stop(_: KernelCall) -> None:
+        def stop(_: TracedCall) -> None:
             raise ZeroDivisionError
 
         with decoder.trace(stop), pytest.raises(ZeroDivisionError):

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import toy_bundle
 from numpy.typing import NDArray
+from support import toy_bundle
 
 from tvm_flow.errors import BundleError, PromptError, RuntimeFailure
 from tvm_flow.pack import Contents, Prompt, write_bundle

@@ -8,12 +8,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import toy_bundle
+from support import toy_bundle
 
 from tvm_flow.errors import BundleError, RuntimeFailure
 from tvm_flow.run import native
-from tvm_flow.run.build import RUNTIME
 from tvm_flow.run.native import Status
+from tvm_flow.toolchain.runtime_library import RUNTIME
 
 PAIRS: dict[str, type[ctypes.Structure]] = {
     "tvm_flow_error": native.CError,

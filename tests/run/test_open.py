@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import toy_bundle
+from support import toy_bundle
 
 from tvm_flow.errors import BundleError
 from tvm_flow.pack import Contents, write_bundle
@@ -67,7 +67,11 @@ def test_a_failed_open_lets_go_of_everything(tmp_path: Path, contents: Contents)
 
 
 def test_two_processes_may_build_the_runtime_at_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from tvm_flow.run import build_runtime; print(build_runtime())"]
+    command = [
+        sys.executable,
+        "-c",
+        "from tvm_flow.toolchain.runtime_library import build_runtime; print(build_runtime())",
+    ]
     environment = {**os.environ, "TVM_FLOW_CACHE": str(tmp_path)}
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
     paths = {process.communicate(timeout=300)[0].strip() for process in processes}

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import toy_bundle
 from numpy.typing import NDArray
-from toy_bundle import Request
+from support import toy_bundle
+from support.toy_bundle import Request
 
 from tvm_flow.pack import Contents, Prompt, write_bundle
-from tvm_flow.run import Bundle, KernelCall
+from tvm_flow.run import Bundle, TracedCall
 
 
 def generate(bundle: Bundle, request: Request) -> NDArray[np.float32]:
@@ -22,7 +22,7 @@ def generate(bundle: Bundle, request: Request) -> NDArray[np.float32]:
 
 def prologues(bundle: Bundle, requests: list[Request]) -> list[tuple[int, int]]:
     """(step, branch) of every prologue while ``requests`` are generated."""
-    seen: list[KernelCall] = []
+    seen: list[TracedCall] = []
     with bundle.trace(seen.append):
         for request in requests:
             generate(bundle, request)
@@ -95,7 +95,7 @@ def test_a_run_that_was_stopped_leaves_nothing_behind(
 ) -> None:
     one, two = toy_bundle.make_request(41), toy_bundle.make_request(42)
 
-    def end(call: KernelCall) -> None:
+    def end(call: TracedCall) -> None:
         if (call.step, call.branch, call.call) == stop:
             raise LookupError("enough")
 
@@ -108,7 +108,7 @@ def test_every_step_reads_what_the_prologue_wrote_for_its_branch(one_group: Bund
     written: dict[int, NDArray[np.float32]] = {}
     read: list[tuple[int, NDArray[np.float32]]] = []
 
-    def see(call: KernelCall) -> None:
+    def see(call: TracedCall) -> None:
         if call.kernel == "toy_context":
             written[call.branch] = call.args[3].copy()
         if call.kernel == "toy_velocity":

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import toy_bundle
+from support import toy_bundle
 from torch import Tensor
 
 from tvm_flow.errors import ConfigError, RuntimeFailure
 from tvm_flow.pack import Contents, write_bundle
-from tvm_flow.run import Bundle, KernelCall
+from tvm_flow.run import Bundle, TracedCall
 from tvm_flow.run.draw import gaussian
 from tvm_flow.sampler import (
     SamplerConfig,
@@ -62,7 +62,7 @@ class Run:
             end = bundle.generate(request.noise, request.cond, request.uncond, draw=self.draw)
         self.latents.append(end)
 
-    def see(self, call: KernelCall) -> None:
+    def see(self, call: TracedCall) -> None:
         if (call.branch, call.kernel) == (0, "toy_modulate"):
             self.latents.append(call.args[0].copy())
 

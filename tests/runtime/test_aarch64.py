@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import toy_bundle
+from support import toy_bundle
 
 from tvm_flow.pack import Contents, Golden, write_bundle
-from tvm_flow.run.build import RUNTIME, runtime_sources
 from tvm_flow.sampler import SamplerConfig
+from tvm_flow.toolchain.runtime_library import RUNTIME, runtime_sources
 
 QEMU = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
 pytestmark = pytest.mark.skipif(QEMU is None, reason="no qemu-aarch64: apt-get install qemu-user-static")

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import toy_bundle
-import toy_decoder
+from support import toy_bundle, toy_decoder
 from test_sanitizers import SANITIZERS, build, run
 
 from tvm_flow.pack import Contents, write_bundle
-from tvm_flow.run.build import runtime_sources
+from tvm_flow.toolchain.runtime_library import runtime_sources
 
 
 @pytest.fixture

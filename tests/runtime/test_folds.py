@@ -9,12 +9,12 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-import toy_bundle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from support import toy_bundle
 
-from tvm_flow.run.build import RUNTIME
+from tvm_flow.toolchain.runtime_library import RUNTIME
 
 Float32 = NDArray[np.float32]
 COPY, SCALE, AFFINE = range(3)

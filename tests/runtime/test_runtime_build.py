@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import toy_bundle
+from support import toy_bundle
 
-from tvm_flow.run.build import RUNTIME, runtime_sources
+from tvm_flow.toolchain.runtime_library import RUNTIME, runtime_sources
 
 # The public API, and nothing else, may be visible.
 _NAMES = ("open", "close", "describe", "velocity", "gaussian", "generate", "verify", "set_trace")

@@ -8,11 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import toy_bundle
+from support import toy_bundle
 
 from tvm_flow.pack import write_bundle
-from tvm_flow.run.build import RUNTIME, runtime_sources
 from tvm_flow.sampler import SamplerConfig
+from tvm_flow.toolchain.runtime_library import RUNTIME, runtime_sources
 
 SANITIZERS = {"address": "-fsanitize=address,undefined", "thread": "-fsanitize=thread"}
 WRAPPED = ("malloc", "calloc", "posix_memalign", "strdup", "mmap", "pthread_create")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import toy_bundle
+from support import toy_bundle
 
 from tvm_flow.errors import RuntimeFailure
 from tvm_flow.pack import Contents, Golden, Group, Prompt, Variant, write_bundle

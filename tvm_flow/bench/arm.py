@@ -26,13 +26,13 @@ from pathlib import Path
 import tvm
 from tvm.target import Target
 
+from tvm_flow.backends.cpu import Isa, arm
+from tvm_flow.backends.cpu.gemm import gemm
 from tvm_flow.bench.emulated import instructions_per_mac
 from tvm_flow.bench.foreign import onnxruntime_instructions_per_mac
 from tvm_flow.bench.mca import cycles_per_pass, find_llvm_mca, inner_loop
 from tvm_flow.bench.shapes import Shape, parse_shapes
 from tvm_flow.bench.wheel import CACHE
-from tvm_flow.kernels import Isa, arm
-from tvm_flow.kernels.gemm import gemm
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tvm.target import Target
 
+from tvm_flow.backends.cpu import Isa
+from tvm_flow.backends.cpu.codegen import compile_object
+from tvm_flow.backends.cpu.gemm import gemm
 from tvm_flow.bench.executed import compile_c, executed
 from tvm_flow.bench.shapes import Shape
-from tvm_flow.kernels import Isa
-from tvm_flow.kernels.gemm import gemm
-from tvm_flow.lower.compile import compile_object
 
 # The packed convention of TVM 0.27: a TVMFFIAny of type 7 holds a DLTensor pointer. Slices run on one thread.
 _PROGRAM = r"""

@@ -17,8 +17,8 @@ from ctypes import CDLL, c_double
 from dataclasses import dataclass
 from pathlib import Path
 
+from tvm_flow.backends.cpu import Isa
 from tvm_flow.errors import BuildError
-from tvm_flow.kernels import Isa
 
 CHAINS = 12
 

@@ -18,10 +18,10 @@ import torch
 import tvm
 from onnx import TensorProto, helper, numpy_helper
 
-from tvm_flow.build.target import detect_host
-from tvm_flow.importer.constants import RULES
-from tvm_flow.kernels import Isa
-from tvm_flow.kernels.gemm import gemm
+from tvm_flow.backends.cpu import Isa
+from tvm_flow.backends.cpu.gemm import gemm
+from tvm_flow.graph.constants import RULES
+from tvm_flow.target.spec import detect_host
 
 Array = npt.NDArray[Any]
 

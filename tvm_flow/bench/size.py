@@ -22,17 +22,18 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tvm_flow.build.library import GroupLibrary, build_library
-from tvm_flow.build.store import WeightStore
-from tvm_flow.build.target import GLIBC, TargetSpec, targets_folder
 from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.calibrate.run import calibrate
+from tvm_flow.compile.library import build_library
 from tvm_flow.errors import BuildError
 from tvm_flow.export import export
 from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.pipeline.source import load_source
+from tvm_flow.plan.group import GroupLibrary
+from tvm_flow.plan.store import WeightStore
 from tvm_flow.quantize.build import quantize
-from tvm_flow.run.build import C_FLAGS, LINK_FLAGS, runtime_sources
+from tvm_flow.target.spec import GLIBC, TargetSpec, targets_folder
+from tvm_flow.toolchain.runtime_library import C_FLAGS, LINK_FLAGS, runtime_sources
 
 TARGET = TargetSpec("cortex-a76", "aarch64-linux-gnu", "cortex-a76", frozenset({"neon", "dotprod"}))
 BRANCHES = 2

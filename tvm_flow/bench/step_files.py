@@ -12,19 +12,19 @@ import torch
 from tvm_flow.bench.contenders import StepFiles
 from tvm_flow.bench.models import PROMPT, SEED, BenchModel, write_inputs
 from tvm_flow.bench.stages import RECIPE
-from tvm_flow.build.compile import bundle_contents, golden_input
-from tvm_flow.build.library import build_library
-from tvm_flow.build.store import WeightStore
-from tvm_flow.build.target import load_target
 from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.calibrate.run import calibrate
+from tvm_flow.compile.command import bundle_contents, golden_input
+from tvm_flow.compile.library import build_library
 from tvm_flow.export import Exported, export
 from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.model import STDiTConfig
 from tvm_flow.pack import write_bundle
 from tvm_flow.pipeline.generate import prompt_pair
 from tvm_flow.pipeline.source import Source, load_source
+from tvm_flow.plan.store import WeightStore
 from tvm_flow.quantize.build import quantize
+from tvm_flow.target.spec import load_target
 
 FLOAT_RECIPE = 'smoothing: null\nkeep_float: ["*"]\n'
 

@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tvm_flow.build.compile import Compiled
+    from tvm_flow.compile.command import Compiled
     from tvm_flow.pipeline.source import Source
 
 
@@ -68,7 +68,7 @@ def export(arguments: argparse.Namespace) -> None:
 
 def compile(arguments: argparse.Namespace) -> None:
     """Write a checked bundle."""
-    from tvm_flow.build.sampling import parse_check
+    from tvm_flow.check.sampling import parse_check
     from tvm_flow.pipeline.stages import compile_stage
 
     given = arguments
@@ -81,7 +81,7 @@ def compile(arguments: argparse.Namespace) -> None:
 
 def targets(arguments: argparse.Namespace) -> None:
     """List the targets, or print one as YAML."""
-    from tvm_flow.build import inventory
+    from tvm_flow.target import inventory
 
     if arguments.action == "list":
         print("\n".join(inventory.list_targets()))

@@ -1,4 +1,4 @@
-"""A small trained model of the project's own, with its captions, judge and data."""
+"""A small trained model of the project's own, with its captions and data."""
 
 from tvm_flow.demo.assets import (
     LATENT_SHAPE,
@@ -7,7 +7,6 @@ from tvm_flow.demo.assets import (
     demo_noise,
     demo_sampler,
     load_captions,
-    load_judge,
     load_model,
     load_vae,
 )
@@ -19,7 +18,6 @@ __all__ = [
     "demo_noise",
     "demo_sampler",
     "load_captions",
-    "load_judge",
     "load_model",
     "load_vae",
 ]

@@ -1,4 +1,4 @@
-"""What ships with the package: the demo model, its autoencoder, its judge, its captions and its sampler."""
+"""What ships with the package: the demo model, its autoencoder, its captions and its sampler."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from tvm_flow.demo.captions import unknown_caption
 from tvm_flow.demo.clips import FRAMES, SIZE
-from tvm_flow.demo.judge import Judge
 from tvm_flow.demo.vae import VAE
 from tvm_flow.errors import CheckpointError
 from tvm_flow.model import STDiT3, load_stdit3
@@ -66,15 +65,8 @@ def load_model(folder: Path = WEIGHTS) -> STDiT3:
 def load_vae(folder: Path = WEIGHTS) -> VAE:
     """The demo's autoencoder in fp32, eval mode; raises CheckpointError."""
     vae = VAE()
-    _fill(vae, folder / "vae.safetensors")
+    fill(vae, folder / "vae.safetensors")
     return vae
-
-
-def load_judge(folder: Path = WEIGHTS) -> Judge:
-    """The demo's judge in fp32, eval mode; raises CheckpointError."""
-    judge = Judge()
-    _fill(judge, folder / "judge.safetensors")
-    return judge
 
 
 def load_captions(folder: Path = WEIGHTS) -> Captions:
@@ -99,7 +91,8 @@ def demo_noise(count: int, seed: int) -> Tensor:
     return torch.randn((count, *LATENT_SHAPE), generator=generator)
 
 
-def _fill(module: nn.Module, path: Path) -> None:
+def fill(module: nn.Module, path: Path) -> None:
+    """Load the weights ``path`` into ``module``, in fp32 and eval mode; raises CheckpointError."""
     try:
         module.load_state_dict({key: value.float() for key, value in load_file(path).items()})
     except (OSError, SafetensorError, RuntimeError) as error:

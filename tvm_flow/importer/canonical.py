@@ -24,8 +24,8 @@ from tvm import relax
 from tvm.relax import op as R
 
 from tvm_flow.errors import ImportGraphError
-from tvm_flow.importer.constants import Given
-from tvm_flow.importer.graph import (
+from tvm_flow.graph.constants import Given
+from tvm_flow.graph.lifted import (
     Builder,
     LiftedGraph,
     bindings_of,

@@ -22,7 +22,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from tvm_flow.errors import ImportGraphError
-from tvm_flow.importer.constants import Array
+from tvm_flow.graph.constants import Array
 
 DATA_ONLY = frozenset(
     {

@@ -21,7 +21,7 @@ from tvm import ir, relax, tirx
 from tvm.relax import op as R
 
 from tvm_flow.errors import ImportGraphError
-from tvm_flow.importer.graph import (
+from tvm_flow.graph.lifted import (
     Builder,
     LiftedGraph,
     bindings_of,

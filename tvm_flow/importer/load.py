@@ -17,8 +17,8 @@ from onnx import numpy_helper
 from tvm.relax.frontend.onnx import from_onnx
 
 from tvm_flow.errors import ImportGraphError
-from tvm_flow.importer.constants import Array, Given
-from tvm_flow.importer.graph import LiftedGraph
+from tvm_flow.graph.constants import Array, Given
+from tvm_flow.graph.lifted import LiftedGraph
 from tvm_flow.importer.initializers import ExternalFiles, SplitGraph, same_skeleton, split_values
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from tvm import relax
 from tvm.relax import op as R
 
-from tvm_flow.importer.graph import dtype_of, shape_of
+from tvm_flow.graph.lifted import dtype_of, shape_of
 from tvm_flow.importer.scope import Accumulator, Codes, Scope
 
 INT32_MAX = 2**31 - 1

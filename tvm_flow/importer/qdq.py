@@ -11,7 +11,7 @@ from tvm import relax
 from tvm.relax import op as R
 
 from tvm_flow.errors import ImportGraphError
-from tvm_flow.importer.graph import call_with, dtype_of, op_name, shape_of
+from tvm_flow.graph.lifted import call_with, dtype_of, op_name, shape_of
 from tvm_flow.importer.scope import Codes, Scope, Unsigned
 
 MOVES = {"relax.reshape", "relax.permute_dims", "relax.squeeze", "relax.expand_dims"}

@@ -15,8 +15,8 @@ from tvm import ir, relax
 from tvm.relax import op as R
 
 from tvm_flow.errors import ImportGraphError
-from tvm_flow.importer.constants import Array, Constant, Derived, Given, evaluate, given_names, shape_and_dtype
-from tvm_flow.importer.graph import Builder, LiftedGraph, dtype_of
+from tvm_flow.graph.constants import Array, Constant, Derived, Given, evaluate, given_names, shape_and_dtype
+from tvm_flow.graph.lifted import Builder, LiftedGraph, dtype_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,9 +22,9 @@ from pathlib import Path
 import tvm_ffi
 from tqdm import tqdm
 
+from tvm_flow.graph.constants import Array, same_bits
+from tvm_flow.graph.lifted import LiftedGraph
 from tvm_flow.importer.canonical import canonicalize
-from tvm_flow.importer.constants import Array, same_bits
-from tvm_flow.importer.graph import LiftedGraph
 from tvm_flow.importer.initializers import ExternalFiles, SplitGraph
 from tvm_flow.importer.integer import to_integer
 from tvm_flow.importer.load import import_split, load_onnx, read_like, read_onnx

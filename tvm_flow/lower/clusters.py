@@ -14,7 +14,7 @@ from typing import Any
 
 from tvm import relax
 
-from tvm_flow.importer.graph import dtype_of, op_name, shape_of
+from tvm_flow.graph.lifted import dtype_of, op_name, shape_of
 
 PRODUCT = "relax.matmul"
 ELEMENTWISE = {

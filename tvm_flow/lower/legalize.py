@@ -1,4 +1,4 @@
-"""A kernel's Relax function to one TIR function: TVM's own legalization and fusion, with our exp and our products."""
+"""A kernel's Relax function to one TIR function: TVM's own legalization and fusion, with our exp."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ import tvm
 from tvm import relax
 
 from tvm_flow.errors import BuildError
-from tvm_flow.importer.graph import bindings_of, call_with, tensor_var
-from tvm_flow.kernels.gemm import gemm_definition
 from tvm_flow.lower.exponential import te_exp
-from tvm_flow.lower.packing import Product
 
 
 def to_prim_func(function: Any, name: str) -> Any:
@@ -20,36 +17,11 @@ def to_prim_func(function: Any, name: str) -> Any:
 
     Raises BuildError when TVM does not lower the kernel to exactly one function.
     """
-    return _fused(_call_once(function, name), name)
+    return fused(call_once(function, name), name)
 
 
-def product_prim_func(function: Any, product: Product, name: str) -> Any:
-    """The same for an integer product with its epilogue; the second parameter is the packed weights."""
-    (sums, _), *epilogue = bindings_of(function)
-    params = [relax.Var(p.name, p.ty) for p in function.params]
-    params[1] = tensor_var("packed", product.packed_shape(), "int8")
-    local = dict(zip(function.params, params, strict=True))
-    definition = gemm_definition(product.m, product.k, product.n, product.isa).without_attr("global_symbol")
-    block = relax.BlockBuilder()
-    callee = block.add_func(definition, f"{name}_sums")
-    with block.function("kernel", params):
-        with block.dataflow():
-            local[sums] = block.emit(relax.call_tir(callee, params[:2], sums.ty))
-            for var, value in epilogue:
-                local[var] = block.emit(_with_locals(value, local))
-            output = block.emit_output(local[function.body.body])
-        block.emit_func_output(output)
-    module = block.get()
-    return _fused(_call_once(module["kernel"], name, {callee: definition}), name)
-
-
-def _with_locals(value: Any, local: dict[Any, Any]) -> Any:
-    if isinstance(value, relax.Var):
-        return local[value]
-    return call_with(value, [local.get(arg, arg) for arg in value.args])
-
-
-def _fused(module: Any, name: str) -> Any:
+def fused(module: Any, name: str) -> Any:
+    """The one TIR function that ``module`` of `call_once` is after fusion; raises BuildError naming kernel ``name``."""
     try:
         module = relax.transform.LegalizeOps({"relax.exp": _legalize_exp})(module)
         module = relax.transform.AnnotateTIROpPattern()(module)
@@ -63,7 +35,7 @@ def _fused(module: Any, name: str) -> Any:
     return functions[0].with_attr("global_symbol", name)
 
 
-def _call_once(function: Any, name: str, others: Mapping[Any, Any] | None = None) -> Any:
+def call_once(function: Any, name: str, others: Mapping[Any, Any] | None = None) -> Any:
     """A module whose ``main`` calls ``function`` once, so that fusion has a caller to rewrite."""
     block = relax.BlockBuilder(tvm.IRModule(dict(others or {})))
     private = relax.Function(function.params, function.body, function.ret_ty, True).with_attr("Primitive", True)

@@ -19,7 +19,8 @@ import tvm_ffi
 from tvm import relax
 
 from tvm_flow.errors import BuildError
-from tvm_flow.importer.graph import LiftedGraph, bindings_of, call_with, op_name, shape_of
+from tvm_flow.graph.lifted import LiftedGraph, bindings_of, call_with, op_name, shape_of
+from tvm_flow.graph.program import KernelCall, Program, TensorSpec
 from tvm_flow.lower.clusters import clusters, tensor_args
 from tvm_flow.lower.prologue import prologue_variables
 
@@ -27,45 +28,6 @@ ANCHORS = {"relax.matmul", "relax.nn.conv2d"}
 REDUCTIONS = {"relax.sum", "relax.max", "relax.min", "relax.mean", "relax.prod"}
 PLACE_CHANGING = {"relax.reshape", "relax.permute_dims", "relax.squeeze", "relax.expand_dims", "relax.flatten"}
 PLACE_CHANGING |= {"relax.nn.pad"}
-
-
-@dataclass(frozen=True)
-class KernelCall:
-    """``kernel`` reads ``args`` and writes ``output``; all are tensor names of the program."""
-
-    kernel: str
-    args: tuple[str, ...]
-    output: str
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Static shape and element type of a tensor of the program."""
-
-    shape: tuple[int, ...]
-    dtype: str
-
-
-@dataclass(frozen=True)
-class Program:
-    """A step graph as a straight line of kernel calls.
-
-    ``kernels`` maps a name to its Relax function, which is its meaning: the generated code must compute it, and the
-    integer reference executes it. The first ``prologue`` calls depend on the prompt alone: no latent, and no constant
-    that changes with the step.
-    """
-
-    graph: LiftedGraph
-    kernels: dict[str, Any]
-    calls: tuple[KernelCall, ...]
-    tensors: dict[str, TensorSpec]
-    output: str
-    prologue: int = 0
-
-    def kept(self) -> tuple[str, ...]:
-        """Tensors that the prologue hands over to the step, in the order they are written."""
-        read = {name for call in self.calls[self.prologue :] for name in call.args}
-        return tuple(call.output for call in self.calls[: self.prologue] if call.output in read)
 
 
 @dataclass

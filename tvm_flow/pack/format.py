@@ -11,7 +11,7 @@ A bundle is a directory of regular files, all of them listed in the manifest:
                              and mask, expected latents [latent]; what steps draw is made for the seed 0
     decoder.*, ...           latents to frames, if the bundle ends in frames: see tvm_flow.pack.decoder
     lib/<target>/**.a, include/*.h
-                             only when compiled with --emit static; see `tvm_flow.build.static`
+                             only when compiled with --emit static; see `tvm_flow.compile.static`
 
 steps.bin is little endian. Its sections follow each other, each padded with zeros to 64 bytes, so that
 positions follow from the counts and none can lie. The last 32 bytes are the sha256 of all before.

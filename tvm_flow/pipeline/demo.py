@@ -19,19 +19,21 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tvm_flow.build.compile import Compiled
-from tvm_flow.build.target import targets_folder
 from tvm_flow.calibrate.prompts import load_prompts
-from tvm_flow.demo import demo_sampler, load_captions, load_judge, load_vae
-from tvm_flow.demo.evaluate import spread_captions
+from tvm_flow.compile.command import Compiled
+from tvm_flow.demo import demo_sampler, load_captions, load_vae
 from tvm_flow.demo.sheet import contact_sheet, write_animation
 from tvm_flow.model import AnyModel
+from tvm_flow.numerics.metrics import psnr_db
 from tvm_flow.pack import bundle_bytes
 from tvm_flow.pipeline.generate import generate_latents, noise_for
 from tvm_flow.pipeline.source import Source, load_source
 from tvm_flow.pipeline.stages import calibrate_stage, compile_stage, export_stage, quantize_stage
+from tvm_flow.quality.evaluation import spread_captions
+from tvm_flow.quality.judge import load_judge
 from tvm_flow.run import Bundle
 from tvm_flow.sampler import SamplerConfig, model_velocity, sample
+from tvm_flow.target.spec import targets_folder
 
 Floats = npt.NDArray[np.float32]
 JUDGED_SEED = 10_000
@@ -91,12 +93,6 @@ def float_latents(
         z = torch.from_numpy(noise[start : start + _BATCH])
         rows.append(sample(model_velocity(model, tokens, mask, sampler), z, sampler))
     return torch.cat(rows).numpy()
-
-
-def psnr_db(reference: Floats, got: Floats) -> float:
-    """Peak signal to noise ratio of ``got``, dB; the peak is the range of ``reference``."""
-    error = float(np.mean((reference.astype(np.float64) - got) ** 2))
-    return 10.0 * float(np.log10(np.ptp(reference).astype(np.float64) ** 2 / error)) if error else float("inf")
 
 
 def _show(source: Source, bundle: Path, prompt_file: Path, output: Path) -> tuple[float, Path, Path]:

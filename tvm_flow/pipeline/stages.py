@@ -12,11 +12,10 @@ from functools import reduce
 from pathlib import Path
 
 from tvm_flow.artifact import exclusive, expect_file, is_current, make_stamp, write_stamp
-from tvm_flow.build.compile import Compiled, compile_bundle
-from tvm_flow.build.target import load_target
 from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.calibrate.ranges import load_ranges, merge, ranges_sampler, save_ranges
 from tvm_flow.calibrate.run import calibrate
+from tvm_flow.compile.command import Compiled, compile_bundle
 from tvm_flow.export import Exported, export, load_exported
 from tvm_flow.export import check_output as check_export_output
 from tvm_flow.export.decoder_file import decoder_sha256, export_decoder, remove_decoder
@@ -27,6 +26,7 @@ from tvm_flow.quantize.build import quantize
 from tvm_flow.quantize.file import load_quantized, quantized_sampler
 from tvm_flow.quantize.recipe import load_recipe
 from tvm_flow.sampler import SamplerConfig, require_same_sampler
+from tvm_flow.target.spec import load_target
 
 
 def calibrate_stage(source: Source, prompts: Path, output: Path) -> None:

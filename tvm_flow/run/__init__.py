@@ -5,10 +5,10 @@ with Bundle.open(Path("model.bundle")) as bundle:
     latents = bundle.generate(noise, cond, uncond)
 """
 
-from tvm_flow.run.build import build_runtime
 from tvm_flow.run.bundle import Bundle
 from tvm_flow.run.decoder import BundleDecoder
 from tvm_flow.run.info import BundleInfo
-from tvm_flow.run.trace import KernelCall
+from tvm_flow.run.trace import TracedCall
+from tvm_flow.toolchain.runtime_library import build_runtime
 
-__all__ = ["Bundle", "BundleDecoder", "BundleInfo", "KernelCall", "build_runtime"]
+__all__ = ["Bundle", "BundleDecoder", "BundleInfo", "TracedCall", "build_runtime"]

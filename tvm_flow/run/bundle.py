@@ -20,7 +20,7 @@ from tvm_flow.run import native
 from tvm_flow.run.draw import Draw, draw_callback
 from tvm_flow.run.info import check_sampler, describe
 from tvm_flow.run.interrupt import Interrupt, deferred_interrupt
-from tvm_flow.run.trace import KernelCall, kernel_call
+from tvm_flow.run.trace import TracedCall, kernel_call
 
 if TYPE_CHECKING:
     from tvm_flow.sampler import SamplerConfig
@@ -129,7 +129,7 @@ class Bundle:
             self._finish(self._runtime.tvm_flow_verify(handle, error), error)
 
     @contextmanager
-    def trace(self, callback: Callable[[KernelCall], object]) -> Iterator[None]:
+    def trace(self, callback: Callable[[TracedCall], object]) -> Iterator[None]:
         """Inside, show every kernel call to ``callback``; what it raises stops the run and is raised there."""
 
         def report(_user: object, seen: Any) -> int:

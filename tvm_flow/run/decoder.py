@@ -20,7 +20,7 @@ from tvm_flow.errors import BundleError, RuntimeFailure
 from tvm_flow.pack import read_decoder, verify_bundle
 from tvm_flow.pack.contents import Float32
 from tvm_flow.run import native
-from tvm_flow.run.trace import KernelCall, kernel_call
+from tvm_flow.run.trace import TracedCall, kernel_call
 
 
 class CDecoderDescription(Structure):
@@ -99,7 +99,7 @@ class BundleDecoder:
         self._finish(self._runtime.tvm_flow_decoder_verify(self._open_handle(), error), error)
 
     @contextmanager
-    def trace(self, callback: Callable[[KernelCall], object]) -> Iterator[None]:
+    def trace(self, callback: Callable[[TracedCall], object]) -> Iterator[None]:
         """Inside, show every kernel call to ``callback``, ``step`` counting chunks; what it raises is raised there."""
 
         def report(_user: object, seen: Any) -> int:

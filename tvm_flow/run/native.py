@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tvm_flow.errors import BundleError, RuntimeFailure, TvmFlowError
-from tvm_flow.run.build import build_runtime
+from tvm_flow.toolchain.runtime_library import build_runtime
 
 MAX_LATENT_DIMS = 8
 

@@ -16,7 +16,7 @@ _KINDS = {0: "i", 1: "u", 2: "f"}
 
 
 @dataclass(frozen=True)
-class KernelCall:
+class TracedCall:
     """One finished kernel call.
 
     ======  ===========================================================================================
@@ -36,10 +36,10 @@ class KernelCall:
     args: tuple[NDArray[Any], ...]
 
 
-def kernel_call(seen: CKernelCall) -> KernelCall:
+def kernel_call(seen: CKernelCall) -> TracedCall:
     """Wrap the runtime's structure without copying. Raises RuntimeFailure for a type that numpy lacks."""
     args = tuple(_array(seen.args[i]) for i in range(seen.num_args))
-    return KernelCall(seen.step, seen.branch, seen.call, seen.kernel.decode(), args)
+    return TracedCall(seen.step, seen.branch, seen.call, seen.kernel.decode(), args)
 
 
 def _array(view: CView) -> NDArray[Any]:

@@ -1,7 +1,7 @@
 /* Adds up integer products as the kernels of a bundle do, without their epilogues: sums.
  *
  * Reads requests from stdin until it ends, each a uint32 index into `sums_kernels` and the bytes of X and of the
- * packed W, and writes C [m, n] int32 for each to stdout; little endian. tvm_flow.build.sums feeds it.
+ * packed W, and writes C [m, n] int32 for each to stdout; little endian. tvm_flow.check.sums feeds it.
  */
 #include <stdint.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* The table that tvm_flow.build.sums generates for sums.c. */
+/* The table that tvm_flow.check.sums generates for sums.c. */
 #ifndef TVM_FLOW_SUMS_H
 #define TVM_FLOW_SUMS_H
 

@@ -10,7 +10,7 @@
  *   kind 1  step `step` is done: no tensor
  *   kind 2  the end: the latents or frames, flat
  *
- * tvm_flow.build.emulate reads this. On failure the reason is on stderr and the exit code is 1.
+ * tvm_flow.check.emulator reads this. On failure the reason is on stderr and the exit code is 1.
  */
 #include <fcntl.h>
 #include <stdio.h>

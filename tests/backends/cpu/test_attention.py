@@ -1,0 +1,89 @@
+"""Attention a few rows at a time, against the reference on awkward shapes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from support.execution import allocated, call_kernel, compare, compile_functions
+from tvm import relax
+from tvm.relax import op as R
+
+from tvm_flow.backends.cpu.attention import PARALLEL_PRODUCTS, ROWS
+from tvm_flow.backends.cpu.rows import schedule_rows
+from tvm_flow.lower.legalize import to_prim_func
+from tvm_flow.numerics.reference import execute
+
+SHAPES = [
+    *((1, 1, 1, 4, 3), (2, 2, 8, 16, 12), (3, 2, 6, 16, 6), (1, 2, 7, 24, 30), (1, 1, 5, 7, 11), (2, 1, 1, 8, 1)),
+    *((1, 3, 12, 1, 16), (2, 2, 9, 72, 20), (1, 1, 4, 2, 48)),
+]
+"""Batch, heads, M, D, S: single rows, primes, one key, one channel."""
+
+
+def attention(batch: int, heads: int, m: int, d: int, s: int, masked: bool) -> Any:
+    shapes = {"q": (batch, heads, m, d), "k": (batch, heads, d, s), "v": (batch, heads, s, d)}
+    if masked:
+        shapes["mask"] = (s,)
+    p = {name: relax.Var(name, relax.TensorType(list(shape), "float32")) for name, shape in shapes.items()}
+    block = relax.BlockBuilder()
+    emit = block.emit
+    with block.function("main", list(p.values())):
+        with block.dataflow():
+            scores = emit(R.matmul(p["q"], p["k"]))
+            if masked:
+                scores = emit(R.add(scores, p["mask"]))
+            top = emit(R.max(scores, axis=[-1], keepdims=True))
+            power = emit(R.exp(emit(R.subtract(scores, top))))
+            weights = emit(R.divide(power, emit(R.sum(power, axis=[-1], keepdims=True))))
+            output = block.emit_output(R.matmul(weights, p["v"]))
+        block.emit_func_output(output)
+    return block.get()["main"]
+
+
+def operands(function: Any) -> list[np.ndarray]:
+    rng = np.random.default_rng(len(function.params))
+    made = [np.asarray(rng.standard_normal([int(e) for e in p.ty.shape]), np.float32) for p in function.params]
+    if len(made) == 4:
+        made[3] = np.where(np.arange(len(made[3])) <= len(made[3]) // 2, 0.0, -1e9).astype(np.float32)
+    return made
+
+
+def scheduled(function: Any, name: str) -> Any:
+    return schedule_rows(to_prim_func(function, name)).with_attr("global_symbol", name)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_every_shape_within_the_references_bounds(masked: bool) -> None:
+    cases = {f"a_{'_'.join(map(str, shape))}": attention(*shape, masked) for shape in SHAPES}
+    module = compile_functions({name: scheduled(function, name) for name, function in cases.items()})
+    for name, function in cases.items():
+        inputs = operands(function)
+        expected: Any = execute(function, inputs)
+        got = call_kernel(module, name, inputs, expected.value.shape, "float32")
+        compare(expected, got, name)
+
+
+def test_padding_weighs_nothing_at_all() -> None:
+    """Whatever stands in the values of masked tokens."""
+    function = attention(1, 2, 4, 8, 6, True)
+    module = compile_functions({"a": scheduled(function, "a")})
+    inputs = operands(function)
+    results = []
+    for padding in (1.0, 1e30):
+        inputs[2][:, :, 4:] = padding
+        results.append(call_kernel(module, "a", inputs, (1, 2, 4, 8), "float32"))
+    assert np.array_equal(*results)
+
+
+def test_scores_exist_for_a_few_rows_at_a_time() -> None:
+    m, s = 64, 48
+    sizes = [elements for elements, _ in allocated(scheduled(attention(2, 2, m, 16, s, True), "a"))]
+    assert max(sizes) == ROWS * s
+
+
+def test_large_ones_run_in_parallel() -> None:
+    small, large = attention(1, 1, 8, 8, 8, False), attention(2, 4, 64, 32, 64, False)
+    assert 2 * 4 * 64 * 32 * 64 >= PARALLEL_PRODUCTS > 8 * 8 * 8
+    assert "T.parallel" in str(scheduled(large, "a")) and "T.parallel" not in str(scheduled(small, "a"))

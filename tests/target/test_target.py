@@ -1,0 +1,190 @@
+"""Targets: YAML files, and the machine this runs on as its operating system describes it."""
+
+from __future__ import annotations
+
+import platform
+import re
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+from tvm.target.codegen import llvm_get_cpu_features
+
+from tvm_flow.backends.cpu import choose_isa
+from tvm_flow.compile.command import compile_bundle
+from tvm_flow.errors import BuildError, ConfigError
+from tvm_flow.export import Exported
+from tvm_flow.target import spec as target_module
+from tvm_flow.target.spec import TargetSpec, detect_host, load_target, targets_folder
+from tvm_flow.toolchain.runtime_library import RUNTIME
+
+GOOD = "name: board\ntriple: aarch64-linux-gnu\ncpu: cortex-a76\nfeatures: [dotprod]\n"
+ARM = {
+    **dict.fromkeys(["armv8-a", "raspberry-pi-4"], "neon"),
+    **dict.fromkeys(["raspberry-pi-5", "rk3588", "jetson-orin-cpu", "imx93", "neoverse-n1"], "sdot"),
+    **dict.fromkeys(["snapdragon-a710", "neoverse-n2", "neoverse-v1"], "smmla"),
+}
+INTEL = "processor : 0\nmodel name : Intel\nflags : fpu sse2 sse4_2 avx avx2 fma f16c avx_vnni\n\nflags : fpu\n"
+SERVER = "flags\t\t: sse2 sse4_2 avx avx2 fma f16c avx512f avx512bw avx512dq avx512vl avx512_vnni avx512_4vnniw\n"
+HIDDEN = "flags : sse2 sse4_2 avx\n"  # a virtual machine that hides avx2 and more of a znver4
+
+
+@pytest.fixture
+def host_of(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    def detect(cpuinfo: str, cpu: str) -> TargetSpec:
+        monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+        monkeypatch.setattr(target_module, "llvm_get_system_cpu", lambda: cpu)
+        monkeypatch.setattr(Path, "read_text", lambda _path: cpuinfo)
+        return detect_host()
+
+    return detect
+
+
+def attributes(spec: TargetSpec) -> set[str]:
+    return set(map(str, spec.tvm().attrs["mattr"]))
+
+
+class TestHost:
+    def test_linux_names_become_llvm_names(self, host_of) -> None:  # type: ignore[no-untyped-def]
+        assert host_of(INTEL, "alderlake").features == {"sse2", "sse4.2", "avx", "avx2", "fma", "f16c", "avxvnni"}
+        assert host_of(SERVER, "cascadelake").features == {
+            *("sse2", "sse4.2", "avx", "avx2", "fma", "f16c"),
+            *("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"),
+        }
+
+    def test_every_feature_that_llvm_may_use_is_declared_or_switched_off(self, host_of) -> None:  # type: ignore[no-untyped-def]
+        """A library with GFNI in it that declares only AVX-512 would die on the next machine."""
+        spec = host_of("flags : pni abm bmi1 bmi2 sse2 sse4_2 avx avx2 avx512f avx512vl avx512bw", "znver4")
+        assert {"sse3", "lzcnt", "bmi", "bmi2"} <= spec.features
+        implied = {str(name) for name in llvm_get_cpu_features(spec.tvm())}
+        assert {"gfni", "avx512vbmi", "avx512bf16", "sha", "pclmul", "vaes"} <= spec.disabled
+        assert not implied & {"gfni", "avx512vbmi", "avx512bf16", "sha", "pclmul", "vaes"}
+
+    def test_what_a_virtual_machine_hides_is_switched_off(self, host_of) -> None:  # type: ignore[no-untyped-def]
+        spec = host_of(HIDDEN, "znver4")
+        assert spec.features == {"sse2", "sse4.2", "avx"}
+        assert {"avx2", "fma", "avx512f", "avx512vnni"} <= spec.disabled
+        assert not spec.features & spec.disabled
+        assert {"+avx", "-avx2", "-avx512f", "-avx512vnni"} <= attributes(spec)
+
+    def test_nothing_is_switched_off_that_the_name_does_not_imply(self, host_of) -> None:  # type: ignore[no-untyped-def]
+        spec = host_of("flags : pni ssse3 sse4_1 sse2 sse4_2 popcnt", "nehalem")
+        assert spec.disabled == frozenset()
+        assert not {name for name in attributes(spec) if name.startswith("-")}
+
+    @pytest.mark.parametrize("cpuinfo", ["", "flags\n", "Features : fp asimd\n"])
+    def test_a_file_without_flags_promises_nothing(self, cpuinfo: str, host_of) -> None:  # type: ignore[no-untyped-def]
+        assert host_of(cpuinfo, "x86-64").features == frozenset()
+
+    def test_this_machine(self) -> None:
+        spec = load_target("host")
+        assert spec.name == "host"
+        assert spec.triple == f"{platform.machine()}-linux-gnu"
+        assert spec.zig_triple == f"{platform.machine()}-linux-gnu.2.28"
+        assert spec.features
+
+
+class TestFiles:
+    @pytest.mark.parametrize("path", sorted(targets_folder().glob("*.yaml")), ids=lambda path: path.stem)
+    def test_shipped_targets_load_under_their_own_name(self, path: Path) -> None:
+        spec = load_target(path.stem)
+        assert spec.name == path.stem
+        assert {f"+{name}" for name in spec.features} <= attributes(spec)
+        assert spec.board.source
+
+    @pytest.mark.parametrize("name", ARM)
+    def test_features_are_implied_by_the_cpu_and_can_be_checked(self, name: str) -> None:
+        spec = load_target(name)
+        plain = TargetSpec("", spec.triple, spec.cpu, frozenset())
+        implied = {str(feature) for feature in llvm_get_cpu_features(plain.tvm())}
+        assert spec.features | spec.disabled <= implied
+        checkable = re.findall(r'\{"(\w+)", AT_HWCAP2?,', (RUNTIME / "src" / "cpu.c").read_text())
+        assert spec.features <= set(checkable)
+        # What the kernels may use without a check crashes where it is absent.
+        assert implied & {"dotprod", "i8mm", "sve", "sve2", "fullfp16", "lse", "bf16"} <= spec.features | spec.disabled
+
+    @pytest.mark.parametrize(("name", "isa"), ARM.items())
+    def test_boards_get_the_kernels_of_their_core(self, name: str, isa: str) -> None:
+        spec = load_target(name)
+        assert spec.triple == "aarch64-linux-gnu"
+        assert choose_isa(spec.features).name == isa
+        assert {f"-{feature}" for feature in spec.disabled} <= attributes(spec)
+
+    def test_all_arm_files_are_listed_here(self) -> None:
+        found = {path.stem for path in targets_folder().glob("*.yaml") if "aarch64" in path.read_text()}
+        assert found == set(ARM)
+
+    @pytest.mark.parametrize("name", sorted(set(ARM) - {"armv8-a"}))
+    def test_a_board_says_how_many_cores_it_has(self, name: str) -> None:
+        board = load_target(name).board
+        assert board.big + board.little > 0
+        known = [size for size in (board.l1d_kib, board.l2_kib, board.l3_kib) if size]
+        assert known == sorted(set(known)) != []
+        assert bool(board.little_cpu) == bool(board.big and board.little)
+
+    def test_phones_of_one_generation_differ_in_bf16_and_offer_no_sve(self) -> None:
+        """Snapdragon 8 Gen 1 reports bf16, 8+ Gen 1 does not: a library that says it uses it would be refused there."""
+        spec = load_target("snapdragon-a710")
+        assert spec.disabled == {"sve", "sve2", "bf16"} and not spec.features & spec.disabled
+
+    def test_cores_and_caches_of_a_board(self) -> None:
+        board = load_target("rk3588").board
+        assert (board.big, board.little, board.little_cpu, board.l2_kib) == (4, 4, "cortex-a55", 512)
+
+    def test_a_file_is_named_by_its_path(self, tmp_path: Path) -> None:
+        (tmp_path / "my.yaml").write_text(GOOD)
+        spec = load_target(str(tmp_path / "my.yaml"))
+        assert spec == TargetSpec("board", "aarch64-linux-gnu", "cortex-a76", frozenset({"dotprod"}))
+        assert spec.zig_triple == "aarch64-linux-gnu.2.28"
+
+    def test_features_may_be_left_out(self, tmp_path: Path) -> None:
+        for text in (GOOD.replace("features: [dotprod]\n", ""), GOOD.replace("[dotprod]", "")):
+            (tmp_path / "my.yaml").write_text(text)
+            assert load_target(str(tmp_path / "my.yaml")).features == frozenset()
+            assert attributes(load_target(str(tmp_path / "my.yaml"))) == {"+reserve-x18"}
+
+    @pytest.mark.parametrize("name", ["raspberry", "x86-64-v9", "", "absent.yaml"])
+    def test_an_unknown_name_lists_the_known_ones(self, name: str) -> None:
+        with pytest.raises(ConfigError, match=rf"target {re.escape(repr(name))}: .*armv8-a, host, .*x86-64-v2, x86"):
+            load_target(name)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("[", "expected a readable YAML file"),
+            ("", "expected the keys name, triple, cpu"),
+            ("- a", "expected the keys"),
+            (GOOD + "speed: 9\n", "expected the keys .*speed"),
+            (GOOD.replace("cpu: cortex-a76\n", ""), "expected the keys"),
+            (GOOD.replace("board", "a/b"), "name: expected letters"),
+            (GOOD.replace("board", ".."), "name: expected letters"),
+            (GOOD.replace("board", "3"), "name: expected letters"),
+            (GOOD.replace("aarch64-", "z80-"), "triple: expected one of aarch64-linux-gnu, .*got 'z80-linux-gnu'"),
+            (GOOD.replace("linux", "darwin"), "triple: expected one of"),
+            (GOOD.replace("cortex-a76", "cortex-z99"), "cpu: expected one of LLVM's names for aarch64.*cortex-a76"),
+            (GOOD.replace("[dotprod]", "dotprod"), "features: expected a list"),
+            (GOOD.replace("[dotprod]", "[4.2]"), "features: expected a list"),
+            (GOOD.replace("[dotprod]", "['+a,-b']"), "features: expected a list"),
+            (GOOD + "disabled: sve\n", "disabled: expected a list"),
+            (GOOD + "cores: 4\n", "cores: expected a mapping with keys among big, little"),
+            (GOOD + "cores: {tiny: 4}\n", "cores: expected a mapping"),
+            (GOOD + "cores: {big: '4'}\n", "big: expected a whole number above 0; got '4'"),
+            (GOOD + "cores: {big: true}\n", "big: expected a whole number"),
+            (GOOD + "cache: {l2_kib: 0}\n", "l2_kib: expected a whole number above 0"),
+            (GOOD + "source: 3\n", "source: expected a text"),
+            ("name: \udce9\n", "expected a readable YAML file"),
+        ],
+    )
+    def test_a_wrong_file_is_named_with_its_key(self, tmp_path: Path, text: str, message: str) -> None:
+        """TVM would crash on some of these, and quietly compile for another CPU on others."""
+        path = tmp_path / "wrong.yaml"
+        path.write_bytes(text.encode(errors="surrogateescape"))
+        with pytest.raises(ConfigError, match=rf"wrong\.yaml: {message}"):
+            load_target(str(path))
+
+
+def test_a_target_that_cannot_run_here_is_refused_before_anything_is_built(tmp_path: Path) -> None:
+    other = TargetSpec("board", "riscv64-linux-gnu", "generic", frozenset())
+    with pytest.raises(BuildError, match=r"target board.*riscv64-linux-gnu.*no bundle is written unchecked"):
+        compile_bundle(Mock(spec=Exported), other, tmp_path / "bundle")
+    assert not list(tmp_path.iterdir())

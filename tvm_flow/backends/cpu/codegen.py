@@ -1,0 +1,60 @@
+"""Kernels to one object file for a target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm.target import Target
+
+from tvm_flow.artifact import atomic_path
+from tvm_flow.backends.cpu.convolution import as_convolution, convolution
+from tvm_flow.backends.cpu.gemm import gemm, schedule_gemm
+from tvm_flow.backends.cpu.packing import PackedProgram, Product
+from tvm_flow.backends.cpu.products import product_prim_func
+from tvm_flow.backends.cpu.rows import schedule_rows
+from tvm_flow.errors import BuildError
+from tvm_flow.lower.legalize import to_prim_func
+
+
+def scheduled_kernels(packed: PackedProgram) -> dict[str, Any]:
+    """Scheduled TIR function of every kernel, by name; raises BuildError naming one that cannot be scheduled."""
+    return {name: _scheduled(packed, name, function) for name, function in packed.program.kernels.items()}
+
+
+def _scheduled(packed: PackedProgram, name: str, function: Any) -> Any:
+    product = packed.products.get(name)
+    shapes = as_convolution(function)
+    try:
+        if product is not None:
+            return _scheduled_product(product, name, function)
+        if shapes is not None:
+            return convolution(name, shapes)
+        return schedule_rows(to_prim_func(function, name)).with_attr("global_symbol", name)
+    except BuildError:
+        raise
+    except Exception as error:
+        raise BuildError(f"kernel {name}: TVM could not schedule it: {error}; report this graph") from error
+
+
+def _scheduled_product(product: Product, name: str, function: Any) -> Any:
+    size = (product.m, product.k, product.n, product.isa)
+    if not product.epilogue:
+        return gemm(name, *size)
+    return schedule_gemm(product_prim_func(function, product, name), *size).with_attr("global_symbol", name)
+
+
+def compile_object(functions: dict[str, Any], target: Target, path: Path) -> None:
+    """Write ``path``: a relocatable object in which kernel NAME is ``__tvm_ffi_NAME``.
+
+    Raises BuildError with LLVM's reason when code generation fails.
+    """
+    try:
+        module = tvm.tirx.build(tvm.IRModule(functions), target=target)
+    except Exception as error:
+        raise BuildError(f"{path.name}: TVM refused the kernels for {target}: {error}; report this graph") from error
+    with atomic_path(path) as temporary:
+        named = temporary.with_suffix(".o")
+        module.write_to_file(str(named), "o")
+        named.rename(temporary)

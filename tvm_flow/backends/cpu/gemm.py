@@ -1,0 +1,98 @@
+"""int8 x int8 -> int32 matrix product over packed weights, and what is made of the sums before they are stored.
+
+    C[m, n] = sum_k X[m, k] W[k, n]        X int8 [M, K], W int8 packed [N / columns, K / depth, columns, depth]
+
+The tile is ``rows`` x ``columns`` accumulators held in registers over the whole of K; a block of weights is read by
+``tiles`` of them while it is in the cache, and such groups of tiles run in parallel. An epilogue (dequantize, bias,
+GELU, gate and residual, requantize: elementwise on [M, N]) reads a tile before it leaves the core, so that int32 sums
+never travel through memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import s_tir, te
+
+from tvm_flow.backends.cpu import biased, pairs, plain
+from tvm_flow.backends.cpu.isa import Isa
+from tvm_flow.backends.cpu.tiling import DefaultTiling, Stages, Tiling
+from tvm_flow.errors import BuildError
+
+PARALLEL_MACS = 1 << 20
+"""Products below this many multiplications run on one thread: waking another costs more."""
+SUMS = "C"
+"""Name of the block that gives the int32 sums as [M, N]."""
+REARRANGED_LANES = 8
+"""Vectors of an epilogue whose sums were put in order first; divides the columns of every paired tile."""
+
+
+def gemm(name: str, m: int, k: int, n: int, isa: Isa) -> Any:
+    """Scheduled TIR function ``name``(X, packed W, C); raises BuildError for a shape that ``isa`` does not fit."""
+    if not isa.fits(m, k, n):
+        raise BuildError(
+            f"product {name}: expected M = {m}, K = {k} and N = {n} to fit {isa.name}, K a multiple of "
+            f"{isa.depth * isa.groups}; use generic"
+        )
+    return schedule_gemm(gemm_definition(m, k, n, isa), m, k, n, isa).with_attr("global_symbol", name)
+
+
+def gemm_definition(m: int, k: int, n: int, isa: Isa) -> Any:
+    """The product (X, packed W, C) as an unscheduled TIR function; the shape must fit ``isa``."""
+    x = te.placeholder((m, k), "int8", "X")
+    w = te.placeholder((-(-n // isa.columns), k // isa.depth, isa.columns, isa.depth), "int8", "W")
+    return te.create_prim_func([x, w, _style(isa).sums(x, w, n, isa)], "int64")
+
+
+def schedule_gemm(function: Any, m: int, k: int, n: int, isa: Isa) -> Any:
+    """Scheduled copy of ``function``: the blocks of `gemm_definition`, then elementwise ones on [M, N]."""
+    schedule = s_tir.Schedule(function)
+    tile_gemm(schedule, m, k, n, isa, DefaultTiling())
+    return schedule.mod["main"]
+
+
+def tile_gemm(schedule: Any, m: int, k: int, n: int, isa: Isa, tiling: Tiling) -> None:
+    """Apply ``tiling`` to a function as `schedule_gemm` takes."""
+    blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
+    names = [str(schedule.get(block).name_hint) for block in blocks]
+    epilogue = blocks[names.index(SUMS) + 1 :]
+    for block in epilogue[:-1]:
+        schedule.compute_inline(block)
+    if n % isa.columns == 0:
+        stages = _style(isa).stages(schedule, epilogue[-1] if epilogue else None)
+        loops = tiling.split(schedule, schedule.get_loops(stages.store)[0], m, isa)
+        _tile(schedule, stages, isa, loops, m * n * k >= PARALLEL_MACS)
+    elif epilogue:
+        row = schedule.get_loops(epilogue[-1])[0]
+        schedule.compute_at(schedule.get_sblock(SUMS), row, preserve_unit_loops=True)
+
+
+def _tile(schedule: Any, stages: Stages, isa: Isa, loops: tuple[Any, Any, Any], parallel: bool) -> None:
+    groups, tiles, rows = loops
+    blocks, columns = schedule.split(schedule.get_loops(stages.store)[-1], [None, isa.columns])
+    schedule.reorder(groups, blocks, tiles, rows, columns)
+    outer = schedule.fuse(groups, blocks)
+    if parallel:
+        schedule.parallel(outer)
+    if stages.rearrange is not None:
+        schedule.compute_at(stages.rearrange, tiles, preserve_unit_loops=True)
+        for loop in schedule.get_loops(stages.rearrange)[2:]:
+            schedule.unroll(loop)
+    schedule.compute_at(stages.accumulate, tiles, preserve_unit_loops=True)
+    _style(isa).tile(schedule, stages.accumulate, isa)
+    if stages.unrolled:
+        schedule.unroll(rows)
+    if stages.scalar:
+        schedule.unroll(columns)
+    else:
+        # As wide as the accumulators: wider ones would be put together and taken apart in the inner loop.
+        vectors, lane = schedule.split(columns, [None, REARRANGED_LANES if stages.rearrange is not None else isa.lanes])
+        schedule.vectorize(lane)
+        if stages.unrolled:
+            schedule.unroll(vectors)
+
+
+def _style(isa: Isa) -> Any:
+    if isa.paired:
+        return pairs
+    return biased if isa.biased else plain

@@ -1,0 +1,54 @@
+"""The GEMM for instructions that multiply 2x8 by 8x2 codes (SMMLA): accumulators are 2x2 blocks in one register.
+
+    P[i, j, a, b] = sum_k X[2 i + a, k] W[k, 2 j + b]        C[m, n] = P[m / 2, n / 2, m % 2, n % 2]
+
+The blocks live in registers over the whole of K and are unpicked into rows once, when the tile is stored.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import te
+
+from tvm_flow.backends.cpu.isa import Isa
+from tvm_flow.backends.cpu.tiling import Stages
+
+
+def sums(x: Any, w: Any, n: int, isa: Isa) -> Any:
+    """C of the formulas; rows even, ``n`` a multiple of ``isa.columns``."""
+    m, k = x.shape
+    ko, ki = te.reduce_axis((0, k // isa.depth), "ko"), te.reduce_axis((0, isa.depth), "ki")
+
+    def term(i: Any, j: Any, a: Any, b: Any) -> Any:
+        column = j * 2 + b
+        left = x[i * 2 + a, ko * isa.depth + ki].astype("int32")
+        right = w[column // isa.columns, ko, column % isa.columns, ki].astype("int32")
+        return te.sum(left * right, axis=[ko, ki])
+
+    blocks = te.compute((m // 2, n // 2, 2, 2), term, name="P")
+    return te.compute((m, n), lambda i, j: blocks[i // 2, j // 2, i % 2, j % 2], name="C")
+
+
+def stages(schedule: Any, epilogue: Any) -> Stages:
+    """Unpicked straight to where the sums go, or into a tile of rows for ``epilogue``."""
+    block, rows = schedule.get_sblock("P"), schedule.get_sblock("C")
+    if epilogue is None:
+        return Stages(block, rows, unrolled=True, scalar=True)
+    return Stages(block, epilogue, rearrange=rows)
+
+
+def tile(schedule: Any, block: Any, isa: Isa) -> None:
+    """Order and vectorise the sums of one tile."""
+    pi, pj, a, b, ko, ki = schedule.get_loops(block)[2:]
+    ko, kg = schedule.split(ko, [None, isa.groups])
+    schedule.reorder(ko, pj, pi, kg, a, b, ki)
+    schedule.unroll(pi)
+    schedule.unroll(pj)
+    start = schedule.decompose_reduction(block, ko)
+    *outer, za, zb = schedule.get_loops(start)
+    for loop in outer[2:]:
+        schedule.unroll(loop)
+    schedule.vectorize(schedule.fuse(za, zb))
+    if isa.register is not None:
+        schedule.tensorize(kg, isa.register())

@@ -1,1 +1,0 @@
-"""Step groups to shared libraries and a checked bundle."""

@@ -1,0 +1,1 @@
+"""Conformance: what is compared, and the machines that it is compared on."""

@@ -1,0 +1,193 @@
+"""Running a bundle for another architecture under qemu, every kernel call of it shown to a callback.
+
+The program is static: the bundle's kernels, plans and runtime, and runtime/emulate/trace.c, which streams what each
+kernel read and wrote. Kernels and plans call no C library, so what is checked here is what the bundle's libraries hold.
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from tvm_flow.check.calls import ExactnessReport, check_traced, members_of
+from tvm_flow.check.trajectory import TrajectoryCheck
+from tvm_flow.errors import BuildError
+from tvm_flow.plan.folds import Floats
+from tvm_flow.plan.group import GroupLibrary
+from tvm_flow.run import TracedCall
+from tvm_flow.target.spec import TargetSpec
+from tvm_flow.toolchain.runtime_library import RUNTIME
+
+TRACE_PROGRAM = RUNTIME / "emulate" / "trace.c"
+EMULATED = ("aarch64",)
+"""Architectures whose features the runtime can ask qemu for."""
+
+# The records of runtime/emulate/trace.c.
+_RECORD, _TENSOR = struct.Struct("<6I"), struct.Struct("<BBHI8q")
+_CALL, _STEP, _LATENTS = range(3)
+_KINDS = {0: "i", 1: "u", 2: "f"}
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """qemu's user emulation of one core; ``cpu`` is qemu's name for it."""
+
+    program: Path
+    cpu: str
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What a program of the architecture is started with."""
+        return (str(self.program), "-cpu", self.cpu)
+
+    def describe(self) -> str:
+        """For reports."""
+        return f"{self.program.name} -cpu {self.cpu}"
+
+
+def find_emulator(target: TargetSpec) -> Emulator:
+    """qemu as ``target``'s own core where it models that one, else as a core that has everything.
+
+    Raises BuildError when qemu is not installed or the architecture is one that this project cannot check under it.
+    """
+    machine = target.triple.split("-")[0]
+    if machine not in EMULATED:
+        raise BuildError(
+            f"target {target.name}: expected an architecture that can be checked here, this machine's own or "
+            f"{', '.join(EMULATED)} under qemu, got {target.triple}; no bundle is written unchecked: compile on such "
+            "a machine"
+        )
+    found = shutil.which(f"qemu-{machine}-static") or shutil.which(f"qemu-{machine}")
+    if found is None:
+        raise BuildError(
+            f"target {target.name}: expected qemu-{machine} to check its kernels with, got none; no bundle is written "
+            "unchecked: sudo apt-get install qemu-user-static"
+        )
+    models = subprocess.run([found, "-cpu", "help"], capture_output=True, text=True, check=False).stdout.split()
+    return Emulator(Path(found), target.cpu if target.cpu in models else "max")
+
+
+def check_emulated(
+    emulator: Emulator,
+    program: Path,
+    bundle: Path,
+    libraries: Sequence[GroupLibrary],
+    threads: int = 0,
+    progress: bool = True,
+    check: TrajectoryCheck | None = None,
+) -> tuple[Floats, ExactnessReport]:
+    """Compare each kernel call for the golden input of ``bundle`` run by ``program``; returns the latents, flat.
+
+    With ``check`` the calls are followed as a trajectory too, and its report is used.
+
+    Raises BitExactError at the first kernel call that disagrees, BuildError when the program fails.
+    """
+    members = members_of(libraries)
+    report = ExactnessReport() if check is None else check.report
+
+    def see(call: TracedCall) -> None:
+        if check is None:
+            check_traced(call, members, report)
+        else:
+            check.see(call)
+
+    steps = len({step for step, _ in members})
+    with tqdm(total=steps, desc=f"check on {emulator.cpu}", unit="step", disable=not progress) as bar:
+        latents = run_emulated(emulator, program, bundle, threads, see, bar.update)
+    return latents, report
+
+
+def run_emulated(
+    emulator: Emulator,
+    program: Path,
+    bundle: Path,
+    threads: int,
+    on_call: Callable[[TracedCall], object],
+    on_step: Callable[[], object],
+    part: str = "generate",
+) -> Floats:
+    """Latents, flat, that ``program`` makes of the golden input of ``bundle``; what a callback raises ends it.
+
+    With ``part`` "decode" it makes frames of the golden latents instead.
+
+    Raises BuildError with the program's own words when it fails, or its stream breaks off.
+    """
+    with _started(emulator, program, bundle, threads, part) as records:
+        while True:
+            kind, step, branch, call, tensors, name_bytes = records.unpack(_RECORD)
+            if kind not in (_CALL, _STEP, _LATENTS):
+                records.fail(f"a record of unknown kind {kind}")
+            name = records.read(name_bytes).decode()
+            args = tuple(records.tensor() for _ in range(tensors))
+            if kind == _CALL:
+                on_call(TracedCall(step, branch, call, name, args))
+            elif kind == _STEP:
+                on_step()
+            else:
+                records.finish()
+                return np.asarray(args[0], np.float32)
+
+
+@contextmanager
+def _started(emulator: Emulator, program: Path, bundle: Path, threads: int, part: str) -> Iterator[_Records]:
+    command = [*emulator.command, str(program), str(bundle), str(threads), part]
+    with (
+        tempfile.TemporaryFile() as errors,  # a pipe that nobody reads could fill up
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            yield _Records(emulator, process, process.stdout, errors)
+        finally:
+            process.kill()
+
+
+@dataclass(frozen=True)
+class _Records:
+    """The stream of a running program."""
+
+    emulator: Emulator
+    process: subprocess.Popen[bytes]
+    stream: IO[bytes]
+    errors: IO[bytes]
+
+    def read(self, count: int) -> bytes:
+        data = self.stream.read(count)
+        if len(data) != count:
+            self.fail("the end of its stream")
+        return data
+
+    def unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
+        return layout.unpack(self.read(layout.size))
+
+    def tensor(self) -> npt.NDArray[Any]:
+        code, bits, ndim, _, *extents = self.unpack(_TENSOR)
+        shape, dtype = extents[:ndim], np.dtype(f"<{_KINDS[code]}{bits // 8}")
+        return np.frombuffer(self.read(prod(shape) * dtype.itemsize), dtype).reshape(shape)
+
+    def finish(self) -> None:
+        """Wait for the end, which must be a success too."""
+        if self.process.wait() != 0:
+            self.fail("a failure after the last step")
+
+    def fail(self, got: str) -> NoReturn:
+        self.stream.close()  # ends a program that still writes
+        code = self.process.wait()
+        self.errors.seek(0)
+        words = self.errors.read().decode(errors="replace").strip()[-2000:]
+        raise BuildError(
+            f"{self.emulator.describe()}: expected the bundle to run to its end, got {got}, exit code {code}: "
+            f"{words or 'it said nothing'}; report this target, or compile on such a machine"
+        )

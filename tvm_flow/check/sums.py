@@ -1,0 +1,119 @@
+"""Accumulators of products whose epilogue reads them before they reach memory.
+
+A fused kernel's sums cannot be seen from outside. Their exactness is shown by the same product without the epilogue:
+one TIR definition, one schedule of the accumulation, one compiler, one target; only what follows the sums differs. The
+products of a program are linked into a small program of their own (runtime/emulate/sums.c), which runs beside the check
+on this machine or under qemu, and adds up what the traced kernels were given.
+"""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tvm_flow.backends.cpu.codegen import compile_object
+from tvm_flow.backends.cpu.gemm import gemm
+from tvm_flow.backends.cpu.packing import Product
+from tvm_flow.errors import BuildError
+from tvm_flow.graph.constants import Array
+from tvm_flow.target.spec import TargetSpec
+from tvm_flow.toolchain.link import INCLUDE
+
+_FOLDER = INCLUDE.parent / "emulate"
+_FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-s")
+
+
+@dataclass(frozen=True)
+class SumsProgram:
+    """The linked program: ``command`` starts it, its kernels are those of ``products``, in order."""
+
+    command: tuple[str, ...]
+    products: tuple[Product, ...]
+
+    def start(self) -> Sums:
+        """Run it; close the result when done."""
+        process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return Sums(self, process)
+
+
+class Sums:
+    """A running `SumsProgram`; a context manager."""
+
+    def __init__(self, program: SumsProgram, process: subprocess.Popen[bytes]) -> None:
+        self.program, self.process = program, process
+
+    def __enter__(self) -> Sums:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def accumulate(self, product: Product, x: Array, packed: Array) -> Array:
+        """int32 [M, N] of int8 x [M, K] and the packed weights; raises BuildError when the program fails."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        size = product.m * product.n * 4
+        try:
+            self.process.stdin.write(struct.pack("<I", self.program.products.index(without_epilogue(product))))
+            self.process.stdin.write(np.ascontiguousarray(x).data)
+            self.process.stdin.write(np.ascontiguousarray(packed).data)
+            self.process.stdin.flush()
+            data = self.process.stdout.read(size)
+        except BrokenPipeError:
+            data = b""
+        if len(data) != size:
+            self.process.kill()
+            _, words = self.process.communicate()
+            raise BuildError(
+                f"{' '.join(self.program.command)}: expected {size} bytes of sums for {product}, got {len(data)}: "
+                f"{words.decode(errors='replace')[-500:] or 'it said nothing'}; report this target"
+            )
+        return np.frombuffer(data, "<i4").reshape(product.m, product.n)
+
+
+def without_epilogue(product: Product) -> Product:
+    """The same product, its sums the output."""
+    return replace(product, epilogue=False)
+
+
+def link_sums(
+    products: Iterable[Product], target: TargetSpec, folder: Path, prefix: Sequence[str] = ()
+) -> SumsProgram | None:
+    """Compile and link the fused ones among ``products`` in ``folder``; None when there are none.
+
+    ``prefix`` is the emulator's command; then the program is static. Raises BuildError when it does not compile.
+    """
+    chosen = tuple(dict.fromkeys(without_epilogue(product) for product in products if product.epilogue))
+    if not chosen:
+        return None
+    kernels = {f"sums{i}": gemm(f"sums{i}", p.m, p.k, p.n, p.isa) for i, p in enumerate(chosen)}
+    compile_object(kernels, target.tvm(), folder / "sums.o")
+    (folder / "sums_table.c").write_text(_table(chosen))
+    triple = f"{target.triple.split('-')[0]}-linux-musl" if prefix else target.zig_triple
+    command = [
+        *(sys.executable, "-m", "ziglang", "cc", "-target", triple, *_FLAGS, *(["-static"] if prefix else [])),
+        *(f"-I{_FOLDER}", "-o", str(folder / "sums"), str(_FOLDER / "sums.c"), str(folder / "sums_table.c")),
+        str(folder / "sums.o"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BuildError(f"sums: expected zig cc to link it for {triple}, got: {done.stderr.strip()[-2000:]}")
+    return SumsProgram((*prefix, str(folder / "sums")), chosen)
+
+
+def _table(products: Sequence[Product]) -> str:
+    """C of the table that sums.h declares."""
+    names = [f"__tvm_ffi_sums{i}" for i in range(len(products))]
+    declarations = "".join(f"extern int {name}(void *, const void *, int32_t, void *);\n" for name in names)
+    rows = [
+        f"{{{name}, {p.m}, {p.k}, {p.n}, {p.packed_shape()[0]}, {p.isa.columns}, {p.isa.depth}}}"
+        for name, p in zip(names, products, strict=True)
+    ]
+    table = f"const sums_kernel sums_kernels[] = {{{', '.join(rows)}}};\n"
+    return f'#include "sums.h"\n{declarations}{table}const uint32_t sums_count = {len(rows)};\n'

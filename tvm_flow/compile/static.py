@@ -1,0 +1,133 @@
+"""Step groups as part of a program: what ``compile --emit static`` adds to a bundle, for systems without dlopen.
+
+    lib/<target>/libtvm_flow_groups.a     kernels and plans of all groups, and the table of `tvm_flow_groups.h`
+    lib/<target>/gnu/libtvm_flow.a        the runtime without dlopen, for programs that use glibc
+    lib/<target>/musl/libtvm_flow.a       the same for musl
+    include/tvm_flow*.h                   the runtime's headers
+
+    cc app.c -Iinclude -Llib/T -Llib/T/musl -ltvm_flow_groups -ltvm_flow -lm -lpthread -static
+
+The groups need no C library beyond memcpy and memset, so one archive serves both. The shared libraries stay beside
+it: Python runs and checks a bundle through them, and nothing on the board does. A program reads steps.bin and
+weights.bin, and golden.bin when it verifies; the other files need not be on the board. Every file is listed in the
+manifest with its hash, and ``static`` there names those above.
+
+A static program refuses a bundle of another build: the table holds the sha256 of the shared library that was linked
+from the same kernels and plan, and steps.bin holds it too.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tvm_flow.artifact import atomic_path, sha256_file
+from tvm_flow.compile.library import plan_source
+from tvm_flow.errors import BuildError, ConfigError
+from tvm_flow.pack import Contents, write_bundle
+from tvm_flow.plan.emit import emit_linked
+from tvm_flow.plan.group import GroupLibrary
+from tvm_flow.target.spec import TargetSpec
+from tvm_flow.toolchain.runtime_library import RUNTIME, build_static_runtime
+
+GROUPS_ARCHIVE, RUNTIME_ARCHIVE = "libtvm_flow_groups.a", "libtvm_flow.a"
+# Headers of before 2.33 name functions that later static libraries lack (__fxstat), those of 2.38 the other way round.
+_LIBCS = {"gnu": "linux-gnu.2.34", "musl": "linux-musl"}
+_INCLUDE = RUNTIME / "include"
+_WARNINGS = ("-Wall", "-Wextra", "-Werror")
+_GROUP_FLAGS = ("-std=c11", "-O2", "-fPIC", "-g0", *_WARNINGS, f"-I{_INCLUDE}", "-r", "-Wl,-S")
+_PROGRAM_FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", *_WARNINGS, "-s", "-DSTATIC_GROUPS", f"-I{_INCLUDE}")
+
+
+def check_emit(emit: str) -> None:
+    """Raise ConfigError for anything but "shared" and "static"."""
+    if emit not in ("shared", "static"):
+        raise ConfigError(f"emit: expected shared or static, got {emit!r}; choose one of them")
+
+
+def static_files(libraries: Sequence[GroupLibrary], target: TargetSpec, folder: Path) -> dict[str, Path]:
+    """The files of the module's table by their paths in a bundle, made in ``folder``.
+
+    zig builds its C library for an architecture once, which takes a minute. Raises BuildError with the compiler's own
+    message.
+    """
+    lib, groups = f"lib/{target.name}", folder / GROUPS_ARCHIVE
+    _archive_groups(libraries, target, groups)
+    files = {f"{lib}/{GROUPS_ARCHIVE}": groups}
+    for libc in _LIBCS:
+        archive = folder / libc / RUNTIME_ARCHIVE
+        _archive(archive, build_static_runtime(_triple(target, libc)))
+        files[f"{lib}/{libc}/{RUNTIME_ARCHIVE}"] = archive
+    return files | {f"include/{path.name}": path for path in sorted(_INCLUDE.glob("*.h"))}
+
+
+def link_static(files: Mapping[str, Path], target: TargetSpec, main: Path, output: Path, libc: str = "musl") -> None:
+    """Write ``output``: the C file ``main`` and the archives of `static_files` as one program.
+
+    With musl it needs no loader and runs on any Linux; with gnu it takes the C library of the machine it runs on, and
+    zig need not build one. Raises BuildError with the compiler's own message.
+    """
+    lib = f"lib/{target.name}"
+    archives = (files[f"{lib}/{GROUPS_ARCHIVE}"], files[f"{lib}/{libc}/{RUNTIME_ARCHIVE}"])
+    how = ("-target", _triple(target, "musl"), "-static") if libc == "musl" else ("-target", target.zig_triple)
+    with atomic_path(output) as temporary:
+        inputs = (str(main), *map(str, archives), "-lm", "-lpthread")
+        _zig("cc", *how, *_PROGRAM_FLAGS, "-o", str(temporary), *inputs, what=output.name)
+    output.chmod(0o755)
+
+
+def check_static(contents: Contents, target: TargetSpec, work: Path, threads: int = 0) -> None:
+    """Verify ``contents`` with a program linked from their archives and run on this machine, all in ``work``.
+
+    Raises BuildError with its words when it does not repeat the golden output.
+    """
+    program, bundle = work / "check_bundle", work / "static.bundle"
+    link_static(contents.static, target, RUNTIME / "examples" / "check_bundle.c", program, "gnu")
+    write_bundle(bundle, contents)
+    done = subprocess.run([program, bundle, str(threads)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BuildError(
+            f"static program: expected the golden output of the shared libraries, got exit code {done.returncode}: "
+            f"{done.stderr.strip()[-2000:]}; report this target, or compile with --emit shared"
+        )
+
+
+def _archive_groups(libraries: Sequence[GroupLibrary], target: TargetSpec, output: Path) -> None:
+    names = {library.path.stem: f"tvm_flow_library_{i}" for i, library in enumerate(libraries)}
+    hashes = {library.path.stem: bytes.fromhex(sha256_file(library.path)) for library in libraries}
+    with tempfile.TemporaryDirectory(prefix="tvm-flow-link-") as name:
+        folder = Path(name)
+        linked, joined = folder / "linked.c", folder / "tvm_flow_groups.o"
+        linked.write_text(emit_linked({group: (symbol, hashes[group]) for group, symbol in names.items()}))
+        sources = [linked]
+        for library in libraries:
+            group = library.path.stem
+            source = folder / f"{group}.c"
+            source.write_text(plan_source(library.plan, target, group, names[group]))
+            sources += [source, library.kernels]
+        compiler = ("cc", "-target", _triple(target, "musl"), *_GROUP_FLAGS, *target.c_flags)
+        _zig(*compiler, "-o", str(joined), *map(str, sources), what=output.name)
+        _archive(output, joined)
+
+
+def _archive(output: Path, member: Path) -> None:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # Without owner and time, so that equal objects give equal archives.
+    _zig("ar", "rcsD", str(output), str(member), what=output.name)
+
+
+def _triple(target: TargetSpec, libc: str) -> str:
+    return f"{target.triple.split('-')[0]}-{_LIBCS[libc]}"
+
+
+def _zig(*arguments: str, what: str) -> None:
+    command = [sys.executable, "-m", "ziglang", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BuildError(
+            f"{what}: expected zig {arguments[0]} to make it, got exit code {done.returncode}: "
+            f"{done.stderr.strip()[-2000:]}"
+        )

@@ -1,0 +1,1 @@
+"""The program between frontend and backends: lifted constants, kernels, calls."""

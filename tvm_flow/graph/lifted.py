@@ -1,0 +1,96 @@
+"""Reading and rebuilding the straight-line Relax functions that ONNX graphs import to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import tvm
+from tvm import relax
+
+from tvm_flow.errors import ImportGraphError
+from tvm_flow.graph.constants import Array, Constant, Given
+
+
+@dataclass(frozen=True)
+class LiftedGraph:
+    """A step graph as a Relax module whose constants are parameters.
+
+    ``module["main"]`` takes the graph's ``inputs`` first and then one parameter per entry of ``constants``; ``given``
+    holds the initializers' values. ``left_in_float`` names what the integer pass could not convert, with the reason.
+    """
+
+    module: Any
+    inputs: tuple[str, ...]
+    constants: dict[str, Constant]
+    given: dict[str, Array]
+    left_in_float: tuple[str, ...] = ()
+    decisive: frozenset[str] = frozenset()
+    """Initializers whose values decided the structure: another value may give another."""
+    scales: frozenset[str] = frozenset()
+    """Initializers whose values were checked to be scales, and decided nothing."""
+
+
+def shape_of(expr: Any) -> tuple[int, ...]:
+    """Static shape of a tensor expression; raises ImportGraphError when a dimension is symbolic."""
+    try:
+        return tuple(int(extent) for extent in expr.ty.shape)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ImportGraphError(
+            f"{expr}: expected a tensor of static shape, got {expr.ty}; export with fixed sizes"
+        ) from error
+
+
+def dtype_of(expr: Any) -> str:
+    """Element type of a tensor expression, e.g. ``int8``."""
+    return str(expr.ty.dtype)
+
+
+def op_name(expr: Any) -> str:
+    """``relax.matmul`` and the like; empty for anything that is not a call of an operator."""
+    if isinstance(expr, tvm.ir.Call) and isinstance(expr.op, tvm.ir.Op):
+        return str(expr.op.name)
+    return ""
+
+
+def bindings_of(function: Any) -> Iterator[tuple[Any, Any]]:
+    """(variable, value) of every binding, in order."""
+    for block in function.body.blocks:
+        for binding in block.bindings:
+            yield binding.var, binding.value
+
+
+def tensor_var(name: str, shape: Iterable[int], dtype: str) -> Any:
+    """A Relax variable of static tensor type."""
+    return relax.Var(name, relax.TensorType(list(shape), dtype))
+
+
+def call_with(call: Any, args: Iterable[Any]) -> Any:
+    """``call`` with other arguments, its attributes kept and its type left to be inferred."""
+    return tvm.ir.Call(call.op, list(args), call.attrs)
+
+
+@dataclass
+class Builder:
+    """Emits one straight-line function, collecting parameters as they are first used."""
+
+    inputs: list[Any]
+    block: Any = field(default_factory=relax.BlockBuilder)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    constants: dict[str, Constant] = field(default_factory=dict)
+
+    def emit(self, expr: Any) -> Any:
+        """Bind ``expr`` to a fresh variable."""
+        return self.block.emit(expr)
+
+    def parameter(self, name: str, constant: Constant, shape: Iterable[int], dtype: str) -> Any:
+        """The parameter for ``constant``; one per name."""
+        if name not in self.parameters:
+            self.parameters[name] = tensor_var(name, shape, dtype)
+            self.constants[name] = constant
+        return self.parameters[name]
+
+    def given(self, variable: Any) -> Any:
+        """The parameter for an initializer, under its own name."""
+        return self.parameter(variable.name, Given(variable.name), shape_of(variable), dtype_of(variable))

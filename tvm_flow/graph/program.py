@@ -1,0 +1,47 @@
+"""A step graph cut into kernels: what lowering makes, backends claim, and the static plan and the checks read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm_flow.graph.lifted import LiftedGraph
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """``kernel`` reads ``args`` and writes ``output``; all are tensor names of the program."""
+
+    kernel: str
+    args: tuple[str, ...]
+    output: str
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Static shape and element type of a tensor of the program."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """A step graph as a straight line of kernel calls.
+
+    ``kernels`` maps a name to its Relax function, which is its meaning: the generated code must compute it, and the
+    integer reference executes it. The first ``prologue`` calls depend on the prompt alone: no latent, and no constant
+    that changes with the step.
+    """
+
+    graph: LiftedGraph
+    kernels: dict[str, Any]
+    calls: tuple[KernelCall, ...]
+    tensors: dict[str, TensorSpec]
+    output: str
+    prologue: int = 0
+
+    def kept(self) -> tuple[str, ...]:
+        """Tensors that the prologue hands over to the step, in the order they are written."""
+        read = {name for call in self.calls[self.prologue :] for name in call.args}
+        return tuple(call.output for call in self.calls[: self.prologue] if call.output in read)

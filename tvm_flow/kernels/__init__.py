@@ -1,6 +1,0 @@
-"""Integer matrix kernels, one file per instruction set: a tensor intrinsic, its packing, and its default tile."""
-
-from tvm_flow.kernels import arm, generic, x86
-from tvm_flow.kernels.isa import Isa, choose_isa
-
-__all__ = ["Isa", "arm", "choose_isa", "generic", "x86"]

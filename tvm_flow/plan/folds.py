@@ -1,0 +1,55 @@
+"""The folds of ``tvm_flow_library.h``: how the runtime makes a step's constants from a few numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tvm_flow.graph.constants import Array
+
+Floats = npt.NDArray[np.float32]
+NONE = 2**64 - 1
+COPY, SCALE, AFFINE, INTEGER = range(4)
+
+
+@dataclass(frozen=True)
+class FoldRow:
+    """One row of a library's fold table; see tvm_flow_library.h for the meaning of a, b and c."""
+
+    op: int
+    count: int
+    out: int
+    a: int
+    b: int = NONE
+    c: int = NONE
+
+
+def folded(row: FoldRow, records: Floats, variants: Floats, weights: memoryview) -> Array:
+    """What the runtime makes of ``row`` for every variant, [V, row.count]; numpy's single operations round as C's do.
+
+    ``records`` [V, R] and ``variants`` [V, S] are the variants' step records and own numbers.
+    """
+
+    def shared(offset: int, dtype: Any) -> Array:
+        return np.frombuffer(weights, dtype, row.count, offset)
+
+    if row.op == COPY:
+        return np.ascontiguousarray(variants[:, row.a : row.a + row.count])
+    scalar = variants[:, row.a : row.a + 1]
+    if row.op == SCALE:
+        return np.asarray(scalar * shared(row.b, np.float32))
+    if row.op == INTEGER:
+        return np.asarray(scalar.astype(np.int32) * shared(row.b, np.int32))
+    total: Array = records[:, row.a : row.a + row.count] + shared(row.b, np.float32)
+    return total if row.c == NONE else np.asarray(total * shared(row.c, np.float32))
+
+
+def rows_of_words(values: Sequence[Array]) -> Floats:
+    """The bytes of every one of equally large ``values`` as a row of float32 words, padded; nothing is converted."""
+    raw = np.stack([np.ascontiguousarray(value).reshape(-1).view(np.uint8) for value in values])
+    padded = np.pad(raw, ((0, 0), (0, -raw.shape[1] % 4)))
+    return np.ascontiguousarray(padded).view(np.float32)

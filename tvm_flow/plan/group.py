@@ -1,0 +1,41 @@
+"""A compiled step group: its files, what it means, and the numbers that its variants supply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tvm_flow.backends.cpu.packing import PackedProgram
+from tvm_flow.graph.constants import Array
+from tvm_flow.plan.folds import Floats
+from tvm_flow.plan.static_plan import Plan
+from tvm_flow.quantize.quantized import Fold
+
+
+class StepTables(Protocol):
+    """How the constants of an export depend on time; see `tvm_flow.export.Exported`."""
+
+    @property
+    def folds(self) -> Mapping[str, Fold]:
+        """By initializer."""
+
+    @property
+    def step_records(self) -> Floats:
+        """float32 [steps, R]."""
+
+
+@dataclass(frozen=True)
+class GroupLibrary:
+    """A linked library, what it means, and the numbers that each of its variants supplies."""
+
+    path: Path
+    kernels: Path
+    """The object file that it was linked from."""
+    packed: PackedProgram
+    plan: Plan
+    members: tuple[tuple[int, int], ...]
+    variant_values: tuple[Floats, ...]
+    given: tuple[Mapping[str, Array], ...]
+    """Initializers of each member's graph."""

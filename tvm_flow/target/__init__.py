@@ -1,0 +1,1 @@
+"""What to compile for: target files, features, boards, this machine."""
