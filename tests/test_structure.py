@@ -83,6 +83,13 @@ def test_imports_go_with_the_flow(module: str) -> None:
     assert not against, f"{module} comes before what it imports: {sorted(against)}"
 
 
+def test_imports_are_absolute() -> None:
+    """A relative one is not seen by what reads them, here and for stamps."""
+    trees = {module: ast.parse(path.read_text()) for module, path in MODULES.items()}
+    relative = [m for m, tree in trees.items() for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level]
+    assert not relative
+
+
 def test_no_modules_import_each_other() -> None:
     try:
         TopologicalSorter({module: imported_modules(module) for module in MODULES}).prepare()

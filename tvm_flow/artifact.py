@@ -9,7 +9,6 @@ that was damaged later, or one that another command has replaced is not current.
 from __future__ import annotations
 
 import fcntl
-import functools
 import hashlib
 import json
 import os
@@ -21,6 +20,7 @@ from typing import Any
 
 from tvm_flow import __version__
 from tvm_flow.errors import ConfigError
+from tvm_flow.sources import sources_sha256
 
 
 @contextmanager
@@ -66,26 +66,18 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def make_stamp(inputs: Mapping[str, Path], options: Mapping[str, Any]) -> dict[str, Any]:
-    """What an output depends on: the package and its sources, the sha256 of each input file, and the options.
+def make_stamp(inputs: Mapping[str, Path], options: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """What an output depends on: the package's version, the sha256 of each input file, the options, and the sources.
 
-    Raises ConfigError naming an input that cannot be read.
+    ``stage`` is the module that makes the output (its ``__name__``): the sources are those that it can reach. Raises
+    ConfigError naming an input that cannot be read.
     """
     return {
         "version": __version__,
-        "sources": sources_sha256(),
+        "sources": sources_sha256(stage),
         "inputs": {name: _input_sha256(name, path) for name, path in sorted(inputs.items())},
         "options": json.loads(json.dumps(options, sort_keys=True)),
     }
-
-
-@functools.cache
-def sources_sha256() -> str:
-    """Of the names and bytes of the package's own sources: another state of the code makes its outputs again."""
-    package, digest = Path(__file__).parent, hashlib.sha256()
-    for path in sorted(p for suffix in ("py", "c", "h") for p in package.rglob(f"*.{suffix}")):
-        digest.update(f"{path.relative_to(package).as_posix()}\0{sha256_file(path)}\0".encode())
-    return digest.hexdigest()
 
 
 def expect_file(output: Path) -> None:

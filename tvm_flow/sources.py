@@ -8,7 +8,6 @@ all when it reaches the compiler, count by their bytes.
 from __future__ import annotations
 
 import ast
-import copy
 import functools
 import hashlib
 from collections.abc import Iterator
@@ -52,7 +51,7 @@ def sources_sha256(module: str, package: Path = PACKAGE) -> str:
     """Of all that decides what ``module`` does: another state of it makes the module's outputs again."""
     modules, reached, digest = package_modules(package), reached_modules(module, package), hashlib.sha256()
     for name in sorted(reached):
-        digest.update(f"{name}\0{_meaning(_tree(modules[name]))}\0".encode())
+        digest.update(f"{name}\0{ast.dump(_tree(modules[name]))}\0".encode())
     if f"{package.name}.{COMPILER}" in reached:
         for path in sorted(path for suffix in ("c", "h") for path in package.rglob(f"*.{suffix}")):
             digest.update(f"{path.relative_to(package).as_posix()}\0".encode())
@@ -78,17 +77,15 @@ def _named(tree: ast.AST, modules: dict[str, Path]) -> Iterator[str]:
 
 @functools.cache
 def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), str(path))
+    """Without strings that stand alone as statements: docstrings of modules, classes, functions and fields."""
+    tree = ast.parse(path.read_text(), str(path))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [statement for statement in node.body if not _is_text(statement)]
+    return tree
 
 
-def _meaning(tree: ast.Module) -> str:
-    """The syntax tree as text, without docstrings and places."""
-    return ast.dump(_WithoutDocstrings().visit(copy.deepcopy(tree)))
-
-
-class _WithoutDocstrings(ast.NodeTransformer):
-    """Strings that stand alone as statements: docstrings of modules, classes, functions and fields."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
-        """None takes the statement out."""
-        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
+def _is_text(statement: ast.stmt) -> bool:
+    if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
+        return False
+    return isinstance(statement.value.value, str)
