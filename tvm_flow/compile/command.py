@@ -41,7 +41,7 @@ from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.plan.store import WeightStore
 from tvm_flow.sampler import SamplerConfig, require_tables_of
 from tvm_flow.target.spec import TargetSpec
-from tvm_flow.toolchain.link import compiler_versions
+from tvm_flow.toolchain.versions import compiler_versions
 
 GOLDEN_SEED = 20260101
 
