@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ from typing import Any
 from tvm_flow import __version__
 from tvm_flow.errors import ConfigError
 from tvm_flow.sources import sources_sha256
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -103,14 +106,26 @@ def stamp_path(output: Path) -> Path:
 
 def is_current(output: Path, stamp: Mapping[str, Any]) -> bool:
     """True when ``output`` was made from exactly what ``stamp`` names, and is still as it was written then."""
+    why = _stale(output, stamp)
+    _log.info("%s: %s", output, f"made{why}" if why else "current, nothing to do")
+    return not why
+
+
+def _stale(output: Path, stamp: Mapping[str, Any]) -> str:
+    """Why ``output`` has to be made; empty when it need not be."""
     try:
         found = json.loads(stamp_path(output).read_text())
-        if not isinstance(found, dict):
-            return False
-        digest = found.pop("output", None)
-        return bool(found == stamp) and digest == _output_sha256(output)
+        digest = found.pop("output", None) if isinstance(found, dict) else None
+        if digest is None:
+            return " again, since its stamp cannot be read"
+        if found != stamp:
+            changed = [key for key in sorted({*found, *stamp}) if found.get(key) != stamp.get(key)]
+            return f" again, since its {' and '.join(changed)} changed"
+        return "" if digest == _output_sha256(output) else " again, since it was changed after it was made"
+    except FileNotFoundError:
+        return ", since it has no stamp"
     except (OSError, ValueError):
-        return False
+        return " again, since its stamp cannot be read"
 
 
 def write_stamp(output: Path, stamp: Mapping[str, Any]) -> None:

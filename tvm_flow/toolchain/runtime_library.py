@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ C_FLAGS = (
 # One object, whose functions the program's own link keeps or drops one by one.
 STATIC_FLAGS = ("-DTVM_FLOW_NO_DLOPEN", "-ffunction-sections", "-fdata-sections", "-g0", "-r")
 LINK_FLAGS = ("-shared", "-s", "-lm", "-lpthread", "-ldl")
+_log = logging.getLogger(__name__)
 
 
 def host_triple() -> str:
@@ -64,10 +66,12 @@ def build_static_runtime(triple: str) -> Path:
 def _cached(kind: str, name: str, triple: str, flags: Sequence[str], libraries: Sequence[str] = ()) -> Path:
     path = cache_directory() / f"{kind}-{_key(triple, (*flags, *libraries))}" / name
     if path.exists():
+        _log.info("runtime for %s: from the cache, %s", triple, path)
         return path
     with atomic_path(path) as temporary:
         arguments = ("-o", str(temporary), *flags, *map(str, runtime_sources()), *libraries)
         zig_cc(arguments, f"runtime {name}", triple, "reinstall ziglang, or name another target")
+    _log.info("runtime for %s: compiled into %s", triple, path)
     return path
 
 
