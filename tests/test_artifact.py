@@ -21,13 +21,14 @@ from tvm_flow.artifact import (
     make_stamp,
     read_json,
     sha256_file,
-    sources_sha256,
     stamp_path,
     write_bytes,
     write_json,
     write_stamp,
 )
 from tvm_flow.errors import ConfigError
+
+STAGE = "tvm_flow.artifact"
 
 
 def names_in(folder: Path) -> list[str]:
@@ -123,7 +124,7 @@ def made(tmp_path: Path) -> tuple[Path, Path, dict[str, Any]]:
     """(input, output, stamp) of a finished command."""
     (tmp_path / "in").write_bytes(b"input")
     write_bytes(tmp_path / "out", b"output")
-    stamp = make_stamp({"in": tmp_path / "in"}, {"alpha": 0.5, "steps": (1, 2)})
+    stamp = make_stamp({"in": tmp_path / "in"}, {"alpha": 0.5, "steps": (1, 2)}, STAGE)
     write_stamp(tmp_path / "out", stamp)
     return tmp_path / "in", tmp_path / "out", stamp
 
@@ -132,37 +133,32 @@ class TestStamp:
     def test_holds_after_writing(self, made: tuple[Path, Path, dict[str, Any]]) -> None:
         source, output, stamp = made
         assert is_current(output, stamp)
-        assert is_current(output, make_stamp({"in": source}, {"steps": [1, 2], "alpha": 0.5})), "order does not matter"
+        reordered = make_stamp({"in": source}, {"steps": [1, 2], "alpha": 0.5}, STAGE)
+        assert is_current(output, reordered), "order does not matter"
 
     def test_another_input_option_or_version_is_stale(
         self, made: tuple[Path, Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         source, output, stamp = made
-        assert not is_current(output, make_stamp({"in": source}, {"alpha": 0.25, "steps": (1, 2)}))
-        assert not is_current(output, make_stamp({}, {"alpha": 0.5, "steps": (1, 2)}))
+        assert not is_current(output, make_stamp({"in": source}, {"alpha": 0.25, "steps": (1, 2)}, STAGE))
+        assert not is_current(output, make_stamp({}, {"alpha": 0.5, "steps": (1, 2)}, STAGE))
         monkeypatch.setattr(artifact, "__version__", "99")
-        assert not is_current(output, make_stamp({"in": source}, {"alpha": 0.5, "steps": (1, 2)}))
+        assert not is_current(output, make_stamp({"in": source}, {"alpha": 0.5, "steps": (1, 2)}, STAGE))
         monkeypatch.undo()
         source.write_bytes(b"inpux")
-        assert not is_current(output, make_stamp({"in": source}, {"alpha": 0.5, "steps": (1, 2)}))
+        assert not is_current(output, make_stamp({"in": source}, {"alpha": 0.5, "steps": (1, 2)}, STAGE))
         assert is_current(output, stamp)
 
     def test_other_sources_are_stale(
-        self, made: tuple[Path, Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+        self, made: tuple[Path, Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """An upgrade changes what a command writes, whether or not it changes the version."""
         source, output, _ = made
-        package = tmp_path / "package"
-        (package / "runtime").mkdir(parents=True)
-        (package / "runtime" / "run.c").write_text("int x;")
-        seen = {sources_sha256()}
-        monkeypatch.setattr(artifact, "__file__", str(package / "artifact.py"))
-        for name, text in (("runtime/run.c", "int y;"), ("a.py", ""), ("a.h", ""), ("a.h", "1"), ("a.txt", "no")):
-            (package / name).write_text(text)
-            monkeypatch.setattr(artifact, "sources_sha256", sources_sha256.__wrapped__)
-            seen.add(artifact.sources_sha256())
-            assert not is_current(output, make_stamp({"in": source}, {"alpha": 0.5, "steps": (1, 2)})), name
-        assert len(seen) == 5, "a text file is no source"
+        inputs, options = {"in": source}, {"alpha": 0.5, "steps": (1, 2)}
+        assert is_current(output, make_stamp(inputs, options, STAGE))
+        assert not is_current(output, make_stamp(inputs, options, "tvm_flow.quantize.build")), "made by another stage"
+        monkeypatch.setattr(artifact, "sources_sha256", lambda stage: f"another state of {stage}")
+        assert not is_current(output, make_stamp(inputs, options, STAGE))
 
     @pytest.mark.parametrize("torn", [b"", b'{"version"', b"[]", b"null", b"3", b"\xff"])
     def test_a_torn_stamp_is_stale(self, made: tuple[Path, Path, dict[str, Any]], torn: bytes) -> None:
@@ -196,7 +192,7 @@ class TestStamp:
         folder = tmp_path / "folder"
         write_bytes(folder / "lib" / "a.bin", b"a")
         write_bytes(folder / "b.bin", b"b")
-        stamp = make_stamp({}, {})
+        stamp = make_stamp({}, {}, STAGE)
         write_stamp(folder, stamp)
         assert is_current(folder, stamp)
         write_bytes(folder / ".b.bin.1234.tmp", b"left by a killed command")
@@ -210,7 +206,7 @@ class TestStamp:
 
     def test_a_missing_input_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"ranges .*absent: expected a readable file, got: No such file"):
-            make_stamp({"ranges": tmp_path / "absent"}, {})
+            make_stamp({"ranges": tmp_path / "absent"}, {}, STAGE)
 
     def test_names_the_sha256_of_its_inputs(self, made: tuple[Path, Path, dict[str, Any]]) -> None:
         source, output, _ = made

@@ -9,9 +9,9 @@ that was damaged later, or one that another command has replaced is not current.
 from __future__ import annotations
 
 import fcntl
-import functools
 import hashlib
 import json
+import logging
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -21,6 +21,9 @@ from typing import Any
 
 from tvm_flow import __version__
 from tvm_flow.errors import ConfigError
+from tvm_flow.sources import sources_sha256
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -66,26 +69,18 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def make_stamp(inputs: Mapping[str, Path], options: Mapping[str, Any]) -> dict[str, Any]:
-    """What an output depends on: the package and its sources, the sha256 of each input file, and the options.
+def make_stamp(inputs: Mapping[str, Path], options: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """What an output depends on: the package's version, the sha256 of each input file, the options, and the sources.
 
-    Raises ConfigError naming an input that cannot be read.
+    ``stage`` is the module that makes the output (its ``__name__``): the sources are those that it can reach. Raises
+    ConfigError naming an input that cannot be read.
     """
     return {
         "version": __version__,
-        "sources": sources_sha256(),
+        "sources": sources_sha256(stage),
         "inputs": {name: _input_sha256(name, path) for name, path in sorted(inputs.items())},
         "options": json.loads(json.dumps(options, sort_keys=True)),
     }
-
-
-@functools.cache
-def sources_sha256() -> str:
-    """Of the names and bytes of the package's own sources: another state of the code makes its outputs again."""
-    package, digest = Path(__file__).parent, hashlib.sha256()
-    for path in sorted(p for suffix in ("py", "c", "h") for p in package.rglob(f"*.{suffix}")):
-        digest.update(f"{path.relative_to(package).as_posix()}\0{sha256_file(path)}\0".encode())
-    return digest.hexdigest()
 
 
 def expect_file(output: Path) -> None:
@@ -111,14 +106,26 @@ def stamp_path(output: Path) -> Path:
 
 def is_current(output: Path, stamp: Mapping[str, Any]) -> bool:
     """True when ``output`` was made from exactly what ``stamp`` names, and is still as it was written then."""
+    why = _stale(output, stamp)
+    _log.info("%s: %s", output, f"made{why}" if why else "current, nothing to do")
+    return not why
+
+
+def _stale(output: Path, stamp: Mapping[str, Any]) -> str:
+    """Why ``output`` has to be made; empty when it need not be."""
     try:
         found = json.loads(stamp_path(output).read_text())
-        if not isinstance(found, dict):
-            return False
-        digest = found.pop("output", None)
-        return bool(found == stamp) and digest == _output_sha256(output)
+        digest = found.pop("output", None) if isinstance(found, dict) else None
+        if digest is None:
+            return " again, since its stamp cannot be read"
+        if found != stamp:
+            changed = [key for key in sorted({*found, *stamp}) if found.get(key) != stamp.get(key)]
+            return f" again, since its {' and '.join(changed)} changed"
+        return "" if digest == _output_sha256(output) else " again, since it was changed after it was made"
+    except FileNotFoundError:
+        return ", since it has no stamp"
     except (OSError, ValueError):
-        return False
+        return " again, since its stamp cannot be read"
 
 
 def write_stamp(output: Path, stamp: Mapping[str, Any]) -> None:

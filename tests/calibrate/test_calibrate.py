@@ -24,7 +24,7 @@ from tvm_flow.calibrate import (
 )
 from tvm_flow.calibrate.record import Recorder, recording
 from tvm_flow.errors import CalibrationError, InterruptedCommand, PromptError
-from tvm_flow.model import AnyModel, STDiT3
+from tvm_flow.model import AnyModel, STDiT3, Video
 from tvm_flow.sampler import SamplerConfig, model_velocity, sample
 
 Latent = tuple[int, int, int, int]
@@ -84,7 +84,7 @@ def by_hand(
                 )
                 for name in inputs
             ]
-            model(z, torch.tensor([t]), tokens, mask[:, :length], sampler.fps, 32.0, 32.0)
+            model(z, torch.tensor([t]), tokens, mask[:, :length], Video(sampler.fps, 32.0, 32.0))
             for handle in handles:
                 handle.remove()
     return inputs
@@ -272,9 +272,7 @@ def test_an_unfinished_trajectory_has_no_ranges(model: STDiT3, embed: Embed) -> 
             torch.tensor([500.0, 500.0]),
             torch.cat([y, y]),
             torch.cat([mask, mask]),
-            8.0,
-            32.0,
-            32.0,
+            Video(8.0, 32.0, 32.0),
         )
         model(torch.zeros(2, 4, 2, 4, 4), *arguments)
     with pytest.raises(CalibrationError, match="expected every step to have run"):

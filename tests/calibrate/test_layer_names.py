@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tvm_flow.calibrate import Embed, block_names, layer_kinds, layer_names
-from tvm_flow.model import STDIT3_XL_2, STDIT_XL_2, AnyConfig, AnyModel
+from tvm_flow.model import STDIT3_XL_2, STDIT_XL_2, AnyConfig, AnyModel, Video
 
 
 @pytest.mark.parametrize("model", ["STDiT3", "STDiT"], indirect=True)
@@ -19,7 +19,7 @@ def test_layers_are_named_in_the_order_they_run(model: AnyModel, embed: Embed) -
         if isinstance(module, nn.Linear) and "blocks." in name
     ]
     y, mask = embed(["one"])
-    model(torch.zeros(1, 4, 2, 4, 4), torch.tensor([500.0]), y, mask, 8.0, 32.0, 32.0)
+    model(torch.zeros(1, 4, 2, 4, 4), torch.tensor([500.0]), y, mask, Video(8.0, 32.0, 32.0))
     for handle in handles:
         handle.remove()
     assert tuple(seen) == layer_names(model.config)

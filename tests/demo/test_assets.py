@@ -20,6 +20,7 @@ from tvm_flow.demo import (
 )
 from tvm_flow.demo.captions import all_captions
 from tvm_flow.errors import CheckpointError, PromptError
+from tvm_flow.model import Video
 from tvm_flow.quality.judge import load_judge
 from tvm_flow.train.train import DEMO_CONFIG
 from tvm_flow.train.train_data import RATIO
@@ -46,7 +47,7 @@ def test_model_vae_sampler_and_captions_fit_together() -> None:
     assert LATENT_SHAPE[0] == model.config.in_channels
     tokens, mask = captions.batch(["red bag going up"])
     assert tokens.shape[1:] == (model.config.model_max_length, model.config.caption_channels)
-    out = model(latent, torch.tensor([500.0]), tokens, mask, sampler.fps, sampler.height, sampler.width)
+    out = model(latent, torch.tensor([500.0]), tokens, mask, Video(sampler.fps, sampler.height, sampler.width))
     assert out.shape == (1, 16, 8, 8, 8)
     assert vae.decode(latent).shape == video.shape
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tvm_flow.errors import CheckpointError, ConfigError
-from tvm_flow.model import STDiT3, STDiT3Config, load_checkpoint
+from tvm_flow.model import STDiT3, STDiT3Config, Video, load_checkpoint
 
 CONFIG = STDiT3Config(depth=1, hidden=16, heads=2, in_channels=2, caption_channels=6, model_max_length=4)
 KEY = "spatial_blocks.0.attn.qkv.weight"
@@ -77,7 +77,7 @@ def test_model_runs_after_loading(tmp_path: Path, state: dict[str, Tensor]) -> N
     reference = STDiT3(CONFIG).eval()
     reference.load_state_dict(state)
     args = torch.randn(1, 2, 2, 4, 4), torch.tensor([5.0]), torch.randn(1, 4, 6), torch.ones(1, 4).bool()
-    torch.testing.assert_close(model(*args, 8.0, 32, 32), reference(*args, 8.0, 32, 32))
+    torch.testing.assert_close(model(*args, Video(8.0, 32, 32)), reference(*args, Video(8.0, 32, 32)))
 
 
 def test_every_kind_of_wrong_key_is_named(tmp_path: Path, state: dict[str, Tensor]) -> None:

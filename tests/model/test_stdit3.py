@@ -8,7 +8,7 @@ import torch
 from support.stdit3_by_hand import CONFIG, ByHand, make_model
 from torch import nn
 
-from tvm_flow.model import STDIT3_XL_2, STDiT3
+from tvm_flow.model import STDIT3_XL_2, STDiT3, Video
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def inputs(height: int = 4, width: int = 6, frames: int = 3) -> tuple[torch.Tens
 
 def test_forward_is_the_reference(model: STDiT3) -> None:
     z, t, y, mask = inputs()
-    got = model(z, t, y, mask, 8.0, 32.0, 48.0).numpy()
+    got = model(z, t, y, mask, Video(8.0, 32.0, 48.0)).numpy()
     hand = ByHand(model)
     for n, length in enumerate((3, 5)):
         arrays = z[n].double().numpy(), float(t[n]), y[n, :length].double().numpy()
@@ -37,34 +37,34 @@ def test_forward_is_the_reference(model: STDiT3) -> None:
 def test_masked_tokens_have_no_influence(model: STDiT3) -> None:
     z, t, y, mask = inputs()
     other = torch.where(mask[..., None], y, torch.full_like(y, 123.0))
-    assert torch.equal(model(z, t, y, mask, 8.0, 32, 32), model(z, t, other, mask, 8.0, 32, 32))
-    assert not torch.equal(model(z, t, y, mask, 8.0, 32, 32), model(z, t, y + 1, mask, 8.0, 32, 32))
+    assert torch.equal(model(z, t, y, mask, Video(8.0, 32, 32)), model(z, t, other, mask, Video(8.0, 32, 32)))
+    assert not torch.equal(model(z, t, y, mask, Video(8.0, 32, 32)), model(z, t, y + 1, mask, Video(8.0, 32, 32)))
 
 
 def test_odd_latents_are_padded_and_cut(model: STDiT3) -> None:
     z, t, y, mask = inputs(height=3, width=5)
-    out = model(z, t, y, mask, 8.0, 24, 40)
+    out = model(z, t, y, mask, Video(8.0, 24, 40))
     assert out.shape == (2, 6, 3, 3, 5)
     padded = nn.functional.pad(z, (0, 1, 0, 1))
-    torch.testing.assert_close(out, model(padded, t, y, mask, 8.0, 24, 40)[..., :3, :5])
+    torch.testing.assert_close(out, model(padded, t, y, mask, Video(8.0, 24, 40))[..., :3, :5])
 
 
 def test_samples_of_a_batch_are_independent(model: STDiT3) -> None:
     z, t, y, mask = inputs()
-    both = model(z, t, y, mask, torch.tensor([8.0, 24.0]), 32, 32)
+    both = model(z, t, y, mask, Video(torch.tensor([8.0, 24.0]), 32, 32))
     for n, fps in enumerate((8.0, 24.0)):
-        one = model(z[n : n + 1], t[n : n + 1], y[n : n + 1], mask[n : n + 1], fps, 32, 32)
+        one = model(z[n : n + 1], t[n : n + 1], y[n : n + 1], mask[n : n + 1], Video(fps, 32, 32))
         torch.testing.assert_close(both[n : n + 1], one, atol=1e-5, rtol=1e-4)
 
 
 def test_time_enters_through_t_emb_and_t0_only(model: STDiT3, monkeypatch: pytest.MonkeyPatch) -> None:
     z, t, y, mask = inputs()
-    want = model(z, t, y, mask, 8.0, 32, 32)
+    want = model(z, t, y, mask, Video(8.0, 32, 32))
     emb = model.t_emb(t, 8.0)
     t0 = model.t0(emb)
     monkeypatch.setattr(model, "t_emb", lambda *_: emb)
     monkeypatch.setattr(model, "t0", lambda *_: t0)
-    assert torch.equal(model(z, torch.zeros(2), y, mask, 99.0, 32, 32), want)
+    assert torch.equal(model(z, torch.zeros(2), y, mask, Video(99.0, 32, 32)), want)
 
 
 def test_hooks_see_every_quantized_linear_once(model: STDiT3) -> None:
@@ -77,7 +77,7 @@ def test_hooks_see_every_quantized_linear_once(model: STDiT3) -> None:
             hook = lambda _m, _i, name=name: calls.__setitem__(name, calls[name] + 1)  # noqa: E731
             handles.append(module.register_forward_pre_hook(hook))
     z, t, y, mask = inputs()
-    model(z, t, y, mask, 8.0, 32, 32)
+    model(z, t, y, mask, Video(8.0, 32, 32))
     for handle in handles:
         handle.remove()
     assert len(calls) == 2 * CONFIG.depth * 7

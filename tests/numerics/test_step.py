@@ -17,6 +17,7 @@ from tvm_flow.export.graph import MASKED
 from tvm_flow.graph.constants import evaluate
 from tvm_flow.importer.step_groups import import_graph
 from tvm_flow.lower.partition import partition
+from tvm_flow.model import Video
 from tvm_flow.numerics.step import execute_step
 from tvm_flow.quantize.build import quantize_model
 from tvm_flow.quantize.recipe import Recipe
@@ -56,7 +57,8 @@ def test_step_of_the_demo_model_matches_onnxruntime(graph_path: Path) -> None:
     with torch.no_grad():
         sampler = demo_sampler()
         t = torch.tensor([sampler.timesteps()[9]], dtype=torch.float32)
-        exact = load_model()(torch.from_numpy(inputs["z"])[None], t, tokens, mask, sampler.fps, 32, 32)[0, :8].numpy()
+        z, video = torch.from_numpy(inputs["z"])[None], Video(sampler.fps, 32, 32)
+        exact = load_model()(z, t, tokens, mask, video)[0, :8].numpy()
     assert mean_square(got - expected) < mean_square(expected - exact)
     assert {str(t.dtype) for t in tensors.values()} >= {"int8", "float32"}
 

@@ -15,8 +15,9 @@ from tvm_flow.check.calls import ExactnessReport
 from tvm_flow.demo import LATENT_SHAPE
 from tvm_flow.numerics.metrics import psnr_db
 from tvm_flow.pack import bundle_bytes, read_golden, verify_bundle
+from tvm_flow.pipeline.exporting import export_stage
 from tvm_flow.pipeline.generate import generate_latents, noise_for
-from tvm_flow.pipeline.stages import calibrate_stage, compile_stage, export_stage, quantize_stage
+from tvm_flow.pipeline.stages import calibrate_stage, compile_stage, quantize_stage
 from tvm_flow.quantize.fake import FakeQuant, fake_velocity
 from tvm_flow.quantize.file import load_quantized
 from tvm_flow.run import Bundle

@@ -17,11 +17,12 @@ from tvm_flow.artifact import exclusive, stamp_path
 from tvm_flow.calibrate import load_ranges
 from tvm_flow.errors import BundleError, CalibrationError, ConfigError, ExportError, QuantizeError
 from tvm_flow.export.write import UNFINISHED
-from tvm_flow.pipeline import stages
+from tvm_flow.pipeline import exporting, stages
 from tvm_flow.pipeline.asked import require_sampler
 from tvm_flow.pipeline.config import load_build_config
+from tvm_flow.pipeline.exporting import export_stage
 from tvm_flow.pipeline.source import Source
-from tvm_flow.pipeline.stages import build, compile_stage, export_stage, merge_stage, quantize_stage
+from tvm_flow.pipeline.stages import build, compile_stage, merge_stage, quantize_stage
 from tvm_flow.sampler import SamplerConfig
 
 
@@ -113,8 +114,9 @@ class TestOutputs:
         folder = tmp_path / "photos"
         folder.mkdir()
         (folder / "weights.bin").write_text("mine")
-        for work in ("calibrate", "quantize", "export", "compile_bundle", "save_ranges"):
+        for work in ("calibrate", "quantize", "compile_bundle", "save_ranges"):
             monkeypatch.setattr(stages, work, lambda *_: pytest.fail("the work started"))
+        monkeypatch.setattr(exporting, "export", lambda *_: pytest.fail("the work started"))
         for attempt, kind in (
             (lambda: stages.calibrate_stage(demo.source, demo.prompts, folder), ConfigError),
             (lambda: merge_stage([demo.ranges], folder), ConfigError),

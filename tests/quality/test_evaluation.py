@@ -8,7 +8,7 @@ import torch
 
 from tvm_flow.demo import demo_sampler, load_captions, load_model, load_vae
 from tvm_flow.demo.captions import parse_caption
-from tvm_flow.quality.evaluation import generate, spread_captions
+from tvm_flow.quality.evaluation import FloatDemo, generate, spread_captions
 from tvm_flow.quality.judge import load_judge
 
 
@@ -29,9 +29,9 @@ def test_captions_are_spread_over_the_set() -> None:
 
 
 def test_generated_clips_show_their_captions() -> None:
-    captions, vae = load_captions(), load_vae()
-    prompts = spread_captions(captions, 96)[::12]
-    videos = generate(load_model(), vae, captions, prompts, demo_sampler(), seed=11, batch=8)
+    demo = FloatDemo(load_model(), load_captions(), load_vae(), demo_sampler())
+    prompts = spread_captions(demo.captions, 96)[::12]
+    videos = generate(demo, prompts, seed=11, batch=8)
     assert videos.shape == (8, 8, 32, 32, 3)
     scores = load_judge().score(videos, prompts)
     assert scores["colour"] == 1.0
@@ -40,10 +40,10 @@ def test_generated_clips_show_their_captions() -> None:
 
 
 def test_batches_do_not_change_a_clip() -> None:
-    captions, model, vae = load_captions(), load_model(), load_vae()
     prompts = ["a red bag moving up", "blue sandal going left"]
     sampler = demo_sampler()
     short = type(sampler).from_dict({**sampler.to_dict(), "steps": 3})
-    together = generate(model, vae, captions, prompts, short, seed=1, batch=2)
-    apart = generate(model, vae, captions, prompts, short, seed=1, batch=1)
+    demo = FloatDemo(load_model(), load_captions(), load_vae(), short)
+    together = generate(demo, prompts, seed=1, batch=2)
+    apart = generate(demo, prompts, seed=1, batch=1)
     torch.testing.assert_close(together, apart, atol=1e-3, rtol=0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tvm_flow.calibrate import Ranges, block_names, layer_kinds, layer_names
-from tvm_flow.model import AnyModel, STDiT3
+from tvm_flow.model import AnyModel, STDiT3, Video
 from tvm_flow.quantize import FakeQuant, KeepFloat, QuantizedModel, Recipe, Smoothing, quantize_model
 from tvm_flow.quantize.fold import INPUT_GAIN_KINDS, fold_linear, modulation_folds, split
 from tvm_flow.sampler import SamplerConfig
@@ -32,7 +32,7 @@ def original(model: AnyModel, sampler: SamplerConfig, step: int, y: Tensor, mask
     wide = copy.deepcopy(model).to(dtype)
     wide.t_emb = lambda *given: model.t_emb(*given).to(dtype)  # the sinusoids are float32 by definition
     t = torch.tensor([sampler.timesteps()[step]], dtype=torch.float32)
-    return wide(noise().to(dtype), t, y.to(dtype), mask, sampler.fps, 32.0, 32.0)
+    return wide(noise().to(dtype), t, y.to(dtype), mask, Video(sampler.fps, 32.0, 32.0))
 
 
 @pytest.mark.parametrize("step", [0, 2])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tvm_flow.errors import ConfigError
-from tvm_flow.model import STDiT3, STDiT3Config
+from tvm_flow.model import STDiT3, STDiT3Config, Video
 from tvm_flow.sampler import SamplerConfig, guide, model_velocity, sample
 
 CONFIG = SamplerConfig(steps=12, cfg_scale=2.5, fps=8.0, frames=2, height=32, width=32, ratio=3.0)
@@ -98,8 +98,8 @@ class TestModelVelocity:
         cond, uncond = model_velocity(model, y, mask, CONFIG)(z, 0, 640.0)
         t = torch.full((2,), 640.0)
         with torch.no_grad():
-            want = model(z, t, y, mask, 8.0, 32, 32)[:, :3]
-            null = model(z, t, model.null_caption(2), mask, 8.0, 32, 32)[:, :3]
+            want = model(z, t, y, mask, Video(8.0, 32, 32))[:, :3]
+            null = model(z, t, model.null_caption(2), mask, Video(8.0, 32, 32))[:, :3]
         torch.testing.assert_close(cond, want)
         torch.testing.assert_close(uncond, null)
         assert not torch.allclose(cond, uncond)

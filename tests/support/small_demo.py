@@ -8,8 +8,9 @@ from pathlib import Path
 
 from tvm_flow.compile.command import Compiled
 from tvm_flow.export import Exported
+from tvm_flow.pipeline.exporting import export_stage
 from tvm_flow.pipeline.source import Source, load_source
-from tvm_flow.pipeline.stages import calibrate_stage, compile_stage, export_stage, quantize_stage
+from tvm_flow.pipeline.stages import calibrate_stage, compile_stage, quantize_stage
 from tvm_flow.shipped import shipped_folder
 
 STEPS = range(2)

@@ -12,7 +12,7 @@ import torch
 from tvm_flow.demo import WEIGHTS, load_captions, load_vae
 from tvm_flow.demo.captions import all_captions, all_scenes
 from tvm_flow.demo.clips import Garments
-from tvm_flow.model import STDiT3, load_checkpoint
+from tvm_flow.model import STDiT3, Video, load_checkpoint
 from tvm_flow.quality.judge import Judge
 from tvm_flow.sampler import SamplerConfig
 from tvm_flow.train.train import DEMO_CONFIG, save_model, train
@@ -97,7 +97,7 @@ def test_a_fresh_model_predicts_no_velocity(clips: LatentClips) -> None:
     model = STDiT3(TINY)
     initialise(model)
     z, t, y, mask, _ = batches(clips).draw(model.y_embedder.y_embedding)
-    assert not model(z, t, y, mask, 8.0, 32, 32).any()
+    assert not model(z, t, y, mask, Video(8.0, 32, 32)).any()
 
 
 def test_resumed_training_is_uninterrupted_training(tmp_path: Path, clips: LatentClips) -> None:

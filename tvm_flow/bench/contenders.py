@@ -92,7 +92,7 @@ def torch_model(files: StepFiles, threads: int, double: bool = False) -> Run:
     """The float model's velocity; ``double`` computes all of it, softmax and norms included, in float64."""
     import torch
 
-    from tvm_flow.model import STDiT, load_checkpoint
+    from tvm_flow.model import Video, load_checkpoint
 
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
@@ -105,10 +105,10 @@ def torch_model(files: StepFiles, threads: int, double: bool = False) -> Run:
     z, y = (torch.from_numpy(inputs[name]).to(kind)[None] for name in ("z", "y"))
     mask = torch.arange(y.shape[1])[None] < int(inputs["length"])
     t = torch.tensor([float(inputs["t"])], dtype=kind)
-    video = (float(inputs["fps"]), float(inputs["height"]), float(inputs["width"]))
+    video = Video(float(inputs["fps"]), float(inputs["height"]), float(inputs["width"]))
 
     def run() -> Array:
-        out = model(z, t, y, mask) if isinstance(model, STDiT) else model(z, t, y, mask, *video)
+        out = model(z, t, y, mask, video)
         return np.asarray(out[0, : z.shape[1]].numpy())
 
     return run

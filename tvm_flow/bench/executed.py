@@ -16,10 +16,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 from tvm_flow.errors import BuildError, ConfigError
+from tvm_flow.toolchain.zig import zig_cc
 
 MARK = 173
 """The number of getppid on AArch64 Linux."""
@@ -70,8 +70,7 @@ def compile_c(target: str, source: str, output: Path, *options: str) -> Path:
     """``output``, made of C for zig's ``target``; raises BuildError with the compiler's message."""
     code = output.with_suffix(".c")
     code.write_text(source)
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-O1", *options, "-o", str(output), str(code)]
-    _run(command)
+    zig_cc(("-O1", *options, "-o", str(output), str(code)), output.name, target)
     return output
 
 

@@ -14,6 +14,7 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from tvm_flow.bench.models import bench_model, write_inputs
@@ -22,22 +23,32 @@ from tvm_flow.bench.stages import run_stage, stage_commands
 from tvm_flow.pack import bundle_bytes
 
 
-def measure(
-    name: str, blocks: int | None, steps: int, calibrated: int, threads: int, folder: Path, last: str
-) -> dict[str, object]:
-    """Build the model ``name`` in ``folder`` up to the stage ``last``; the fields of the JSON line."""
-    model = bench_model(name, blocks)
+@dataclass(frozen=True)
+class FullBuild:
+    """``blocks`` of ``model`` (None: all), for ``steps`` of which ``calibrated`` are, up to the stage ``last``."""
+
+    model: str
+    blocks: int | None
+    steps: int
+    calibrated: int
+    threads: int
+    last: str
+
+
+def measure(asked: FullBuild, folder: Path) -> dict[str, object]:
+    """Build ``asked`` in ``folder``; the fields of the JSON line."""
+    model = bench_model(asked.model, asked.blocks)
     start = time.perf_counter()
-    inputs = write_inputs(model, folder, calibrated)
-    commands = stage_commands(inputs, folder, threads)
+    inputs = write_inputs(model, folder, asked.calibrated)
+    commands = stage_commands(inputs, folder, asked.threads)
     print(f"random weights written: {time.perf_counter() - start:.1f} s", file=sys.stderr)
     costs = {}
-    for stage in list(commands)[: list(commands).index(last) + 1]:
+    for stage in list(commands)[: list(commands).index(asked.last) + 1]:
         costs[stage] = run_stage(commands[stage])
-        if stage == "calibrate" and calibrated != steps:
-            spread_ranges(folder / "ranges.safetensors", inputs.sampler, steps)
+        if stage == "calibrate" and asked.calibrated != asked.steps:
+            spread_ranges(folder / "ranges.safetensors", inputs.sampler, asked.steps)
         print(f"{stage}: {costs[stage].rounded()}", file=sys.stderr, flush=True)
-    line: dict[str, object] = {"model": name, "blocks": model.config.depth, "steps": steps}
+    line: dict[str, object] = {"model": asked.model, "blocks": model.config.depth, "steps": asked.steps}
     line["stages"] = {stage: cost.rounded() for stage, cost in costs.items()}
     if "compile" in costs:
         line["bundle_bytes"] = bundle_bytes(folder / "bundle")
@@ -59,10 +70,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--keep", type=Path, help="folder for everything, kept")
     options = parser.parse_args(arguments)
     calibrated = options.steps if options.calibrated is None else options.calibrated
-    chosen = (options.model, options.blocks, options.steps, calibrated, options.threads)
+    asked = FullBuild(options.model, options.blocks, options.steps, calibrated, options.threads, options.last)
     if options.keep:
-        line = measure(*chosen, options.keep, options.last)
+        line = measure(asked, options.keep)
     else:
         with tempfile.TemporaryDirectory(prefix="tvm-flow-full-") as name:
-            line = measure(*chosen, Path(name), options.last)
+            line = measure(asked, Path(name))
     print(json.dumps(line))

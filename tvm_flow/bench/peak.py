@@ -9,8 +9,6 @@ The instruction that does not add to its accumulator itself (vpmaddwd) is follow
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from ctypes import CDLL, c_double
@@ -19,6 +17,7 @@ from pathlib import Path
 
 from tvm_flow.backends.cpu import Isa
 from tvm_flow.errors import BuildError
+from tvm_flow.toolchain.zig import zig_cc
 
 CHAINS = 12
 
@@ -63,10 +62,8 @@ def peak_meter(isa: Isa) -> Callable[[], float]:
     source = _SOURCE.format(body=code, clobbers=clobbers, macs=instruction.macs, chains=CHAINS)
     with tempfile.TemporaryDirectory(prefix="tvm-flow-peak-") as name:
         library = Path(name) / "peak.so"
-        command = [sys.executable, "-m", "ziglang", "cc", "-O2", "-shared", "-fPIC", "-x", "c", "-", "-o", str(library)]
-        done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise BuildError(f"peak of {isa.name}: expected zig cc to compile its loop, got: {done.stderr[-1000:]}")
+        arguments = ("-O2", "-shared", "-fPIC", "-x", "c", "-", "-o", str(library))
+        zig_cc(arguments, f"peak of {isa.name}", "native", source=source)
         rate = CDLL(str(library)).rate
     rate.restype = c_double
     return lambda: float(rate())

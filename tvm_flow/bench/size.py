@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -25,7 +24,6 @@ from pathlib import Path
 from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.calibrate.run import calibrate
 from tvm_flow.compile.library import build_library
-from tvm_flow.errors import BuildError
 from tvm_flow.export import export
 from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.pipeline.source import load_source
@@ -34,6 +32,7 @@ from tvm_flow.plan.store import WeightStore
 from tvm_flow.quantize.build import quantize
 from tvm_flow.target.spec import GLIBC, TargetSpec, targets_folder
 from tvm_flow.toolchain.runtime_library import C_FLAGS, LINK_FLAGS, runtime_sources
+from tvm_flow.toolchain.zig import zig_cc
 
 TARGET = TargetSpec("cortex-a76", "aarch64-linux-gnu", "cortex-a76", frozenset({"neon", "dotprod"}))
 BRANCHES = 2
@@ -58,11 +57,8 @@ def runtime_bytes() -> int:
     with tempfile.TemporaryDirectory(prefix="tvm-flow-size-") as name:
         output = Path(name) / "libtvm_flow.so"
         flags = [flag for flag in C_FLAGS if not flag.startswith("-O")]
-        command = [sys.executable, "-m", "ziglang", "cc", "-target", f"aarch64-linux-gnu.{GLIBC}", *flags, *SMALL]
-        command += ["-o", str(output), *(str(source) for source in runtime_sources()), *LINK_FLAGS]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise BuildError(f"runtime at -Os: expected zig cc to compile it, got: {done.stderr[-2000:]}")
+        arguments = (*flags, *SMALL, "-o", str(output), *map(str, runtime_sources()), *LINK_FLAGS)
+        zig_cc(arguments, "runtime at -Os", f"aarch64-linux-gnu.{GLIBC}")
         return output.stat().st_size
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import struct
 import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from tvm_flow.errors import BuildError
 from tvm_flow.graph.constants import Array
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.toolchain.link import INCLUDE
+from tvm_flow.toolchain.zig import zig_cc
 
 _FOLDER = INCLUDE.parent / "emulate"
 _FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-s")
@@ -96,14 +96,11 @@ def link_sums(
     compile_object(kernels, target.tvm(), folder / "sums.o")
     (folder / "sums_table.c").write_text(_table(chosen))
     triple = f"{target.triple.split('-')[0]}-linux-musl" if prefix else target.zig_triple
-    command = [
-        *(sys.executable, "-m", "ziglang", "cc", "-target", triple, *_FLAGS, *(["-static"] if prefix else [])),
-        *(f"-I{_FOLDER}", "-o", str(folder / "sums"), str(_FOLDER / "sums.c"), str(folder / "sums_table.c")),
-        str(folder / "sums.o"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise BuildError(f"sums: expected zig cc to link it for {triple}, got: {done.stderr.strip()[-2000:]}")
+    arguments = (
+        *(*_FLAGS, *(["-static"] if prefix else []), f"-I{_FOLDER}", "-o", str(folder / "sums")),
+        *(str(_FOLDER / "sums.c"), str(folder / "sums_table.c"), str(folder / "sums.o")),
+    )
+    zig_cc(arguments, "sums", triple)
     return SumsProgram((*prefix, str(folder / "sums")), chosen)
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from tvm_flow.cli.parser import make_parser
+from tvm_flow.cli.verbose import logged
 from tvm_flow.errors import InterruptedCommand, TvmFlowError
 
 INTERRUPTED = 130
@@ -18,7 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = make_parser().parse_args(argv)
     try:
-        arguments.run(arguments)
+        with logged(arguments.verbose):
+            arguments.run(arguments)
         return 0
     except InterruptedCommand as error:
         message, code = str(error), INTERRUPTED

@@ -60,7 +60,7 @@ def quantize(arguments: argparse.Namespace) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """Write the step graphs."""
-    from tvm_flow.pipeline.stages import export_stage
+    from tvm_flow.pipeline.exporting import export_stage
 
     exported = export_stage(_load_source(arguments), arguments.quantized, arguments.prompts, arguments.output)
     print(f"graphs: {arguments.output} ({len(exported.graphs)} steps)")

@@ -43,6 +43,9 @@ _Sub = argparse._SubParsersAction  # the only name argparse gives it
 def _command(sub: _Sub[argparse.ArgumentParser], name: str, text: str) -> argparse.ArgumentParser:
     parser = sub.add_parser(name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.set_defaults(run=getattr(commands, name))
+    parser.add_argument(
+        "-v", "--verbose", action="count", default=0, help="say what is decided; twice: how compilers are called, too"
+    )
     return parser
 
 

@@ -41,7 +41,7 @@ from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.plan.store import WeightStore
 from tvm_flow.sampler import SamplerConfig, require_tables_of
 from tvm_flow.target.spec import TargetSpec
-from tvm_flow.toolchain.link import compiler_versions
+from tvm_flow.toolchain.versions import compiler_versions
 
 GOLDEN_SEED = 20260101
 
@@ -86,7 +86,7 @@ def compile_bundle(
     require_tables_of(str(exported.folder), sampler, exported.timesteps, exported.updates)
     files = {path.name: path for path in sorted(exported.folder.iterdir()) if path.is_file()}
     made_by = {"target": target.describe(), "compilers": compiler_versions(), "emit": emit, "calls": calls}
-    stamp = make_stamp(files, made_by)
+    stamp = make_stamp(files, made_by, __name__)
     if is_current(output, stamp) and (known := _read_back(output)) is not None:
         return known
     # Beside the output, so that its weights are written once and then only get another name.

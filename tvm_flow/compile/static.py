@@ -19,7 +19,6 @@ from the same kernels and plan, and steps.bin holds it too.
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from tvm_flow.plan.emit import emit_linked
 from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.toolchain.runtime_library import RUNTIME, build_static_runtime
+from tvm_flow.toolchain.zig import archive, zig_cc
 
 GROUPS_ARCHIVE, RUNTIME_ARCHIVE = "libtvm_flow_groups.a", "libtvm_flow.a"
 # Headers of before 2.33 name functions that later static libraries lack (__fxstat), those of 2.38 the other way round.
@@ -58,9 +58,9 @@ def static_files(libraries: Sequence[GroupLibrary], target: TargetSpec, folder: 
     _archive_groups(libraries, target, groups)
     files = {f"{lib}/{GROUPS_ARCHIVE}": groups}
     for libc in _LIBCS:
-        archive = folder / libc / RUNTIME_ARCHIVE
-        _archive(archive, build_static_runtime(_triple(target, libc)))
-        files[f"{lib}/{libc}/{RUNTIME_ARCHIVE}"] = archive
+        runtime = folder / libc / RUNTIME_ARCHIVE
+        _archive(runtime, build_static_runtime(_triple(target, libc)))
+        files[f"{lib}/{libc}/{RUNTIME_ARCHIVE}"] = runtime
     return files | {f"include/{path.name}": path for path in sorted(_INCLUDE.glob("*.h"))}
 
 
@@ -72,10 +72,10 @@ def link_static(files: Mapping[str, Path], target: TargetSpec, main: Path, outpu
     """
     lib = f"lib/{target.name}"
     archives = (files[f"{lib}/{GROUPS_ARCHIVE}"], files[f"{lib}/{libc}/{RUNTIME_ARCHIVE}"])
-    how = ("-target", _triple(target, "musl"), "-static") if libc == "musl" else ("-target", target.zig_triple)
+    triple, how = (_triple(target, "musl"), ("-static",)) if libc == "musl" else (target.zig_triple, ())
     with atomic_path(output) as temporary:
         inputs = (str(main), *map(str, archives), "-lm", "-lpthread")
-        _zig("cc", *how, *_PROGRAM_FLAGS, "-o", str(temporary), *inputs, what=output.name)
+        zig_cc((*how, *_PROGRAM_FLAGS, "-o", str(temporary), *inputs), output.name, triple)
     output.chmod(0o755)
 
 
@@ -108,26 +108,15 @@ def _archive_groups(libraries: Sequence[GroupLibrary], target: TargetSpec, outpu
             source = folder / f"{group}.c"
             source.write_text(plan_source(library.plan, target, group, names[group]))
             sources += [source, library.kernels]
-        compiler = ("cc", "-target", _triple(target, "musl"), *_GROUP_FLAGS, *target.c_flags)
-        _zig(*compiler, "-o", str(joined), *map(str, sources), what=output.name)
+        arguments = (*_GROUP_FLAGS, *target.c_flags, "-o", str(joined), *map(str, sources))
+        zig_cc(arguments, output.name, _triple(target, "musl"))
         _archive(output, joined)
 
 
 def _archive(output: Path, member: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
-    # Without owner and time, so that equal objects give equal archives.
-    _zig("ar", "rcsD", str(output), str(member), what=output.name)
+    archive(output, member)
 
 
 def _triple(target: TargetSpec, libc: str) -> str:
     return f"{target.triple.split('-')[0]}-{_LIBCS[libc]}"
-
-
-def _zig(*arguments: str, what: str) -> None:
-    command = [sys.executable, "-m", "ziglang", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise BuildError(
-            f"{what}: expected zig {arguments[0]} to make it, got exit code {done.returncode}: "
-            f"{done.stderr.strip()[-2000:]}"
-        )

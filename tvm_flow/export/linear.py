@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from onnx import TensorProto
 
@@ -10,17 +12,26 @@ from tvm_flow.export.writer import GraphWriter
 from tvm_flow.quantize.quantized import Floats, QuantizedLayer
 
 
-def linear(
-    g: GraphWriter, x: str, name: str, layer: QuantizedLayer, step: int, branch: int, order: np.ndarray | None = None
-) -> str:
+@dataclass(frozen=True)
+class StepLinear:
+    """The quantized layer ``name`` as it is at one step and branch."""
+
+    name: str
+    layer: QuantizedLayer
+    step: int
+    branch: int
+
+
+def linear(g: GraphWriter, x: str, at: StepLinear, order: np.ndarray | None = None) -> str:
     """y [M, N] = x [M, K] W^T + bias; ``order`` int [N] permutes the output channels."""
+    name, layer = at.name, at.layer
     rows = slice(None) if order is None else order
     if layer.input_gain is not None:
         x = g.op("Mul", [x, g.shared(f"{name}.input_gain", layer.input_gain)])
-    if layer.float_steps[step]:
+    if layer.float_steps[at.step]:
         weight = g.shared(f"{name}.weight", _columns(layer.weight_f, rows, name))
     else:
-        x = _quantize_dequantize(g, x, name, layer, step, branch)
+        x = _quantize_dequantize(g, x, at)
         weight = _dequantized_weight(g, name, layer, rows)
     product = g.op("MatMul", [x, weight])
     return g.op("Add", [product, g.shared(f"{name}.bias", layer.bias[rows])])
@@ -32,12 +43,13 @@ def float_linear(g: GraphWriter, x: str, name: str, weight: Floats, bias: Floats
     return g.op("Add", [product, g.shared(f"{name}.bias", bias)])
 
 
-def _quantize_dequantize(g: GraphWriter, x: str, name: str, layer: QuantizedLayer, step: int, branch: int) -> str:
-    parameters = [g.own(f"{name}.scale", layer.scale[step, branch].reshape(()))]
+def _quantize_dequantize(g: GraphWriter, x: str, at: StepLinear) -> str:
+    layer, when = at.layer, (at.step, at.branch)
+    parameters = [g.own(f"{at.name}.scale", layer.scale[when].reshape(()))]
     if layer.zero_point is None:
         codes = g.op("QuantizeLinear", [x, *parameters], output_dtype=TensorProto.INT8)
     else:
-        parameters.append(g.own(f"{name}.zero_point", layer.zero_point[step, branch].reshape(())))
+        parameters.append(g.own(f"{at.name}.zero_point", layer.zero_point[when].reshape(())))
         codes = g.op("QuantizeLinear", [x, *parameters])
     return g.op("DequantizeLinear", [codes, *parameters])
 

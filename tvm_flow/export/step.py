@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tvm_flow.export.linear import float_linear, linear
+from tvm_flow.export.linear import StepLinear, float_linear, linear
 from tvm_flow.export.writer import GraphWriter, WeightFile
 from tvm_flow.model.layers import NORM_EPS
 from tvm_flow.quantize.quantized import QuantizedModel
@@ -43,7 +43,7 @@ class StepWriter:
 
     def linear(self, x: str, name: str, order: np.ndarray | None = None) -> str:
         """The quantized linear ``name``; ``order`` permutes its output channels."""
-        return linear(self.g, x, name, self.model.layers[name], self.step, self.branch, order)
+        return linear(self.g, x, StepLinear(name, self.model.layers[name], self.step, self.branch), order)
 
     def float_linear(self, x: str, name: str, rows: np.ndarray | slice = slice(None)) -> str:
         """The linear ``name`` that no recipe quantizes, of its output channels those in ``rows``."""

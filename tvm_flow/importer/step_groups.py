@@ -14,6 +14,7 @@ unequal files are still compared once they are imported.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from tvm_flow.importer.initializers import ExternalFiles, SplitGraph
 from tvm_flow.importer.integer import to_integer
 from tvm_flow.importer.load import import_split, load_onnx, read_like, read_onnx
 from tvm_flow.importer.scope import check_scale
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ def import_steps(graphs: Sequence[Sequence[Path]], progress: bool = True) -> tup
     paths = [((step, branch), path) for step, row in enumerate(graphs) for branch, path in enumerate(row)]
     for member, path in tqdm(paths, desc="import", unit="graph", disable=not progress):
         found.add(member, path)
+    _log.info("%d step graphs: %d imported, %d step groups", len(paths), len(found.imported), len(found.groups))
     return tuple(StepGroup(graph, tuple(members), tuple(given)) for graph, members, given in found.groups)
 
 

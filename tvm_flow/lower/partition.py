@@ -11,6 +11,7 @@ What depends on the prompt alone (see `tvm_flow.lower.prologue`) is cut from the
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,7 @@ ANCHORS = {"relax.matmul", "relax.nn.conv2d"}
 REDUCTIONS = {"relax.sum", "relax.max", "relax.min", "relax.mean", "relax.prod"}
 PLACE_CHANGING = {"relax.reshape", "relax.permute_dims", "relax.squeeze", "relax.expand_dims", "relax.flatten"}
 PLACE_CHANGING |= {"relax.nn.pad"}
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -105,7 +107,9 @@ def _emit(graph: LiftedGraph, groups: list[_Group], result: Any) -> Program:
         names[output] = f"t{len(calls)}"
         tensors[names[output]] = TensorSpec(shape_of(output), str(output.ty.dtype))
         calls.append(KernelCall(kernel, tuple(names[a] for a in arguments), names[output]))
-    return Program(graph, kernels, tuple(calls), tensors, names[result], sum(g.prologue for g in groups))
+    early = sum(g.prologue for g in groups)
+    _log.info("%d kernels for %d calls, %d of them in the prologue", len(kernels), len(calls), early)
+    return Program(graph, kernels, tuple(calls), tensors, names[result], early)
 
 
 def _function_of(group: _Group) -> tuple[Any, list[Any]]:

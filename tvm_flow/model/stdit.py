@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tvm_flow.model.config import STDiTConfig
 from tvm_flow.model.layers import CaptionEmbedder, CrossAttention, Mlp, ScalarEmbedder, SelfAttention, modulate
 from tvm_flow.model.positions import spatial_embedding, temporal_embedding
-from tvm_flow.model.tokens import FinalLayer, PatchEmbed, VideoTransformer, across_frames, within_frames
+from tvm_flow.model.tokens import FinalLayer, PatchEmbed, Video, VideoTransformer, across_frames, within_frames
 
 
 class STDiTBlock(nn.Module):
@@ -80,12 +80,11 @@ class STDiT(VideoTransformer):
         """float32 [frames, hidden], the released ``pos_embed_temporal``; only block 0 reads it."""
         return temporal_embedding(frames, self.config.hidden, self.config.time_scale)
 
-    def forward(self, z: Tensor, t: Tensor, y: Tensor, mask: Tensor, *_conditions: float | Tensor) -> Tensor:
+    def forward(self, z: Tensor, t: Tensor, y: Tensor, mask: Tensor, _video: Video | None = None) -> Tensor:
         """Predict noise (first ``in_channels``) and where its variance lies, in -1..1 when trained.
 
         z [B, C, T, H, W]; t [B] in 0..999; y [B, L, caption_channels]; mask [B, L] bool with at least one
-        True a row -> float32 [B, 2*C, T, H, W]. What a sampler knows beside (fps, height and width, which
-        STDiT3 reads) has no influence.
+        True a row -> float32 [B, 2*C, T, H, W]. The video, which STDiT3 reads, has no influence.
         """
         patches = self.x_embedder(z)
         frames, h, w = patches.shape[2:]

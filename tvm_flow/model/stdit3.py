@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tvm_flow.model.config import STDiT3Config
 from tvm_flow.model.layers import CaptionEmbedder, CrossAttention, Mlp, ScalarEmbedder, SelfAttention, modulate
 from tvm_flow.model.positions import Rope, spatial_embedding
-from tvm_flow.model.tokens import FinalLayer, PatchEmbed, VideoTransformer, across_frames, within_frames
+from tvm_flow.model.tokens import FinalLayer, PatchEmbed, Video, VideoTransformer, across_frames, within_frames
 
 RopeTables = tuple[Tensor, Tensor]
 
@@ -78,20 +78,17 @@ class STDiT3(VideoTransformer):
         scale = (height * width) ** 0.5 / self.config.input_sq_size
         return spatial_embedding(h, w, self.config.hidden, scale, base_size=round((h * w) ** 0.5))
 
-    def forward(
-        self, z: Tensor, t: Tensor, y: Tensor, mask: Tensor, fps: float | Tensor, height: float, width: float
-    ) -> Tensor:
+    def forward(self, z: Tensor, t: Tensor, y: Tensor, mask: Tensor, video: Video) -> Tensor:
         """Predict velocity (first ``in_channels``) and an unused variance.
 
         z [B, C, T, H, W]; t [B] in 0..1000; y [B, L, caption_channels]; mask [B, L] bool with at least one
-        True a row; fps frames per second; height and width of the video in pixels -> float32 [B, 2*C, T, H,
-        W].
+        True a row -> float32 [B, 2*C, T, H, W].
         """
         patches = self.x_embedder(z)
         frames, h, w = patches.shape[2:]
         x = patches.flatten(2).transpose(1, 2).reshape(len(z), frames, h * w, -1)
-        x = (x + self.position_embedding(h, w, height, width).to(x)).flatten(1, 2)
-        t_emb = self.t_emb(t, fps)
+        x = (x + self.position_embedding(h, w, video.height, video.width).to(x)).flatten(1, 2)
+        t_emb = self.t_emb(t, video.fps)
         t0, bias, rope = self.t0(t_emb), self.caption_bias(mask), self.rope.tables(frames)
         caption = self.y_embedder(y.to(x.dtype))
         for spatial, temporal in zip(self.spatial_blocks, self.temporal_blocks, strict=True):

@@ -6,6 +6,7 @@ Tokens are [B, T*S, C]: frames outside, the places of a frame (rows, then column
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,14 @@ from torch import Tensor, nn
 
 from tvm_flow.model.config import ModelConfig
 from tvm_flow.model.layers import CaptionEmbedder, modulate
+
+
+class Video(NamedTuple):
+    """What the model is told of a video beside its latent: frames per second (a number or [B]) and size in pixels."""
+
+    fps: float | Tensor
+    height: float
+    width: float
 
 
 class PatchEmbed(nn.Module):

@@ -26,9 +26,10 @@ from tvm_flow.demo.sheet import contact_sheet, write_animation
 from tvm_flow.model import AnyModel
 from tvm_flow.numerics.metrics import psnr_db
 from tvm_flow.pack import bundle_bytes
+from tvm_flow.pipeline.exporting import export_stage
 from tvm_flow.pipeline.generate import generate_latents, noise_for
 from tvm_flow.pipeline.source import Source, load_source
-from tvm_flow.pipeline.stages import calibrate_stage, compile_stage, export_stage, quantize_stage
+from tvm_flow.pipeline.stages import calibrate_stage, compile_stage, quantize_stage
 from tvm_flow.quality.evaluation import spread_captions
 from tvm_flow.quality.judge import load_judge
 from tvm_flow.run import Bundle

@@ -29,7 +29,7 @@ def embed_stage(
     expect_file(output)
     options = {"prompts": list(prompts), "tokens": tokens, "channels": channels, "dtype": dtype}
     with exclusive(output):
-        stamp = make_stamp(folder_files(text_encoder), options)
+        stamp = make_stamp(folder_files(text_encoder), options, __name__)
         if is_current(output, stamp):
             return
         encoder = load_text_encoder(text_encoder, tokens, channels, dtype)

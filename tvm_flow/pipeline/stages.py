@@ -6,26 +6,23 @@ its first stage starts.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 
-from tvm_flow.artifact import exclusive, expect_file, is_current, make_stamp, write_stamp
+from tvm_flow.artifact import exclusive, expect_file
 from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.calibrate.ranges import load_ranges, merge, ranges_sampler, save_ranges
 from tvm_flow.calibrate.run import calibrate
 from tvm_flow.compile.command import Compiled, compile_bundle
-from tvm_flow.export import Exported, export, load_exported
 from tvm_flow.export import check_output as check_export_output
-from tvm_flow.export.decoder_file import decoder_sha256, export_decoder, remove_decoder
+from tvm_flow.export import load_exported
 from tvm_flow.pack import check_output as check_bundle_output
 from tvm_flow.pipeline.config import BuildConfig
+from tvm_flow.pipeline.exporting import export_stage, require_sampler_of
 from tvm_flow.pipeline.source import Source, load_source
 from tvm_flow.quantize.build import quantize
-from tvm_flow.quantize.file import load_quantized, quantized_sampler
 from tvm_flow.quantize.recipe import load_recipe
-from tvm_flow.sampler import SamplerConfig, require_same_sampler
 from tvm_flow.target.spec import load_target
 
 
@@ -46,42 +43,9 @@ def merge_stage(parts: Sequence[Path], output: Path) -> None:
 def quantize_stage(source: Source, ranges: Path, recipe: Path, output: Path) -> None:
     """Quantized model into ``output``; raises ConfigError showing both when ``ranges`` are of another sampler."""
     expect_file(output)
-    _require_sampler(ranges, ranges_sampler, source, "calibrate")
+    require_sampler_of(ranges, ranges_sampler, source, "calibrate")
     with exclusive(output):
         quantize(source.model, ranges, recipe, output)
-
-
-def export_stage(source: Source, quantized: Path, prompts: Path, output: Path, steps: range | None = None) -> Exported:
-    """Step graphs into the folder ``output``; the first prompt becomes the golden input's caption.
-
-    Raises ConfigError showing both when ``quantized`` is of another sampler.
-    """
-    check_export_output(output)
-    _require_sampler(quantized, quantized_sampler, source, "quantize")
-    tokens, mask = source.embed([load_prompts(prompts)[0].text])
-    caption = (tokens[0].numpy(), int(mask[0].sum()))
-    options = {
-        "steps": None if steps is None else [steps.start, steps.stop],
-        "caption": hashlib.sha256(caption[0].tobytes()).hexdigest(),
-        "length": caption[1],
-        "decoder": decoder_sha256(source.decoder),
-    }
-    with exclusive(output):
-        stamp = make_stamp({"quantized": quantized}, options)
-        if is_current(output, stamp):
-            return load_exported(output)
-        exported = export(load_quantized(quantized), output, caption, steps)
-        remove_decoder(output)
-        if source.decoder is not None:
-            export_decoder(source.decoder, source.latent, output)
-        write_stamp(output, stamp)
-    return exported
-
-
-def _require_sampler(file: Path, sampler_of: Callable[[Path], SamplerConfig], source: Source, stage: str) -> None:
-    if file.exists():  # one that is absent is named by the stage itself
-        advice = f"{stage} for this sampler into another file and use that, or go on with the sampler of {file.name}"
-        require_same_sampler(str(file), sampler_of(file).to_dict(), source.sampler.to_dict(), advice)
 
 
 def compile_stage(

@@ -65,7 +65,8 @@ def write_videos(
     file = output / "latents.safetensors"
     paths = [output / f"{k:02d}_{_file_name(prompt)}.gif" for k, prompt in enumerate(prompts)]
     with exclusive(file):
-        stamp = make_stamp(_inputs(bundle, embeddings, autoencoder), {"prompts": list(prompts), "seed": seed})
+        options = {"prompts": list(prompts), "seed": seed}
+        stamp = make_stamp(_inputs(bundle, embeddings, autoencoder), options, __name__)
         if not all(is_current(path, stamp) for path in (file, *paths)):
             with Bundle.open(bundle, threads=threads, cpus=cpus) as opened:
                 opened.verify()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -18,29 +20,29 @@ def spread_captions(captions: Captions, count: int) -> list[str]:
     return [names[k * 73 % len(names)] for k in range(count)]
 
 
+@dataclass(frozen=True)
+class FloatDemo:
+    """What makes videos of captions in float: the model, what reads its captions and what decodes its latents."""
+
+    model: STDiT3
+    captions: Captions
+    vae: VAE
+    sampler: SamplerConfig
+
+
 @torch.no_grad()
-def generate(
-    model: STDiT3,
-    vae: VAE,
-    captions: Captions,
-    prompts: list[str],
-    sampler: SamplerConfig,
-    seed: int,
-    batch: int = 16,
-) -> Tensor:
-    """Videos of ``prompts`` by the float model, float32 [N, 8, 32, 32, 3] in 0..1."""
+def generate(demo: FloatDemo, prompts: list[str], seed: int, batch: int = 16) -> Tensor:
+    """Videos of ``prompts``, float32 [N, 8, 32, 32, 3] in 0..1."""
     noise = demo_noise(len(prompts), seed)
     videos = []
     for start in range(0, len(prompts), batch):
-        tokens, mask = captions.batch(prompts[start : start + batch])
-        velocity = model_velocity(model, tokens, mask, sampler)
-        videos.append(vae.decode(sample(velocity, noise[start : start + batch], sampler)))
+        tokens, mask = demo.captions.batch(prompts[start : start + batch])
+        velocity = model_velocity(demo.model, tokens, mask, demo.sampler)
+        videos.append(demo.vae.decode(sample(velocity, noise[start : start + batch], demo.sampler)))
     return torch.cat(videos)
 
 
-def evaluate(
-    model: STDiT3, vae: VAE, judge: Judge, captions: Captions, sampler: SamplerConfig, count: int, seed: int
-) -> dict[str, float]:
+def evaluate(demo: FloatDemo, judge: Judge, count: int, seed: int) -> dict[str, float]:
     """Judge scores over ``count`` generated clips; see Judge.score."""
-    prompts = spread_captions(captions, count)
-    return judge.score(generate(model, vae, captions, prompts, sampler, seed), prompts)
+    prompts = spread_captions(demo.captions, count)
+    return judge.score(generate(demo, prompts, seed), prompts)

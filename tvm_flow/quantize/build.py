@@ -48,7 +48,7 @@ def quantize(model: AnyModel, ranges: Path, recipe: Path, output: Path, progress
     Raises ConfigError for a bad recipe, CalibrationError for ranges of another model, QuantizeError for
     weights that int8 cannot hold.
     """
-    stamp = make_stamp({"ranges": ranges, "recipe": recipe}, {"model": model_sha256(model)})
+    stamp = make_stamp({"ranges": ranges, "recipe": recipe}, {"model": model_sha256(model)}, __name__)
     if is_current(output, stamp):
         return load_quantized(output)
     quantized = quantize_model(model, load_ranges(ranges), load_recipe(recipe), progress)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tvm_flow.errors import ConfigError
+from tvm_flow.model import Video
 from tvm_flow.sampler.config import TRAIN_STEPS, SamplerConfig
 
 Progress = Callable[[int, int], None]
@@ -24,9 +25,7 @@ class Velocity(Protocol):
 class FloatModel(Protocol):
     """What ``model_velocity`` needs of STDiT3."""
 
-    def __call__(
-        self, z: Tensor, t: Tensor, y: Tensor, mask: Tensor, fps: float, height: float, width: float
-    ) -> Tensor:
+    def __call__(self, z: Tensor, t: Tensor, y: Tensor, mask: Tensor, video: Video) -> Tensor:
         """See STDiT3.forward."""
 
     def null_caption(self, batch: int) -> Tensor:
@@ -77,12 +76,13 @@ def model_outputs(model: FloatModel, y: Tensor, mask: Tensor, config: SamplerCon
     """
     both = torch.cat([y, model.null_caption(len(y)).to(y)])
     masks = torch.cat([mask, mask])
+    video = Video(config.fps, float(config.height), float(config.width))
 
     @torch.no_grad()
     def outputs(z: Tensor, step: int, t: float) -> tuple[Tensor, Tensor]:  # noqa: ARG001
         twice = torch.cat([z, z]).to(y.dtype)
         ts = torch.full((len(twice),), t, dtype=torch.float32)
-        cond, uncond = model(twice, ts, both, masks, config.fps, float(config.height), float(config.width)).chunk(2)
+        cond, uncond = model(twice, ts, both, masks, video).chunk(2)
         return cond, uncond
 
     return outputs

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 from tvm_flow.artifact import atomic_path
-from tvm_flow.errors import BuildError
+from tvm_flow.toolchain.zig import zig_cc
 
 INCLUDE = Path(__file__).resolve().parent.parent / "runtime" / "include"
 # The descriptor is the only name that leaves the library: two libraries in one process must not see each other's.
@@ -21,26 +18,16 @@ _FLAGS = ("-std=c11", "-O2", "-fPIC", "-Wall", "-Wextra", "-Werror", "-shared", 
 def link_library(kernels: Path, plan_source: str, zig_triple: str, output: Path, c_flags: Sequence[str] = ()) -> None:
     """Write ``output``: one ELF with no undefined symbol outside libc and libm.
 
-    Raises BuildError with the compiler's own message.
+    Raises BuildError with the compiler's own words.
     """
     with tempfile.TemporaryDirectory(prefix="tvm-flow-link-") as name:
         folder = Path(name)
         (folder / "plan.c").write_text(plan_source)
         (folder / "exports.map").write_text(_EXPORTS)
         with atomic_path(output) as temporary:
-            command = [
-                *(sys.executable, "-m", "ziglang", "cc", "-target", zig_triple, *_FLAGS, *c_flags, f"-I{INCLUDE}"),
+            arguments = (
+                *(*_FLAGS, *c_flags, f"-I{INCLUDE}"),
                 *(f"-Wl,--version-script={folder / 'exports.map'}", "-Wl,-z,defs"),
                 *("-o", str(temporary), str(folder / "plan.c"), str(kernels), "-lm"),
-            ]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                raise BuildError(
-                    f"{output.name}: expected zig cc to link it for {zig_triple}, got exit code {done.returncode}: "
-                    f"{done.stderr.strip()[-2000:]}"
-                )
-
-
-def compiler_versions() -> dict[str, str]:
-    """Of what turns graphs into machine code: another version may give other kernels."""
-    return {name: version(name) for name in ("apache-tvm", "ziglang")}
+            )
+            zig_cc(arguments, output.name, zig_triple)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
-import subprocess
-import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tvm_flow.artifact import atomic_path
-from tvm_flow.errors import BuildError
+from tvm_flow.toolchain.versions import zig_version
+from tvm_flow.toolchain.zig import zig_cc
 
 RUNTIME = Path(__file__).resolve().parent.parent / "runtime"
 """The folder with the runtime's sources and headers."""
@@ -25,6 +24,7 @@ C_FLAGS = (
 # One object, whose functions the program's own link keeps or drops one by one.
 STATIC_FLAGS = ("-DTVM_FLOW_NO_DLOPEN", "-ffunction-sections", "-fdata-sections", "-g0", "-r")
 LINK_FLAGS = ("-shared", "-s", "-lm", "-lpthread", "-ldl")
+_log = logging.getLogger(__name__)
 
 
 def host_triple() -> str:
@@ -66,25 +66,17 @@ def build_static_runtime(triple: str) -> Path:
 def _cached(kind: str, name: str, triple: str, flags: Sequence[str], libraries: Sequence[str] = ()) -> Path:
     path = cache_directory() / f"{kind}-{_key(triple, (*flags, *libraries))}" / name
     if path.exists():
+        _log.info("runtime for %s: from the cache, %s", triple, path)
         return path
     with atomic_path(path) as temporary:
-        command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, "-o", str(temporary), *flags]
-        command += [*(str(source) for source in runtime_sources()), *libraries]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        if result.returncode != 0:
-            raise BuildError(
-                f"runtime for {triple}: expected the compiler to succeed, got exit {result.returncode}:\n"
-                f"{result.stderr[-4000:]}\nreinstall ziglang, or name another target"
-            )
+        arguments = ("-o", str(temporary), *flags, *map(str, runtime_sources()), *libraries)
+        zig_cc(arguments, f"runtime {name}", triple, "reinstall ziglang, or name another target")
+    _log.info("runtime for %s: compiled into %s", triple, path)
     return path
 
 
 def _key(triple: str, flags: Sequence[str]) -> str:
-    try:
-        compiler = version("ziglang")
-    except PackageNotFoundError as error:
-        raise BuildError("ziglang: expected the C compiler that pip installs, got none; pip install ziglang") from error
-    digest = hashlib.sha256(repr((compiler, triple, *flags)).encode())
+    digest = hashlib.sha256(repr((zig_version(), triple, *flags)).encode())
     for path in [*sorted((RUNTIME / "src").glob("*")), *sorted((RUNTIME / "include").glob("*"))]:
         digest.update(f"{path.relative_to(RUNTIME)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]

@@ -24,7 +24,7 @@ from tvm_flow.demo.assets import Captions, demo_sampler, load_captions, load_vae
 from tvm_flow.demo.clips import read_garments, typical
 from tvm_flow.demo.vae import LATENT_CHANNELS, VAE
 from tvm_flow.model import STDiT3, STDiT3Config
-from tvm_flow.quality.evaluation import evaluate
+from tvm_flow.quality.evaluation import FloatDemo, evaluate
 from tvm_flow.quality.judge import load_judge
 from tvm_flow.train.train_captions import MAX_LENGTH, embed_captions
 from tvm_flow.train.train_data import encode_clips
@@ -87,7 +87,7 @@ def measure(model: STDiT3, vae: VAE, captions: Captions, folder: Path) -> dict[s
         "autoencoder, dB on test frames": psnr(vae, frames),
         "held-out flow loss": held_out_loss(model, held_out, captions.tokens, captions.lengths),
         "judge on 288 generated clips": evaluate(
-            model.eval(), vae, judge, captions, demo_sampler(), len(captions), seed=5
+            FloatDemo(model.eval(), captions, vae, demo_sampler()), judge, len(captions), seed=5
         ),
     }
 

@@ -15,7 +15,7 @@ from tqdm import trange
 
 from tvm_flow.artifact import atomic_path
 from tvm_flow.demo.clips import SIZE
-from tvm_flow.model import STDiT3
+from tvm_flow.model import STDiT3, Video
 from tvm_flow.train.train_data import Batches, LatentClips
 
 FPS = 8.0
@@ -54,7 +54,7 @@ def flow_loss(model: nn.Module, batch: Sequence[Tensor], autocast: bool = True) 
     """Mean squared error of the predicted velocity; bf16 matmuls, a third faster where the core has them."""
     z, t, y, mask, velocity = batch
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        out = model(z, t, y, mask, FPS, float(SIZE), float(SIZE))
+        out = model(z, t, y, mask, Video(FPS, float(SIZE), float(SIZE)))
     return F.mse_loss(out[:, : z.shape[1]], velocity)
 
 
@@ -73,6 +73,20 @@ def learning_rate(step: int, run: FlowTraining) -> float:
     return run.rate * min(1.0, (step + 1) / run.warmup, left)
 
 
+@dataclass(frozen=True)
+class _Moving:
+    """What training changes, and what a state file therefore holds."""
+
+    model: STDiT3
+    ema: STDiT3
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+
+    def parts(self) -> dict[str, STDiT3 | torch.optim.Optimizer]:
+        """By their keys in the file."""
+        return {"model": self.model, "ema": self.ema, "optimizer": self.optimizer}
+
+
 def train_flow(
     model: STDiT3, clips: LatentClips, tokens: Tensor, lengths: Tensor, run: FlowTraining, state: Path
 ) -> STDiT3:
@@ -85,7 +99,8 @@ def train_flow(
     ema = copy.deepcopy(model).requires_grad_(False)
     batches = Batches(clips, tokens, lengths, run.batch, run.drop, run.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=run.rate, betas=(0.9, 0.99), weight_decay=0.01)
-    start = _resume(state, model, ema, optimizer, batches.generator)
+    moving = _Moving(model, ema, optimizer, batches.generator)
+    start = _resume(state, moving)
     saved, mean = time.monotonic(), 1.0
     bar = trange(start, run.steps, initial=start, total=run.steps, desc="flow", mininterval=20)
     for step in bar:
@@ -101,7 +116,7 @@ def train_flow(
         bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
         if time.monotonic() - saved > run.save_every_s or step + 1 == run.steps:
             saved = time.monotonic()
-            _save(state, step + 1, run, model, ema, optimizer, batches.generator)
+            _save(state, step + 1, run, moving)
     return ema
 
 
@@ -111,37 +126,18 @@ def _average(ema: STDiT3, model: STDiT3, decay: float) -> None:
     torch._foreach_lerp_([old for old, _ in pairs], [new.detach() for _, new in pairs], 1 - decay)
 
 
-def _save(
-    state: Path,
-    step: int,
-    run: FlowTraining,
-    model: STDiT3,
-    ema: STDiT3,
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-) -> None:
+def _save(state: Path, step: int, run: FlowTraining, moving: _Moving) -> None:
+    parts = {name: part.state_dict() for name, part in moving.parts().items()}
+    whole = {"step": step, "run": asdict(run), **parts, "generator": moving.generator.get_state()}
     with atomic_path(state) as path:
-        torch.save(
-            {
-                "step": step,
-                "run": asdict(run),
-                "model": model.state_dict(),
-                "ema": ema.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "generator": generator.get_state(),
-            },
-            path,
-        )
+        torch.save(whole, path)
 
 
-def _resume(
-    state: Path, model: STDiT3, ema: STDiT3, optimizer: torch.optim.Optimizer, generator: torch.Generator
-) -> int:
+def _resume(state: Path, moving: _Moving) -> int:
     if not state.exists():
         return 0
     saved = torch.load(state, weights_only=True)
-    model.load_state_dict(saved["model"])
-    ema.load_state_dict(saved["ema"])
-    optimizer.load_state_dict(saved["optimizer"])
-    generator.set_state(saved["generator"])
+    for name, part in moving.parts().items():
+        part.load_state_dict(saved[name])
+    moving.generator.set_state(saved["generator"])
     return int(saved["step"])
