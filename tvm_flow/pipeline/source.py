@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from tvm_flow.calibrate.run import Embed
 from tvm_flow.demo import LATENT_SHAPE, WEIGHTS, demo_sampler, load_captions, load_vae
 from tvm_flow.errors import ConfigError
 from tvm_flow.export.decoder import AnyDecoder
+from tvm_flow.fields import read_yaml
 from tvm_flow.model import AnyModel, load_checkpoint
 from tvm_flow.opensora import load_autoencoder, load_embeddings
 from tvm_flow.sampler import SamplerConfig
@@ -86,12 +85,7 @@ def _embeddings(path: Path, model: AnyModel) -> Embed:
 
 def read_sampler(path: Path) -> SamplerConfig:
     """A sampler configuration from YAML; raises ConfigError naming the file and the key."""
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: expected a readable YAML file, got: {error}; check the path") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a mapping of sampler keys, got {type(values).__name__}")
+    values = read_yaml(path, "sampler")
     try:
         return SamplerConfig.from_dict(values)
     except ConfigError as error:
