@@ -239,9 +239,11 @@ def test_more_golden_steps_than_steps(attack: Attack, victim: Path, steps: int) 
         verify_bundle(victim)
 
 
-def test_both_readers_refuse_the_same_forgeries(attack: Attack, victim: Path) -> None:
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), -1.0, 100.5])
+def test_both_readers_refuse_the_same_guidance(attack: Attack, victim: Path, scale: float) -> None:
     verify_bundle(victim)
-    forge(victim, lambda data: struct.pack_into("<d", data, 176, float("nan")))
-    with pytest.raises(BundleError, match="cfg scale"):
+    forge(victim, lambda data: struct.pack_into("<d", data, 176, scale))
+    with pytest.raises(BundleError, match=f"cfg scale: expected 0 to 100, got {scale}"):
         read_index(victim / "steps.bin")
-    assert status_of(attack("try_open", victim))[0] is Status.CORRUPT
+    status, message = status_of(attack("try_open", victim))
+    assert status is Status.CORRUPT and f"cfg scale: expected 0 to 100, got {scale:g}" in message

@@ -166,24 +166,83 @@ class InterruptAfter:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("forwards", "finished"), [(0, 0), (2, 0), (3, 1), (5, 1), (8, 2)])
-def test_ctrl_c_leaves_the_last_whole_state_and_a_second_run_ends_the_same(
-    run, model: STDiT3, tmp_path: Path, forwards: int, finished: int
+SAMPLERS = [
+    SamplerConfig(steps=3, cfg_scale=2.0, fps=8.0, frames=2, height=32, width=32),
+    SamplerConfig(steps=3, name="iddpm", cfg_scale=2.0, frames=2, height=32, width=32),
+    SamplerConfig(steps=3, name="ddim", eta=0.5, cfg_scale=2.0, frames=2, height=32, width=32),
+]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler.name)
+@pytest.mark.parametrize("forwards", [0, 1, 2, 3, 5, 8])
+def test_ctrl_c_keeps_every_finished_step_and_a_second_run_goes_on_to_the_same_bytes(
+    run, model: STDiT3, sampler: SamplerConfig, tmp_path: Path, forwards: int
 ) -> None:
-    whole = run(output=tmp_path / "whole")
-    mine = copy.deepcopy(model)
+    whole = run(sampler=sampler, output=tmp_path / "whole")
+    mine, (finished, steps) = copy.deepcopy(model), divmod(forwards, 3)
     stop = InterruptAfter(mine, forwards)
-    with pytest.raises(InterruptedCommand, match=f"interrupted after {finished} of 3 prompts.*run the same") as caught:
-        run(model=mine)
-    kept = "holds them" if finished else "nothing was written"
-    assert kept in str(caught.value)
-    assert (tmp_path / "ranges").exists() == bool(finished)
+    told = f" and {steps} of 3 steps of the next" if steps else ""
+    with pytest.raises(InterruptedCommand, match=f"after {finished} of 3 prompts{told};.*run the same") as caught:
+        run(sampler=sampler, model=mine)
+    kept = [str(tmp_path / "ranges")] * bool(finished) + [str(tmp_path / ".ranges.partial")] * bool(steps)
+    assert (f"{' and '.join(kept)} hold" if kept else "nothing was written") in str(caught.value)
+    assert {str(path) for path in tmp_path.iterdir()} == {*kept, str(tmp_path / "whole")}
     if finished:
         assert load_ranges(tmp_path / "ranges").prompts == whole.prompts[:finished]
-    assert sorted(path.name for path in tmp_path.iterdir()) == (["ranges", "whole"] if finished else ["whole"])
     assert not any(module._forward_pre_hooks for name, module in mine.named_modules() if name)
     stop.handle.remove()
+    forward_count = InterruptAfter(mine, 9 - forwards)  # a tenth forward in all would be an interrupt
+    run(sampler=sampler, model=mine)
+    forward_count.handle.remove()
+    assert (tmp_path / "ranges").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ranges", "whole"]
+
+
+def interrupted(run, model: STDiT3, forwards: int, **changes: object) -> STDiT3:
+    """A copy of ``model``, which was interrupted at its n-th forward."""
+    mine = copy.deepcopy(model)
+    stop = InterruptAfter(mine, forwards)
+    with pytest.raises(InterruptedCommand):
+        run(model=mine, **changes)
+    stop.handle.remove()
+    return mine
+
+
+def test_steps_of_another_embedding_are_not_gone_on_from(
+    run, model: STDiT3, embed: Embed, prompts: list[CalibrationPrompt], tmp_path: Path
+) -> None:
+    def other(texts: list[str]) -> tuple[Tensor, Tensor]:
+        tokens, mask = embed(texts)
+        return tokens + 1, mask
+
+    run(prompts=prompts[:1], embed=other, output=tmp_path / "whole")
+    mine = interrupted(run, model, 2, prompts=prompts[:1])
+    run(model=mine, prompts=prompts[:1], embed=other)
+    assert (tmp_path / "ranges").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_damaged_steps_are_run_again(run, model: STDiT3, tmp_path: Path) -> None:
+    run(output=tmp_path / "whole")
+    mine = interrupted(run, model, 2)
+    partial = tmp_path / ".ranges.partial"
+    partial.write_bytes(partial.read_bytes()[:-10])
     run(model=mine)
+    assert (tmp_path / "ranges").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert not partial.exists()
+
+
+def test_steps_are_kept_while_a_prompt_runs_in_case_the_process_dies(
+    run, model: STDiT3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tvm_flow.calibrate.partial.SECONDS", 0.0)
+    monkeypatch.setattr("tvm_flow.calibrate.partial.SHARE", 0)
+    monkeypatch.setattr("tvm_flow.calibrate.run._interrupted", lambda *_: InterruptedCommand("dead before a word"))
+    run(output=tmp_path / "whole")
+    mine = interrupted(run, model, 2)
+    assert (tmp_path / ".ranges.partial").exists()
+    rest = InterruptAfter(mine, 7)
+    run(model=mine)
+    rest.handle.remove()
     assert (tmp_path / "ranges").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
@@ -198,10 +257,10 @@ def test_ctrl_c_while_the_file_is_written_keeps_the_one_before(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("tvm_flow.calibrate.ranges.save_file", torn)
-    with pytest.raises(InterruptedCommand, match="interrupted after 1 of 3"):
+    with pytest.raises(InterruptedCommand, match="interrupted after 1 of 3 prompts and 2 of 3 steps of the next"):
         run()
     assert (tmp_path / "ranges").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["ranges"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".ranges.partial", "ranges"]
 
 
 def test_progress_counts_steps_and_starts_where_the_last_run_ended(

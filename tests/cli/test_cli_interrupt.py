@@ -44,18 +44,21 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}
 
 
-def test_calibrate_keeps_whole_prompts(demo: SmallDemo, tmp_path: Path) -> None:
-    """Interrupted in the first step of a second prompt, on top of a file with one."""
+def test_calibrate_keeps_finished_steps(demo: SmallDemo, tmp_path: Path) -> None:
+    """Interrupted in the first steps of a second prompt, on top of a file with one."""
     output, prompts = tmp_path / "ranges.safetensors", tmp_path / "prompts.yaml"
     output.write_bytes(demo.ranges.read_bytes())
     prompts.write_text("prompts: [a red sneaker moving left, red bag going up]\n")
     code, line = interrupt(["calibrate", "--prompts", str(prompts), "--output", str(output)], r"calibrate:.* 2[1-9]/40")
     assert code == 130
-    assert line == (
-        f"tvm-flow: calibrate: interrupted after 1 of 2 prompts; {output} holds them; "
-        "run the same command again to go on"
+    partial = tmp_path / ".ranges.safetensors.partial"
+    told = re.fullmatch(
+        r"tvm-flow: calibrate: interrupted after 1 of 2 prompts and (\d+) of 20 steps of the next; "
+        rf"{output} and {partial} hold them; run the same command again to go on",
+        line,
     )
-    assert files(tmp_path) == {"ranges.safetensors", "prompts.yaml"}
+    assert told and 1 <= int(told[1]) < 20, line
+    assert files(tmp_path) == {"ranges.safetensors", "prompts.yaml", partial.name}
     assert output.read_bytes() == demo.ranges.read_bytes()
     assert len(load_ranges(output).prompts) == 1
 

@@ -51,6 +51,31 @@ class TestEncode:
         assert mask.all()
         assert tokens.shape == (1, 5, CHANNELS)
 
+    @pytest.mark.parametrize("prompt", ["一只红色的运动鞋向左移动", "😀😀😀", "😀 😀"])
+    def test_a_prompt_of_unknown_pieces_is_refused_by_name(self, t5: Path, prompt: str) -> None:
+        encoder = load_text_encoder(t5, 30, CHANNELS)
+        with pytest.raises(PromptError, match=f"prompt '{prompt}': expected pieces .* got unknown ones only"):
+            encoder.batch([PROMPTS[0], prompt])
+
+    def test_what_is_cut_or_unknown_is_said_for_each_prompt(self, t5: Path, caplog: pytest.LogCaptureFixture) -> None:
+        encoder = load_text_encoder(t5, 20, CHANNELS)
+        whole = len(encoder.tokenizer([PROMPTS[0]])["input_ids"][0])
+        encoder.batch([PROMPTS[0], "a 😀 red", "a red"])
+        assert [record.message for record in caplog.records] == [
+            f"prompt '{PROMPTS[0]}': {whole - 20} of its {whole} tokens were cut, which are beyond the 20 that the "
+            "transformer takes",
+            "prompt 'a 😀 red': 1 pieces are unknown to the text encoder and say nothing",
+        ]
+
+    def test_a_prompt_that_just_fits_is_not_cut(self, t5: Path, caplog: pytest.LogCaptureFixture) -> None:
+        whole = len(load_text_encoder(t5, 20, CHANNELS).tokenizer([PROMPTS[0]])["input_ids"][0])
+        load_text_encoder(t5, whole, CHANNELS).batch([PROMPTS[0]])
+        assert not caplog.records
+
+    def test_what_is_known_only_after_the_cut_does_not_count(self, t5: Path) -> None:
+        with pytest.raises(PromptError, match="got unknown ones only"):
+            load_text_encoder(t5, 4, CHANNELS).batch(["😀 😀 😀 a red sneaker"])
+
     def test_half_precision_is_close(self, t5: Path) -> None:
         exact, _ = load_text_encoder(t5, 30, CHANNELS).batch([PROMPTS[0]])
         tokens, _ = load_text_encoder(t5, 30, CHANNELS, "bfloat16").batch([PROMPTS[0]])

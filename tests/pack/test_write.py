@@ -191,14 +191,14 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Contents], Contents], str]] = {
     "single": (lambda c: replace(c, updates=c.updates.astype(np.float32)), "updates: expected float64"),
     "endless": (lambda c: change_update(c, 4, np.inf), "updates: expected finite numbers, got inf at 9"),
     "sigma": (lambda c: change_update(c, 2, -1.0), "updates: expected no negative sigma"),
-    "cfg": (lambda c: replace(c, cfg_scale=float("nan")), "cfg_scale: expected a number, got nan; check the sampler"),
+    "cfg": (lambda c: replace(c, cfg_scale=float("nan")), "cfg_scale: expected 0 to 100, got nan; check the sampler"),
     "outputs": (lambda c: replace(c, output_channels=5), "output_channels: expected 4 or 8 for the latent"),
     "variants": (lambda c: replace(c, variants=c.variants[1:]), "variants: expected 4 entries, got 3"),
     "branches": (
         lambda c: replace(c, variants=[c.variants[0][:1], *c.variants[1:]]),
         r"variants\[1\]: expected 1 entries, got 2",
     ),
-    "none": (lambda c: replace(c, timesteps=[], variants=[]), "at least 1 step"),
+    "none": (lambda c: replace(c, timesteps=[], variants=[]), "expected 1 to 65536 steps"),
     "length": (lambda c: change_variant(c, 1, 5), r"variants\[2\]\[1\].values: expected float32 \(7,\)"),
     "group": (lambda c: change_variant(c, 2, 5), r"variants\[2\]\[1\].group: expected 0 to 1, got 2"),
     "records": (

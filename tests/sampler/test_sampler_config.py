@@ -86,7 +86,27 @@ def test_dict_round_trip() -> None:
         ({"ratio": float("inf")}, "ratio"),
         ({"ratio": -1.0}, "ratio"),
         ({"stepz": 3}, "stepz"),
-        ({"steps": "many"}, "type"),
+        ({"steps": True}, "steps: expected a whole number from 1 to 65536, got True"),
+        ({"steps": 1.0}, "steps: expected a whole number from 1 to 65536, got 1.0"),
+        ({"steps": 65537}, "steps: expected a whole number from 1 to 65536, got 65537"),
+        ({"steps": None}, "steps: expected a whole number from 1 to 65536, got None"),
+        ({"frames": 3.7}, "frames: expected a whole number"),
+        ({"height": 32.5}, "height: expected a whole number"),
+        ({"width": 10**400}, "width: expected a whole number"),
+        ({"fps": True}, "fps: expected a number above 0, at most 1e[+]06, got True"),
+        ({"fps": 1e39}, "fps: expected a number above 0"),
+        ({"cfg_scale": -1.0}, "cfg_scale: expected a number from 0 to 100, got -1.0"),
+        ({"cfg_scale": 101}, "cfg_scale: expected a number from 0 to 100, got 101"),
+        (
+            {"cfg_scale": "1e1"},
+            "cfg_scale: expected a number from 0 to 100, got the text '1e1'; write a number",
+        ),
+        ({"name": "ddim", "guided_channels": 3.0}, "guided_channels: expected a whole number"),
+        ({"name": "ddim", "guided_channels": True}, "guided_channels: expected a whole number"),
+        ({"name": 3}, "name: expected one of rflow, ddim, iddpm, got 3"),
+        ({"ratio": "1"}, "ratio: expected a number above 0"),
+        ({3: 4}, "unknown keys \\['3'\\]"),
+        ({"steps": "many"}, "steps: expected a whole number from 1 to 65536, got 'many'"),
     ],
 )
 def test_impossible_values_are_named(values: dict[str, Any], named: str) -> None:
@@ -99,9 +119,9 @@ def test_impossible_values_are_named(values: dict[str, Any], named: str) -> None
     [
         ({"name": "rflow", "eta": 0.0}, "eta: expected none for rflow"),
         ({"name": "iddpm", "eta": 0.5}, "eta: expected none for iddpm"),
-        ({"name": "ddim", "eta": -0.1}, "eta: expected 0 to 1, got -0.1"),
-        ({"name": "ddim", "eta": 1.5}, "eta: expected 0 to 1, got 1.5"),
-        ({"name": "ddim", "eta": float("nan")}, "eta: expected 0 to 1, got nan"),
+        ({"name": "ddim", "eta": -0.1}, "eta: expected a number from 0 to 1, got -0.1"),
+        ({"name": "ddim", "eta": 1.5}, "eta: expected a number from 0 to 1, got 1.5"),
+        ({"name": "ddim", "eta": float("nan")}, "eta: expected a number from 0 to 1, got nan"),
         ({"name": "ddim", "ratio": 2.0}, "ratio: expected none for ddim"),
     ],
 )
@@ -129,6 +149,22 @@ def test_guided_channels_of_a_latent() -> None:
     assert SamplerConfig(name="ddim", guided_channels=0).guided_of(4) == 0
     with pytest.raises(ConfigError, match="expected at most the 2 channels of the latent, got 3"):
         SamplerConfig(name="ddim").guided_of(2)
+
+
+def test_a_constructor_refuses_what_a_file_may_not_hold() -> None:
+    for wrong in ({"steps": True}, {"steps": 2.0}, {"cfg_scale": 101.0}, {"frames": "3"}):
+        with pytest.raises(ConfigError, match=f"sampler: {next(iter(wrong))}: expected"):
+            SamplerConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_every_wrong_value_is_named_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"steps: expected .* got 0; sampler: fps: expected .* got -1"):
+        SamplerConfig(steps=0, fps=-1)
+
+
+def test_a_whole_number_may_stand_for_any_number_and_stays_as_it_was_written() -> None:
+    assert SamplerConfig.from_dict({"fps": 8, "cfg_scale": 100}).to_dict()["fps"] == 8
+    assert type(SamplerConfig(fps=8).fps) is int
 
 
 def test_guidance_may_be_off() -> None:

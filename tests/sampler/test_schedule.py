@@ -147,8 +147,11 @@ class TestConfig:
             ({"name": "ddim", "steps": 1001}, "1 to 1000"),
             ({"name": "ddim", "ratio": 3.0}, "ratio: expected none for ddim"),
             ({"name": "rflow", "guided_channels": 3}, "guided_channels: expected none for rflow"),
-            ({"name": "iddpm", "guided_channels": -1}, "guided_channels: expected at least 0"),
-            ({"name": "iddpm", "guided_channels": "all"}, "type"),
+            (
+                {"name": "iddpm", "guided_channels": -1},
+                "guided_channels: expected a whole number from 0 to 268435456, got -1",
+            ),
+            ({"name": "iddpm", "guided_channels": "all"}, "guided_channels: expected a whole number"),
             ({"name": ["ddim"]}, "name"),
         ],
     )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import Annotated
 
 from tvm_flow.errors import ConfigError
+from tvm_flow.fields import check_fields, described, from_mapping, read_yaml, text, whole
 
-_KEYS = ("prompts", "seed")
+_CAPTIONS = "a non-empty list of captions, each a text in quotes"
 MAX_SEED = 2**63 - 1
 """Greatest seed that a user may give."""
 
@@ -23,6 +22,15 @@ class CalibrationPrompt:
     seed: int
 
 
+@dataclass(frozen=True)
+class _PromptFile:
+    prompts: Annotated[tuple[Annotated[str, text()], ...], described(_CAPTIONS, least=1)]
+    seed: Annotated[int, whole(0, MAX_SEED)] = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "")
+
+
 def load_prompts(path: Path) -> tuple[CalibrationPrompt, ...]:
     """Read a prompt set, a YAML file: ``prompts``, a list of captions, and ``seed`` (0 if absent).
 
@@ -30,24 +38,9 @@ def load_prompts(path: Path) -> tuple[CalibrationPrompt, ...]:
     the file for an unreadable file, an unknown key, a seed out of range, or a list that is empty or holds anything but
     text.
     """
+    content = read_yaml(path, "prompt set")
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: expected a readable YAML prompt set, got: {error}; check the path") from error
-    if not isinstance(content, dict) or not set(content) <= set(_KEYS):
-        got = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise ConfigError(f"{path}: expected a mapping with keys among {list(_KEYS)}, got {got}")
-    seed = content.get("seed", 0)
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
-        raise ConfigError(f"{path}: seed: expected an integer from 0 to 2**63 - 1, got {seed!r}; choose another")
-    texts = _texts(path, content.get("prompts"))
-    return tuple(CalibrationPrompt(text, seed + k) for k, text in enumerate(texts))
-
-
-def _texts(path: Path, value: Any) -> list[str]:
-    if not isinstance(value, list) or not value:
-        raise ConfigError(f"{path}: prompts: expected a non-empty list of captions, got {value!r}")
-    for text in value:
-        if not isinstance(text, str) or not text.strip():
-            raise ConfigError(f"{path}: prompts: expected captions, got {text!r}; put it in quotes")
-    return value
+        file = from_mapping(_PromptFile, "", content)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return tuple(CalibrationPrompt(caption, file.seed + k) for k, caption in enumerate(file.prompts))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,6 +51,16 @@ class Recorder:
         self._absmax[name][self.step] = torch.maximum(seen, torch.maximum(-low, high))
         self._low[name][self.step] = torch.minimum(self._low[name][self.step], low.amin(-1))
         self._high[name][self.step] = torch.maximum(self._high[name][self.step], high.amax(-1))
+
+    def rows(self, steps: int) -> dict[str, Tensor]:
+        """What was seen in the first ``steps`` steps: <layer>.min, .max [steps, 2] and .absmax [steps, 2, K]."""
+        parts = {"min": self._low, "max": self._high, "absmax": self._absmax}
+        return {f"{name}.{part}": seen[name][:steps] for part, seen in parts.items() for name in seen}
+
+    def restore(self, rows: Mapping[str, Tensor]) -> None:
+        """Take ``rows`` of another recorder of this model as seen."""
+        for name, mine in self.rows(len(next(iter(rows.values())))).items():
+            mine.copy_(rows[name])
 
     def ranges(self) -> dict[str, LayerRanges]:
         """What was seen; raises CalibrationError when a step was not run."""

@@ -2,7 +2,8 @@
 
 1. Read what an earlier run has left in the output file; it must belong to the same model, sampler and latent.
 2. For every prompt that it lacks, denoise from the prompt's own noise and record each quantized linear's input.
-3. After each prompt, join its ranges to those before and rewrite the file.
+3. Now and then, and on Ctrl-C, keep the steps that are done of that prompt (see `partial`), to go on from there.
+4. After each prompt, join its ranges to those before and rewrite the file.
 
 The result does not depend on the order of prompts or on interruptions: minima and maxima join in any order.
 """
@@ -17,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tvm_flow.calibrate.identity import model_sha256
+from tvm_flow.calibrate.partial import Partial
 from tvm_flow.calibrate.prompts import CalibrationPrompt
 from tvm_flow.calibrate.ranges import Ranges, load_ranges, merge, save_ranges
 from tvm_flow.calibrate.record import Recorder, recording
@@ -44,8 +46,8 @@ def calibrate(
     nothing left to do, only ``output`` is read.
 
     Raises CalibrationError for an empty prompt list, an ``output`` of another model, sampler or latent, or
-    activations that are not finite; PromptError from ``embed``; InterruptedCommand on Ctrl-C, with the whole
-    prompts kept.
+    activations that are not finite; PromptError from ``embed``; InterruptedCommand on Ctrl-C, with all finished
+    steps kept.
     """
     if not prompts:
         raise CalibrationError("prompts: expected at least one, got none; name a prompt file with captions")
@@ -56,46 +58,52 @@ def calibrate(
     captions = [embed([prompt.text]) for prompt in todo]  # an unknown one fails before hours of work
     before = (len(unique) - len(todo)) * sampler.steps
     total = len(unique) * sampler.steps
+    partial = Partial(output, wanted)
     with tqdm(total=total, initial=before, desc="calibrate", unit="step", disable=not progress) as bar:
         try:
             for prompt, caption in zip(todo, captions, strict=True):
-                seen = trajectory_ranges(model, wanted, prompt, caption, bar.update)
+                seen = trajectory_ranges(model, prompt, caption, partial, bar.update)
                 joined = seen if done is None else merge(done, seen)
                 save_ranges(output, joined)
                 done = joined
+                partial.remove()
         except KeyboardInterrupt:
-            raise _interrupted(output, done, unique) from None
+            raise _interrupted(output, done, unique, partial) from None
     assert done is not None
     return done
 
 
 def trajectory_ranges(
     model: AnyModel,
-    wanted: Ranges,
     prompt: CalibrationPrompt,
     caption: tuple[Tensor, Tensor],
-    advance: Callable[[], object] = lambda: None,
+    partial: Partial,
+    advance: Callable[[int], object] = lambda _: None,
 ) -> Ranges:
-    """The ranges of one prompt's denoising; ``advance`` is called after each step.
+    """The ranges of one prompt's denoising; ``advance`` is called with the steps done since the last call.
 
-    Model, sampler and latent are those of ``wanted``; ``caption`` is tokens [1, L, caption_channels] and mask
-    [1, L].
+    Model, sampler and latent are those that ``partial`` wants, and steps that it has are not run again; ``caption`` is
+    tokens [1, L, caption_channels] and mask [1, L].
     """
     y, mask = caption
+    wanted = partial.wanted
     _check_inputs(model, wanted.latent, prompt, y, mask)
     recorder = Recorder(model, wanted.sampler.steps, mask[0])
     inner = model_outputs(model, y, mask, wanted.sampler)
 
     def predict(z: Tensor, step: int, t: float) -> tuple[Tensor, Tensor]:
         recorder.step = step
+        partial.take(recorder, step, z)
         return inner(z, step, t)
 
     def progress(_done: int, _steps: int) -> None:
-        advance()
+        advance(1)
 
     noise = torch.randn(1, *wanted.latent, generator=torch.Generator().manual_seed(prompt.seed))
+    start, z = partial.begin(recorder, prompt, caption, noise)
+    advance(start)
     with recording(model, recorder):
-        denoise(predict, noise, wanted.sampler, drawn_from(prompt.seed, wanted.latent), progress)
+        denoise(predict, z, wanted.sampler, drawn_from(prompt.seed, wanted.latent), progress, start)
     return Ranges(wanted.model_sha256, wanted.sampler, wanted.latent, (prompt,), recorder.ranges())
 
 
@@ -130,10 +138,15 @@ def _earlier(output: Path, wanted: Ranges) -> Ranges | None:
     return found
 
 
-def _interrupted(output: Path, done: Ranges | None, prompts: Sequence[CalibrationPrompt]) -> InterruptedCommand:
+def _interrupted(
+    output: Path, done: Ranges | None, prompts: Sequence[CalibrationPrompt], partial: Partial
+) -> InterruptedCommand:
+    steps = partial.write()
     finished = len(set(done.prompts) & set(prompts)) if done else 0
-    kept = f"{output} holds them" if finished else "nothing was written"
+    more = f" and {steps} of {partial.wanted.sampler.steps} steps of the next" if steps else ""
+    files = ([str(output)] if finished else []) + ([str(partial.path)] if steps else [])
+    kept = f"{' and '.join(files)} hold{'s' if len(files) == 1 else ''} them" if files else "nothing was written"
     return InterruptedCommand(
-        f"calibrate: interrupted after {finished} of {len(prompts)} prompts; {kept}; "
+        f"calibrate: interrupted after {finished} of {len(prompts)} prompts{more}; {kept}; "
         f"run the same command again to go on"
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from tvm_flow.errors import ConfigError
+from tvm_flow.fields import check_fields, described, positive, whole
+from tvm_flow.limits import MAX_ELEMENTS
 
 # field of a config -> key in an Open-Sora config.json
 _FILE_KEYS = {
@@ -19,6 +21,9 @@ _FILE_KEYS = {
     "caption_channels": "caption_channels",
     "model_max_length": "model_max_length",
 }
+
+Size = Annotated[int, whole(1, MAX_ELEMENTS)]
+Scale = Annotated[float, positive(1e6)]
 
 
 @dataclass(frozen=True)
@@ -41,20 +46,18 @@ class ModelConfig:
     fixed: ClassVar[Mapping[str, bool]]
     """Open-Sora switches that change the arithmetic, with the only value this implementation has."""
 
-    depth: int
-    hidden: int
-    heads: int
-    mlp_ratio: float = 4.0
-    patch: tuple[int, int, int] = (1, 2, 2)
-    in_channels: int = 4
-    caption_channels: int = 4096
-    model_max_length: int = 300
+    depth: Size
+    hidden: Size
+    heads: Size
+    mlp_ratio: Scale = 4.0
+    patch: Annotated[tuple[Size, Size, Size], described("three positive sizes")] = (1, 2, 2)
+    in_channels: Size = 4
+    caption_channels: Size = 4096
+    model_max_length: Size = 300
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        for field in ("depth", "hidden", "heads", "in_channels", "caption_channels", "model_max_length"):
-            if getattr(self, field) < 1:
-                raise ConfigError(f"{name}.{field}: expected at least 1, got {getattr(self, field)}")
+        check_fields(self, f"{name}: ", self.file_keys)
         if self.hidden % self.heads:
             raise ConfigError(
                 f"{name}: expected hidden to be a multiple of heads, got hidden {self.hidden} and heads "
@@ -62,8 +65,12 @@ class ModelConfig:
             )
         if self.hidden % 4:
             raise ConfigError(f"{name}.hidden: expected a multiple of 4 (sin and cos of two axes), got {self.hidden}")
-        if len(self.patch) != 3 or min(self.patch) < 1:
-            raise ConfigError(f"{name}.patch: expected three positive sizes, got {self.patch}")
+        texts = self.model_max_length * self.caption_channels
+        if texts > MAX_ELEMENTS or self.mlp_hidden < 1:
+            raise ConfigError(
+                f"{name}: expected at most {MAX_ELEMENTS} numbers in a caption (model_max_length x caption_channels) "
+                f"and 1 or more in the MLP (hidden_size x mlp_ratio), got {texts} and {self.mlp_hidden}"
+            )
 
     @property
     def head_dim(self) -> int:
@@ -95,18 +102,15 @@ class ModelConfig:
         if not isinstance(values, Mapping):
             raise ConfigError(f"{name} config: expected a mapping of keys, got {type(values).__name__}")
         for key, have in {"model_type": name, **cls.fixed}.items():
-            if values.get(key, have) != have:
+            if type(values.get(key, have)) is not type(have) or values.get(key, have) != have:
                 raise ConfigError(f"config key {key}: only {have} is implemented by {name}, got {values[key]}")
         missing = [key for key in ("depth", "hidden_size", "num_heads") if key not in values]
         if missing:
             raise ConfigError(f"{name} config: expected the keys {missing}, got {sorted(values)}; add them")
         fields = {field: values[key] for field, key in cls.file_keys.items() if values.get(key) is not None}
-        try:
-            if "patch" in fields:
-                fields["patch"] = tuple(fields["patch"])
-            return cls(**fields)
-        except TypeError as error:
-            raise ConfigError(f"{name} config: a value has the wrong type: {error}; got {fields}") from error
+        if isinstance(fields.get("patch"), list):
+            fields["patch"] = tuple(fields["patch"])
+        return cls(**fields)
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ class STDiT3Config(ModelConfig):
         "skip_y_embedder": False,
     }
 
-    input_sq_size: int = 512
+    input_sq_size: Size = 512
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -151,15 +155,9 @@ class STDiTConfig(ModelConfig):
     }
     fixed: ClassVar[Mapping[str, bool]] = {"pred_sigma": True, "no_temporal_pos_emb": False}
 
-    model_max_length: int = 120
-    space_scale: float = 1.0
-    time_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for field in ("space_scale", "time_scale"):
-            if not getattr(self, field) > 0:
-                raise ConfigError(f"STDiTConfig.{field}: expected a positive number, got {getattr(self, field)}")
+    model_max_length: Size = 120
+    space_scale: Scale = 1.0
+    time_scale: Scale = 1.0
 
 
 STDIT3_XL_2 = STDiT3Config(depth=28, hidden=1152, heads=16)

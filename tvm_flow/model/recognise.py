@@ -66,10 +66,8 @@ def read_config(file: Path, shapes: Shapes) -> AnyConfig:
             f"{file}: expected a readable config.json, got: {error}; pass its folder, or give the config"
         ) from error
     named = values.get("model_type") if isinstance(values, dict) else None
-    if named is None:
-        return (model_type(shapes) or STDiT3Config).from_dict(values)
     try:
-        return config_from_dict(values)
+        return config_from_dict(values) if named is not None else (model_type(shapes) or STDiT3Config).from_dict(values)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
 

@@ -84,9 +84,13 @@ class VideoVAE:
 
     def latent_frames(self, frames: int) -> int:
         """T of a video: 15 for 51 frames."""
-        whole, rest = divmod(frames, self.chunk)
-        factor = self.temporal.config.factor
-        return whole * -(-self.chunk // factor) + -(-rest // factor)
+        return chunked_frames(frames, self.chunk, self.temporal.config.factor)
+
+
+def chunked_frames(frames: int, chunk: int, factor: int) -> int:
+    """Latent frames of ``frames``, encoded ``chunk`` at a time, each padded to whole multiples of ``factor``."""
+    whole, rest = divmod(frames, chunk)
+    return whole * -(-chunk // factor) + -(-rest // factor)
 
 
 def load_autoencoder(

@@ -13,6 +13,7 @@ spiece.model or tokenizer.json with tokenizer_config.json.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ TOKENS = {"v1.0": 120, "v1.2": 300}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """What the encoder may compute in: the XXL takes 19 GB of weights in float32, half of it in bfloat16."""
 VOCABULARIES = ("spiece.model", "tokenizer.json")
+log = logging.getLogger(__name__)
 _WHAT = "a T5 encoder (T5-v1.1-XXL for Open-Sora)"
 
 
@@ -51,12 +53,31 @@ class TextEncoder:
     def encode(self, prompts: Sequence[str], progress: bool = True) -> tuple[Tensor, Tensor]:
         """(tokens float32 [N, max_length, channels], lengths int64 [N]), one prompt at a time to bound memory.
 
-        Raises PromptError for no prompt or one without text.
+        A prompt that is cut, or has pieces that the vocabulary lacks, is a warning. Raises PromptError for no prompt,
+        one without text, and one of which the vocabulary knows nothing: before any is encoded.
         """
         if not prompts or not all(prompt.strip() for prompt in prompts):
             raise PromptError(f"prompts: expected texts, got {list(prompts)!r:.200}; give at least one word each")
+        for prompt in prompts:
+            self._require_known(prompt)
         rows = [self._one(text) for text in tqdm(prompts, desc="encode", unit="prompt", disable=not progress)]
         return torch.stack([row for row, _ in rows]), torch.tensor([length for _, length in rows])
+
+    def _require_known(self, prompt: str) -> None:
+        ids = self.tokenizer([prompt], verbose=False)["input_ids"][0]
+        kept = ids[:-1][: self.max_length - 1]  # the end token is always among what is encoded
+        if not self.tokenizer.decode(kept, skip_special_tokens=True).strip():
+            raise PromptError(
+                f"prompt {prompt!r:.120}: expected pieces that the text encoder's vocabulary holds, got unknown ones "
+                "only; write it in a language that the encoder was trained on"
+            )
+        if len(ids) > self.max_length:
+            log.warning(
+                "prompt %.60r: %d of its %d tokens were cut, which are beyond the %d that the transformer takes",
+                *(prompt, len(ids) - self.max_length, len(ids), self.max_length),
+            )
+        if unknown := kept.count(self.tokenizer.unk_token_id):
+            log.warning("prompt %.60r: %d pieces are unknown to the text encoder and say nothing", prompt, unknown)
 
     def _one(self, prompt: str) -> tuple[Tensor, int]:
         ids = self.tokenizer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite, prod
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tvm_flow.errors import BundleError
+from tvm_flow.limits import MAX_CFG_SCALE, MAX_ELEMENTS, MAX_STEPS
 from tvm_flow.pack.frames import Decoder
 
 Float32 = NDArray[np.float32]
@@ -121,9 +122,9 @@ class Contents:
     def check(self) -> None:
         """Raises BundleError naming the first part that contradicts another or is not finite."""
         _same("variants", self.steps, len(self.variants))
-        if self.steps < 1 or self.branches not in (1, 2):
+        if not 1 <= self.steps <= MAX_STEPS or self.branches not in (1, 2):
             raise BundleError(
-                f"contents: expected at least 1 step of 1 or 2 branches, got {self.steps} steps of "
+                f"contents: expected 1 to {MAX_STEPS} steps of 1 or 2 branches, got {self.steps} steps of "
                 f"{self.branches}; pass variants as [steps][branches]"
             )
         if self.step_records.ndim != 2:
@@ -134,6 +135,9 @@ class Contents:
                 f"contents.guided_channels: expected 0 to the channels of the latent {self.latent_shape}, "
                 f"got {self.guided_channels}; correct one of them"
             )
+        for what, shape in (("latent", self.latent_shape), ("text", (self.text_tokens, self.text_channels))):
+            if min(shape) < 1 or prod(shape) > MAX_ELEMENTS:
+                raise BundleError(f"contents: expected a {what} of 1 to {MAX_ELEMENTS} numbers, got shape {shape}")
         self._check_updates()
         self._check_variants()
         self._check_golden()
@@ -144,8 +148,10 @@ class Contents:
         _array("updates", self.updates, (self.steps, UPDATE_FLOATS), dtype=np.float64)
         if (self.updates[:, 2] < 0).any():
             raise BundleError("contents.updates: expected no negative sigma, got one; take them from step_updates")
-        if not isfinite(self.cfg_scale):
-            raise BundleError(f"contents.cfg_scale: expected a number, got {self.cfg_scale}; check the sampler")
+        if not 0 <= self.cfg_scale <= MAX_CFG_SCALE:
+            raise BundleError(
+                f"contents.cfg_scale: expected 0 to {MAX_CFG_SCALE}, got {self.cfg_scale}; check the sampler"
+            )
         channels = self.latent_shape[0]
         if self.output_channels not in (channels, 2 * channels):
             raise BundleError(

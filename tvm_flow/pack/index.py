@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 
 from tvm_flow.errors import BundleError
+from tvm_flow.limits import MAX_CFG_SCALE
 from tvm_flow.pack.contents import UPDATE_FLOATS, Float32, Float64
 from tvm_flow.pack.format import GROUP, HEADER, MAGIC, SCHEMA, VARIANT, Library
-
-MAX_CFG = 100.0
-"""Guidance beyond this is a damaged number, not a choice: published samplers use 1 to 15."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +129,10 @@ def _check(index: Index) -> None:
         array: Float32 | Float64 = getattr(index, name)
         if not np.isfinite(array).all():
             raise BundleError(f"steps.bin: {name}: expected finite numbers, got one that is not; quantize again")
-    if not 0 <= index.cfg_scale <= MAX_CFG:
-        raise BundleError(f"steps.bin: cfg scale: expected 0 to {MAX_CFG:g}, got {index.cfg_scale}; check the sampler")
+    if not 0 <= index.cfg_scale <= MAX_CFG_SCALE:
+        raise BundleError(
+            f"steps.bin: cfg scale: expected 0 to {MAX_CFG_SCALE}, got {index.cfg_scale}; check the sampler"
+        )
     if index.steps < 1 or not 0 <= index.guided_channels <= index.latent_shape[0]:
         raise BundleError(
             f"steps.bin: expected at least 1 step and at most {index.latent_shape[0]} guided channels, got "

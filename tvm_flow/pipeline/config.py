@@ -17,30 +17,50 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import Annotated
 
 from tvm_flow.errors import ConfigError
+from tvm_flow.fields import check_fields, described, from_mapping, read_yaml, text, whole
+from tvm_flow.limits import MAX_ELEMENTS
 from tvm_flow.pipeline.source import DEMO
 
-_REQUIRED = ("prompts", "recipe", "output")
-_OPTIONAL = ("model", "target", "sampler", "latent", "captions", "autoencoder")
+Text = Annotated[str, text()]
+Size = Annotated[int, whole(1, MAX_ELEMENTS)]
+Latent = Annotated[tuple[Size, Size, Size, Size] | None, described("four positive sizes [C, T, H, W]")]
+
+
+@dataclass(frozen=True)
+class _BuildFile:
+    prompts: Text
+    recipe: Text
+    output: Text
+    model: Text = DEMO
+    target: Text = "host"
+    sampler: Annotated[str | None, text()] = None
+    latent: Latent = None
+    captions: Annotated[str | None, text()] = None
+    autoencoder: Annotated[str | None, text()] = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, "")
 
 
 @dataclass(frozen=True)
 class BuildConfig:
     """A parsed build file; paths are absolute."""
 
-    model: str
+    model: Text
     prompts: Path
     recipe: Path
-    target: str
+    target: Text
     output: Path
     sampler: Path | None = None
-    latent: tuple[int, int, int, int] | None = None
+    latent: Latent = None
     captions: Path | None = None
     autoencoder: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, "build: ")
 
     @property
     def ranges(self) -> Path:
@@ -65,42 +85,26 @@ class BuildConfig:
 
 def load_build_config(path: Path) -> BuildConfig:
     """Parse ``path``; raises ConfigError naming the file, the key, what was expected and what was found."""
+    values = read_yaml(path, "build file")
     try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: expected a readable YAML file, got: {error}; check the path") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a mapping, got {type(values).__name__}; see calibration/demo.yaml")
-    unknown = sorted(str(key) for key in set(values) - {*_REQUIRED, *_OPTIONAL})
-    missing = sorted(set(_REQUIRED) - set(values))
-    if unknown or missing:
-        raise ConfigError(
-            f"{path}: expected the keys {', '.join(_REQUIRED)} and perhaps {', '.join(_OPTIONAL)}; "
-            f"unknown: {unknown}, missing: {missing}; correct the file"
-        )
+        file = from_mapping(_BuildFile, "", values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if empty := [key for key, value in values.items() if value is None]:
+        raise ConfigError(f"{path}: {empty[0]}: expected text, got None; write a value or leave the key out")
     base = path.resolve().parent
-    texts = {key: _text(path, key, value) for key, value in values.items() if key != "latent"}
-    model, target = texts.get("model", DEMO), texts.get("target", "host")
+
+    def beside(name: str | None) -> Path | None:
+        return None if name is None else base / name
+
     return BuildConfig(
-        model=model if model == DEMO else str(base / model),
-        prompts=base / texts["prompts"],
-        recipe=base / texts["recipe"],
-        target=str(base / target) if target.endswith((".yaml", ".yml")) else target,
-        output=(base / texts["output"]).resolve(),
-        sampler=base / texts["sampler"] if "sampler" in texts else None,
-        latent=_latent(path, values["latent"]) if "latent" in values else None,
-        captions=base / texts["captions"] if "captions" in texts else None,
-        autoencoder=base / texts["autoencoder"] if "autoencoder" in texts else None,
+        model=file.model if file.model == DEMO else str(base / file.model),
+        prompts=base / file.prompts,
+        recipe=base / file.recipe,
+        target=str(base / file.target) if file.target.endswith((".yaml", ".yml")) else file.target,
+        output=(base / file.output).resolve(),
+        sampler=beside(file.sampler),
+        latent=file.latent,
+        captions=beside(file.captions),
+        autoencoder=beside(file.autoencoder),
     )
-
-
-def _text(path: Path, key: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ConfigError(f"{path}: {key}: expected text, got {value!r}; correct the file")
-    return value
-
-
-def _latent(path: Path, value: Any) -> tuple[int, int, int, int]:
-    if not isinstance(value, list) or len(value) != 4 or not all(type(v) is int and v > 0 for v in value):
-        raise ConfigError(f"{path}: latent: expected four positive sizes [C, T, H, W], got {value!r}; correct the file")
-    return (value[0], value[1], value[2], value[3])

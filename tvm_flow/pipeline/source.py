@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from tvm_flow.calibrate.run import Embed
 from tvm_flow.demo import LATENT_SHAPE, WEIGHTS, demo_sampler, load_captions, load_vae
 from tvm_flow.errors import ConfigError
 from tvm_flow.export.decoder import AnyDecoder
+from tvm_flow.fields import read_yaml
 from tvm_flow.model import AnyModel, load_checkpoint
 from tvm_flow.opensora import load_autoencoder, load_embeddings
+from tvm_flow.pipeline.geometry import check_geometry
 from tvm_flow.sampler import SamplerConfig
 
 DEMO = "demo"
@@ -43,9 +43,9 @@ def load_source(
 
     ``captions`` is a file of `tvm_flow.opensora.embeddings`, or a folder with one; the demo has its own, and takes
     others. ``autoencoder`` is a folder for `load_autoencoder`, for a bundle that is to end in frames; the demo has its
-    own. Raises ConfigError naming what a checkpoint other than the demo lacks, what the demo does not need, or a
-    sampler that the model was not trained for; CheckpointError for a bad checkpoint; PromptError for embeddings that
-    are unreadable or of another shape.
+    own. Raises ConfigError naming what a checkpoint other than the demo lacks, what the demo does not need, a sampler
+    that the model was not trained for, or a latent that is not of the sampler's video; CheckpointError for a bad
+    checkpoint; PromptError for embeddings that are unreadable or of another shape.
     """
     given = {"sampler": sampler, "latent": latent, "captions": captions}
     if model == DEMO:
@@ -71,11 +71,9 @@ def load_source(
             f"{sampler}: name: expected {' or '.join(wanted)} for an {loaded.config.model_type}, which was "
             f"trained for no other, got {config.name!r}; name one of them"
         )
-    return Source(loaded, config, latent, _embeddings(captions, loaded), _decoder(autoencoder))
-
-
-def _decoder(folder: Path | None) -> AnyDecoder | None:
-    return None if folder is None else load_autoencoder(folder)
+    decoder = None if autoencoder is None else load_autoencoder(autoencoder)
+    check_geometry(loaded.config, config, latent, decoder)
+    return Source(loaded, config, latent, _embeddings(captions, loaded), decoder)
 
 
 def _embeddings(path: Path, model: AnyModel) -> Embed:
@@ -86,12 +84,7 @@ def _embeddings(path: Path, model: AnyModel) -> Embed:
 
 def read_sampler(path: Path) -> SamplerConfig:
     """A sampler configuration from YAML; raises ConfigError naming the file and the key."""
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: expected a readable YAML file, got: {error}; check the path") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a mapping of sampler keys, got {type(values).__name__}")
+    values = read_yaml(path, "sampler")
     try:
         return SamplerConfig.from_dict(values)
     except ConfigError as error:

@@ -19,53 +19,51 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from tvm_flow.errors import ConfigError
+from tvm_flow.fields import check_fields, described, from_mapping, number, read_yaml, require_keys
 
-_CHOICES = {
-    "activation": ("symmetric", "asymmetric"),
-    "ranges": ("per_step", "all_steps"),
-    "branches": ("separate", "shared"),
-}
+_CHOICES = ("activation", "ranges", "branches")
 
 
 @dataclass(frozen=True)
 class Smoothing:
     """SmoothQuant (arXiv 2211.10438) of strength ``alpha`` in [0, 1] on the layers that match a pattern."""
 
-    alpha: float = 0.5
-    layers: tuple[str, ...] = ("*",)
+    alpha: Annotated[float, number(0, 1)] = 0.5
+    layers: Annotated[tuple[str, ...], described("a list of glob patterns over layer names")] = ("*",)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "recipe: smoothing.")
 
 
 @dataclass(frozen=True)
 class KeepFloat:
     """Layers that stay in float: those matching ``layers``, at ``steps`` (first, last) or at all of them."""
 
-    layers: str
-    steps: tuple[int, int] | None = None
+    layers: Annotated[str, described("a glob pattern over layer names")]
+    steps: Annotated[tuple[int, int] | None, described("[first, last]")] = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, "recipe: keep_float: ")
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How to quantize; the module's docstring explains each field."""
 
-    smoothing: Smoothing | None = Smoothing()
-    activation: str = "symmetric"
-    ranges: str = "per_step"
-    branches: str = "separate"
-    keep_float: tuple[KeepFloat, ...] = ()
+    smoothing: Annotated[Smoothing | None, described("null or a mapping of alpha and layers")] = Smoothing()
+    activation: Annotated[Literal["symmetric", "asymmetric"], described("symmetric or asymmetric")] = "symmetric"
+    ranges: Annotated[Literal["per_step", "all_steps"], described("per_step or all_steps")] = "per_step"
+    branches: Annotated[Literal["separate", "shared"], described("separate or shared")] = "separate"
+    keep_float: Annotated[tuple[KeepFloat, ...], described("a list of patterns, or of layers and steps")] = ()
 
     def __post_init__(self) -> None:
-        for key, allowed in _CHOICES.items():
-            if getattr(self, key) not in allowed:
-                raise ConfigError(f"recipe: {key}: expected one of {allowed}, got {getattr(self, key)!r}")
-        if self.smoothing is not None and not 0 <= self.smoothing.alpha <= 1:
-            raise ConfigError(f"recipe: smoothing.alpha: expected 0 to 1, got {self.smoothing.alpha}")
+        check_fields(self, "recipe: ")
 
     def smooths(self, layer: str) -> bool:
         """True when ``layer`` gets a smoothing vector."""
@@ -108,62 +106,23 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
         """The inverse of ``to_dict``; raises ConfigError for unknown keys and impossible values."""
-        _known("recipe", values, (*_CHOICES, "smoothing", "keep_float"))
+        require_keys(cls, "recipe: ", values)
         fields = dict(values)
         if fields.get("smoothing") is not None:
-            fields["smoothing"] = _smoothing(fields["smoothing"])
-        if "keep_float" in fields:
-            fields["keep_float"] = tuple(_keep_float(rule) for rule in _list("keep_float", fields["keep_float"]))
+            fields["smoothing"] = from_mapping(Smoothing, "recipe: smoothing: ", fields["smoothing"])
+        if isinstance(fields.get("keep_float"), list):
+            fields["keep_float"] = tuple(_keep_float(rule) for rule in fields["keep_float"])
         return cls(**fields)
 
 
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe; raises ConfigError naming ``path`` when it is unreadable or not a recipe."""
+    content = read_yaml(path, "recipe")
     try:
-        content = yaml.safe_load(path.read_text())
         return Recipe.from_dict({} if content is None else content)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: expected a readable YAML recipe, got: {error}; check the path") from error
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _smoothing(value: Any) -> Smoothing:
-    _known("recipe: smoothing", value, ("alpha", "layers"))
-    alpha = value.get("alpha", 0.5)
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float):
-        raise ConfigError(f"recipe: smoothing.alpha: expected a number, got {alpha!r}")
-    patterns = _list("smoothing.layers", value.get("layers", ["*"]))
-    return Smoothing(float(alpha), tuple(_pattern("smoothing.layers", each) for each in patterns))
-
-
 def _keep_float(rule: Any) -> KeepFloat:
-    if isinstance(rule, str):
-        return KeepFloat(rule)
-    _known("recipe: keep_float", rule, ("layers", "steps"))
-    steps = rule.get("steps")
-    if steps is None:
-        return KeepFloat(_pattern("keep_float", rule.get("layers")))
-    if not (isinstance(steps, list) and len(steps) == 2 and all(type(each) is int for each in steps)):
-        raise ConfigError(f"recipe: keep_float: steps: expected [first, last], got {steps!r}")
-    return KeepFloat(_pattern("keep_float", rule.get("layers")), (steps[0], steps[1]))
-
-
-def _known(where: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where}: expected a mapping with keys among {sorted(allowed)}, got {value!r}")
-    unknown = sorted(str(key) for key in value if key not in allowed)
-    if unknown:
-        raise ConfigError(f"{where}: unknown keys {unknown}; have {sorted(allowed)}; remove or rename them")
-
-
-def _list(key: str, value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise ConfigError(f"recipe: {key}: expected a list, got {value!r}")
-    return value
-
-
-def _pattern(key: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise ConfigError(f"recipe: {key}: expected a glob pattern over layer names, got {value!r}")
-    return value
+    return KeepFloat(rule) if isinstance(rule, str) else from_mapping(KeepFloat, "recipe: keep_float: ", rule)

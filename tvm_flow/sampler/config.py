@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tvm_flow.errors import ConfigError
+from tvm_flow.fields import check_fields, described, from_mapping, number, positive, whole
+from tvm_flow.limits import MAX_CFG_SCALE, MAX_ELEMENTS, MAX_STEPS
 from tvm_flow.sampler.schedule import respaced
 
 SAMPLERS = ("rflow", "ddim", "iddpm")
 DIFFUSION_GUIDED = 3  # Open-Sora v1.0 guides the first three of four latent channels
 TRAIN_STEPS = 1000.0
+MAX_RATE = 1e6
+"""Of frames per second, and of the timestep transform: far beyond both, and far from the end of float32."""
 _UNHEARD = {"rflow": ("guided_channels", "eta"), "ddim": ("ratio",), "iddpm": ("ratio", "eta")}
 
 
@@ -25,7 +29,7 @@ class SamplerConfig:
 
     ===============  =====================================================================
     steps            Euler steps, or steps of a diffusion (1000 at most)
-    cfg_scale        v = uncond + cfg_scale * (cond - uncond)
+    cfg_scale        v = uncond + cfg_scale * (cond - uncond); 0 to 100
     fps              frames per second, an input of the model
     frames           frames of the video
     height, width    of the video, in pixels
@@ -36,27 +40,19 @@ class SamplerConfig:
     ===============  =====================================================================
     """
 
-    steps: int = 30
-    cfg_scale: float = 7.0
-    fps: float = 24.0
-    frames: int = 51
-    height: int = 240
-    width: int = 426
-    ratio: float | None = None
-    name: str = "rflow"
-    guided_channels: int | None = None
-    eta: float | None = None
+    steps: Annotated[int, whole(1, MAX_STEPS)] = 30
+    cfg_scale: Annotated[float, number(0, MAX_CFG_SCALE)] = 7.0
+    fps: Annotated[float, positive(MAX_RATE)] = 24.0
+    frames: Annotated[int, whole(1, MAX_ELEMENTS)] = 51
+    height: Annotated[int, whole(1, MAX_ELEMENTS)] = 240
+    width: Annotated[int, whole(1, MAX_ELEMENTS)] = 426
+    ratio: Annotated[float | None, positive(MAX_RATE)] = None
+    name: Annotated[Literal["rflow", "ddim", "iddpm"], described(f"one of {', '.join(SAMPLERS)}")] = "rflow"
+    guided_channels: Annotated[int | None, whole(0, MAX_ELEMENTS)] = None
+    eta: Annotated[float | None, number(0, 1)] = None
 
     def __post_init__(self) -> None:
-        if self.name not in SAMPLERS:
-            raise ConfigError(f"SamplerConfig.name: expected one of {', '.join(SAMPLERS)}, got {self.name!r}")
-        for field in ("steps", "frames", "height", "width"):
-            if getattr(self, field) < 1:
-                raise ConfigError(f"SamplerConfig.{field}: expected at least 1, got {getattr(self, field)}")
-        for field in ("cfg_scale", "fps", "timestep_ratio"):
-            value = getattr(self, field)
-            if not (math.isfinite(value) and (value > 0 or field == "cfg_scale")):
-                raise ConfigError(f"SamplerConfig.{field}: expected a positive number, got {value}")
+        check_fields(self, "sampler: ")
         self._check_sampler()
 
     def _check_sampler(self) -> None:
@@ -64,13 +60,8 @@ class SamplerConfig:
         for unheard in _UNHEARD[self.name]:
             if getattr(self, unheard) is not None:
                 raise ConfigError(
-                    f"SamplerConfig.{unheard}: expected none for {self.name}, got {getattr(self, unheard)}; "
-                    "leave it out"
+                    f"sampler: {unheard}: expected none for {self.name}, got {getattr(self, unheard)}; leave it out"
                 )
-        if self.eta is not None and not 0 <= self.eta <= 1:
-            raise ConfigError(f"SamplerConfig.eta: expected 0 to 1, got {self.eta}")
-        if self.guided_channels is not None and self.guided_channels < 0:
-            raise ConfigError(f"SamplerConfig.guided_channels: expected at least 0, got {self.guided_channels}")
         if self.name != "rflow":
             respaced(self.steps)
 
@@ -151,13 +142,4 @@ class SamplerConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SamplerConfig:
         """The inverse of ``to_dict``; raises ConfigError on an unknown key or an impossible value."""
-        if not isinstance(values, Mapping):
-            raise ConfigError(f"sampler: expected a mapping of keys, got {type(values).__name__}")
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ConfigError(f"sampler: unknown keys {unknown}; have {sorted(known)}; remove or rename them")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ConfigError(f"sampler: a value has the wrong type: {error}; got {dict(values)}") from error
+        return from_mapping(cls, "sampler: ", values)

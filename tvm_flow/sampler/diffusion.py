@@ -80,13 +80,20 @@ def iddpm_step(z: Tensor, noise: Tensor, variance: Tensor, fresh: Tensor, schedu
 
 
 def sample_diffusion(
-    predict: Prediction, z: Tensor, config: SamplerConfig, noise: Noise | None = None, progress: Progress | None = None
+    predict: Prediction,
+    z: Tensor,
+    config: SamplerConfig,
+    noise: Noise | None = None,
+    progress: Progress | None = None,
+    start: int = 0,
 ) -> Tensor:
     """Denoise ``z`` [B, C, T, H, W] (unit Gaussian, any float dtype) to a latent of the same shape and dtype.
 
     ``noise`` is needed by iddpm, and by ddim whose eta is not 0, and is not asked at the last step;
-    ``progress(done, steps)`` is called after each step. Raises ConfigError for rflow, for a sampler that lacks noise,
-    and when a tensor has another shape than expected.
+    ``progress(done, steps)`` is called after each step. The first ``start`` steps are passed over: ``z`` is what they
+    made.
+
+    Raises ConfigError for rflow, for a sampler that lacks noise, and when a tensor has another shape than expected.
     """
     if config.name not in ("ddim", "iddpm"):
         raise ConfigError(f"SamplerConfig.name: expected 'ddim' or 'iddpm' here, got {config.name!r}; use sample")
@@ -94,7 +101,7 @@ def sample_diffusion(
         raise ConfigError(f"sampler {config.name}: expected noise for its steps, got none; pass noise")
     schedule = make_schedule(config.steps)
     channels = z.shape[1]
-    for step, t in enumerate(schedule.timesteps.tolist()):
+    for step, t in list(enumerate(schedule.timesteps.tolist()))[start:]:
         cond, uncond = predict(z, step, t)
         _check(cond, uncond, z, step)
         guided = guide_channels(cond.to(z.dtype), uncond.to(z.dtype), config.cfg_scale, config.guided)

@@ -37,14 +37,17 @@ def guide(cond: Tensor, uncond: Tensor, cfg_scale: float) -> Tensor:
     return uncond + cfg_scale * (cond - uncond)
 
 
-def sample(velocity: Velocity, z: Tensor, config: SamplerConfig, progress: Progress | None = None) -> Tensor:
+def sample(
+    velocity: Velocity, z: Tensor, config: SamplerConfig, progress: Progress | None = None, start: int = 0
+) -> Tensor:
     """Denoise ``z`` [B, C, T, H, W] (unit Gaussian, any float dtype) to a latent of the same shape and dtype.
 
-    z += v * dt / 1000 at every step, in its dtype; ``progress(done, steps)`` is called after each.
+    z += v * dt / 1000 at every step, in its dtype; ``progress(done, steps)`` is called after each. The first ``start``
+    steps are passed over: ``z`` is what they made.
     Raises ConfigError for another sampler than rflow, and when a velocity has another shape than ``z``.
     """
     grid = zip(config.timesteps().tolist(), config.dts().tolist(), strict=True)
-    for step, (t, dt) in enumerate(grid):
+    for step, (t, dt) in list(enumerate(grid))[start:]:
         cond, uncond = velocity(z, step, t)
         if cond.shape != z.shape or uncond.shape != z.shape:
             raise ConfigError(

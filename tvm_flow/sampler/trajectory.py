@@ -12,20 +12,25 @@ from tvm_flow.sampler.noise import seeded_noise
 
 
 def denoise(
-    predict: Prediction, z: Tensor, config: SamplerConfig, noise: Noise | None = None, progress: Progress | None = None
+    predict: Prediction,
+    z: Tensor,
+    config: SamplerConfig,
+    noise: Noise | None = None,
+    progress: Progress | None = None,
+    start: int = 0,
 ) -> Tensor:
     """`sample` or `sample_diffusion`, whichever ``config`` names; rflow takes the first half of the channels.
 
     Raises what they raise.
     """
     if config.name != "rflow":
-        return sample_diffusion(predict, z, config, noise, progress)
+        return sample_diffusion(predict, z, config, noise, progress, start)
 
     def velocity(z: Tensor, step: int, t: float) -> tuple[Tensor, Tensor]:
         cond, uncond = predict(z, step, t)
         return cond[:, : z.shape[1]], uncond[:, : z.shape[1]]
 
-    return sample(velocity, z, config, progress)
+    return sample(velocity, z, config, progress, start)
 
 
 def drawn_from(seed: int, shape: tuple[int, ...]) -> Noise:

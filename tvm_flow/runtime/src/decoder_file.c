@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { MAX_ELEMENTS = 1 << 30 };
+#include "limits.h"
 
 static tvm_flow_status corrupt(tvm_flow_error *error, const char *what, uint64_t expected, uint64_t got) {
   return flow_fail(error, TVM_FLOW_CORRUPT, "decoder.bin: %s: expected %llu, got %llu; pack the bundle again", what,
@@ -33,9 +33,9 @@ static tvm_flow_status check_identity(const flow_map *map, tvm_flow_error *error
 static uint64_t elements(const uint32_t shape[4]) {
   uint64_t count = 1;
   for (int i = 0; i < 4; i++) {
-    if (shape[i] < 1 || shape[i] > MAX_ELEMENTS) return 0;
+    if (shape[i] < 1 || shape[i] > FLOW_MAX_FRAME_ELEMENTS) return 0;
     count *= shape[i];
-    if (count > MAX_ELEMENTS) return 0;
+    if (count > FLOW_MAX_FRAME_ELEMENTS) return 0;
   }
   return count;
 }

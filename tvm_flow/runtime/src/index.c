@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "steps.bin is read in place");
+#include "limits.h"
 
-enum { MAX_STEPS = 1 << 16, MAX_ELEMENTS = 1 << 28 };
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "steps.bin is read in place");
 
 static tvm_flow_status corrupt(tvm_flow_error *error, const char *what, uint64_t expected, uint64_t got) {
   return flow_fail(error, TVM_FLOW_CORRUPT, "steps.bin: %s: expected %llu, got %llu; pack the bundle again", what,
@@ -44,30 +44,31 @@ static tvm_flow_status check_identity(const flow_map *map, tvm_flow_error *error
 static tvm_flow_status check_counts(flow_index *index, tvm_flow_error *error) {
   const flow_index_header *h = index->header;
   tvm_flow_status s;
-  if ((s = in_range(error, "steps", 1, MAX_STEPS, h->steps))) return s;
+  if ((s = in_range(error, "steps", 1, FLOW_MAX_STEPS, h->steps))) return s;
   if ((s = in_range(error, "branches", 1, 2, h->branches))) return s;
   if ((s = in_range(error, "golden steps", 0, h->steps, h->golden_steps))) return s;
   if ((s = in_range(error, "groups", 1, (uint64_t)h->steps * h->branches, h->groups))) return s;
   if ((s = in_range(error, "latent dimensions", 1, TVM_FLOW_MAX_LATENT_DIMS, h->latent_ndim))) return s;
   if ((s = in_range(error, "guided channels", 0, h->latent_shape[0], h->guided_channels))) return s;
-  if ((s = in_range(error, "text tokens", 1, MAX_ELEMENTS, h->text_tokens))) return s;
-  if ((s = in_range(error, "text channels", 1, MAX_ELEMENTS, h->text_channels))) return s;
+  if ((s = in_range(error, "text tokens", 1, FLOW_MAX_ELEMENTS, h->text_tokens))) return s;
+  if ((s = in_range(error, "text channels", 1, FLOW_MAX_ELEMENTS, h->text_channels))) return s;
   index->text_floats = (uint64_t)h->text_tokens * h->text_channels;
-  if ((s = in_range(error, "text values", 1, MAX_ELEMENTS, index->text_floats))) return s;
+  if ((s = in_range(error, "text values", 1, FLOW_MAX_ELEMENTS, index->text_floats))) return s;
   index->latent_floats = 1;
   for (uint32_t i = 0; i < TVM_FLOW_MAX_LATENT_DIMS; i++) {
-    uint64_t high = i < h->latent_ndim ? MAX_ELEMENTS : 1;
+    uint64_t high = i < h->latent_ndim ? FLOW_MAX_ELEMENTS : 1;
     if ((s = in_range(error, "latent size", 1, high, h->latent_shape[i]))) return s;
     index->latent_floats *= h->latent_shape[i];
-    if ((s = in_range(error, "latent values", 1, MAX_ELEMENTS, index->latent_floats))) return s;
+    if ((s = in_range(error, "latent values", 1, FLOW_MAX_ELEMENTS, index->latent_floats))) return s;
   }
   uint32_t channels = h->latent_shape[0]; /* at most 2^28 by now */
   if (h->output_channels != channels && h->output_channels != 2 * channels)
     return flow_fail(error, TVM_FLOW_CORRUPT, "steps.bin: output channels: expected %u or %u, got %u; pack the bundle "
                      "again", channels, 2 * channels, h->output_channels);
   index->output_floats = index->latent_floats / channels * h->output_channels;
-  if (!isfinite(h->cfg_scale))
-    return flow_fail(error, TVM_FLOW_CORRUPT, "steps.bin: cfg scale: expected a number; pack the bundle again");
+  if (!(h->cfg_scale >= 0 && h->cfg_scale <= FLOW_MAX_CFG_SCALE)) /* NaN is not either */
+    return flow_fail(error, TVM_FLOW_CORRUPT, "steps.bin: cfg scale: expected 0 to %d, got %g; pack the bundle again",
+                     FLOW_MAX_CFG_SCALE, (double)h->cfg_scale);
   return TVM_FLOW_OK;
 }
 
