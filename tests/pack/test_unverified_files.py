@@ -94,7 +94,7 @@ def test_every_size_is_compared_before_any_file_is_hashed(victim: Path, monkeypa
         verify_bundle(victim)
 
 
-def test_a_golden_pair_that_the_manifest_does_not_list_so_is_refused(victim: Path, tmp_path: Path) -> None:
+def test_a_golden_pair_that_the_manifest_does_not_list_so_is_refused(victim: Path) -> None:
     """steps.bin and golden.bin may agree on a size that is not this bundle's."""
     text = (victim / "manifest.json").read_text()
     size = (victim / "golden.bin").stat().st_size
@@ -107,5 +107,5 @@ def test_a_golden_pair_that_the_manifest_does_not_list_so_is_refused(victim: Pat
 def test_a_golden_pair_without_a_manifest_is_no_bundle(bundle_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(bundle_dir, tmp_path / "c")
     (tmp_path / "c/manifest.json").unlink()
-    with pytest.raises(BundleError, match="manifest[.]json: expected a readable JSON file"):
+    with pytest.raises(BundleError, match=r"manifest[.]json: expected a readable JSON file"):
         read_golden(tmp_path / "c")
