@@ -16,7 +16,7 @@ from support.attack_programs import Attack
 from tvm_flow.errors import BundleError
 from tvm_flow.pack import verify_bundle, write_bundle
 from tvm_flow.pack.index import read_index
-from tvm_flow.run.native import Status
+from tvm_flow.run.status import Status
 from tvm_flow.sampler import SamplerConfig
 
 GROUPS_AT = 256

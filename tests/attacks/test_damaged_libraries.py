@@ -13,7 +13,7 @@ from support.attack_programs import Attack
 from tvm_flow.errors import BundleError
 from tvm_flow.pack import Contents, write_bundle
 from tvm_flow.run import Bundle
-from tvm_flow.run.native import Status
+from tvm_flow.run.status import Status
 
 HUGE = "0xfffffffffffffff0u"
 # macro -> (value, what the message says)

@@ -26,7 +26,7 @@ from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.plan.store import WeightStore
 from tvm_flow.quantize.fake import fake_velocity
 from tvm_flow.quantize.quantized import QuantizedModel
-from tvm_flow.run import Bundle
+from tvm_flow.run import Bundle, Workers
 from tvm_flow.sampler import Guidance, model_velocity, next_latent, sample
 from tvm_flow.target.spec import TargetSpec, load_target
 
@@ -77,7 +77,7 @@ def test_other_instruction_sets_are_exact_too(target: str, compiler: Compiler) -
 def test_threads_and_how_loops_are_cut_do_not_change_a_bit(recipe: str, compiler: Compiler) -> None:
     golden = read_golden(compiler(recipe, "host").bundle)
     for threads, tasks in ((1, 1), (2, 1), (3, 1), (1, 5), (2, 8), (1, 64)):
-        with Bundle.open(compiler(recipe, "host").bundle, threads=threads, tasks_per_thread=tasks) as bundle:
+        with Bundle.open(compiler(recipe, "host").bundle, workers=Workers(threads, tasks_per_thread=tasks)) as bundle:
             again = bundle.generate(golden.noise, golden.cond, golden.uncond)
         assert again.tobytes() == golden.latents.tobytes(), (threads, tasks)
 

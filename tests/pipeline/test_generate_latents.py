@@ -20,6 +20,7 @@ from tvm_flow.export.graph import MASKED
 from tvm_flow.pack import Golden, Prompt
 from tvm_flow.pipeline import generate as module
 from tvm_flow.pipeline.generate import generate_latents, noise_for, prompt_pair
+from tvm_flow.run import Workers
 
 TOKENS, CHANNELS = 4, 3
 NULL = np.full((TOKENS, CHANNELS), 9, np.float32)
@@ -37,9 +38,9 @@ class Fake:
         self.lock = threading.Lock()
 
     @contextmanager
-    def open(self, _directory: Path, *, threads: int, cpus: tuple[int, ...]) -> Iterator[Fake]:
-        self.opened.append(threads)
-        self.bound.append(cpus)
+    def open(self, _directory: Path, *, workers: Workers) -> Iterator[Fake]:
+        self.opened.append(workers.threads)
+        self.bound.append(tuple(workers.cpus))
         yield self
 
     def generate(self, noise: Any, cond: Prompt, uncond: Prompt, progress: Any, seed: int) -> Any:

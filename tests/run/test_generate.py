@@ -15,7 +15,7 @@ from support import toy_bundle
 
 from tvm_flow.errors import BundleError, PromptError, RuntimeFailure
 from tvm_flow.pack import Contents, Prompt, write_bundle
-from tvm_flow.run import Bundle
+from tvm_flow.run import Bundle, Workers
 
 
 def assert_same_bits(got: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
@@ -60,7 +60,7 @@ def test_generate_does_not_depend_on_how_loops_are_cut(
     bundle_dir: Path, contents: Contents, threads: int, tasks: int
 ) -> None:
     request = toy_bundle.make_request(78)
-    with Bundle.open(bundle_dir, threads=threads, tasks_per_thread=tasks) as bundle:
+    with Bundle.open(bundle_dir, workers=Workers(threads, tasks_per_thread=tasks)) as bundle:
         got = bundle.generate(request.noise, request.cond, request.uncond)
     assert_same_bits(got, toy_bundle.generate(contents, request))
 
@@ -69,7 +69,7 @@ def test_bound_threads_compute_the_same_and_the_caller_is_free_again(bundle_dir:
     request, mine = toy_bundle.make_request(79), os.sched_getaffinity(0)
     seen: list[set[int]] = []
     traced: list[set[int]] = []
-    with Bundle.open(bundle_dir, cpus=sorted(mine)) as bundle:
+    with Bundle.open(bundle_dir, workers=Workers(cpus=sorted(mine))) as bundle:
         assert bundle.info.threads == len(mine) and os.sched_getaffinity(0) == mine
         with bundle.trace(lambda _: traced.append(os.sched_getaffinity(0))):
             got = bundle.generate(
@@ -94,7 +94,7 @@ def test_bound_threads_compute_the_same_and_the_caller_is_free_again(bundle_dir:
 def test_threads_that_cannot_be_had(bundle_dir: Path, options: dict[str, Any], message: str) -> None:
     mine = os.sched_getaffinity(0)
     with pytest.raises(RuntimeFailure, match=message):
-        Bundle.open(bundle_dir, **options)
+        Bundle.open(bundle_dir, workers=Workers(**options))
     assert os.sched_getaffinity(0) == mine
 
 

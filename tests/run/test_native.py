@@ -12,13 +12,14 @@ from support import toy_bundle
 
 from tvm_flow.errors import BundleError, RuntimeFailure
 from tvm_flow.run import native
-from tvm_flow.run.native import Status
+from tvm_flow.run.status import CError, Status, as_exception
 from tvm_flow.toolchain.runtime_library import RUNTIME
 
 PAIRS: dict[str, type[ctypes.Structure]] = {
-    "tvm_flow_error": native.CError,
+    "tvm_flow_error": CError,
     "tvm_flow_options": native.COptions,
     "tvm_flow_description": native.CDescription,
+    "tvm_flow_decoder_description": native.CDecoderDescription,
     "tvm_flow_prompt": native.CPrompt,
     "tvm_flow_request": native.CRequest,
     "tvm_flow_view": native.CView,
@@ -34,7 +35,7 @@ def names(structure: type[ctypes.Structure]) -> list[str]:
 def layout(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[int]]:
     """By structure: its size, then offset and size of each field, as the C compiler sees them."""
     folder = tmp_path_factory.mktemp("layout")
-    lines = ['#include "tvm_flow_trace.h"', "#include <stddef.h>", "#include <stdio.h>", "int main(void) {"]
+    lines = ['#include "tvm_flow_decoder.h"', "#include <stddef.h>", "#include <stdio.h>", "int main(void) {"]
     for name, structure in PAIRS.items():
         lines.append(f'printf("{name} %zu", sizeof({name}));')
         lines += [
@@ -60,7 +61,7 @@ def test_same_layout(layout: dict[str, list[int]], name: str) -> None:
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_no_field_is_forgotten(name: str) -> None:
-    header = "".join((RUNTIME / "include" / f"tvm_flow{part}.h").read_text() for part in ("", "_trace"))
+    header = "".join((RUNTIME / "include" / f"tvm_flow{part}.h").read_text() for part in ("", "_decoder", "_trace"))
     header = re.sub(r"/\*.*?\*/", "", header, flags=re.S)
     body = re.search(rf"typedef struct \{{([^}}]*)\}} {name};", header)
     assert body is not None
@@ -78,13 +79,13 @@ def test_status_codes_are_the_same() -> None:
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.OK])
 def test_every_status_is_an_exception(status: Status) -> None:
-    error = native.CError(status, b"x.so: expected this, got that; do something")
-    raised = native.as_exception(Path("some.bundle"), error)
+    error = CError(status, b"x.so: expected this, got that; do something")
+    raised = as_exception(Path("some.bundle"), error)
     assert str(raised) == "some.bundle: x.so: expected this, got that; do something"
-    of_the_machine = {"INVALID_ARGUMENT", "NO_MEMORY", "NO_THREAD", "KERNEL_FAILED", "CANCELLED"}
+    of_the_machine = {"INVALID_ARGUMENT", "NO_MEMORY", "NO_THREAD", "KERNEL_FAILED", "CANCELLED", "NO_DEVICE", "BUSY"}
     assert type(raised) is (RuntimeFailure if status.name in of_the_machine else BundleError)
 
 
 def test_a_message_cut_inside_a_letter_is_readable() -> None:
-    error = native.CError(Status.CORRUPT, "é".encode()[:1])
-    assert "b:" in str(native.as_exception(Path("b"), error))
+    error = CError(Status.CORRUPT, "é".encode()[:1])
+    assert "b:" in str(as_exception(Path("b"), error))

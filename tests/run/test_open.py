@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from support import toy_bundle
 
 from tvm_flow.errors import BundleError
 from tvm_flow.pack import Contents, write_bundle
-from tvm_flow.run import Bundle, bundle
+from tvm_flow.run import Bundle
 
 
 def open_descriptors() -> set[str]:
@@ -31,7 +32,7 @@ def test_a_path_without_a_bundle(tmp_path: Path) -> None:
 
 
 def test_another_machine_is_named(bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     with pytest.raises(BundleError, match="expected a library for aarch64, got one for x86_64"):
         Bundle.open(bundle_dir)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from tvm_flow.errors import BundleError
 from tvm_flow.pack.format import GROUP, Library
 from tvm_flow.pack.frames import Decoder
+from tvm_flow.pack.regular import read_regular
 
 DECODER, DECODER_WEIGHTS = "decoder.bin", "decoder_weights.bin"
 LIBRARY = "decoder"
@@ -64,11 +65,14 @@ def encode_decoder(decoder: Decoder, latent_shape: tuple[int, ...], library: Lib
 
 
 def read_decoder(directory: Path) -> DecoderIndex | None:
-    """decoder.bin of a bundle, checked; None when it has none. Raises BundleError for a damaged one."""
+    """decoder.bin of a bundle, checked; None when it has none. Raises BundleError for a damaged or unreadable one."""
     path = directory / DECODER
-    if not path.exists():
+    try:
+        data = read_regular(path, _BYTES + _DIGEST)
+    except FileNotFoundError:
         return None
-    data = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path}: expected a readable file, got: {error}; copy the bundle again") from error
     body, digest = data[:_BYTES], data[_BYTES:]
     if len(data) != _BYTES + _DIGEST or hashlib.sha256(body).digest() != digest:
         raise BundleError(f"{path}: expected {_BYTES + _DIGEST} bytes that end in their sha256; copy the bundle again")

@@ -10,6 +10,7 @@ from typing import Any
 
 from tvm_flow.errors import BundleError
 from tvm_flow.pack.format import MANIFEST, SCHEMA
+from tvm_flow.pack.regular import MANIFEST_MOST, read_regular
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,13 @@ def is_safe_path(path: str) -> bool:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """Parse manifest.json. Raises BundleError when it is absent, malformed, unsafe or of another schema."""
+    """Parse manifest.json.
+
+    Raises BundleError when it is absent, no regular file, too long, malformed, unsafe or of another schema.
+    """
     path = directory / MANIFEST
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(read_regular(path, MANIFEST_MOST).decode())
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: expected a readable JSON file, got: {error}; check the bundle's path") from error
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
@@ -85,6 +89,13 @@ def read_manifest(directory: Path) -> Manifest:
         files={name: _entry(path, name, entry) for name, entry in value["files"].items()},
         static=tuple(static),
     )
+
+
+def check_size(path: Path, entry: FileEntry) -> None:
+    """Raises BundleError when the file ``path`` is not as long as ``entry`` says; OSError when it is absent."""
+    size = path.stat().st_size
+    if size != entry.bytes:
+        raise BundleError(f"{path}: expected {entry.bytes} bytes, got {size}; copy the bundle again")
 
 
 def _entry(manifest: Path, name: str, value: object) -> FileEntry:

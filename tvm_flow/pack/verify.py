@@ -16,7 +16,7 @@ from tvm_flow.errors import BundleError
 from tvm_flow.pack.decoder import DECODER, DECODER_WEIGHTS, read_decoder
 from tvm_flow.pack.format import GOLDEN, MANIFEST, STEPS, WEIGHTS, Library
 from tvm_flow.pack.index import Index, read_index
-from tvm_flow.pack.manifest import FileEntry, Manifest, is_safe_path, read_manifest
+from tvm_flow.pack.manifest import FileEntry, Manifest, check_size, is_safe_path, read_manifest
 
 # From elf.h, by the names that platform.machine() uses.
 _ELF_MACHINES = {"x86_64": 62, "aarch64": 183, "armv7l": 40, "riscv64": 243}
@@ -32,7 +32,9 @@ def verify_bundle(directory: Path, machine: str | None = None) -> Manifest:
     manifest = read_manifest(directory)
     _check_listing(directory, manifest)
     for name, entry in manifest.files.items():
-        _check_file(directory / name, entry)
+        check_size(directory / name, entry)
+    for name, entry in manifest.files.items():
+        _check_digest(directory / name, entry)
     index = read_index(directory / STEPS)
     _check_agreement(manifest, index)
     decoder = _check_decoder(directory, manifest, index)
@@ -63,10 +65,7 @@ def _check_listing(directory: Path, manifest: Manifest) -> None:
         raise BundleError(f"{directory / MANIFEST}: expected entries for {lost}, got none; pack the bundle again")
 
 
-def _check_file(path: Path, entry: FileEntry) -> None:
-    size = path.stat().st_size
-    if size != entry.bytes:
-        raise BundleError(f"{path}: expected {entry.bytes} bytes, got {size}; copy the bundle again")
+def _check_digest(path: Path, entry: FileEntry) -> None:
     digest = sha256_file(path)
     if digest != entry.sha256:
         raise BundleError(

@@ -16,7 +16,7 @@ from tvm_flow.calibrate.run import Embed
 from tvm_flow.errors import ConfigError, InterruptedCommand, PromptError
 from tvm_flow.export.graph import MASKED
 from tvm_flow.pack import Prompt, read_golden
-from tvm_flow.run import Bundle
+from tvm_flow.run import Bundle, Workers
 
 Floats = npt.NDArray[np.float32]
 
@@ -44,7 +44,7 @@ def generate_latents(
 
     What a sampler's steps draw for the k-th prompt depends on ``seeds[k]``, k by default.
     ``workers`` open the bundle with ``threads`` threads each (0: every core): several workers of one thread make more
-    videos a second, one worker of several threads makes each of them sooner; ``cpus`` are one worker's (`Bundle.open`).
+    videos a second, one worker of several threads makes each of them sooner; ``cpus`` are one worker's (`Workers`).
     Ctrl-C, or an error of one worker, stops the others after the step they are at.
     Raises PromptError for a prompt that ``embed`` does not know, BundleError for a bad bundle, ConfigError for fewer
     than one worker, or several bound to the same CPUs.
@@ -96,7 +96,7 @@ def _worker(
             raise InterruptedCommand("generate: interrupted; run the same command again")
 
     def run(share: range) -> None:
-        with Bundle.open(bundle, threads=threads, cpus=cpus) as opened:
+        with Bundle.open(bundle, workers=Workers(threads, cpus)) as opened:
             for index in share:
                 latents[index] = opened.generate(noise[index], *pairs[index], go_on, seed=seeds[index])
                 advance()

@@ -21,7 +21,7 @@ from tvm_flow.pack import read_decoder, read_golden, read_manifest
 from tvm_flow.pack.format import MANIFEST
 from tvm_flow.pipeline.embed import folder_files
 from tvm_flow.pipeline.generate import generate_latents, noise_for
-from tvm_flow.run import Bundle, BundleDecoder
+from tvm_flow.run import Bundle, BundleDecoder, Workers
 
 Decode = Callable[[Tensor], Iterator[Tensor]]
 """Latents [B, C, T, h, w] to videos [F, H, W, 3], uint8 or float in 0..1."""
@@ -45,7 +45,7 @@ def write_videos(
     for `tvm_flow.opensora.load_autoencoder`, used instead of the bundle's own decoder; a bundle of the demo needs
     neither.
     Nothing is done when they are there, whole and from this bundle. Before anything is generated the bundle must repeat
-    its golden output: it may have been compiled on another machine. ``threads`` and ``cpus`` are `Bundle.open`'s.
+    its golden output: it may have been compiled on another machine. ``threads`` and ``cpus`` are `Workers`'.
 
     Raises BundleError when it does not, or when there is neither a decoder in the bundle nor an autoencoder;
     PromptError for a prompt without an embedding; what `load_autoencoder` raises.
@@ -68,10 +68,10 @@ def write_videos(
         options = {"prompts": list(prompts), "seed": seed}
         stamp = make_stamp(_inputs(bundle, embeddings, autoencoder), options, __name__)
         if not all(is_current(path, stamp) for path in (file, *paths)):
-            with Bundle.open(bundle, threads=threads, cpus=cpus) as opened:
+            with Bundle.open(bundle, workers=Workers(threads, cpus)) as opened:
                 opened.verify()
             if compiled:
-                with BundleDecoder.open(bundle, threads=threads, cpus=cpus) as decoder:
+                with BundleDecoder.open(bundle, workers=Workers(threads, cpus)) as decoder:
                     decoder.verify()
             seeds = range(seed, seed + len(prompts))
             noise = noise_for(shape, seeds)
@@ -106,7 +106,7 @@ def _compiled(bundle: Path, threads: int, cpus: Sequence[int]) -> Decode:
     """The bundle's own decoder."""
 
     def decode(latents: Tensor) -> Iterator[Tensor]:
-        with BundleDecoder.open(bundle, threads=threads, cpus=cpus) as decoder:
+        with BundleDecoder.open(bundle, workers=Workers(threads, cpus)) as decoder:
             for latent in latents:
                 yield torch.from_numpy(decoder.decode_rgb8(latent.numpy()))
 

@@ -9,6 +9,7 @@ from tvm_flow.run.bundle import Bundle
 from tvm_flow.run.decoder import BundleDecoder
 from tvm_flow.run.info import BundleInfo
 from tvm_flow.run.trace import TracedCall
+from tvm_flow.run.workers import Workers
 from tvm_flow.toolchain.runtime_library import build_runtime
 
-__all__ = ["Bundle", "BundleDecoder", "BundleInfo", "TracedCall", "build_runtime"]
+__all__ = ["Bundle", "BundleDecoder", "BundleInfo", "TracedCall", "Workers", "build_runtime"]

@@ -1,14 +1,13 @@
-"""tvm_flow.h for ctypes: structures, callback types, prototypes, and status codes as exceptions."""
+"""tvm_flow.h and the headers beside it for ctypes: structures, callback types, and a table of prototypes."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator
 from ctypes import (
     CFUNCTYPE,
     POINTER,
     Structure,
-    c_char,
     c_char_p,
     c_double,
     c_float,
@@ -20,44 +19,13 @@ from ctypes import (
 )
 from ctypes import c_uint32 as u32
 from ctypes import c_uint64 as u64
-from enum import IntEnum
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tvm_flow.errors import BundleError, RuntimeFailure, TvmFlowError
+from tvm_flow.run.status import CError
 from tvm_flow.toolchain.runtime_library import build_runtime
 
 MAX_LATENT_DIMS = 8
-
-
-class Status(IntEnum):
-    """tvm_flow_status."""
-
-    OK = 0
-    INVALID_ARGUMENT = 1
-    FILE_ERROR = 2
-    CORRUPT = 3
-    WRONG_SCHEMA = 4
-    WRONG_ABI = 5
-    BAD_LIBRARY = 6
-    WRONG_CPU = 7
-    NO_MEMORY = 8
-    NO_THREAD = 9
-    KERNEL_FAILED = 10
-    CANCELLED = 11
-    NOT_GOLDEN = 12
-
-
-_BUNDLE_FAULTS = {
-    *(Status.FILE_ERROR, Status.CORRUPT, Status.WRONG_SCHEMA, Status.WRONG_ABI),
-    *(Status.BAD_LIBRARY, Status.WRONG_CPU, Status.NOT_GOLDEN),
-}
-
-
-class CError(Structure):
-    """tvm_flow_error."""
-
-    _fields_: ClassVar = [("status", c_int), ("message", c_char * 508)]
 
 
 class COptions(Structure):
@@ -98,6 +66,16 @@ class CDescription(Structure):
         ("sampler_json", c_char_p),
         ("timesteps", POINTER(c_float)),
         ("updates", POINTER(c_double * 5)),
+    ]
+
+
+class CDecoderDescription(Structure):
+    """tvm_flow_decoder_description."""
+
+    _fields_: ClassVar = [
+        ("latent_shape", u32 * 4),
+        *((name, u32) for name in ("chunk", "frames", "height", "width", "threads")),
+        *((name, u64) for name in ("latent_floats", "frame_values", "arena_bytes", "weights_bytes")),
     ]
 
 
@@ -152,45 +130,71 @@ class CKernelCall(Structure):
 PROGRESS = CFUNCTYPE(c_int, c_void_p, u32, u32)
 TRACE = CFUNCTYPE(c_int, c_void_p, POINTER(CKernelCall))
 
+CType = Any
+"""A type that ctypes passes; it names no public base of them."""
 
-def options(threads: int, cpus: Sequence[int], tasks_per_thread: int) -> COptions:
-    """Options for a bundle that was verified just now. Raises RuntimeFailure for a number that C could not hold."""
-    for name, values in (("threads", [threads]), ("cpus", cpus), ("tasks_per_thread", [tasks_per_thread])):
-        if wrong := [value for value in values if not 0 <= value < 2**32]:
-            raise RuntimeFailure(f"{name}: expected whole numbers from 0 to 2**32 - 1, got {wrong[0]}; correct it")
-    return COptions(
-        struct_bytes=ctypes.sizeof(COptions),
-        threads=threads,
-        weights_checked=1,
-        cpus=(u32 * len(cpus))(*cpus),
-        num_cpus=len(cpus),
-        tasks_per_thread=tasks_per_thread,
-    )
+
+@dataclass(frozen=True)
+class Prototype:
+    """A C function: its name, the types of its arguments, and of its result (None: void)."""
+
+    name: str
+    arguments: tuple[CType, ...]
+    result: CType | None = c_int
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of a bundle: a kind of handle, its ``name`` for people.
+
+    ``prefix`` begins the names of its life cycle (open, close, describe, verify, set_trace), ``calls`` are its own: the
+    handle comes before their arguments, and a CError after.
+    """
+
+    name: str
+    prefix: str
+    description: type[Structure]
+    calls: tuple[Prototype, ...]
+
+    def prototypes(self) -> Iterator[Prototype]:
+        """All that its class calls."""
+        yield Prototype(f"{self.prefix}_open", (c_char_p, POINTER(COptions), POINTER(c_void_p), _ERROR))
+        yield Prototype(f"{self.prefix}_close", (c_void_p,), None)
+        yield Prototype(f"{self.prefix}_describe", (c_void_p, POINTER(self.description)), None)
+        yield Prototype(f"{self.prefix}_verify", (c_void_p, _ERROR))
+        yield Prototype(f"{self.prefix}_set_trace", (c_void_p, TRACE, c_void_p), None)
+        for call in self.calls:
+            yield Prototype(call.name, (c_void_p, *call.arguments, _ERROR), call.result)
+
+
+_ERROR = POINTER(CError)
+STEP = Function(
+    "bundle",
+    "tvm_flow",
+    CDescription,
+    (
+        Prototype("tvm_flow_velocity", (u32, u32, c_void_p, POINTER(CPrompt), c_void_p)),
+        Prototype("tvm_flow_generate", (POINTER(CRequest), c_void_p, PROGRESS, c_void_p)),
+    ),
+)
+DECODER = Function(
+    "decoder",
+    "tvm_flow_decoder",
+    CDecoderDescription,
+    (
+        Prototype("tvm_flow_decode", (c_void_p, c_void_p)),
+        Prototype("tvm_flow_decode_rgb8", (c_void_p, c_void_p)),
+    ),
+)
+FUNCTIONS = (STEP, DECODER)
+"""The prologue is the step's own. A fourth function is a row here and a class over `tvm_flow.run.handle.Handle`."""
+WITHOUT_HANDLE = (Prototype("tvm_flow_gaussian", (u64, u64, c_void_p, u64), None),)
 
 
 def load_runtime() -> ctypes.CDLL:
     """The compiled runtime with its prototypes. Raises BuildError when it cannot be compiled."""
     library = ctypes.CDLL(str(build_runtime()))
-    handle, error = c_void_p, POINTER(CError)
-    prototypes: dict[str, list[Any]] = {
-        "open": [c_char_p, POINTER(COptions), POINTER(c_void_p), error],
-        "velocity": [handle, u32, u32, c_void_p, POINTER(CPrompt), c_void_p, error],
-        "generate": [handle, POINTER(CRequest), c_void_p, PROGRESS, c_void_p, error],
-        "verify": [handle, error],
-        "close": [handle],
-        "describe": [handle, POINTER(CDescription)],
-        "set_trace": [handle, TRACE, c_void_p],
-        "gaussian": [u64, u64, c_void_p, u64],
-    }
-    without_status = ("close", "describe", "set_trace", "gaussian")
-    for name, arguments in prototypes.items():
-        function = getattr(library, f"tvm_flow_{name}")
-        function.argtypes = arguments
-        function.restype = None if name in without_status else c_int
+    for prototype in (*WITHOUT_HANDLE, *(each for function in FUNCTIONS for each in function.prototypes())):
+        function = getattr(library, prototype.name)
+        function.argtypes, function.restype = prototype.arguments, prototype.result
     return library
-
-
-def as_exception(directory: Path, error: CError) -> TvmFlowError:
-    """BundleError when the bundle is at fault, RuntimeFailure otherwise, with the runtime's own message."""
-    kind = BundleError if error.status in _BUNDLE_FAULTS else RuntimeFailure
-    return kind(f"{directory}: {error.message.decode(errors='replace')}")

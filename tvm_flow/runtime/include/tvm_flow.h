@@ -55,7 +55,9 @@ typedef enum {
   TVM_FLOW_NO_THREAD = 9,
   TVM_FLOW_KERNEL_FAILED = 10, /* a kernel returned an error; the message is its own */
   TVM_FLOW_CANCELLED = 11,     /* a callback asked to stop */
-  TVM_FLOW_NOT_GOLDEN = 12     /* the golden input did not give the golden output */
+  TVM_FLOW_NOT_GOLDEN = 12,    /* the golden input did not give the golden output */
+  TVM_FLOW_NO_DEVICE = 13,     /* a library's plan needs a device that options.devices does not have */
+  TVM_FLOW_BUSY = 14           /* the handle runs another call */
 } tvm_flow_status;
 
 /* Owned by the caller; every function accepts NULL. Written on failure only: which thing, what was expected, what was

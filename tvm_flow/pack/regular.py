@@ -1,0 +1,47 @@
+"""Reading a file of a bundle that nobody has verified yet: only a regular one, and only as long as it may be."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from tvm_flow.errors import BundleError
+
+MANIFEST_MOST = 16 << 20
+"""Bytes of a manifest: a hundred thousand files, a thousand times what a bundle has."""
+INDEX_MOST = 2 << 30
+"""Bytes of steps.bin: the tables of 1000 steps of the largest model are under 1 GB."""
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """``path`` opened for reading, and its size in bytes; neither a FIFO nor a device is waited for.
+
+    Raises OSError when it cannot be opened, BundleError when it is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise BundleError(f"{path}: expected a regular file, got another kind; copy the bundle again")
+    with os.fdopen(descriptor, "rb") as stream:
+        yield stream, status.st_size
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """All of ``path``, whose size is looked at before memory is taken.
+
+    Raises OSError when it cannot be read, BundleError when it is no regular file, longer than ``most`` bytes, or longer
+    than memory.
+    """
+    with open_regular(path) as (stream, size):
+        if size > most:
+            raise BundleError(f"{path}: expected at most {most} bytes, got {size}; copy the bundle again")
+        try:
+            return stream.read(size)
+        except MemoryError as error:
+            raise BundleError(f"{path}: expected memory for its {size} bytes, got none; free memory") from error

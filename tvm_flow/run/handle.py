@@ -1,0 +1,141 @@
+"""What every function of a bundle has: opening, one call at a time, verifying, tracing, Ctrl-C and closing.
+
+A function of a bundle (its step, its decoder) is a row of `native.FUNCTIONS` and a class over `Handle` with the calls
+that are its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from tvm_flow.errors import RuntimeFailure
+from tvm_flow.run import native
+from tvm_flow.run.interrupt import Interrupt, deferred_interrupt
+from tvm_flow.run.status import CError, Status, as_exception
+from tvm_flow.run.trace import TracedCall, kernel_call
+from tvm_flow.run.turn import Turn
+from tvm_flow.run.workers import Workers
+
+if TYPE_CHECKING:
+    from ctypes import _Pointer
+
+Progress = Callable[[int, int], object]
+"""Called after each step or chunk with the number of those done and their total; what it raises cancels."""
+Watch = Callable[[native.CKernelCall], object]
+"""Called after each kernel call, where a call can stop."""
+
+
+class Handle:
+    """A context manager; one call at a time from whatever thread, any number of handles.
+
+    Ctrl-C in the main thread stops a call and is raised by it. Closing from another thread stops it too.
+    """
+
+    FUNCTION: ClassVar[native.Function]
+
+    def __init__(self, directory: Path, runtime: ctypes.CDLL, pointer: ctypes.c_void_p) -> None:
+        """Use `open`."""
+        self.directory = directory
+        self._runtime, self._pointer = runtime, pointer
+        self._turn = Turn(directory, self.FUNCTION.name)
+        self._tracer: Callable[[TracedCall], object] | None = None
+        self._hook = native.TRACE()
+        self._raised: BaseException | None = None
+        self._interrupt = Interrupt()
+
+    @classmethod
+    def _open(cls, directory: Path, workers: Workers) -> Self:
+        """Open the bundle ``directory``, which was verified just now."""
+        runtime, pointer, error, options = native.load_runtime(), ctypes.c_void_p(), CError(), workers.options()
+        call = getattr(runtime, f"{cls.FUNCTION.prefix}_open")
+        if call(os.fsencode(directory), ctypes.byref(options), ctypes.byref(pointer), ctypes.byref(error)):
+            raise as_exception(directory, error)
+        return cls(directory, runtime, pointer)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the handle; a second call does nothing.
+
+        A call that another thread has under way is asked to stop, waited for, and raises RuntimeFailure there: that
+        takes a step of `Bundle.generate`, the whole of `Bundle.velocity`, and a kernel of any other. Raises
+        RuntimeFailure in a callback of the handle's own call.
+        """
+        self._turn.close(lambda: getattr(self._runtime, f"{self.FUNCTION.prefix}_close")(self._pointer))
+
+    def verify(self) -> None:
+        """Run the golden input. Raises BundleError when what comes out differs by a single bit."""
+        self._run(f"{self.FUNCTION.prefix}_verify", watch=only_stop)
+
+    @contextmanager
+    def trace(self, callback: Callable[[TracedCall], object]) -> Iterator[None]:
+        """Inside, show every kernel call to ``callback``; what it raises stops the run and is raised there.
+
+        Calls that are under way when the block is entered are not shown.
+        """
+        self._turn.require_open()
+        before, self._tracer = self._tracer, callback
+        try:
+            yield
+        finally:
+            self._tracer = before
+
+    def _run(self, name: str, *arguments: object, watch: Watch | None = None) -> None:
+        """The C function ``name`` with the handle before ``arguments`` and its error after them, shown to ``watch``."""
+        error = CError()
+        with deferred_interrupt() as interrupt, self._turn:
+            self._raised, self._interrupt = None, interrupt
+            self._hook = self._make_hook(watch)
+            getattr(self._runtime, f"{self.FUNCTION.prefix}_set_trace")(self._pointer, self._hook, None)
+            status = getattr(self._runtime, name)(self._pointer, *arguments, error)
+            self._finish(status, error)
+
+    def _make_hook(self, watch: Watch | None) -> ctypes._CFunctionType:
+        """What the runtime calls after each kernel: nothing at all when nobody looks."""
+        if watch is None and self._tracer is None:
+            return native.TRACE()
+
+        def show(seen: native.CKernelCall) -> None:
+            if watch is not None:
+                watch(seen)
+            if self._tracer is not None:
+                self._tracer(kernel_call(seen))
+
+        def report(_user: object, seen: _Pointer[native.CKernelCall]) -> int:
+            return self._guard(lambda: show(seen.contents))
+
+        return native.TRACE(report)
+
+    def _guard(self, action: Callable[[], object]) -> int:
+        """Run a user's callback; 1 asks the runtime to stop, with the reason kept for `_finish`."""
+        try:
+            action()
+        except BaseException as error:
+            self._raised = error
+            return 1
+        return int(self._interrupt.pending or self._turn.closing)
+
+    def _finish(self, status: int, error: CError) -> None:
+        raised, self._raised = self._raised, None
+        if raised is not None:
+            raise raised
+        if status == Status.CANCELLED and self._turn.closing:
+            raise RuntimeFailure(f"{self.directory}: expected to stay open during a call, got closed; close it after")
+        if status:
+            raise as_exception(self.directory, error)
+
+
+def only_stop(_: native.CKernelCall) -> None:
+    """Watch nothing: a call that is watched can stop after any kernel."""

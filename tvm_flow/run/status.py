@@ -1,0 +1,76 @@
+"""Statuses of the C runtime as exceptions, with the causes that only this side of the call can see."""
+
+from __future__ import annotations
+
+import os
+import platform
+from ctypes import Structure, c_char, c_int
+from enum import IntEnum
+from pathlib import Path
+from typing import ClassVar
+
+from tvm_flow.errors import BundleError, RuntimeFailure, TvmFlowError
+
+
+class Status(IntEnum):
+    """tvm_flow_status."""
+
+    OK = 0
+    INVALID_ARGUMENT = 1
+    FILE_ERROR = 2
+    CORRUPT = 3
+    WRONG_SCHEMA = 4
+    WRONG_ABI = 5
+    BAD_LIBRARY = 6
+    WRONG_CPU = 7
+    NO_MEMORY = 8
+    NO_THREAD = 9
+    KERNEL_FAILED = 10
+    CANCELLED = 11
+    NOT_GOLDEN = 12
+    NO_DEVICE = 13
+    BUSY = 14
+
+
+_BUNDLE_FAULTS = {
+    *(Status.FILE_ERROR, Status.CORRUPT, Status.WRONG_SCHEMA, Status.WRONG_ABI),
+    *(Status.BAD_LIBRARY, Status.WRONG_CPU, Status.NOT_GOLDEN),
+}
+CPU_LIST = Path("/proc/cpuinfo")
+"""Where the C runtime asks which features an x86 processor has."""
+
+
+class CError(Structure):
+    """tvm_flow_error."""
+
+    _fields_: ClassVar = [("status", c_int), ("message", c_char * 508)]
+
+
+def as_exception(directory: Path, error: CError) -> TvmFlowError:
+    """BundleError when the bundle is at fault, RuntimeFailure otherwise.
+
+    The message is the runtime's own, unless the machine explains what the runtime could only see the effect of.
+    """
+    if cause := _cause(directory, error.status):
+        return RuntimeFailure(f"{directory}: {cause}")
+    kind = BundleError if error.status in _BUNDLE_FAULTS else RuntimeFailure
+    return kind(f"{directory}: {error.message.decode(errors='replace')}")
+
+
+def _cause(directory: Path, status: int) -> str | None:
+    if status == Status.BAD_LIBRARY and _is_noexec(directory):
+        return (
+            "expected a file system whose programs may run, got one that is mounted noexec; copy the bundle to another "
+            "one, or mount it with exec"
+        )
+    if status == Status.WRONG_CPU and platform.machine() in ("x86_64", "i686") and not os.access(CPU_LIST, os.R_OK):
+        return f"expected the processor's features in {CPU_LIST}, got no such file; mount /proc here"
+    return None
+
+
+def _is_noexec(directory: Path) -> bool:
+    """False too where the system does not say."""
+    try:
+        return bool(os.statvfs(directory).f_flag & os.ST_NOEXEC)
+    except OSError:
+        return False
