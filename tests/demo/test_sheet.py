@@ -72,6 +72,40 @@ def test_animation_keeps_frames_and_rate(tmp_path: Path, suffix: str) -> None:
         np.testing.assert_array_equal(frames[2][::3, ::3], to_uint8(video[2]))
 
 
+def shown(path: Path) -> tuple[int, list[int]]:
+    """Frames of a GIF, and the milliseconds that each is shown for."""
+    with Image.open(path) as image:
+        lengths = [int(frame.info["duration"]) for frame in ImageSequence.Iterator(image)]
+    return len(lengths), lengths
+
+
+@pytest.mark.parametrize("fps", [1.0, 8.0, 12.5, 23.976, 24.0, 25.0, 30.0, 50.0])
+def test_a_gif_lasts_as_long_as_its_video(tmp_path: Path, fps: float) -> None:
+    """GIF counts hundredths of a second: lengths alternate, none drifts, and no frame is left out."""
+    video = torch.rand(31, 2, 2, 3, generator=torch.Generator().manual_seed(0))
+    write_animation(tmp_path / "clip.gif", video, fps, zoom=1)
+    count, lengths = shown(tmp_path / "clip.gif")
+    assert (count, sum(lengths)) == (31, 10 * round(3100 / fps))
+    ends = np.cumsum(lengths)
+    np.testing.assert_allclose(ends, 1000 * np.arange(1, 32) / fps, atol=5.01)
+
+
+@pytest.mark.parametrize("fps", [60.0, 120.0, 240.0])
+def test_a_gif_above_50_fps_leaves_frames_out_and_keeps_its_speed(tmp_path: Path, fps: float) -> None:
+    """Viewers show a hundredth of a second, or none, as a tenth."""
+    video = torch.rand(60, 2, 2, 3, generator=torch.Generator().manual_seed(0))
+    write_animation(tmp_path / "clip.gif", video, fps, zoom=1)
+    count, lengths = shown(tmp_path / "clip.gif")
+    assert set(lengths) == {20}
+    assert sum(lengths) == pytest.approx(60_000 / fps, abs=10)
+    assert count < 60
+
+
+def test_a_gif_of_one_frame_at_a_high_rate_is_shown(tmp_path: Path) -> None:
+    write_animation(tmp_path / "clip.gif", videos(1)[0][:1], fps=120.0)
+    assert (tmp_path / "clip.gif").is_file()
+
+
 def test_animation_refuses_what_it_cannot_write(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="mp4"):
         write_animation(tmp_path / "clip.mp4", videos(1)[0], fps=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,11 @@ from tvm_flow.artifact import atomic_path
 from tvm_flow.errors import ConfigError
 
 Frames = NDArray[np.uint8]
-LABEL, MARGIN, GAP = (
-    18,
-    44,
-    6,
-)  # pixels: height of a prompt's line, width of the row names, space between prompts
+LABEL, MARGIN, GAP = 18, 44, 6
+"""Pixels: height of a prompt's line, width of the row names, space between prompts."""
+ANIMATIONS = {".gif": "GIF", ".png": "PNG", ".apng": "PNG", ".webp": "WEBP"}
+GIF_FPS = 50.0
+"""GIF counts hundredths of a second, and viewers show a frame of one, or of none, for ten."""
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 
 
@@ -55,27 +56,41 @@ def contact_sheet(output: Path, prompts: Sequence[str], versions: Mapping[str, T
 
 
 def write_animation(output: Path, video: Tensor, fps: float, zoom: int = 8) -> None:
-    """Write one video [T, H, W, 3], uint8 or float in 0..1, as a looping GIF or animated PNG, by its suffix.
+    """Write one video [T, H, W, 3], uint8 or float in 0..1, as a looping GIF, WebP or animated PNG, by its suffix.
 
-    Raises ConfigError for another suffix or shape.
+    It lasts T / fps; a GIF above ``GIF_FPS`` leaves frames out. Raises ConfigError for another suffix or shape.
     """
-    kinds = {".gif": "GIF", ".png": "PNG", ".apng": "PNG", ".webp": "WEBP"}
-    if output.suffix.lower() not in kinds:
-        raise ConfigError(f"{output}: expected one of {sorted(kinds)}, got {output.suffix!r}; rename the output")
+    suffix = output.suffix.lower()
+    if suffix not in ANIMATIONS:
+        raise ConfigError(f"{output}: expected one of {sorted(ANIMATIONS)}, got {output.suffix!r}; rename the output")
     if video.ndim != 4 or video.shape[-1] != 3:
         raise ConfigError(f"video: expected [T, H, W, 3], got {list(video.shape)}")
-    first, *rest = [enlarge(frame, zoom) for frame in to_uint8(video)]
-    lossless = {"lossless": True} if output.suffix.lower() == ".webp" else {}
+    shown, lengths = gif_timing(len(video), fps) if suffix == ".gif" else (range(len(video)), _lengths(video, fps))
+    first, *rest = [enlarge(frame, zoom) for frame in to_uint8(video)[list(shown)]]
+    how = {"lossless": True} if suffix == ".webp" else {}
     with atomic_path(output) as path:
         first.save(
-            path,
-            format=kinds[output.suffix.lower()],
-            save_all=True,
-            append_images=rest,
-            duration=round(1000 / fps),
-            loop=0,
-            **lossless,
+            path, format=ANIMATIONS[suffix], save_all=True, append_images=rest, duration=list(lengths), loop=0, **how
         )
+
+
+def gif_timing(frames: int, fps: float) -> tuple[list[int], list[int]]:
+    """Which of ``frames`` frames a GIF shows, and for how many milliseconds, each a multiple of ten.
+
+    A frame ends at the hundredth of a second nearest to its own end, so that lengths alternate and errors do not add
+    up. Above ``GIF_FPS`` it shows what the video shows every 20 ms.
+    """
+    if fps <= GIF_FPS:
+        ends = [round(100 * (k + 1) / fps) for k in range(frames)]
+        return list(range(frames)), [10 * (end - start) for start, end in pairwise([0, *ends])]
+    count = max(1, round(GIF_FPS * frames / fps))
+    return [min(frames - 1, int(k * fps / GIF_FPS)) for k in range(count)], [round(1000 / GIF_FPS)] * count
+
+
+def _lengths(video: Tensor, fps: float) -> list[int]:
+    """Milliseconds of every frame, ending at the one nearest to the frame's own end."""
+    ends = [round(1000 * (k + 1) / fps) for k in range(len(video))]
+    return [end - start for start, end in pairwise([0, *ends])]
 
 
 def enlarge(frame: Frames, zoom: int) -> Image.Image:
