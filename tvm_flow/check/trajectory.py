@@ -21,6 +21,7 @@ from tvm_flow.check.calls import (
     members_of,
     require_same_bits,
 )
+from tvm_flow.check.names import require_names_apart
 from tvm_flow.check.onnx_evaluator import evaluate_graph
 from tvm_flow.check.sampling import CallCheck
 from tvm_flow.errors import BitExactError
@@ -63,6 +64,8 @@ class TrajectoryCheck:
     dropped: dict[int, list[list[str]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for library in self.libraries:
+            require_names_apart(library.packed)
         self.members = members_of(self.libraries)
         self.steps = self.steps or self.contents.steps
         self.runs = [(s, b) for s in range(self.steps) for b in range(self.contents.branches)]

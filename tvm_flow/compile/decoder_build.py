@@ -19,6 +19,7 @@ from onnx.reference import ReferenceEvaluator
 
 from tvm_flow.check.calls import Array, ExactnessReport, check_call, check_constants, require_same_bits
 from tvm_flow.check.emulator import Emulator, run_emulated
+from tvm_flow.check.names import require_names_apart
 from tvm_flow.compile.library import build_library
 from tvm_flow.errors import BitExactError
 from tvm_flow.export.decoder_file import ExportedDecoder, load_decoder
@@ -83,6 +84,9 @@ class DecoderCheck:
     call: int = 0
     tensors: dict[str, Array] = field(default_factory=dict)
     chunks: list[Array] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        require_names_apart(self.decoder.library.packed)
 
     def see(self, seen: TracedCall) -> None:
         """Compare one call; raises BitExactError when it is not the next one, reads what it should not, or is wrong."""

@@ -11,6 +11,7 @@ from tvm import relax
 
 from tvm_flow.errors import ImportGraphError
 from tvm_flow.graph.constants import Array, Constant, Given
+from tvm_flow.graph.names import made_up
 
 
 @dataclass(frozen=True)
@@ -79,17 +80,29 @@ class Builder:
     block: Any = field(default_factory=relax.BlockBuilder)
     parameters: dict[str, Any] = field(default_factory=dict)
     constants: dict[str, Constant] = field(default_factory=dict)
+    made: dict[Constant, str] = field(default_factory=dict)
+    """Names made up for constants."""
 
     def emit(self, expr: Any) -> Any:
         """Bind ``expr`` to a fresh variable."""
         return self.block.emit(expr)
 
     def parameter(self, name: str, constant: Constant, shape: Iterable[int], dtype: str) -> Any:
-        """The parameter for ``constant``; one per name."""
+        """The parameter for ``constant``, whose ``name`` is its own; one per name."""
         if name not in self.parameters:
             self.parameters[name] = tensor_var(name, shape, dtype)
             self.constants[name] = constant
         return self.parameters[name]
+
+    def derived(self, hint: str, constant: Constant, shape: Iterable[int], dtype: str) -> Any:
+        """The parameter for ``constant`` under a name made up of ``hint``; one per constant."""
+        if constant not in self.made:
+            self.made[constant] = made_up(hint, self.parameters)
+        return self.parameter(self.made[constant], constant, shape, dtype)
+
+    def is_parameter(self, expr: Any) -> bool:
+        """True for a parameter of this function, False for any other variable, whatever its name."""
+        return isinstance(expr, relax.Var) and expr.same_as(self.parameters.get(expr.name))
 
     def given(self, variable: Any) -> Any:
         """The parameter for an initializer, under its own name."""

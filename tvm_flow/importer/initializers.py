@@ -42,19 +42,29 @@ class ExternalFiles:
     arrays: dict[tuple[object, ...], Array] = field(default_factory=dict)
 
     def array(self, tensor: TensorProto, folder: Path) -> Array:
-        """The read-only value of ``tensor``; raises ImportGraphError when its file is missing or too short."""
+        """The read-only value of ``tensor``, whose place is relative to ``folder``.
+
+        Raises ImportGraphError when its file is missing, too short or outside ``folder``, or the place is of another
+        size than the tensor.
+        """
         place = {entry.key: entry.value for entry in tensor.external_data}
         offset, shape = int(place.get("offset", 0)), tuple(tensor.dims)
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
-        # Only the last component: a graph from elsewhere must not reach out of its folder.
-        path = folder / Path(place["location"]).name
+        path = _inside(folder, place["location"], tensor.name)
         key = (path, offset, shape, dtype)
+        count = int(np.prod(shape))
+        size = count * dtype.itemsize
+        if int(place.get("length", size)) != size:
+            raise ImportGraphError(
+                f"{tensor.name}: expected external data of {size} bytes for {dtype} {list(shape)}, the graph says "
+                f"{place['length']}; export it again"
+            )
         if key not in self.arrays:
-            count, file = int(np.prod(shape)), self._map(path)
-            if not 0 <= offset <= len(file) - count * dtype.itemsize:
+            file = self._map(path)
+            if not 0 <= offset <= len(file) - size:
                 raise ImportGraphError(
-                    f"{path}: expected {count * dtype.itemsize} bytes of {tensor.name} at {offset}, the file has "
-                    f"{len(file)}; export it again"
+                    f"{path}: expected {size} bytes of {tensor.name} at {offset}, the file has {len(file)}; export it "
+                    "again"
                 )
             self.arrays[key] = np.frombuffer(file, dtype, count, offset).reshape(shape)
         return self.arrays[key]
@@ -65,6 +75,17 @@ class ExternalFiles:
                 empty = path.stat().st_size == 0
                 self.maps[path] = memoryview(b"" if empty else mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
         return self.maps[path]
+
+
+def _inside(folder: Path, location: str, name: str) -> Path:
+    """``location`` below ``folder``; raises ImportGraphError for one that leads out of it, by links or otherwise."""
+    path, resolved = folder / location, (folder / location).resolve()
+    if Path(location).is_absolute() or ".." in Path(location).parts or not resolved.is_relative_to(folder.resolve()):
+        raise ImportGraphError(
+            f"{name}: expected external data below the graph's folder, got {location!r}, which is {resolved}; copy the "
+            "file there and name it by its path from the graph"
+        )
+    return path
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from tvm.relax.frontend.onnx import from_onnx
 from tvm_flow.errors import ImportGraphError
 from tvm_flow.graph.constants import Array, Given
 from tvm_flow.graph.lifted import LiftedGraph
+from tvm_flow.graph.names import quote_names
 from tvm_flow.importer.initializers import ExternalFiles, SplitGraph, same_skeleton, split_values
 
 
@@ -41,7 +42,13 @@ def read_like(path: Path, known: SplitGraph) -> dict[str, Array] | None:
 
 
 def _parse(path: Path) -> onnx.ModelProto:
-    return _constants_as_initializers(onnx.load(str(path), load_external_data=False))
+    return _own_names(_constants_as_initializers(onnx.load(str(path), load_external_data=False)))
+
+
+def _own_names(model: onnx.ModelProto) -> onnx.ModelProto:
+    """``model``, changed: no name of it can be one that the flow makes up."""
+    quote_names(model.graph)
+    return model
 
 
 @contextmanager
@@ -63,7 +70,7 @@ def import_onnx(model: onnx.ModelProto, name: str = "graph") -> LiftedGraph:
     """Import ``model``, whose initializers hold their data; ``model`` stays as it is. Errors as `import_split`."""
     copy = onnx.ModelProto()
     copy.CopyFrom(_constants_as_initializers(model))
-    return import_split(split_values(copy, None, ExternalFiles()), name)
+    return import_split(split_values(_own_names(copy), None, ExternalFiles()), name)
 
 
 def import_split(split: SplitGraph, name: str = "graph") -> LiftedGraph:

@@ -15,8 +15,18 @@ from tvm import ir, relax
 from tvm.relax import op as R
 
 from tvm_flow.errors import ImportGraphError
-from tvm_flow.graph.constants import Array, Constant, Derived, Given, evaluate, given_names, shape_and_dtype
+from tvm_flow.graph.constants import (
+    Array,
+    Constant,
+    Derived,
+    Given,
+    evaluate,
+    given_names,
+    same_bits,
+    shape_and_dtype,
+)
 from tvm_flow.graph.lifted import Builder, LiftedGraph, dtype_of
+from tvm_flow.graph.names import candidates
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +92,7 @@ class Scope:
 
     def is_constant(self, expr: Any) -> bool:
         """True for a parameter of the new function that is not a graph input."""
-        return getattr(expr, "name", None) in self.builder.constants
+        return self.builder.is_parameter(expr)
 
     def constant_of(self, expr: Any) -> Constant:
         """Provenance of a parameter of the new function."""
@@ -103,11 +113,11 @@ class Scope:
         self.decisive |= given_names(constant)
         return evaluate(constant, self.graph.given)
 
-    def derive(self, name: str, rule: str, *sources: Any, options: tuple[int, ...] = ()) -> Any:
-        """A parameter computed from other parameters at build time."""
+    def derive(self, hint: str, rule: str, *sources: Any, options: tuple[int, ...] = ()) -> Any:
+        """A parameter computed from other parameters at build time, whose name tells of ``hint``."""
         constant = Derived(rule, tuple(self.constant_of(s) for s in sources), options)
         shape, dtype = shape_and_dtype(constant, self.graph.given)
-        return self.builder.parameter(name, constant, shape, dtype)
+        return self.builder.derived(hint, constant, shape, dtype)
 
     def as_parameter(self, expr: Any, stem: str) -> Any:
         """A literal as a parameter, so that rules can name it; anything else as it is."""
@@ -115,8 +125,9 @@ class Scope:
             return expr
         value = self.array(expr)
         label = str(value.item()) if value.size == 1 else hashlib.sha256(value.tobytes()).hexdigest()[:12]
-        name = f"{stem}.{label}"
-        self.graph.given[name] = value
+        given = self.graph.given
+        name = next(n for n in candidates(f"{stem}.{label}") if n not in given or same_bits(given[n], value))
+        given[name] = value
         return self.builder.parameter(name, Given(name), value.shape, str(value.dtype))
 
     def scale(self, expr: Any) -> Any:

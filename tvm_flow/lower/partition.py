@@ -21,6 +21,7 @@ from tvm import relax
 
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.lifted import LiftedGraph, bindings_of, call_with, op_name, shape_of
+from tvm_flow.graph.names import made_up
 from tvm_flow.graph.program import KernelCall, Program, TensorSpec
 from tvm_flow.lower.clusters import clusters, tensor_args
 from tvm_flow.lower.prologue import prologue_variables
@@ -104,7 +105,7 @@ def _emit(graph: LiftedGraph, groups: list[_Group], result: Any) -> Program:
         function, arguments = _function_of(group)
         kernel = _intern(function, kernels, by_hash)
         output, _ = group.members[0]
-        names[output] = f"t{len(calls)}"
+        names[output] = made_up(f"t{len(calls)}", tensors)
         tensors[names[output]] = TensorSpec(shape_of(output), str(output.ty.dtype))
         calls.append(KernelCall(kernel, tuple(names[a] for a in arguments), names[output]))
     early = sum(g.prologue for g in groups)

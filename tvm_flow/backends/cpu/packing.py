@@ -17,6 +17,7 @@ from tvm_flow.backends.cpu.generic import GENERIC
 from tvm_flow.backends.cpu.isa import Isa
 from tvm_flow.graph.constants import Array, Constant, Derived
 from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name, shape_of
+from tvm_flow.graph.names import made_up
 from tvm_flow.graph.program import KernelCall, Program, TensorSpec
 
 
@@ -65,14 +66,18 @@ def pack_weights(program: Program, isa: Isa) -> PackedProgram:
         if call.kernel in products and call.args[1] not in constants:
             del products[call.kernel]
     tensors, calls = dict(program.tensors), []
+    names: dict[Constant, str] = {}
     for call in program.calls:
         calls.append(call)
         if call.kernel in products:
             weight = call.args[1]
             product = products[call.kernel]
             options = (product.isa.columns, product.isa.depth)
-            packed = f"{weight}.packed_{options[0]}x{options[1]}"
-            constants[packed] = Derived("pack_columns", (program.graph.constants[weight],), options)
+            constant = Derived("pack_columns", (program.graph.constants[weight],), options)
+            if constant not in names:
+                names[constant] = made_up(f"{weight}.packed_{options[0]}x{options[1]}", tensors)
+            packed = names[constant]
+            constants[packed] = constant
             tensors[packed] = TensorSpec(product.packed_shape(), "int8")
             calls[-1] = KernelCall(call.kernel, (call.args[0], packed, *call.args[2:]), call.output)
     used = {name for call in calls for name in call.args}
