@@ -68,6 +68,11 @@ def settle(
     return used, frozenset(off - used)
 
 
+def offered(triple: str, cpu: str) -> frozenset[str]:
+    """Of what the name of ``cpu`` implies, all that a target could list."""
+    return llvm_features(triple, cpu) & names_for(triple).checkable
+
+
 def closed(triple: str, features: Iterable[str]) -> frozenset[str]:
     """``features``, all that LLVM or the machines there are have with them, and the architecture's base."""
     names = names_for(triple)
