@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -195,6 +196,8 @@ class TestStages:
         assert said["quantize"].endswith(f"quantized model: {demo.quantized}\n")
         assert f"bundle: {demo.folder / 'bundle'} (1 step group)\n" in said["compile"]
         assert f"bit-exact: {demo.compiled.exactness['calls']} kernel calls" in said["compile"]
+        assert re.search(r"^kernels: product \d+x\d+x\d+: \w+, \d+ calls?", said["compile"], re.MULTILINE)
+        assert "kernels: attention: " in said["compile"] and "kernels: rows: " in said["compile"]
         assert "left in float" not in said["compile"]
 
     def test_export_says_how_many_steps(

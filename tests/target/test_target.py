@@ -15,6 +15,8 @@ from tvm_flow.compile.command import compile_bundle
 from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.export import Exported
 from tvm_flow.target import spec as target_module
+from tvm_flow.target.features import llvm_features
+from tvm_flow.target.names import ARM as ARM_NAMES
 from tvm_flow.target.spec import TargetSpec, detect_host, load_target, targets_folder
 from tvm_flow.toolchain.runtime_library import RUNTIME
 
@@ -24,9 +26,11 @@ ARM = {
     **dict.fromkeys(["raspberry-pi-5", "rk3588", "jetson-orin-cpu", "imx93", "neoverse-n1"], "sdot"),
     **dict.fromkeys(["snapdragon-a710", "neoverse-n2", "neoverse-v1"], "smmla"),
 }
-INTEL = "processor : 0\nmodel name : Intel\nflags : fpu sse2 sse4_2 avx avx2 fma f16c avx_vnni\n\nflags : fpu\n"
-SERVER = "flags\t\t: sse2 sse4_2 avx avx2 fma f16c avx512f avx512bw avx512dq avx512vl avx512_vnni avx512_4vnniw\n"
-HIDDEN = "flags : sse2 sse4_2 avx\n"  # a virtual machine that hides avx2 and more of a znver4
+OLD = "sse2 pni ssse3 sse4_1 sse4_2"
+SSE = {"sse2", "sse3", "ssse3", "sse4.1", "sse4.2", "crc32"}
+INTEL = f"processor : 0\nmodel name : Intel\nflags : fpu {OLD} avx avx2 fma f16c avx_vnni\n\nflags : fpu\n"
+SERVER = f"flags\t\t: {OLD} avx avx2 fma f16c avx512f avx512bw avx512dq avx512vl avx512_vnni avx512_4vnniw\n"
+HIDDEN = f"flags : {OLD} avx\n"  # a virtual machine that hides avx2 and more of a znver4
 
 
 @pytest.fixture
@@ -46,15 +50,15 @@ def attributes(spec: TargetSpec) -> set[str]:
 
 class TestHost:
     def test_linux_names_become_llvm_names(self, host_of) -> None:  # type: ignore[no-untyped-def]
-        assert host_of(INTEL, "alderlake").features == {"sse2", "sse4.2", "avx", "avx2", "fma", "f16c", "avxvnni"}
+        assert host_of(INTEL, "alderlake").features == SSE | {"avx", "avx2", "fma", "f16c", "avxvnni"}
         assert host_of(SERVER, "cascadelake").features == {
-            *("sse2", "sse4.2", "avx", "avx2", "fma", "f16c"),
+            *(*SSE, "avx", "avx2", "fma", "f16c"),
             *("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"),
         }
 
     def test_every_feature_that_llvm_may_use_is_declared_or_switched_off(self, host_of) -> None:  # type: ignore[no-untyped-def]
         """A library with GFNI in it that declares only AVX-512 would die on the next machine."""
-        spec = host_of("flags : pni abm bmi1 bmi2 sse2 sse4_2 avx avx2 avx512f avx512vl avx512bw", "znver4")
+        spec = host_of(f"flags : {OLD} abm bmi1 bmi2 avx avx2 fma f16c avx512f avx512vl avx512bw", "znver4")
         assert {"sse3", "lzcnt", "bmi", "bmi2"} <= spec.features
         implied = {str(name) for name in llvm_get_cpu_features(spec.tvm())}
         assert {"gfni", "avx512vbmi", "avx512bf16", "sha", "pclmul", "vaes"} <= spec.disabled
@@ -62,19 +66,37 @@ class TestHost:
 
     def test_what_a_virtual_machine_hides_is_switched_off(self, host_of) -> None:  # type: ignore[no-untyped-def]
         spec = host_of(HIDDEN, "znver4")
-        assert spec.features == {"sse2", "sse4.2", "avx"}
+        assert spec.features == SSE | {"avx"}
         assert {"avx2", "fma", "avx512f", "avx512vnni"} <= spec.disabled
         assert not spec.features & spec.disabled
         assert {"+avx", "-avx2", "-avx512f", "-avx512vnni"} <= attributes(spec)
 
     def test_nothing_is_switched_off_that_the_name_does_not_imply(self, host_of) -> None:  # type: ignore[no-untyped-def]
-        spec = host_of("flags : pni ssse3 sse4_1 sse2 sse4_2 popcnt", "nehalem")
+        spec = host_of(f"flags : {OLD} popcnt cx16 lahf_lm", "nehalem")
         assert spec.disabled == frozenset()
         assert not {name for name in attributes(spec) if name.startswith("-")}
 
     @pytest.mark.parametrize("cpuinfo", ["", "flags\n", "Features : fp asimd\n"])
-    def test_a_file_without_flags_promises_nothing(self, cpuinfo: str, host_of) -> None:  # type: ignore[no-untyped-def]
-        assert host_of(cpuinfo, "x86-64").features == frozenset()
+    def test_a_file_without_flags_promises_what_every_x86_64_has(self, cpuinfo: str, host_of) -> None:  # type: ignore[no-untyped-def]
+        assert host_of(cpuinfo, "x86-64").features == {"sse2"}
+
+    def test_a_phone_offers_what_its_system_reports_not_what_its_core_has(
+        self,
+        host_of,
+        monkeypatch: pytest.MonkeyPatch,  # type: ignore[no-untyped-def]
+    ) -> None:
+        host_of("", "x86-64")  # replaces what follows
+        monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+        monkeypatch.setattr(target_module, "llvm_get_system_cpu", lambda: "cortex-a710")
+        monkeypatch.setattr(Path, "read_text", lambda _path: "Features : fp asimd atomics asimddp i8mm\n")
+        spec = detect_host()
+        assert spec.features == {"neon", "lse", "dotprod", "i8mm"}
+        assert {"sve", "sve2", "bf16", "mte", "fullfp16"} <= spec.disabled
+
+    def test_an_architecture_without_checks_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+        with pytest.raises(ConfigError, match=r"riscv64-linux-gnu: expected an architecture .* can check"):
+            detect_host()
 
     def test_this_machine(self) -> None:
         spec = load_target("host")
@@ -95,13 +117,12 @@ class TestFiles:
     @pytest.mark.parametrize("name", ARM)
     def test_features_are_implied_by_the_cpu_and_can_be_checked(self, name: str) -> None:
         spec = load_target(name)
-        plain = TargetSpec("", spec.triple, spec.cpu, frozenset())
-        implied = {str(feature) for feature in llvm_get_cpu_features(plain.tvm())}
+        implied = llvm_features(spec.triple, spec.cpu)
         assert spec.features | spec.disabled <= implied
         checkable = re.findall(r'\{"(\w+)", AT_HWCAP2?,', (RUNTIME / "src" / "cpu.c").read_text())
         assert spec.features <= set(checkable)
         # What the kernels may use without a check crashes where it is absent.
-        assert implied & {"dotprod", "i8mm", "sve", "sve2", "fullfp16", "lse", "bf16"} <= spec.features | spec.disabled
+        assert implied - ARM_NAMES.harmless <= spec.features | spec.disabled
 
     @pytest.mark.parametrize(("name", "isa"), ARM.items())
     def test_boards_get_the_kernels_of_their_core(self, name: str, isa: str) -> None:
@@ -125,7 +146,8 @@ class TestFiles:
     def test_phones_of_one_generation_differ_in_bf16_and_offer_no_sve(self) -> None:
         """Snapdragon 8 Gen 1 reports bf16, 8+ Gen 1 does not: a library that says it uses it would be refused there."""
         spec = load_target("snapdragon-a710")
-        assert spec.disabled == {"sve", "sve2", "bf16"} and not spec.features & spec.disabled
+        assert spec.features == {"neon", "lse", "fullfp16", "dotprod", "i8mm"}
+        assert {"sve", "sve2", "bf16", "mte", "sve-bitperm"} <= spec.disabled and not spec.features & spec.disabled
 
     def test_cores_and_caches_of_a_board(self) -> None:
         board = load_target("rk3588").board
@@ -140,8 +162,22 @@ class TestFiles:
     def test_features_may_be_left_out(self, tmp_path: Path) -> None:
         for text in (GOOD.replace("features: [dotprod]\n", ""), GOOD.replace("[dotprod]", "")):
             (tmp_path / "my.yaml").write_text(text)
-            assert load_target(str(tmp_path / "my.yaml")).features == frozenset()
-            assert attributes(load_target(str(tmp_path / "my.yaml"))) == {"+reserve-x18"}
+            spec = load_target(str(tmp_path / "my.yaml"))
+            assert spec.features == {"neon"}
+            assert {name for name in attributes(spec) if name.startswith("+")} == {"+neon", "+reserve-x18"}
+            assert llvm_features(spec.triple, spec.cpu) - ARM_NAMES.harmless - {"neon"} == spec.disabled
+
+    @pytest.mark.parametrize("listed", ["dotprod", "asimd, asimddp", "neon, dotprod", "ASIMDDP"])
+    def test_the_example_gets_the_dot_product_in_every_spelling(self, tmp_path: Path, listed: str) -> None:
+        (tmp_path / "my.yaml").write_text(GOOD.replace("dotprod", listed))
+        spec = load_target(str(tmp_path / "my.yaml"))
+        assert choose_isa(spec.features).name == "sdot"
+        assert spec.features == {"neon", "dotprod"} and spec.describe()["features"] == ["dotprod", "neon"]
+
+    def test_the_levels_of_x86_list_all_that_kernels_gain_from(self) -> None:
+        v2, v3, v4 = (load_target(f"x86-64-v{level}").features for level in (2, 3, 4))
+        assert v2 < v3 < v4
+        assert {"popcnt", "ssse3"} <= v2 and {"bmi", "bmi2", "lzcnt", "movbe"} <= v3 and "avx512cd" in v4
 
     @pytest.mark.parametrize("name", ["raspberry", "x86-64-v9", "", "absent.yaml"])
     def test_an_unknown_name_lists_the_known_ones(self, name: str) -> None:
@@ -161,6 +197,12 @@ class TestFiles:
             (GOOD.replace("board", "3"), "name: expected letters"),
             (GOOD.replace("aarch64-", "z80-"), "triple: expected one of aarch64-linux-gnu, .*got 'z80-linux-gnu'"),
             (GOOD.replace("linux", "darwin"), "triple: expected one of"),
+            (GOOD.replace("aarch64", "riscv64"), "triple: expected one of .* can be checked; got 'riscv64-linux-gnu'"),
+            (GOOD.replace("[dotprod]", "[neon, dotprodd]"), "features: .*got 'dotprodd', near dotprod; known are"),
+            (GOOD.replace("[dotprod]", "[avx2]"), "features: .*got 'avx2'"),
+            (GOOD + "disabled: [sve9]\n", "disabled: .*got 'sve9', near sve"),
+            (GOOD + "disabled: [dotprod]\n", "disabled: expected nothing that features lists or needs; got .*dotprod"),
+            (GOOD + "disabled: [asimd]\n", "disabled: expected nothing that features lists or needs; got .*neon"),
             (GOOD.replace("cortex-a76", "cortex-z99"), "cpu: expected one of LLVM's names for aarch64.*cortex-a76"),
             (GOOD.replace("[dotprod]", "dotprod"), "features: expected a list"),
             (GOOD.replace("[dotprod]", "[4.2]"), "features: expected a list"),

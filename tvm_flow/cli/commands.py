@@ -136,5 +136,7 @@ def _report(compiled: Compiled) -> None:
         print(f"not compared: {checked['followed']} more calls, followed in order and with the right constants")
     if compiled.checked_on != "this machine":
         print(f"checked on: {compiled.checked_on}")
+    for line in compiled.kernels:
+        print(f"kernels: {line}")
     for line in compiled.left_in_float:
         print(f"left in float: {line}")

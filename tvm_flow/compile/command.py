@@ -30,6 +30,7 @@ from tvm_flow.check.sums import link_sums
 from tvm_flow.check.trajectory import TrajectoryCheck, figures
 from tvm_flow.check.trial import check_bundle
 from tvm_flow.compile.decoder_build import build_decoder, with_decoder
+from tvm_flow.compile.kernel_lines import kernel_lines
 from tvm_flow.compile.library import build_library
 from tvm_flow.compile.static import check_emit, check_static, link_static, static_files
 from tvm_flow.errors import BundleError
@@ -61,6 +62,8 @@ class Compiled:
     checked_on: str = "this machine"
     decoder: dict[str, Any] | None = None
     """What was compared of the decoder; None without one."""
+    kernels: tuple[str, ...] = ()
+    """What products, attention and rows run on, and what is slow; see `tvm_flow.compile.kernel_lines`."""
 
 
 def compile_bundle(
@@ -101,7 +104,8 @@ def _read_back(output: Path) -> Compiled | None:
     """What the manifest of ``output`` says was measured when it was made; None for a bundle that does not say."""
     try:
         values = read_manifest(output).provenance["compiled"]
-        return Compiled(bundle=output, **(values | {"left_in_float": tuple(values["left_in_float"])}))
+        lists = {key: tuple(values[key]) for key in ("left_in_float", "kernels")}
+        return Compiled(bundle=output, **(values | lists))
     except (BundleError, TypeError, KeyError):
         return None
 
@@ -151,6 +155,7 @@ def _compile(
         prompt_bytes=max(library.plan.prompt_bytes for library in libraries),
         checked_on=emulator.describe() if emulator else "this machine",
         decoder=decoded,
+        kernels=tuple(kernel_lines(linked, target)),
     )
     measured = {key: value for key, value in vars(compiled).items() if key != "bundle"}
     provenance = {**trial.provenance, "compiled": measured}

@@ -32,5 +32,5 @@ def detect_target() -> str:
     """A target file for this machine: what ``host`` stands for, with its cores and caches."""
     host = detect_host()
     values: dict[str, Any] = {"name": LOCAL_NAME, "triple": host.triple, "cpu": host.cpu}
-    values |= {key: names for key in ("features", "disabled") if (names := sorted(getattr(host, key)))}
+    values["features"] = sorted(host.features)
     return yaml.safe_dump(values | detect_board().as_mapping(), sort_keys=False, default_flow_style=None, width=120)

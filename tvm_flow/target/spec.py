@@ -4,9 +4,10 @@
     triple: aarch64-linux-gnu       LLVM's spelling
     cpu: cortex-a76                 LLVM's name
     features: [dotprod]             that the kernels may use, and the runtime checks before the first one runs
-    disabled: [sve]                 that the CPU's name implies and the kernels must not use
+    disabled: [sve]                 that the kernels must not use; what is not listed they do not use anyway
 
-and the cores, cache and source of `tvm_flow.target.board`.
+and the cores, cache and source of `tvm_flow.target.board`. Features may be spelled as LLVM or Linux does, and bring
+what they need; `tvm_flow.target.features` has the rule.
 ``host`` detects all of it; a generic target is never chosen unless it is named.
 """
 
@@ -14,56 +15,61 @@ from __future__ import annotations
 
 import platform
 import re
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from tvm.target import Target
-from tvm.target.codegen import llvm_get_cpu_archlist, llvm_get_cpu_features, llvm_get_system_cpu
+from tvm.target.codegen import llvm_get_system_cpu
 
 from tvm_flow.errors import ConfigError
 from tvm_flow.shipped import shipped_folder
 from tvm_flow.target.board import KEYS, Board, read_board
+from tvm_flow.target.features import checkable, closed, known, llvm_cpus, llvm_target, reported, settle
+from tvm_flow.target.names import ARCHITECTURES
 
 GLIBC = "2.28"
 _REQUIRED = {"name", "triple", "cpu"}
 _KEYS = _REQUIRED | {"features", "disabled"} | KEYS
-_TRIPLES = ("aarch64-linux-gnu", "riscv64-linux-gnu", "x86_64-linux-gnu")
-# All that LLVM may choose instructions from: what a library was compiled with, the runtime must find before it runs.
-_X86_FEATURES = (
-    *("sse2", "sse3", "ssse3", "sse4.1", "sse4.2", "sse4a", "popcnt", "avx", "avx2", "fma", "f16c"),
-    *("bmi", "bmi2", "lzcnt", "movbe", "adx", "aes", "gfni", "vaes", "vpclmulqdq", "avxvnni"),
-    *("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512vnni", "avx512bf16", "avx512bitalg"),
-    *("avx512ifma", "avx512vbmi", "avx512vbmi2", "avx512vpopcntdq", "avx512fp16"),
-)
-# Of no use to kernels, and under names that the runtime does not know: never compiled with.
-_X86_NEVER = frozenset({"pclmul", "sha", "xop", "fma4", "tbm", "avxifma", "avxvnniint8", "avxvnniint16", "amx-tile"})
-_LINUX_NAMES = {"pni": "sse3", "abm": "lzcnt", "bmi1": "bmi"}
-
-# Of what LLVM says a core implies, the names that the runtime can check (runtime/src/cpu.c).
-_ARM_FEATURES = ("neon", "lse", "fullfp16", "dotprod", "i8mm", "bf16", "sve", "sve2")
+_TRIPLES = tuple(f"{architecture}-linux-gnu" for architecture in sorted(ARCHITECTURES))
 
 
 @dataclass(frozen=True)
 class TargetSpec:
-    """A target: LLVM's triple and CPU, and the features that kernels may use."""
+    """A target: LLVM's triple and CPU, the features that kernels may use, and those that are switched off for them.
+
+    Both lists are as `tvm_flow.target.features.settle` leaves them: whatever is given, LLVM uses nothing that the
+    runtime does not check. Raises ConfigError naming a feature that nothing knows.
+    """
 
     name: str
     triple: str
     cpu: str
     features: frozenset[str]
     disabled: frozenset[str] = frozenset()
-    """Features that the CPU's name implies and this machine lacks."""
+    """What was given, and all else that the CPU's name implies."""
     board: Board = field(default_factory=Board)
+
+    def __post_init__(self) -> None:
+        if self.architecture in ARCHITECTURES:
+            used, off = settle(self.triple, self.cpu, self.features, self.disabled)
+            object.__setattr__(self, "features", used)
+            object.__setattr__(self, "disabled", off)
+
+    @property
+    def architecture(self) -> str:
+        """The first part of the triple."""
+        return self.triple.split("-")[0]
 
     def tvm(self) -> Target:
         """As TVM names it."""
-        options: dict[str, Any] = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.cpu}
         attributes = [f"+{name}" for name in sorted(self.features)] + [f"-{name}" for name in sorted(self.disabled)]
         if self.triple.startswith("aarch64-"):
             attributes.append("+reserve-x18")  # Android keeps its shadow call stack there; nobody else misses it
-        return Target(options | ({"mattr": attributes} if attributes else {}))
+        return llvm_target(self.triple, self.cpu, attributes)
 
     def describe(self) -> dict[str, Any]:
         """For a manifest: what the machine code depends on."""
@@ -78,7 +84,7 @@ class TargetSpec:
     @property
     def zig_triple(self) -> str:
         """As zig names it, with the oldest glibc that is supported."""
-        return f"{self.triple.split('-')[0]}-linux-gnu.{GLIBC}"
+        return f"{self.architecture}-linux-gnu.{GLIBC}"
 
 
 def targets_folder() -> Path:
@@ -87,22 +93,14 @@ def targets_folder() -> Path:
 
 
 def detect_host() -> TargetSpec:
-    """The CPU this runs on: LLVM's name for it, and what the operating system says it may use."""
-    machine = platform.machine()
-    plain = TargetSpec("host", f"{machine}-linux-gnu", str(llvm_get_system_cpu()), frozenset())
-    implied = frozenset(str(name) for name in llvm_get_cpu_features(plain.tvm()))
-    if machine != "x86_64":
-        return replace(plain, features=implied & frozenset(_ARM_FEATURES))
-    usable = frozenset(_X86_FEATURES) & _linux_features(Path("/proc/cpuinfo").read_text())
-    # A virtual machine can hide what the CPU's model has.
-    return replace(plain, features=usable, disabled=implied & (frozenset(_X86_FEATURES) - usable | _X86_NEVER))
+    """The CPU this runs on: LLVM's name for it, and what the operating system says it may use.
 
-
-def _linux_features(cpuinfo: str) -> frozenset[str]:
-    """The flags line in LLVM's spelling: sse4_2 is sse4.2 there, avx512_vnni avx512vnni, avx_vnni avxvnni."""
-    line = next((text for text in cpuinfo.splitlines() if text.startswith("flags")), "")
-    plain = (re.sub(r"(?<=\d)_(?=\d)", ".", flag).replace("_", "") for flag in line.split(":")[-1].split())
-    return frozenset(_LINUX_NAMES.get(flag, flag) for flag in plain)
+    A virtual machine can hide what the CPU's model has, and a phone's kernel what its core has. Raises ConfigError on
+    an architecture whose features nothing can check.
+    """
+    triple = f"{platform.machine()}-linux-gnu"
+    usable = reported(triple, Path("/proc/cpuinfo").read_text())
+    return TargetSpec("host", triple, str(llvm_get_system_cpu()), usable)
 
 
 def target_path(name: str) -> Path:
@@ -140,14 +138,37 @@ def _from_mapping(path: Path, values: dict[str, Any]) -> TargetSpec:
         path, "name", name, isinstance(name, str) and re.fullmatch(r"[\w.-]*\w[\w.-]*", name), "letters and dashes"
     )
     # TVM crashes on an architecture that its LLVM lacks, and compiles for another CPU than one it does not know.
-    _require(path, "triple", triple, triple in _TRIPLES, f"one of {', '.join(_TRIPLES)}")
+    _require(
+        path, "triple", triple, triple in _TRIPLES, f"one of {', '.join(_TRIPLES)}, for which kernels can be checked"
+    )
     for key, names in lists.items():
-        known = isinstance(names, list) and all(isinstance(n, str) and re.fullmatch(r"[\w.-]+", n) for n in names)
-        _require(path, key, names, known, "a list of LLVM's names, quoted where YAML reads a number")
-    cpus = [str(entry) for entry in llvm_get_cpu_archlist(TargetSpec("", triple, "generic", frozenset()).tvm())]
+        listed = isinstance(names, list) and all(isinstance(n, str) and re.fullmatch(r"[\w.-]+", n) for n in names)
+        _require(path, key, names, listed, "a list of LLVM's names, quoted where YAML reads a number")
+    cpus = llvm_cpus(triple)
     _require(path, "cpu", cpu, cpu in cpus, f"one of LLVM's names for {triple}: {', '.join(cpus)}")
+    both = _checked_names(path, triple, lists["features"]) & _known_names(path, triple, lists["disabled"])
+    _require(path, "disabled", sorted(both), not both, "nothing that features lists or needs")
     board = read_board(path, values)
     return TargetSpec(name, triple, cpu, frozenset(lists["features"]), frozenset(lists["disabled"]), board)
+
+
+def _checked_names(path: Path, triple: str, names: list[str]) -> frozenset[str]:
+    """All that the features ``names`` of the file bring."""
+    with _named(path, "features"):
+        return closed(triple, [checkable(triple, name) for name in names])
+
+
+def _known_names(path: Path, triple: str, names: list[str]) -> frozenset[str]:
+    with _named(path, "disabled"):
+        return frozenset(known(triple, name) for name in names)
+
+
+@contextmanager
+def _named(path: Path, key: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {key}: {error}; correct the file") from error
 
 
 def _require(path: Path, key: str, got: Any, holds: object, expected: str) -> None:

@@ -164,7 +164,7 @@ def _register_smmla() -> str:
 SMMLA = register_isa(
     Isa(
         name="smmla",
-        features=frozenset({"neon", "i8mm"}),
+        features=frozenset({"neon", "dotprod", "i8mm"}),  # SDOT takes over where it does not fit
         lanes=2,
         depth=8,
         rows=4,

@@ -39,9 +39,17 @@ class Isa:
 
     def fits(self, m: int, k: int, n: int) -> bool:
         """True when the kernel can compute [m, k] times [k, n]."""
-        whole_rows = m % 2 == 0 or not self.paired
-        whole_columns = n % self.columns == 0 or not (self.paired or self.biased)
-        return k % (self.depth * self.groups) == 0 and whole_rows and whole_columns
+        return not self.misfit(m, k, n)
+
+    def misfit(self, m: int, k: int, n: int) -> str:
+        """Why the kernel cannot compute [m, k] times [k, n]; "" when it can."""
+        if k % (self.depth * self.groups) != 0:
+            return f"K = {k} is no multiple of {self.depth * self.groups}"
+        if m % 2 != 0 and self.paired:
+            return f"M = {m} is odd"
+        if n % self.columns != 0 and (self.paired or self.biased):
+            return f"N = {n} is no multiple of {self.columns}"
+        return ""
 
 
 _REGISTRY: dict[str, Isa] = {}

@@ -7,6 +7,7 @@ reduction need them. Rows run in parallel, the innermost loop in vectors; row su
 from __future__ import annotations
 
 import math
+from enum import Enum
 from typing import Any
 
 from tvm import s_tir
@@ -18,23 +19,55 @@ PARALLEL_ELEMENTS = 1 << 14
 """Kernels that write fewer elements run on one thread."""
 
 
+class RowKind(Enum):
+    """How a kernel that is no packed product is scheduled."""
+
+    ELEMENTWISE = "elementwise"
+    ROWS = "row sums"
+    PRODUCT = "product"
+    ATTENTION = "attention"
+    IN_ORDER = "sums in order"
+
+
+def row_kind(function: Any) -> RowKind:
+    """What `schedule_rows` makes of an unscheduled TIR function."""
+    return _kind(s_tir.Schedule(function))
+
+
 def schedule_rows(function: Any) -> Any:
     """Scheduled copy of an unscheduled TIR function."""
     schedule = s_tir.Schedule(function)
-    root = schedule.get_sblock("root")
-    blocks = schedule.get_child_blocks(root)
-    inner, output = blocks[:-1], blocks[-1]
-    reductions = [b for b in inner if is_reduction(schedule, b)]
-    if not reductions and not is_reduction(schedule, output):
+    kind = _kind(schedule)
+    inner, output = _blocks(schedule)
+    if kind is RowKind.ELEMENTWISE:
         return _elementwise(schedule, inner, output)
-    if not reductions and _reduces_last(schedule, output):
+    if kind is RowKind.PRODUCT:
         return _product(schedule, inner, output)
-    if _is_attention(schedule, reductions, output):
+    if kind is RowKind.ATTENTION:
         schedule_attention(schedule, inner, output)
         return _finished(schedule)
-    if not is_reduction(schedule, output) and _share_rows(schedule, reductions, output):
+    if kind is RowKind.ROWS:
         return _row_reduction(schedule, inner, output)
     return _in_order(schedule, inner)
+
+
+def _blocks(schedule: Any) -> tuple[list[Any], Any]:
+    *inner, output = schedule.get_child_blocks(schedule.get_sblock("root"))
+    return inner, output
+
+
+def _kind(schedule: Any) -> RowKind:
+    inner, output = _blocks(schedule)
+    reductions = [b for b in inner if is_reduction(schedule, b)]
+    if not reductions and not is_reduction(schedule, output):
+        return RowKind.ELEMENTWISE
+    if not reductions and _reduces_last(schedule, output):
+        return RowKind.PRODUCT
+    if _is_attention(schedule, reductions, output):
+        return RowKind.ATTENTION
+    if not is_reduction(schedule, output) and _share_rows(schedule, reductions, output):
+        return RowKind.ROWS
+    return RowKind.IN_ORDER
 
 
 def _is_attention(schedule: Any, reductions: list[Any], output: Any) -> bool:

@@ -1,4 +1,3 @@
-#include <stdio.h>
 #include <string.h>
 
 #include "library.h"
@@ -13,49 +12,103 @@ static void plain_name(const char *text, size_t length, char out[NAME_BYTES]) {
   out[used] = 0;
 }
 
+/* The tables name all that tvm_flow/target/names.py lets a target use, without punctuation, and some aliases. */
+
 #if defined(__aarch64__)
 #include <sys/auxv.h>
 
-/* From Linux's uapi/asm/hwcap.h for arm64. */
+/* Bits from Linux's uapi/asm/hwcap.h for arm64. LLVM's aes means PMULL too, its sha2 SHA1, its sha3 SHA512. */
 static int cpu_has(const char *name) {
   static const struct {
     const char *name;
-    unsigned long type, bit;
-  } known[] = {{"fparmv8", AT_HWCAP, 0},  {"neon", AT_HWCAP, 1},      {"asimd", AT_HWCAP, 1},
-               {"aes", AT_HWCAP, 3},      {"sha2", AT_HWCAP, 6},      {"crc", AT_HWCAP, 7},
-               {"lse", AT_HWCAP, 8},      {"atomics", AT_HWCAP, 8},   {"fphp", AT_HWCAP, 9},
-               {"fullfp16", AT_HWCAP, 10}, {"asimdhp", AT_HWCAP, 10}, {"rdm", AT_HWCAP, 12},
-               {"rcpc", AT_HWCAP, 15},    {"dotprod", AT_HWCAP, 20},  {"asimddp", AT_HWCAP, 20},
-               {"sve", AT_HWCAP, 22},     {"fp16fml", AT_HWCAP, 23},  {"sve2", AT_HWCAP2, 1},
-               {"i8mm", AT_HWCAP2, 13},   {"bf16", AT_HWCAP2, 14}};
-  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-    if (strcmp(known[i].name, name) == 0) return (int)(getauxval(known[i].type) >> known[i].bit & 1);
+    unsigned long type;
+    unsigned bit, also;
+  } known[] = {{"fparmv8", AT_HWCAP, 0, 0},   {"neon", AT_HWCAP, 1, 1},      {"asimd", AT_HWCAP, 1, 1},
+               {"aes", AT_HWCAP, 3, 4},       {"sha2", AT_HWCAP, 6, 5},      {"crc", AT_HWCAP, 7, 7},
+               {"lse", AT_HWCAP, 8, 8},       {"atomics", AT_HWCAP, 8, 8},   {"fphp", AT_HWCAP, 9, 10},
+               {"fullfp16", AT_HWCAP, 10, 9}, {"asimdhp", AT_HWCAP, 10, 9},  {"rdm", AT_HWCAP, 12, 12},
+               {"jsconv", AT_HWCAP, 13, 13},  {"complxnum", AT_HWCAP, 14, 14}, {"rcpc", AT_HWCAP, 15, 15},
+               {"sha3", AT_HWCAP, 17, 21},    {"dotprod", AT_HWCAP, 20, 20}, {"asimddp", AT_HWCAP, 20, 20},
+               {"sve", AT_HWCAP, 22, 22},     {"fp16fml", AT_HWCAP, 23, 23}, {"lse2", AT_HWCAP, 25, 25},
+               {"rcpcimmo", AT_HWCAP, 26, 26}, {"flagm", AT_HWCAP, 27, 27},  {"sve2", AT_HWCAP2, 1, 1},
+               {"fptoint", AT_HWCAP2, 8, 8},  {"i8mm", AT_HWCAP2, 13, 13},   {"bf16", AT_HWCAP2, 14, 14}};
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+    if (strcmp(known[i].name, name) != 0) continue;
+    unsigned long word = getauxval(known[i].type);
+    return (int)(word >> known[i].bit & word >> known[i].also & 1);
+  }
   return 0;
 }
 #elif defined(__x86_64__) || defined(__i386__)
-static int word_matches(const char *word, const char *name) {
-  static const char *const aliases[][2] = {{"sse3", "pni"}, {"lzcnt", "abm"}, {"bmi", "bmi1"}, {"pclmul", "pclmulqdq"}};
-  char plain[NAME_BYTES];
-  plain_name(word, strlen(word), plain);
-  if (strcmp(plain, name) == 0) return 1;
-  for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++)
-    if (strcmp(aliases[i][0], name) == 0 && strcmp(aliases[i][1], plain) == 0) return 1;
-  return 0;
+#include <cpuid.h>
+
+enum { EAX, EBX, ECX, EDX };
+/* What the operating system saves of a register: SSE and AVX state; opmask and the two parts of ZMM as well. */
+enum { NO_STATE = 0, YMM = 0x6, ZMM = 0xe6, OSXSAVE = 27 };
+
+static unsigned saved_state(void) {
+  unsigned word[4] = {0}, low, high;
+  if (!__get_cpuid_count(1, 0, word, word + 1, word + 2, word + 3) || !(word[ECX] >> OSXSAVE & 1)) return 0;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return low;
 }
 
-/* The kernel's list also says what the operating system saves, which cpuid alone does not. */
+/* From Intel's and AMD's manuals of CPUID; a feature counts only if the system saves the registers that it uses. */
 static int cpu_has(const char *name) {
-  char word[NAME_BYTES];
-  int in_flags = 0, found = 0;
-  FILE *file = fopen("/proc/cpuinfo", "re");
-  if (!file) return 0;
-  while (!found && fscanf(file, "%31s", word) == 1) {
-    found = in_flags && word_matches(word, name);
-    if (in_flags && fgetc(file) == '\n') break;
-    if (strcmp(word, "flags") == 0) in_flags = 1;
+  static const struct {
+    const char *name;
+    unsigned leaf, part, word, bit, state;
+  } known[] = {
+      {"sse3", 1, 0, ECX, 0, NO_STATE},
+      {"pclmul", 1, 0, ECX, 1, NO_STATE},
+      {"ssse3", 1, 0, ECX, 9, NO_STATE},
+      {"fma", 1, 0, ECX, 12, YMM},
+      {"cx16", 1, 0, ECX, 13, NO_STATE},
+      {"sse41", 1, 0, ECX, 19, NO_STATE},
+      {"sse42", 1, 0, ECX, 20, NO_STATE},
+      {"crc32", 1, 0, ECX, 20, NO_STATE},
+      {"movbe", 1, 0, ECX, 22, NO_STATE},
+      {"popcnt", 1, 0, ECX, 23, NO_STATE},
+      {"aes", 1, 0, ECX, 25, NO_STATE},
+      {"avx", 1, 0, ECX, 28, YMM},
+      {"f16c", 1, 0, ECX, 29, YMM},
+      {"sse2", 1, 0, EDX, 26, NO_STATE},
+      {"bmi", 7, 0, EBX, 3, NO_STATE},
+      {"avx2", 7, 0, EBX, 5, YMM},
+      {"bmi2", 7, 0, EBX, 8, NO_STATE},
+      {"avx512f", 7, 0, EBX, 16, ZMM},
+      {"avx512dq", 7, 0, EBX, 17, ZMM},
+      {"adx", 7, 0, EBX, 19, NO_STATE},
+      {"avx512ifma", 7, 0, EBX, 21, ZMM},
+      {"avx512cd", 7, 0, EBX, 28, ZMM},
+      {"sha", 7, 0, EBX, 29, NO_STATE},
+      {"avx512bw", 7, 0, EBX, 30, ZMM},
+      {"avx512vl", 7, 0, EBX, 31, ZMM},
+      {"avx512vbmi", 7, 0, ECX, 1, ZMM},
+      {"avx512vbmi2", 7, 0, ECX, 6, ZMM},
+      {"gfni", 7, 0, ECX, 8, NO_STATE},
+      {"vaes", 7, 0, ECX, 9, YMM},
+      {"vpclmulqdq", 7, 0, ECX, 10, YMM},
+      {"avx512vnni", 7, 0, ECX, 11, ZMM},
+      {"avx512bitalg", 7, 0, ECX, 12, ZMM},
+      {"avx512vpopcntdq", 7, 0, ECX, 14, ZMM},
+      {"avx512fp16", 7, 0, EDX, 23, ZMM},
+      {"avxvnni", 7, 1, EAX, 4, YMM},
+      {"avx512bf16", 7, 1, EAX, 5, ZMM},
+      {"sahf", 0x80000001, 0, ECX, 0, NO_STATE},
+      {"lzcnt", 0x80000001, 0, ECX, 5, NO_STATE},
+      {"sse4a", 0x80000001, 0, ECX, 6, NO_STATE},
+  };
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+    unsigned word[4] = {0}, most = 0, state = known[i].state;
+    if (strcmp(known[i].name, name) != 0) continue;
+    if (known[i].part && (!__get_cpuid_count(known[i].leaf, 0, &most, word + 1, word + 2, word + 3) ||
+                          most < known[i].part))
+      return 0;
+    if (!__get_cpuid_count(known[i].leaf, known[i].part, word, word + 1, word + 2, word + 3)) return 0;
+    return (word[known[i].word] >> known[i].bit & 1) && (!state || (saved_state() & state) == state);
   }
-  fclose(file);
-  return found;
+  return 0;
 }
 #else
 static int cpu_has(const char *name) { return name == NULL; }

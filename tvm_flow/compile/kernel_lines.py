@@ -1,0 +1,29 @@
+"""What the compile command says of kernels: the instructions of each, what is slow, and what a target leaves unused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from tvm_flow.backends.cpu.chosen import ChosenKernel, chosen_kernels, report, unused
+from tvm_flow.plan.group import GroupLibrary
+from tvm_flow.target.features import offered
+from tvm_flow.target.inventory import LOCAL_NAME
+from tvm_flow.target.spec import TargetSpec
+
+_DETECTED = ("host", LOCAL_NAME)
+"""These list all that there is, whatever the name of the CPU promises."""
+
+
+def kernel_lines(libraries: Sequence[GroupLibrary], target: TargetSpec) -> list[str]:
+    """Kernels that are alike on a line, over all ``libraries``; then faster instructions that ``target`` leaves out."""
+    lines = report(pair for library in libraries for pair in _counted(library, target))
+    faster = unused(target.features, offered(target.triple, target.cpu))
+    if faster and target.name not in _DETECTED:
+        lines.append(f"products would run on {faster} if target {target.name} listed all features of a {target.cpu}")
+    return lines
+
+
+def _counted(library: GroupLibrary, target: TargetSpec) -> Iterator[tuple[ChosenKernel, int]]:
+    calls = Counter(call.kernel for call in library.packed.program.calls)
+    return ((kernel, calls[kernel.kernel]) for kernel in chosen_kernels(library.packed, target.features))
