@@ -5,6 +5,7 @@
     cpu: cortex-a76                 LLVM's name
     features: [dotprod]             that the kernels may use, and the runtime checks before the first one runs
     disabled: [sve]                 that the CPU's name implies and the kernels must not use
+    backends: [cpu]                 the kinds of device, in the order in which kernels are offered to them
 
 and the cores, cache and source of `tvm_flow.target.board`.
 ``host`` detects all of it; a generic target is never chosen unless it is named.
@@ -28,7 +29,7 @@ from tvm_flow.target.board import KEYS, Board, read_board
 
 GLIBC = "2.28"
 _REQUIRED = {"name", "triple", "cpu"}
-_KEYS = _REQUIRED | {"features", "disabled"} | KEYS
+_KEYS = _REQUIRED | {"features", "disabled", "backends"} | KEYS
 _TRIPLES = ("aarch64-linux-gnu", "riscv64-linux-gnu", "x86_64-linux-gnu")
 # All that LLVM may choose instructions from: what a library was compiled with, the runtime must find before it runs.
 _X86_FEATURES = (
@@ -56,6 +57,8 @@ class TargetSpec:
     disabled: frozenset[str] = frozenset()
     """Features that the CPU's name implies and this machine lacks."""
     board: Board = field(default_factory=Board)
+    backends: tuple[str, ...] = ("cpu",)
+    """Names of those that are asked for each kernel, in order of preference; see `tvm_flow.backends.registry`."""
 
     def tvm(self) -> Target:
         """As TVM names it."""
@@ -68,7 +71,8 @@ class TargetSpec:
     def describe(self) -> dict[str, Any]:
         """For a manifest: what the machine code depends on."""
         lists = {"features": sorted(self.features), "disabled": sorted(self.disabled)}
-        return {"name": self.name, "triple": self.triple, "cpu": self.cpu} | lists
+        said = {"name": self.name, "triple": self.triple, "cpu": self.cpu} | lists
+        return said | ({"backends": list(self.backends)} if self.backends != ("cpu",) else {})
 
     @property
     def c_flags(self) -> tuple[str, ...]:
@@ -147,7 +151,14 @@ def _from_mapping(path: Path, values: dict[str, Any]) -> TargetSpec:
     cpus = [str(entry) for entry in llvm_get_cpu_archlist(TargetSpec("", triple, "generic", frozenset()).tvm())]
     _require(path, "cpu", cpu, cpu in cpus, f"one of LLVM's names for {triple}: {', '.join(cpus)}")
     board = read_board(path, values)
-    return TargetSpec(name, triple, cpu, frozenset(lists["features"]), frozenset(lists["disabled"]), board)
+    features, disabled = (frozenset(lists[key]) for key in ("features", "disabled"))
+    return TargetSpec(name, triple, cpu, features, disabled, board, _backends(path, values.get("backends", ["cpu"])))
+
+
+def _backends(path: Path, names: Any) -> tuple[str, ...]:
+    known = isinstance(names, list) and all(isinstance(n, str) and re.fullmatch(r"[a-z]\w*", n) for n in names)
+    _require(path, "backends", names, known and names and len({*names}) == len(names), "a list of names, each once")
+    return tuple(names)
 
 
 def _require(path: Path, key: str, got: Any, holds: object, expected: str) -> None:
