@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from tvm_flow.backends.cpu import choose_isa
-from tvm_flow.backends.cpu.packing import pack_weights
+from tvm_flow.backends.place import pack_weights
 from tvm_flow.compile.kernel_lines import kernel_lines
 from tvm_flow.export import Exported
 from tvm_flow.importer.step_groups import import_graph

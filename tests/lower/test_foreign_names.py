@@ -13,7 +13,7 @@ from onnx import ModelProto, helper
 from support.execution import imported, lowered, onnxruntime_outputs, run_checked
 from support.onnx_graphs import model, node
 
-from tvm_flow.backends.cpu.packing import PackedProgram
+from tvm_flow.backends.packed import PackedProgram
 from tvm_flow.check.names import require_names_apart
 from tvm_flow.errors import BitExactError
 from tvm_flow.graph.names import quoted

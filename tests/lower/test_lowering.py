@@ -26,7 +26,8 @@ from tvm.relax import op as R
 from tvm_flow.backends.cpu import choose_isa, generic, x86
 from tvm_flow.backends.cpu.codegen import compile_object, scheduled_kernels
 from tvm_flow.backends.cpu.generic import GENERIC
-from tvm_flow.backends.cpu.packing import as_product, pack_weights
+from tvm_flow.backends.cpu.packing import as_product
+from tvm_flow.backends.place import pack_weights
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.constants import Derived, evaluate
 from tvm_flow.importer.step_groups import import_graph

@@ -12,7 +12,7 @@ from support.exported_model import MODELS, Exporter
 from support.onnx_graphs import model, node
 
 from tvm_flow.backends.cpu.generic import GENERIC
-from tvm_flow.backends.cpu.packing import pack_weights
+from tvm_flow.backends.place import pack_weights
 from tvm_flow.graph.lifted import bindings_of, op_name
 from tvm_flow.graph.program import Program
 from tvm_flow.importer.step_groups import import_graph

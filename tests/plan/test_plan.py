@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.elf_file import read_elf
 
-from tvm_flow.backends.cpu.packing import PackedProgram
+from tvm_flow.backends.packed import PackedProgram
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.lifted import LiftedGraph
 from tvm_flow.graph.program import KernelCall, Program, TensorSpec
@@ -220,12 +220,12 @@ class TestLink:
     def test_the_linkers_words_reach_the_user(self, library: GroupLibrary, host: TargetSpec, tmp_path: Path) -> None:
         kernels, output = library.path.with_suffix(".o"), tmp_path / "out.so"
         with pytest.raises(BuildError, match=r"out\.so: expected zig cc .*exit code 1.*no_such_type"):
-            link_library(kernels, "no_such_type x;", host.zig_triple, output)
+            link_library([kernels], "no_such_type x;", host.zig_triple, output)
         with pytest.raises(BuildError, match="no_such_kernel"):
             source = emit_c(replace(library.plan, kernels=("no_such_kernel",) * len(library.plan.kernels)), "", "")
-            link_library(kernels, source, host.zig_triple, output)
+            link_library([kernels], source, host.zig_triple, output)
         with pytest.raises(BuildError, match="nowhere"):
-            link_library(kernels, emit_c(library.plan, "", ""), "x86_64-nowhere-elf", output)
+            link_library([kernels], emit_c(library.plan, "", ""), "x86_64-nowhere-elf", output)
         assert list(tmp_path.iterdir()) == []
 
 

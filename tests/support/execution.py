@@ -13,7 +13,8 @@ from onnx import ModelProto
 
 from tvm_flow.backends.cpu import Isa, choose_isa
 from tvm_flow.backends.cpu.codegen import scheduled_kernels
-from tvm_flow.backends.cpu.packing import PackedProgram, pack_weights
+from tvm_flow.backends.packed import PackedProgram
+from tvm_flow.backends.place import pack_weights
 from tvm_flow.graph.constants import evaluate
 from tvm_flow.graph.lifted import LiftedGraph
 from tvm_flow.importer.canonical import canonicalize

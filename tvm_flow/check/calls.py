@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tvm_flow.backends.cpu.packing import PackedProgram
+from tvm_flow.backends.packed import PackedProgram
 from tvm_flow.check.sums import Sums
 from tvm_flow.errors import BitExactError
 from tvm_flow.graph.constants import evaluate
@@ -67,13 +67,12 @@ def check_call(
     Raises BitExactError naming the kernel, the first wrong element, and both values.
     """
     call = packed.program.calls[index]
-    inputs = list(args[:-1])
+    inputs = packed.plain_inputs(call.kernel, list(args[:-1]))
     where = f"{where}, call {index}, kernel {call.kernel}"
-    if (product := packed.products.get(call.kernel)) is not None:
-        inputs[1] = product.unpack(inputs[1])
-        if sums is not None and product.epilogue:
-            exact = accumulate(inputs[0], inputs[1].T)
-            _require_equal(f"{where}, sums", exact, sums.accumulate(product, args[0], args[1]), report)
+    product = packed.products.get(call.kernel)
+    if product is not None and sums is not None and product.epilogue:
+        exact = accumulate(inputs[0], inputs[1].T)
+        _require_equal(f"{where}, sums", exact, sums.accumulate(product, args[0], args[1]), report)
     expected = execute(packed.program.kernels[call.kernel], inputs)
     report.calls += 1
     _require_equal(where, expected, args[-1], report)

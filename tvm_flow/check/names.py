@@ -6,7 +6,7 @@ other and agree. So before anything is followed, the names themselves are looked
 
 from __future__ import annotations
 
-from tvm_flow.backends.cpu.packing import PackedProgram
+from tvm_flow.backends.packed import PackedProgram
 from tvm_flow.errors import BitExactError
 
 

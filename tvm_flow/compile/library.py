@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from tvm_flow.backends.cpu import choose_isa
-from tvm_flow.backends.cpu.codegen import compile_object, scheduled_kernels
-from tvm_flow.backends.cpu.packing import pack_weights
+from tvm_flow.backends.base import Artifacts, CompileJob
+from tvm_flow.backends.packed import PackedProgram, Segment
+from tvm_flow.backends.place import place
+from tvm_flow.backends.registry import backend_named
 from tvm_flow.importer.step_groups import StepGroup
 from tvm_flow.lower.partition import partition
 from tvm_flow.plan.emit import emit_c
@@ -21,10 +20,10 @@ from tvm_flow.target.spec import TargetSpec
 from tvm_flow.toolchain.link import link_library
 
 
-def plan_source(plan: Plan, target: TargetSpec, name: str, linked: str = "") -> str:
+def plan_source(plan: Plan, artifacts: Artifacts, target: TargetSpec, name: str, linked: str = "") -> str:
     """C of the plan of group ``name``; see `emit_c` for ``linked``."""
     features = " ".join(sorted(target.features))
-    return emit_c(plan, f"{target.triple} {target.cpu}", features, f"{name}_", linked)
+    return emit_c(plan, f"{target.triple} {target.cpu}", features, f"{name}_", linked, artifacts.payloads)
 
 
 def build_library(
@@ -35,18 +34,33 @@ def build_library(
     Raises BuildError when a kernel cannot be compiled, the library cannot be linked, or a constant of the prologue
     changes with the step.
     """
-    packed = pack_weights(partition(group.graph), choose_isa(target.features))
+    packed = place(partition(group.graph), target)
     steps = [step for step, _ in group.members]
     tables = encode_constants(packed.constants, group.given, steps, exported.folds, exported.step_records, weights)
     check_prologue(packed, tables, group.members, group.given)
     plan = make_plan(packed, tables, weights.size, exported.step_records.shape[1])
-    kernels = folder / f"{name}.o"
-    compile_object(_renamed(scheduled_kernels(packed), f"{name}_"), target.tvm(), kernels)
+    artifacts = compile_segments(packed, plan, target, folder, name)
     library = folder / f"{name}.so"
-    link_library(kernels, plan_source(plan, target, name), target.zig_triple, library, target.c_flags)
-    return GroupLibrary(library, kernels, packed, plan, group.members, tuple(tables.variant_values()), group.given)
+    source = plan_source(plan, artifacts, target, name)
+    link_library(artifacts.objects, source, target.zig_triple, library, target.c_flags)
+    return GroupLibrary(library, artifacts, packed, plan, group.members, tuple(tables.variant_values()), group.given)
 
 
-def _renamed(functions: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Groups have kernels of equal names, and a static program holds several groups."""
-    return {prefix + name: f.with_attr("global_symbol", prefix + name) for name, f in functions.items()}
+def compile_segments(packed: PackedProgram, plan: Plan, target: TargetSpec, folder: Path, name: str) -> Artifacts:
+    """What the backends of ``packed`` make of their segments, together; raises BuildError naming a kernel."""
+    made = []
+    for row, device in enumerate(plan.devices):
+        segments = {
+            index: Segment(device.name, segment.first_call, segment.num_calls)
+            for index, segment in enumerate(plan.segments)
+            if segment.device == row and segment.num_calls
+        }
+        if segments:
+            tensors = {i: plan.calls[i].args for segment in segments.values() for i in segment.calls}
+            job = CompileJob(packed, target, segments, tensors, f"{name}_")
+            made.append(backend_named(device.name).compile(job, folder))
+    return Artifacts(
+        tuple(path for artifacts in made for path in artifacts.objects),
+        {kernel: symbol for artifacts in made for kernel, symbol in artifacts.kernels.items()},
+        {row: payload for artifacts in made for row, payload in artifacts.payloads.items()},
+    )

@@ -106,8 +106,8 @@ def _archive_groups(libraries: Sequence[GroupLibrary], target: TargetSpec, outpu
         for library in libraries:
             group = library.path.stem
             source = folder / f"{group}.c"
-            source.write_text(plan_source(library.plan, target, group, names[group]))
-            sources += [source, library.kernels]
+            source.write_text(plan_source(library.plan, library.artifacts, target, group, names[group]))
+            sources += [source, *library.artifacts.objects]
         arguments = (*_GROUP_FLAGS, *target.c_flags, "-o", str(joined), *map(str, sources))
         zig_cc(arguments, output.name, _triple(target, "musl"))
         _archive(output, joined)

@@ -107,20 +107,17 @@ def _add_i32(a: Array, b: Array) -> Array:
     return (a.astype(np.int64) + b.astype(np.int64)).astype(np.int32)
 
 
-def _pack_columns(w: Array, columns: int, depth: int) -> Array:
-    """int8 [K, N] -> [ceil(N / columns), K / depth, columns, depth], missing columns zero."""
-    k, n = w.shape
-    blocks = -(-n // columns)
-    padded = np.zeros((k, blocks * columns), w.dtype)
-    padded[:, :n] = w
-    return np.ascontiguousarray(padded.reshape(k // depth, depth, blocks, columns).transpose(2, 0, 3, 1))
-
-
 RULES: dict[str, Callable[..., Array]] = {
     "product": _product,
     "to_signed": _to_signed,
     "transpose": _transpose,
     "zero_point_correction": _zero_point_correction,
     "add_i32": _add_i32,
-    "pack_columns": _pack_columns,
 }
+"""How a derived constant is made; backends add the layouts of their weights."""
+
+
+def register_rule(name: str, rule: Callable[..., Array]) -> None:
+    """Add a rule that turns arrays and integer options into an array; raises ImportGraphError when another has it."""
+    if RULES.setdefault(name, rule) is not rule:
+        raise ImportGraphError(f"rule {name!r}: another is registered under this name; choose another name")

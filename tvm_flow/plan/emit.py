@@ -36,11 +36,17 @@ int (*__TVMBackendFreeWorkspace)(int, int, void *) = release;
 _HOOKS = "tvm_flow_linked_hooks"
 
 
-def emit_c(plan: Plan, target: str, cpu_features: str, prefix: str = "", linked: str = "") -> str:
+Payloads = Mapping[int, tuple[str, int]]
+"""By row of the segment table: the symbol and the bytes of what a device reads (`tvm_flow.backends.base.Artifacts`)."""
+
+
+def emit_c(
+    plan: Plan, target: str, cpu_features: str, prefix: str = "", linked: str = "", payloads: Payloads | None = None
+) -> str:
     """C11 source of ``plan`` for a library compiled for ``target``, needing ``cpu_features`` (space-separated).
 
-    Kernel NAME is the symbol ``__tvm_ffi_<prefix>NAME``. With ``linked`` the descriptor has that name instead of
-    ``tvm_flow_library``, and shares the services of `emit_linked` with every other group of the program.
+    Kernel NAME of the CPU is the symbol ``__tvm_ffi_<prefix>NAME``. With ``linked`` the descriptor has that name
+    instead of ``tvm_flow_library``, and shares the services of `emit_linked` with every other group of the program.
     """
     descriptor = f"""
 const tvm_flow_library_descriptor {linked or "tvm_flow_library"} = {{
@@ -69,11 +75,21 @@ const tvm_flow_library_descriptor {linked or "tvm_flow_library"} = {{
   .folds = folds,
   .inputs = inputs,
   .output = {plan.output},
+  .num_devices = {len(plan.devices)},
+  .num_segments = {len(plan.segments)},
+  .num_copies = {sum(len(segment.copies) for segment in plan.segments)},
+  .devices = devices,
+  .segments = segments,
+  .copies = copies,
   .hooks = &{_HOOKS if linked else "hooks"},
 }};
 """
-    symbols = [f"__tvm_ffi_{prefix}{kernel}" for kernel in plan.kernels]
-    declarations = "".join(f"extern int {symbol}(void *, const void *, int32_t, void *);\n" for symbol in symbols)
+    ours = {plan.calls[i].kernel for s in plan.segments if not s.device for i in range(s.first_call, s.end)}
+    symbols = [f"__tvm_ffi_{prefix}{kernel}" if i in ours else "0" for i, kernel in enumerate(plan.kernels)]
+    called = [symbol for symbol in symbols if symbol != "0"]
+    declarations = "".join(f"extern int {symbol}(void *, const void *, int32_t, void *);\n" for symbol in called)
+    payloads = payloads or {}
+    declarations += "".join(f"extern const unsigned char {symbol}[];\n" for symbol, _ in payloads.values())
     services = f"extern tvm_flow_hooks {_HOOKS};\n" if linked else f"static tvm_flow_hooks hooks;\n{_SERVICES}"
     if linked:
         declarations += f"extern const tvm_flow_library_descriptor {linked};\n"
@@ -89,6 +105,9 @@ const tvm_flow_library_descriptor {linked or "tvm_flow_library"} = {{
             _table("tvm_flow_call", "calls", _calls(plan)),
             _table("tvm_flow_fold", "folds", _folds(plan)),
             _table("uint32_t", "inputs", (str(i) for i in plan.inputs)),
+            _table("tvm_flow_device_row", "devices", _devices(plan)),
+            _table("tvm_flow_segment", "segments", _segments(plan, payloads)),
+            _table("tvm_flow_copy", "copies", _copies(plan)),
             descriptor,
         ]
     )
@@ -127,7 +146,7 @@ def _comment(text: str) -> str:
 
 
 def _table(kind: str, name: str, rows: Iterable[str]) -> str:
-    listed = list(rows) or ["{0}" if kind.endswith(("_tensor", "_call", "_fold")) else "0"]  # C has no empty array
+    listed = list(rows) or ["{0}" if kind.endswith(("_tensor", "_call", "_fold", "_copy")) else "0"]  # no empty array
     return f"static const {kind} {name}[] = {{\n  " + ",\n  ".join(listed) + "};\n"
 
 
@@ -136,7 +155,7 @@ def _tensors(plan: Plan) -> Iterable[str]:
         code, bits = DTYPES[tensor.spec.dtype]
         shape = ", ".join(str(extent) for extent in tensor.spec.shape) or "0"
         yield (
-            f"{{{_SPACES[tensor.space]}, {code}, {bits}, {len(tensor.spec.shape)}, 0, {tensor.offset}u, "
+            f"{{{_SPACES[tensor.space]}, {code}, {bits}, {len(tensor.spec.shape)}, {tensor.device}, {tensor.offset}u, "
             f"{{{shape}}}}} /* {_comment(tensor.name)} */"
         )
 
@@ -146,6 +165,25 @@ def _calls(plan: Plan) -> Iterable[str]:
     for call in plan.calls:
         yield f"{{{call.kernel}, {first}, {len(call.args)}}}"
         first += len(call.args)
+
+
+def _devices(plan: Plan) -> Iterable[str]:
+    for device in plan.devices:
+        yield f"{{{c_string(device.name)}, {device.arena_bytes}u, {device.prompt_bytes}u}}"
+
+
+def _segments(plan: Plan, payloads: Payloads) -> Iterable[str]:
+    first = 0
+    for row, segment in enumerate(plan.segments):
+        symbol, size = payloads.get(row, ("0", 0))
+        calls = f"{segment.device}, {segment.first_call}, {segment.num_calls}"
+        yield f"{{{calls}, {first}, {len(segment.copies)}, 0, {symbol}, {size}u}}"
+        first += len(segment.copies)
+
+
+def _copies(plan: Plan) -> Iterable[str]:
+    for segment in plan.segments:
+        yield from (f"{{{source}, {target}}}" for source, target in segment.copies)
 
 
 def _folds(plan: Plan) -> Iterable[str]:

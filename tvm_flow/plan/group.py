@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tvm_flow.backends.cpu.packing import PackedProgram
+from tvm_flow.backends.base import Artifacts
+from tvm_flow.backends.packed import PackedProgram
 from tvm_flow.graph.constants import Array
 from tvm_flow.plan.folds import Floats
 from tvm_flow.plan.static_plan import Plan
@@ -31,8 +32,8 @@ class GroupLibrary:
     """A linked library, what it means, and the numbers that each of its variants supplies."""
 
     path: Path
-    kernels: Path
-    """The object file that it was linked from."""
+    artifacts: Artifacts
+    """The object files that it was linked from, and what of them its plan names."""
     packed: PackedProgram
     plan: Plan
     members: tuple[tuple[int, int], ...]

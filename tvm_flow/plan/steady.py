@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tvm_flow.backends.cpu.packing import PackedProgram
+from tvm_flow.backends.packed import PackedProgram
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.constants import Array, evaluate
 from tvm_flow.plan.tables import ConstantTables

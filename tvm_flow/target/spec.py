@@ -5,6 +5,7 @@
     cpu: cortex-a76                 LLVM's name
     features: [dotprod]             that the kernels may use, and the runtime checks before the first one runs
     disabled: [sve]                 that the kernels must not use; what is not listed they do not use anyway
+    backends: [cpu]                 the kinds of device, in the order in which kernels are offered to them
 
 and the cores, cache and source of `tvm_flow.target.board`. Features may be spelled as LLVM or Linux does, and bring
 what they need; `tvm_flow.target.features` has the rule.
@@ -33,7 +34,7 @@ from tvm_flow.target.names import ARCHITECTURES
 
 GLIBC = "2.28"
 _REQUIRED = {"name", "triple", "cpu"}
-_KEYS = _REQUIRED | {"features", "disabled"} | KEYS
+_KEYS = _REQUIRED | {"features", "disabled", "backends"} | KEYS
 _TRIPLES = tuple(f"{architecture}-linux-gnu" for architecture in sorted(ARCHITECTURES))
 
 
@@ -52,6 +53,8 @@ class TargetSpec:
     disabled: frozenset[str] = frozenset()
     """What was given, and all else that the CPU's name implies."""
     board: Board = field(default_factory=Board)
+    backends: tuple[str, ...] = ("cpu",)
+    """Names of those that are asked for each kernel, in order of preference; see `tvm_flow.backends.registry`."""
 
     def __post_init__(self) -> None:
         if self.architecture in ARCHITECTURES:
@@ -74,7 +77,8 @@ class TargetSpec:
     def describe(self) -> dict[str, Any]:
         """For a manifest: what the machine code depends on."""
         lists = {"features": sorted(self.features), "disabled": sorted(self.disabled)}
-        return {"name": self.name, "triple": self.triple, "cpu": self.cpu} | lists
+        said = {"name": self.name, "triple": self.triple, "cpu": self.cpu} | lists
+        return said | ({"backends": list(self.backends)} if self.backends != ("cpu",) else {})
 
     @property
     def c_flags(self) -> tuple[str, ...]:
@@ -149,7 +153,14 @@ def _from_mapping(path: Path, values: dict[str, Any]) -> TargetSpec:
     both = _checked_names(path, triple, lists["features"]) & _known_names(path, triple, lists["disabled"])
     _require(path, "disabled", sorted(both), not both, "nothing that features lists or needs")
     board = read_board(path, values)
-    return TargetSpec(name, triple, cpu, frozenset(lists["features"]), frozenset(lists["disabled"]), board)
+    features, disabled = (frozenset(lists[key]) for key in ("features", "disabled"))
+    return TargetSpec(name, triple, cpu, features, disabled, board, _backends(path, values.get("backends", ["cpu"])))
+
+
+def _backends(path: Path, names: Any) -> tuple[str, ...]:
+    known = isinstance(names, list) and all(isinstance(n, str) and re.fullmatch(r"[a-z]\w*", n) for n in names)
+    _require(path, "backends", names, known and names and len({*names}) == len(names), "a list of names, each once")
+    return tuple(names)
 
 
 def _checked_names(path: Path, triple: str, names: list[str]) -> frozenset[str]:

@@ -15,7 +15,9 @@ _EXPORTS = "{ global: tvm_flow_library; local: *; };\n"
 _FLAGS = ("-std=c11", "-O2", "-fPIC", "-Wall", "-Wextra", "-Werror", "-shared", "-s")
 
 
-def link_library(kernels: Path, plan_source: str, zig_triple: str, output: Path, c_flags: Sequence[str] = ()) -> None:
+def link_library(
+    objects: Sequence[Path], plan_source: str, zig_triple: str, output: Path, c_flags: Sequence[str] = ()
+) -> None:
     """Write ``output``: one ELF with no undefined symbol outside libc and libm.
 
     Raises BuildError with the compiler's own words.
@@ -28,6 +30,6 @@ def link_library(kernels: Path, plan_source: str, zig_triple: str, output: Path,
             arguments = (
                 *(*_FLAGS, *c_flags, f"-I{INCLUDE}"),
                 *(f"-Wl,--version-script={folder / 'exports.map'}", "-Wl,-z,defs"),
-                *("-o", str(temporary), str(folder / "plan.c"), str(kernels), "-lm"),
+                *("-o", str(temporary), str(folder / "plan.c"), *map(str, objects), "-lm"),
             )
             zig_cc(arguments, output.name, zig_triple)

@@ -9,9 +9,10 @@ import pytest
 from support.execution import imported
 from support.onnx_graphs import model, node
 
-from tvm_flow.backends.cpu import choose_isa, chosen_kernels
+from tvm_flow.backends.cpu import choose_isa
+from tvm_flow.backends.cpu.chosen import chosen_kernels
 from tvm_flow.backends.cpu.chosen import ChosenKernel, report, unused
-from tvm_flow.backends.cpu.packing import pack_weights
+from tvm_flow.backends.place import pack_weights
 from tvm_flow.export import Exported
 from tvm_flow.importer.step_groups import import_graph
 from tvm_flow.lower.partition import partition

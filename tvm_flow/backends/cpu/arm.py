@@ -19,7 +19,7 @@ from __future__ import annotations
 from tvm.script import tirx as T
 
 from tvm_flow.backends.cpu.intrinsic import dot_description
-from tvm_flow.backends.cpu.isa import Isa, register_isa
+from tvm_flow.backends.cpu.isa import Isa, Sums, register_isa
 
 
 def _register_smull() -> str:
@@ -171,7 +171,7 @@ SMMLA = register_isa(
         vectors=8,
         register=_register_smmla,
         groups=2,
-        paired=True,
+        sums=Sums.PAIRED,
         fallback=SDOT,
     )
 )

@@ -27,7 +27,7 @@ def sums(x: Any, w: Any, n: int, isa: Isa) -> Any:
     totals = te.compute((m,), lambda i: te.sum(x[i, ks].astype("int32"), axis=ks), name="S")
 
     def term(i: Any, j: Any) -> Any:
-        right = w[j // isa.columns, ko, j % isa.columns, ki].astype("int32") + BIAS
+        right = w[isa.layout.at(ko, ki, j)].astype("int32") + BIAS
         return te.sum(x[i, ko * isa.depth + ki].astype("int32") * right, axis=[ko, ki])
 
     products = te.compute((m, n), term, name="P")

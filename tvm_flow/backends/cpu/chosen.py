@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from tvm_flow.backends.cpu.convolution import as_convolution
 from tvm_flow.backends.cpu.generic import GENERIC
 from tvm_flow.backends.cpu.isa import Isa, choose_isa
-from tvm_flow.backends.cpu.packing import PackedProgram, Product
+from tvm_flow.backends.cpu.packing import Product
 from tvm_flow.backends.cpu.rows import RowKind, row_kind
+from tvm_flow.backends.packed import PackedProgram
 from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name
 from tvm_flow.lower.legalize import to_prim_func
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,21 @@ from tvm.target import Target
 from tvm_flow.artifact import atomic_path
 from tvm_flow.backends.cpu.convolution import as_convolution, convolution
 from tvm_flow.backends.cpu.gemm import gemm, schedule_gemm
-from tvm_flow.backends.cpu.packing import PackedProgram, Product
+from tvm_flow.backends.cpu.packing import Product
 from tvm_flow.backends.cpu.products import product_prim_func
 from tvm_flow.backends.cpu.rows import schedule_rows
+from tvm_flow.backends.packed import PackedProgram
 from tvm_flow.errors import BuildError
 from tvm_flow.lower.legalize import to_prim_func
 
 
-def scheduled_kernels(packed: PackedProgram) -> dict[str, Any]:
-    """Scheduled TIR function of every kernel, by name; raises BuildError naming one that cannot be scheduled."""
-    return {name: _scheduled(packed, name, function) for name, function in packed.program.kernels.items()}
+def scheduled_kernels(packed: PackedProgram, names: Collection[str] | None = None) -> dict[str, Any]:
+    """Scheduled TIR function of every kernel (of ``names`` alone), by name.
+
+    Raises BuildError naming one that cannot be scheduled.
+    """
+    chosen = {name: f for name, f in packed.program.kernels.items() if names is None or name in names}
+    return {name: _scheduled(packed, name, function) for name, function in chosen.items()}
 
 
 def _scheduled(packed: PackedProgram, name: str, function: Any) -> Any:

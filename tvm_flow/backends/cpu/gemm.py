@@ -15,7 +15,7 @@ from typing import Any
 from tvm import s_tir, te
 
 from tvm_flow.backends.cpu import biased, pairs, plain
-from tvm_flow.backends.cpu.isa import Isa
+from tvm_flow.backends.cpu.isa import Isa, Sums
 from tvm_flow.backends.cpu.tiling import DefaultTiling, Stages, Tiling
 from tvm_flow.errors import BuildError
 
@@ -40,7 +40,7 @@ def gemm(name: str, m: int, k: int, n: int, isa: Isa) -> Any:
 def gemm_definition(m: int, k: int, n: int, isa: Isa) -> Any:
     """The product (X, packed W, C) as an unscheduled TIR function; the shape must fit ``isa``."""
     x = te.placeholder((m, k), "int8", "X")
-    w = te.placeholder((-(-n // isa.columns), k // isa.depth, isa.columns, isa.depth), "int8", "W")
+    w = te.placeholder(isa.layout.shape((k, n)), "int8", "W")
     return te.create_prim_func([x, w, _style(isa).sums(x, w, n, isa)], "int64")
 
 
@@ -92,7 +92,8 @@ def _tile(schedule: Any, stages: Stages, isa: Isa, loops: tuple[Any, Any, Any], 
             schedule.unroll(vectors)
 
 
+_STYLES = {Sums.PLAIN: plain, Sums.BIASED: biased, Sums.PAIRED: pairs}
+
+
 def _style(isa: Isa) -> Any:
-    if isa.paired:
-        return pairs
-    return biased if isa.biased else plain
+    return _STYLES[isa.sums]

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 
+from tvm_flow.backends.cpu.layout import BlockedColumns
 from tvm_flow.errors import BuildError
+
+
+class Sums(Enum):
+    """What an accumulator of an instruction holds; one module of kernels each."""
+
+    PLAIN = "plain"
+    """Sums of one column."""
+    BIASED = "biased"
+    """The same, of weights + 128."""
+    PAIRED = "paired"
+    """A 2x2 block of two rows and two columns."""
 
 
 @dataclass(frozen=True)
@@ -15,9 +28,8 @@ class Isa:
     One step multiplies ``depth`` consecutive codes of a row with a packed [lanes, depth] tile of weights and adds to
     ``lanes`` int32 accumulators. ``register`` makes the tensor intrinsic known to TVM and returns its name, or is None
     when the compiler vectorises the plain loop itself; the intrinsic takes ``groups`` steps along K at once.
-    ``rows`` x ``vectors`` accumulators fill the register file. With ``paired`` an accumulator is a 2x2 block of
-    two rows and two columns; with ``biased`` the instruction multiplies by weights + 128. ``fallback`` serves the
-    shapes that this one does not fit.
+    ``rows`` x ``vectors`` accumulators fill the register file. ``fallback`` serves the shapes that this one does not
+    fit.
     """
 
     name: str
@@ -28,14 +40,28 @@ class Isa:
     vectors: int
     register: Callable[[], str] | None = None
     groups: int = 1
-    paired: bool = False
-    biased: bool = False
+    sums: Sums = Sums.PLAIN
     fallback: Isa | None = None
 
     @property
     def columns(self) -> int:
         """Weights are packed in blocks of this many output channels."""
         return self.lanes * self.vectors
+
+    @property
+    def layout(self) -> BlockedColumns:
+        """How weights are packed."""
+        return BlockedColumns(self.columns, self.depth)
+
+    @property
+    def paired(self) -> bool:
+        """True when rows and columns come in twos."""
+        return self.sums is Sums.PAIRED
+
+    @property
+    def biased(self) -> bool:
+        """True when 128 must be taken out of the weights' sums."""
+        return self.sums is Sums.BIASED
 
     def fits(self, m: int, k: int, n: int) -> bool:
         """True when the kernel can compute [m, k] times [k, n]."""
@@ -47,7 +73,7 @@ class Isa:
             return f"K = {k} is no multiple of {self.depth * self.groups}"
         if m % 2 != 0 and self.paired:
             return f"M = {m} is odd"
-        if n % self.columns != 0 and (self.paired or self.biased):
+        if n % self.columns != 0 and self.sums is not Sums.PLAIN:
             return f"N = {n} is no multiple of {self.columns}"
         return ""
 

@@ -1,24 +1,14 @@
-"""Weights laid out for the kernel that reads them, at build time.
-
-An integer product of a constant matrix reads its weights as [N / columns, K / depth, columns, depth] (see
-`tvm_flow.backends.cpu.gemm`). The program keeps the meaning of the kernel in terms of the plain [K, N] matrix and notes
-the packing beside it, so that the reference can undo it.
-"""
+"""The integer products among a program's kernels, and the layout that each wants of its weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from tvm_flow.backends.cpu.generic import GENERIC
 from tvm_flow.backends.cpu.isa import Isa
-from tvm_flow.graph.constants import Array, Constant, Derived
+from tvm_flow.graph.constants import Array
 from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name, shape_of
-from tvm_flow.graph.names import made_up
-from tvm_flow.graph.program import KernelCall, Program, TensorSpec
 
 
 @dataclass(frozen=True)
@@ -36,53 +26,11 @@ class Product:
 
     def packed_shape(self) -> tuple[int, int, int, int]:
         """Shape in which the weights are stored."""
-        return (-(-self.n // self.isa.columns), self.k // self.isa.depth, self.isa.columns, self.isa.depth)
+        return self.isa.layout.shape((self.k, self.n))
 
     def unpack(self, packed: Array) -> Array:
         """The plain int8 [K, N] matrix."""
-        blocks, steps, columns, depth = self.packed_shape()
-        plain = packed.transpose(1, 3, 0, 2).reshape(steps * depth, blocks * columns)
-        return np.ascontiguousarray(plain[:, : self.n])
-
-
-@dataclass(frozen=True)
-class PackedProgram:
-    """A program whose integer products read packed weights; ``products`` is keyed by kernel name."""
-
-    program: Program
-    constants: dict[str, Constant]
-    products: Mapping[str, Product]
-
-
-def pack_weights(program: Program, isa: Isa) -> PackedProgram:
-    """Let every integer product of a constant matrix read its weights packed for ``isa``."""
-    products = {
-        name: product
-        for name, function in program.kernels.items()
-        if (product := as_product(function, isa)) is not None
-    }
-    constants = dict(program.graph.constants)
-    for call in program.calls:
-        if call.kernel in products and call.args[1] not in constants:
-            del products[call.kernel]
-    tensors, calls = dict(program.tensors), []
-    names: dict[Constant, str] = {}
-    for call in program.calls:
-        calls.append(call)
-        if call.kernel in products:
-            weight = call.args[1]
-            product = products[call.kernel]
-            options = (product.isa.columns, product.isa.depth)
-            constant = Derived("pack_columns", (program.graph.constants[weight],), options)
-            if constant not in names:
-                names[constant] = made_up(f"{weight}.packed_{options[0]}x{options[1]}", tensors)
-            packed = names[constant]
-            constants[packed] = constant
-            tensors[packed] = TensorSpec(product.packed_shape(), "int8")
-            calls[-1] = KernelCall(call.kernel, (call.args[0], packed, *call.args[2:]), call.output)
-    used = {name for call in calls for name in call.args}
-    constants = {name: constant for name, constant in constants.items() if name in used}
-    return PackedProgram(replace(program, calls=tuple(calls), tensors=tensors), constants, products)
+        return self.isa.layout.unpack(packed, (self.k, self.n))
 
 
 def as_product(function: Any, isa: Isa) -> Product | None:

@@ -23,7 +23,7 @@ def sums(x: Any, w: Any, n: int, isa: Isa) -> Any:
     def term(i: Any, j: Any, a: Any, b: Any) -> Any:
         column = j * 2 + b
         left = x[i * 2 + a, ko * isa.depth + ki].astype("int32")
-        right = w[column // isa.columns, ko, column % isa.columns, ki].astype("int32")
+        right = w[isa.layout.at(ko, ki, column)].astype("int32")
         return te.sum(left * right, axis=[ko, ki])
 
     blocks = te.compute((m // 2, n // 2, 2, 2), term, name="P")

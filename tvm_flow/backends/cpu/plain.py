@@ -17,7 +17,7 @@ def sums(x: Any, w: Any, n: int, isa: Isa) -> Any:
 
     def term(i: Any, j: Any) -> Any:
         left = x[i, ko * isa.depth + ki].astype("int32")
-        return te.sum(left * w[j // isa.columns, ko, j % isa.columns, ki].astype("int32"), axis=[ko, ki])
+        return te.sum(left * w[isa.layout.at(ko, ki, j)].astype("int32"), axis=[ko, ki])
 
     return te.compute((m, n), term, name="C")
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from tvm.script import tirx as T
 
 from tvm_flow.backends.cpu.intrinsic import dot_description
-from tvm_flow.backends.cpu.isa import Isa, register_isa
+from tvm_flow.backends.cpu.isa import Isa, Sums, register_isa
 
 
 def _register_maddwd(lanes: int, intrinsic: str) -> str:
@@ -123,7 +123,7 @@ AVX512VNNI = register_isa(
         rows=8,
         vectors=3,
         register=lambda: _register_dpbusd(16, "llvm.x86.avx512.vpdpbusd.512"),
-        biased=True,
+        sums=Sums.BIASED,
         fallback=AVX512BW,
     )
 )
@@ -136,7 +136,7 @@ AVXVNNI = register_isa(
         rows=6,
         vectors=2,
         register=lambda: _register_dpbusd(8, "llvm.x86.avx512.vpdpbusd.256"),
-        biased=True,
+        sums=Sums.BIASED,
         fallback=AVX2,
     )
 )

@@ -1,0 +1,95 @@
+"""The contract of a backend: what a kind of device says of itself, so that nothing else need know it.
+
+    kernel --offers--> Offer (what would run it, how its constants lie)  or  Refusal (why not, and what to do)
+    calls  --place-->  segments: runs of calls for one device              `tvm_flow.backends.place`
+    job    --compile-> Artifacts: objects that join the library, a payload for each segment
+    device --runtime-> one C vtable (tvm_flow_device.h), in a library that the Python binding loads
+
+A backend is one folder, its Python and its C beside each other, and one entry of `tvm_flow.backends.registry`. A target
+names its backends in the order in which they are asked; the first that offers gets the kernel. A refusal is kept and
+printed, never silent. What a kernel means is its Relax function as `tvm_flow.numerics` executes it; a backend that
+rounds otherwise states its own rule beside that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from tvm_flow.backends.packed import Layout, PackedProgram, Refusal, Segment
+from tvm_flow.target.spec import TargetSpec
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What a backend is asked about: a private Relax function, and which arguments are constants at every call."""
+
+    name: str
+    function: Any
+    constant: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A backend's word that it computes a kernel exactly.
+
+    ``implementation`` names what would run, for reports; ``choice`` is the backend's own note for `Backend.compile`;
+    ``layouts`` says of arguments, by position, that they must be constants laid out otherwise.
+    """
+
+    implementation: str
+    choice: object = None
+    layouts: Mapping[int, Layout] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CompileJob:
+    """Segments of one group that are a backend's, and what their code is named by.
+
+    ``tensors`` maps the arguments and the output of a call, in order, to rows of the library's tensor table, by the
+    position of the call; symbols that leave an object start with ``prefix``.
+    """
+
+    packed: PackedProgram
+    target: TargetSpec
+    segments: Mapping[int, Segment]
+    """By row of the library's segment table."""
+    tensors: Mapping[int, tuple[int, ...]]
+    prefix: str
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """What a backend made of a job.
+
+    ``objects`` are relocatable ELF files that join the library; ``kernels`` maps kernel names to their symbols there
+    (the CPU's calling convention); ``payloads`` maps rows of the segment table to (symbol, bytes) of constant data in
+    the objects, which the device's part of the runtime reads.
+    """
+
+    objects: tuple[Path, ...]
+    kernels: Mapping[str, str] = field(default_factory=dict)
+    payloads: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """One kind of device."""
+
+    @property
+    def name(self) -> str:
+        """As targets, libraries and the runtime's vtable name it."""
+
+    def offers(self, kernel: Kernel, target: TargetSpec) -> Offer | Refusal:
+        """Whether this backend runs ``kernel`` on ``target``; must not depend on what was asked before."""
+
+    def compile(self, job: CompileJob, folder: Path) -> Artifacts:
+        """Code of ``job``'s segments in ``folder``; raises BuildError naming the kernel."""
+
+    def runtime_library(self) -> Path | None:
+        """A shared library for this machine that exports ``tvm_flow_device_<name>``; None for the CPU.
+
+        Raises BuildError when it cannot be made here.
+        """

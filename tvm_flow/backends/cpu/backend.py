@@ -1,0 +1,56 @@
+"""The CPU as a backend: it runs every kernel that TVM can schedule, integer products by instruction set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tvm_flow.backends.base import Artifacts, CompileJob, Kernel, Offer
+from tvm_flow.backends.cpu.codegen import compile_object, scheduled_kernels
+from tvm_flow.backends.cpu.convolution import as_convolution
+from tvm_flow.backends.cpu.isa import Isa, choose_isa
+from tvm_flow.backends.cpu.packing import as_product
+from tvm_flow.backends.packed import CPU, Refusal
+from tvm_flow.target.spec import TargetSpec
+
+WEIGHT = 1
+"""Position of a product's matrix among its arguments."""
+
+
+@dataclass(frozen=True)
+class CpuBackend:
+    """See the module. ``isa`` overrides what the target's features allow."""
+
+    isa: Isa | None = None
+
+    @property
+    def name(self) -> str:
+        """See `tvm_flow.backends.base.Backend`."""
+        return CPU
+
+    def offers(self, kernel: Kernel, target: TargetSpec) -> Offer | Refusal:
+        """Integer products of a constant matrix by their instruction set, anything else in plain order of rows."""
+        isa = self.isa or choose_isa(target.features)
+        product = as_product(kernel.function, isa)
+        if product is not None and kernel.constant[WEIGHT]:
+            return Offer(f"int8 product, {product.isa.name}", product, {WEIGHT: product.isa.layout})
+        return Offer("convolution" if as_convolution(kernel.function) else "rows")
+
+    def compile(self, job: CompileJob, folder: Path) -> Artifacts:
+        """One object file in which kernel NAME is ``__tvm_ffi_<prefix>NAME``."""
+        called = {job.packed.program.calls[i].kernel for segment in job.segments.values() for i in segment.calls}
+        kernels = scheduled_kernels(job.packed, called)
+        path = folder / f"{job.prefix}kernels.o"
+        compile_object(_renamed(kernels, job.prefix), job.target.tvm(), path)
+        return Artifacts((path,), {name: f"__tvm_ffi_{job.prefix}{name}" for name in kernels})
+
+    def runtime_library(self) -> Path | None:
+        """None: the runtime has the CPU."""
+        return None
+
+
+def _renamed(functions: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Groups have kernels of equal names, and a static program holds several groups."""
+    return {prefix + name: f.with_attr("global_symbol", prefix + name) for name, f in functions.items()}
