@@ -1,50 +1,31 @@
-"""Devices besides the CPU that a bundle's libraries name: where their shared libraries are.
+"""Devices besides the CPU that a bundle's libraries name: where their part of the runtime is.
 
-A backend says once where its library is; the library exports `tvm_flow_device_NAME` of tvm_flow_device.h:
-
-    register_device_library("vulkan", build_vulkan_runtime)
-
-Nothing is built or loaded before a bundle needs it.
+Each backend of `tvm_flow.backends.registry` builds, or knows, a shared library that exports `tvm_flow_device_NAME` of
+tvm_flow_device.h. Nothing is built or loaded before a bundle needs it.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from ctypes import Array, c_char, c_void_p
-from pathlib import Path
 
+from tvm_flow.backends.packed import CPU
+from tvm_flow.backends.registry import backend_named
 from tvm_flow.errors import RuntimeFailure
-
-Loader = Callable[[], Path]
-"""The path of a device's shared library, built first where that is needed."""
-
-_LOADERS: dict[str, Loader] = {}
-
-
-def register_device_library(name: str, loader: Loader) -> None:
-    """The device ``name`` is in the library that ``loader`` gives; a second registration replaces the first."""
-    _LOADERS[name] = loader
 
 
 def device_pointers(names: Sequence[str]) -> Array[c_void_p]:
-    """Addresses of the tvm_flow_device_type of each of ``names``, in their order, valid as long as the process.
+    """Addresses of the tvm_flow_device_type of each of ``names`` but the CPU, in their order, for the whole process.
 
-    Raises RuntimeFailure naming the device that is not registered, cannot be loaded or is not in its library, and what
-    its loader raises.
+    Raises ConfigError for a backend that is not known, RuntimeFailure naming the device when its library cannot be
+    loaded or lacks it, BuildError when it cannot be made here.
     """
-    return (c_void_p * len(names))(*(_address(name) for name in names))
+    return (c_void_p * sum(name != CPU for name in names))(*(_address(name) for name in names if name != CPU))
 
 
 def _address(name: str) -> int:
-    loader = _LOADERS.get(name)
-    if loader is None:
-        known = ", ".join(sorted(_LOADERS)) or "none"
-        raise RuntimeFailure(
-            f"device {name}: expected a registered one ({known}), got a bundle that needs {name}; install the backend, "
-            "or compile for a target without it"
-        )
-    path, symbol = loader(), f"tvm_flow_device_{name}"
+    path, symbol = backend_named(name).runtime_library(), f"tvm_flow_device_{name}"
     try:
         return ctypes.addressof(c_char.in_dll(ctypes.CDLL(str(path)), symbol))
     except OSError as error:

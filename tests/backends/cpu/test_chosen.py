@@ -10,8 +10,7 @@ from support.execution import imported
 from support.onnx_graphs import model, node
 
 from tvm_flow.backends.cpu import choose_isa
-from tvm_flow.backends.cpu.chosen import chosen_kernels
-from tvm_flow.backends.cpu.chosen import ChosenKernel, report, unused
+from tvm_flow.backends.cpu.chosen import ChosenKernel, chosen_kernels, report, unused
 from tvm_flow.backends.place import pack_weights
 from tvm_flow.export import Exported
 from tvm_flow.importer.step_groups import import_graph
