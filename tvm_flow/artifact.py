@@ -44,7 +44,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(target: Path, data: bytes) -> None:
+def write_bytes(target: Path, data: bytes | memoryview) -> None:
     """Write ``data`` to ``target`` whole or not at all."""
     with atomic_path(target) as temporary:
         temporary.write_bytes(data)

@@ -21,6 +21,7 @@ from tvm_flow.artifact import stamp_path
 from tvm_flow.calibrate import load_ranges
 from tvm_flow.cli import main
 from tvm_flow.cli.parser import make_parser
+from tvm_flow.compile.options import CompileOptions, Emit
 from tvm_flow.pipeline import stages
 from tvm_flow.pipeline.generate import generate_latents, noise_for
 
@@ -235,12 +236,12 @@ class TestStages:
         got: list[Any] = []
         monkeypatch.setattr(stages, "compile_stage", lambda *words: (demo.compiled, got.append(words))[0])
         assert main(["compile", "--output", str(tmp_path / "b"), "--emit", "static", "--threads", "2"]) == 0
-        assert [words[1:] for words in got] == [("host", tmp_path / "b", 2, None, "static")]
+        assert [words[1:] for words in got] == [("host", tmp_path / "b", CompileOptions(2, emit=Emit.STATIC))]
         assert (
             f"link with: the archives in {tmp_path}/b/lib, headers in {tmp_path}/b/include\n" in capsys.readouterr().out
         )
         assert main(["compile", "--output", str(tmp_path / "b")]) == 0
-        assert got[-1][-1] == "shared" and "link with" not in capsys.readouterr().out
+        assert got[-1][-1] == CompileOptions() and "link with" not in capsys.readouterr().out
 
 
 class TestRun:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tvm_flow.calibrate import load_ranges
 from tvm_flow.check.calls import ExactnessReport
+from tvm_flow.compile.options import CompileOptions
 from tvm_flow.demo import LATENT_SHAPE
 from tvm_flow.numerics.metrics import psnr_db
 from tvm_flow.pack import bundle_bytes, read_golden, verify_bundle
@@ -139,7 +140,7 @@ def test_a_second_run_of_every_stage_rewrites_nothing(demo: SmallDemo) -> None:
     calibrate_stage(demo.source, demo.prompts, demo.ranges)
     quantize_stage(demo.source, demo.ranges, RECIPE, demo.quantized)
     exported = export_stage(demo.source, demo.quantized, demo.prompts, demo.folder / "export", STEPS)
-    again = compile_stage(demo.folder / "export", "host", demo.folder / "bundle", threads=1)
+    again = compile_stage(demo.folder / "export", "host", demo.folder / "bundle", CompileOptions(threads=1))
     assert snapshot(demo.folder) == before
     assert again == demo.compiled
     assert exported.graphs == demo.exported.graphs

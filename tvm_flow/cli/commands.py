@@ -69,14 +69,26 @@ def export(arguments: argparse.Namespace) -> None:
 def compile(arguments: argparse.Namespace) -> None:
     """Write a checked bundle."""
     from tvm_flow.check.sampling import parse_check
+    from tvm_flow.compile.options import CompileOptions, Emit
     from tvm_flow.pipeline.stages import compile_stage
 
     given = arguments
-    _report(
-        compile_stage(given.export, given.target, given.output, given.threads, parse_check(given.check), given.emit)
-    )
+    options = CompileOptions(given.threads, True, parse_check(given.check), Emit(given.emit), given.debug_dump)
+    _report(compile_stage(given.export, given.target, given.output, options))
     if given.emit == "static":
         print(f"link with: the archives in {given.output / 'lib'}, headers in {given.output / 'include'}")
+
+
+def replay(arguments: argparse.Namespace) -> None:
+    """Repeat the kernel of a failed compile; an error when it fails as it did."""
+    from tvm_flow.check import replay as replayed
+
+    folder, again = arguments.folder, arguments.again
+    if arguments.tir:
+        print(replayed.tir_text(folder, again))
+    if arguments.disassemble:
+        print(replayed.disassemble(folder, again))
+    print(replayed.replay(folder, again))
 
 
 def targets(arguments: argparse.Namespace) -> None:

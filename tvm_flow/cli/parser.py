@@ -25,6 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
     _quantize(_command(sub, "quantize", "ranges and a recipe to static int8 weights and per-step scales"))
     _export(_command(sub, "export", "one QDQ ONNX graph per step and branch, sharing one weight file"))
     _compile(_command(sub, "compile", "step graphs to a checked bundle of plain shared libraries"))
+    _replay(_command(sub, "replay", "repeat the kernel that made a compile fail, from the folder that it kept"))
     _targets(_command(sub, "targets", "what compile can build for"))
     _run(_command(sub, "run", "videos from a bundle"))
     _build(_command(sub, "build", "calibrate, quantize, export and compile from one YAML file"))
@@ -113,6 +114,8 @@ def _compile(parser: argparse.ArgumentParser) -> None:
     checked = (
         "kernel calls to compare with the reference: all, a number of each kernel, or auto for a few of a large model"
     )
+    dumped = "write the module after each pass, kernels' TIR and assembly, and the plan to this folder"
+    parser.add_argument("--debug-dump", type=Path, metavar="DIR", help=dumped)
     parser.add_argument("--check", default="auto", metavar="auto|all|N", help=checked)
     parser.add_argument(
         "--emit",
@@ -121,6 +124,13 @@ def _compile(parser: argparse.ArgumentParser) -> None:
         help="static adds archives and headers, to link a program with that needs no dlopen",
     )
     _threads(parser)
+
+
+def _replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="what the message of compile names: OUTPUT.failed-KERNEL")
+    parser.add_argument("--again", action="store_true", help="lower the kernel anew, instead of the TIR that failed")
+    parser.add_argument("--tir", action="store_true", help="print its scheduled TIR")
+    parser.add_argument("--disassemble", action="store_true", help="print its machine code")
 
 
 def _targets(parser: argparse.ArgumentParser) -> None:

@@ -23,10 +23,8 @@ def to_prim_func(function: Any, name: str) -> Any:
 def fused(module: Any, name: str) -> Any:
     """The one TIR function that ``module`` of `call_once` is after fusion; raises BuildError naming kernel ``name``."""
     try:
-        module = relax.transform.LegalizeOps({"relax.exp": _legalize_exp})(module)
-        module = relax.transform.AnnotateTIROpPattern()(module)
-        module = relax.transform.FuseTIR()(module)
-        module = relax.transform.DeadCodeElimination(["main"])(module)
+        for _, run in KERNEL_PASSES:
+            module = run(module)
     except Exception as error:
         raise BuildError(f"kernel {name}: TVM could not lower it: {error}; report this graph") from error
     functions = [f for f in module.functions.values() if isinstance(f, tvm.tirx.PrimFunc)]
@@ -50,3 +48,12 @@ def call_once(function: Any, name: str, others: Mapping[Any, Any] | None = None)
 
 def _legalize_exp(block: Any, call: Any) -> Any:
     return block.call_te(te_exp, call.args[0], primfunc_name_hint="exp")
+
+
+KERNEL_PASSES: tuple[tuple[str, Any], ...] = (
+    ("legalize", relax.transform.LegalizeOps({"relax.exp": _legalize_exp})),
+    ("annotate", relax.transform.AnnotateTIROpPattern()),
+    ("fuse", relax.transform.FuseTIR()),
+    ("clean", relax.transform.DeadCodeElimination(["main"])),
+)
+"""By name, in order; `tvm_flow.lower.passes` has all others."""

@@ -15,6 +15,8 @@ from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.calibrate.ranges import load_ranges, merge, ranges_sampler, save_ranges
 from tvm_flow.calibrate.run import calibrate
 from tvm_flow.compile.command import Compiled, compile_bundle
+from tvm_flow.compile.options import CompileOptions
+from tvm_flow.compile.workspace import sweep_unfinished
 from tvm_flow.export import check_output as check_export_output
 from tvm_flow.export import load_exported
 from tvm_flow.pack import check_output as check_bundle_output
@@ -48,14 +50,12 @@ def quantize_stage(source: Source, ranges: Path, recipe: Path, output: Path) -> 
         quantize(source.model, ranges, recipe, output)
 
 
-def compile_stage(
-    exported: Path, target: str, output: Path, threads: int = 0, calls: int | None = None, emit: str = "shared"
-) -> Compiled:
-    """A checked bundle in the folder ``output``; see `compile_bundle` for ``calls`` and ``emit``."""
+def compile_stage(exported: Path, target: str, output: Path, options: CompileOptions | None = None) -> Compiled:
+    """A checked bundle in the folder ``output``; see `compile_bundle`."""
     check_bundle_output(output)
     with exclusive(output):
-        bundle = load_exported(exported), load_target(target), output
-        return compile_bundle(*bundle, threads, calls=calls, emit=emit)
+        sweep_unfinished(output)
+        return compile_bundle(load_exported(exported), load_target(target), output, options)
 
 
 def build(config: BuildConfig) -> Compiled:
