@@ -103,7 +103,7 @@ def check_here(frames: Frames, progress: bool = True) -> int | None:
         bar.update()
 
     with (
-        BundleDecoder.open(frames.bundle, threads=frames.threads, cpus=frames.cpus) as decoder,
+        BundleDecoder.open(frames.bundle, workers=frames.workers) as decoder,
         tqdm(desc="check decoder", unit="kernel", disable=not progress) as bar,
         decoder.trace(count),
     ):
