@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tvm_flow import __version__
 from tvm_flow.cli import commands
-from tvm_flow.shipped import shipped_folder
+from tvm_flow.shipped import output_folder, shipped_folder
 
-_ARTIFACTS = Path("artifacts/demo")
+_ARTIFACTS = output_folder()
 _CALIBRATION = shipped_folder("calibration")
 
 
@@ -36,8 +36,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 _DESCRIPTION = (
     "Static int8 video diffusion transformers, compiled to plain shared libraries. Every stage does nothing when "
-    "what it would write is already current. Files go to artifacts/demo of the folder it is run in, unless --output "
-    "says otherwise."
+    f"what it would write is already current. Files go to {_ARTIFACTS} of the folder it is run in, and videos beside "
+    "their bundle, unless --output says otherwise."
 )
 _Sub = argparse._SubParsersAction  # the only name argparse gives it
 
