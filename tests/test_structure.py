@@ -30,9 +30,6 @@ LONG_PARAMETER_LISTS = {
     "tvm_flow.check.emulator.run_emulated",
     "tvm_flow.compile.command._compile",
     "tvm_flow.compile.command.compile_bundle",
-    "tvm_flow.pipeline.generate._worker",
-    "tvm_flow.pipeline.generate.generate_latents",
-    "tvm_flow.pipeline.videos.write_videos",
 }
 REPEATED_NAMES = {
     *("config.py", "decoder.py", "identity.py", "layers.py", "stages.py", "stdit.py", "stdit3.py", "step.py"),

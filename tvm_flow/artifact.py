@@ -89,6 +89,14 @@ def expect_file(output: Path) -> None:
         raise ConfigError(f"{output}: expected a file or nothing to write to, got a folder; choose another output")
 
 
+def probe(output: Path) -> None:
+    """Raise OSError when ``output``, its stamp or their temporary files cannot be written; call it before the work."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    longest = output.with_name(f".{stamp_path(output).name}.{secrets.token_hex(4)}.tmp")
+    longest.touch()
+    longest.unlink()
+
+
 def _input_sha256(name: str, path: Path) -> str:
     try:
         return sha256_file(path)

@@ -16,7 +16,7 @@ from tvm_flow.opensora import load_embeddings, save_embeddings
 from tvm_flow.pipeline.embed import prompt_texts
 from tvm_flow.pipeline.source import load_source
 from tvm_flow.pipeline.stages import calibrate_stage
-from tvm_flow.pipeline.videos import write_videos
+from tvm_flow.pipeline.videos import VideoRequest, write_videos
 
 
 @pytest.fixture
@@ -68,18 +68,20 @@ class TestUse:
 
     def test_a_run_takes_them(self, demo: SmallDemo, other_words: Path, tmp_path: Path) -> None:
         bundle = demo.folder / "bundle"
-        (ours,) = write_videos(bundle, ["my shoe"], tmp_path / "ours", threads=1, embeddings=other_words)
-        (theirs,) = write_videos(bundle, [PROMPT], tmp_path / "theirs", threads=1)
-        assert ours.name == "00_my_shoe.gif"
+        (ours,) = write_videos(VideoRequest(bundle, ["my shoe"], tmp_path / "ours", threads=1, embeddings=other_words))
+        (theirs,) = write_videos(VideoRequest(bundle, [PROMPT], tmp_path / "theirs", threads=1))
+        assert ours.name == "00_my_shoe.mp4"
         assert ours.read_bytes() == theirs.read_bytes()
         with pytest.raises(PromptError, match=r"prompt 'a red .*': expected one of the 1 in"):
-            write_videos(bundle, [PROMPT], tmp_path / "no", threads=1, embeddings=other_words)
+            write_videos(VideoRequest(bundle, [PROMPT], tmp_path / "no", threads=1, embeddings=other_words))
 
     def test_of_another_shape_they_are_refused_first(self, demo: SmallDemo, tmp_path: Path) -> None:
         save_embeddings(tmp_path / "e", ["my shoe"], torch.ones(1, 3, 5), torch.tensor([2]))
         for refused in (
             lambda: load_source(captions=tmp_path / "e"),
-            lambda: write_videos(demo.folder / "bundle", ["my shoe"], tmp_path / "v", embeddings=tmp_path / "e"),
+            lambda: write_videos(
+                VideoRequest(demo.folder / "bundle", ["my shoe"], tmp_path / "v", embeddings=tmp_path / "e")
+            ),
         ):
             with pytest.raises(PromptError, match=r"expected \d+ tokens of 384 channels .* got 3 of 5"):
                 refused()
