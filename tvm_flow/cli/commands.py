@@ -121,8 +121,9 @@ def demo(arguments: argparse.Namespace) -> None:
 def _load_source(arguments: argparse.Namespace) -> Source:
     from tvm_flow.pipeline.source import load_source
 
-    autoencoder = getattr(arguments, "autoencoder", None)  # an option of export alone
-    return load_source(arguments.model, arguments.sampler, arguments.latent, arguments.captions, autoencoder)
+    given = arguments
+    autoencoder = getattr(given, "autoencoder", None)  # an option of export alone
+    return load_source(given.model, given.sampler, given.latent, given.captions, autoencoder, given.config)
 
 
 def _report(compiled: Compiled) -> None:
