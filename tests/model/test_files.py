@@ -139,7 +139,7 @@ def test_a_released_model_in_a_folder_needs_no_config(tmp_path: Path) -> None:
 
 def test_stdit2_is_named() -> None:
     shapes = {"blocks.0.attn_temp.qkv.weight": (3, 1), "t_block_temp.1.weight": (3456, 1152)}
-    with pytest.raises(CheckpointError, match=r"an STDiT2 \(Open-Sora v1\.1\), which is not implemented"):
+    with pytest.raises(CheckpointError, match=r"got an STDiT2 \(v1\.1\), which is not implemented"):
         find_config(Path("v11.pth"), shapes)
 
 

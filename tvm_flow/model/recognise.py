@@ -33,6 +33,11 @@ def find_config(path: Path, shapes: Shapes) -> AnyConfig:
         table = shapes.get("pos_embed")
         if table in tables:
             return tables[table]
+    if any(key.startswith("t_block_temp.") for key in shapes):
+        raise CheckpointError(
+            f"{path}: expected an STDiT (Open-Sora v1.0) or STDiT3 (v1.2), got an STDiT2 (v1.1), which is not "
+            "implemented; take a checkpoint of another version"
+        )
     raise CheckpointError(
         f"{path}: expected a config.json, or the tensors of STDiT-XL/2 (with pos_embed of 256 or 1024 places) or "
         f"STDiT3-XL/2, got {_told(kind, shapes)}; give the config (--config, or config in the build file)"
@@ -41,8 +46,6 @@ def find_config(path: Path, shapes: Shapes) -> AnyConfig:
 
 def _told(kind: type[AnyConfig] | None, shapes: Shapes) -> str:
     """What a checkpoint holds that is no released model."""
-    if any(key.startswith("t_block_temp.") for key in shapes):
-        return "those of an STDiT2 (Open-Sora v1.1), which is not implemented: take v1.0 or v1.2"
     if kind is None:
         shown = ", ".join(sorted(shapes)[:4])
         return f"{len(shapes)} others ({shown}{', ...' if len(shapes) > 4 else ''})"
