@@ -58,7 +58,7 @@ def write_json(target: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Parse ``path``; raises ConfigError naming the file when it is absent or not JSON."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # some editors put a byte order mark first
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: expected a readable JSON file, got: {error}; check the path") from error
 

@@ -50,6 +50,13 @@ class TestCommand:
         assert "expected model_type t5 with d_model 4096, got t5 with 16" in capsys.readouterr().err
         assert not (tmp_path / "e").exists()
 
+    def test_a_file_of_another_kind_is_kept(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "notes.txt").write_text("mine")
+        words = ["embed", "a cat", "--text-encoder", str(tmp_path), "--output", str(tmp_path / "notes.txt")]
+        assert main(words) == 2
+        assert "notes.txt: expected nothing or prompt embeddings to replace, got another" in capsys.readouterr().err
+        assert (tmp_path / "notes.txt").read_text() == "mine"
+
     def test_prompts_come_once_each_and_from_somewhere(self, tmp_path: Path) -> None:
         (tmp_path / "p.yaml").write_text("prompts: [b, a]\n")
         assert prompt_texts(["a", "c"], tmp_path / "p.yaml") == ["a", "c", "b"]

@@ -181,7 +181,8 @@ def demo(arguments: argparse.Namespace) -> None:
 def _load_source(arguments: argparse.Namespace, autoencoder: Path | None) -> Source:
     from tvm_flow.pipeline.source import load_source
 
-    return load_source(arguments.model, arguments.sampler, arguments.latent, arguments.captions, autoencoder)
+    given = arguments
+    return load_source(given.model, given.sampler, given.latent, given.captions, autoencoder, given.config)
 
 
 def _report(compiled: Compiled) -> None:

@@ -53,7 +53,8 @@ def _command(sub: _Sub[argparse.ArgumentParser], name: str, text: str) -> argpar
 
 
 def _source(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="demo", help="'demo', or a checkpoint folder or .pth file")
+    parser.add_argument("--model", default="demo", help="'demo', or a checkpoint folder or file")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="config.json of a checkpoint that has none")
     parser.add_argument("--sampler", type=Path, help="YAML of the step grid, for a model other than the demo")
     parser.add_argument("--latent", type=_latent, metavar="C,T,H,W", help="shape of its latent")
     _embeddings(parser)
@@ -81,7 +82,7 @@ def _embed(parser: argparse.ArgumentParser) -> None:
 def _inspect(parser: argparse.ArgumentParser) -> None:
     text = "a bundle; or a checkpoint: folder with a config.json, or a .pth or .safetensors file"
     parser.add_argument("path", type=Path, help=text)
-    parser.add_argument("--config", type=Path, help="config.json for a checkpoint file that is no released model")
+    parser.add_argument("--config", type=Path, help="config.json of a checkpoint that has none")
 
 
 def _calibrate(parser: argparse.ArgumentParser) -> None:
