@@ -16,9 +16,8 @@ from tvm_flow.backends.cpu.codegen import scheduled_kernels
 from tvm_flow.backends.cpu.packing import PackedProgram, pack_weights
 from tvm_flow.graph.constants import evaluate
 from tvm_flow.graph.lifted import LiftedGraph
-from tvm_flow.importer.canonical import canonicalize
-from tvm_flow.importer.integer import to_integer
-from tvm_flow.importer.load import import_onnx
+from tvm_flow.importer.load import split_onnx
+from tvm_flow.importer.whole import import_whole
 from tvm_flow.lower.partition import partition
 from tvm_flow.numerics.bounded import Bounded
 from tvm_flow.numerics.reference import Rounded, Value, execute
@@ -39,7 +38,7 @@ class Seen:
 
 
 def imported(model: ModelProto) -> LiftedGraph:
-    return canonicalize(to_integer(import_onnx(model)))
+    return import_whole(split_onnx(model))
 
 
 def lowered(graph: LiftedGraph, isa: Isa | None = None) -> PackedProgram:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tvm import relax
+from tvm import ir, relax
 from tvm.relax import op as R
 
 from tvm_flow.errors import ImportGraphError
@@ -66,9 +66,16 @@ def canonicalize(graph: LiftedGraph) -> LiftedGraph:
         with builder.block.dataflow():
             for var, value in bindings_of(main):
                 env[var] = _rewrite(builder, value, resolve)
-            output = builder.block.emit_output(resolve(main.body.body))
+            output = builder.block.emit_output(_computed(builder, inputs, resolve(main.body.body)))
         builder.block.emit_func_output(output, [*inputs, *builder.parameters.values()])
     return replace(graph, module=builder.block.get(), constants=builder.constants)
+
+
+def _computed(builder: Builder, inputs: list[Any], output: Any) -> Any:
+    """``output``, copied when it is no kernel's: an input, a constant."""
+    if isinstance(output, ir.Constant) or output in inputs or builder.is_parameter(output):
+        return builder.emit(R.reshape(output, shape_of(output)))
+    return output
 
 
 def _rewrite(builder: Builder, value: Any, resolve: Callable[[Any], Any]) -> Any:
