@@ -10,7 +10,7 @@ never travel through memory.
 
 from __future__ import annotations
 
-from typing import Any
+from types import ModuleType
 
 from tvm import s_tir, te
 
@@ -93,7 +93,7 @@ def _tile(schedule: Schedule, stages: Stages, isa: Isa, loops: tuple[Loop, Loop,
             schedule.unroll(vectors)
 
 
-def _style(isa: Isa) -> Any:
+def _style(isa: Isa) -> ModuleType:
     if isa.paired:
         return pairs
     return biased if isa.biased else plain
