@@ -103,3 +103,8 @@ class TestThisPackage:
         reached = reached_modules("tvm_flow.compile.command")
         assert {"tvm_flow.toolchain", "tvm_flow.check.calls", "tvm_flow.numerics.operators"} <= reached
         assert not [name for name in reached if name.startswith(("tvm_flow.bench", "tvm_flow.cli"))]
+
+    def test_no_stage_imports_a_module_of_the_package_by_a_computed_name(self) -> None:
+        """It would not be seen. The first loads other packages, the second is no stage."""
+        computed = {name for name, path in package_modules().items() if "import_module(" in path.read_text()}
+        assert computed == {"tvm_flow.opensora.extra", "tvm_flow.bench.__main__"}

@@ -13,7 +13,7 @@ import pytest
 from tvm_flow.sources import PACKAGE, imported_modules, package_modules
 
 FLOW = (
-    *("errors", "numerics", "shipped", "sources", "artifact"),
+    *("errors", "limits", "numerics", "shipped", "sources", "artifact", "fields"),
     *("model", "sampler", "demo", "opensora", "calibrate", "quantize", "export"),
     *("graph", "importer", "lower", "target", "toolchain", "backends", "plan", "pack", "run", "check", "compile"),
     *("quality", "train", "pipeline", "cli", "bench"),
@@ -30,13 +30,10 @@ LONG_PARAMETER_LISTS = {
     "tvm_flow.check.emulator.run_emulated",
     "tvm_flow.compile.command._compile",
     "tvm_flow.compile.command.compile_bundle",
-    "tvm_flow.pipeline.generate._worker",
-    "tvm_flow.pipeline.generate.generate_latents",
-    "tvm_flow.pipeline.videos.write_videos",
 }
 REPEATED_NAMES = {
-    *("config.py", "decoder.py", "identity.py", "layers.py", "stages.py", "stdit.py", "stdit3.py", "step.py"),
-    *("tables.py", "trajectory.py", "write.py"),
+    *("config.py", "decoder.py", "identity.py", "layers.py", "names.py", "stages.py", "stdit.py", "stdit3.py"),
+    *("step.py", "tables.py", "trajectory.py", "write.py"),
 }
 NAMES_OF_EVERY_FOLDER = {"__init__.py", "__main__.py", "base.py", "conftest.py", "CMakeLists.txt", "README.md"}
 

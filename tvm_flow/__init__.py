@@ -1,8 +1,8 @@
 """Static int8 video diffusion transformers, compiled to plain shared libraries.
 
-The flow, each arrow one module folder and one command::
+The flow, each arrow one folder::
 
-    checkpoint -> model -> calibrate -> quantize -> export -> relax_import -> build -> pack -> run
+    checkpoint -> model -> calibrate -> quantize -> export -> importer -> lower -> compile -> pack -> run
 """
 
 __version__ = "0.1.0"

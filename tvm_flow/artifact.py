@@ -44,7 +44,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(target: Path, data: bytes) -> None:
+def write_bytes(target: Path, data: bytes | memoryview) -> None:
     """Write ``data`` to ``target`` whole or not at all."""
     with atomic_path(target) as temporary:
         temporary.write_bytes(data)
@@ -58,7 +58,7 @@ def write_json(target: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Parse ``path``; raises ConfigError naming the file when it is absent or not JSON."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # some editors put a byte order mark first
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: expected a readable JSON file, got: {error}; check the path") from error
 
@@ -87,6 +87,14 @@ def expect_file(output: Path) -> None:
     """Raise ConfigError when a folder lies where a command will write a file; call it before the work."""
     if output.is_dir():
         raise ConfigError(f"{output}: expected a file or nothing to write to, got a folder; choose another output")
+
+
+def probe(output: Path) -> None:
+    """Raise OSError when ``output``, its stamp or their temporary files cannot be written; call it before the work."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    longest = output.with_name(f".{stamp_path(output).name}.{secrets.token_hex(4)}.tmp")
+    longest.touch()
+    longest.unlink()
 
 
 def _input_sha256(name: str, path: Path) -> str:

@@ -23,7 +23,7 @@ from tvm_flow.check.calls import (
     members_of,
 )
 from tvm_flow.check.sums import link_sums
-from tvm_flow.compile.command import golden_input
+from tvm_flow.compile.step_build import golden_input
 from tvm_flow.errors import BitExactError
 from tvm_flow.export import Exported
 from tvm_flow.numerics.bounded import Bounded

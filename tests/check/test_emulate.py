@@ -15,10 +15,14 @@ import pytest
 from support.elf_file import read_elf
 from support.example_programs import EXAMPLES, golden_frames, headers, read_frames, run, with_cmake, with_make
 
+from tvm_flow.check import machines
 from tvm_flow.check.calls import ExactnessReport, check_traced, members_of
-from tvm_flow.check.emulator import Emulator, check_emulated, find_emulator, run_emulated
+from tvm_flow.check.conformance import run_checked
+from tvm_flow.check.emulator import Emulator, find_emulator, run_emulated
+from tvm_flow.check.trajectory import TrajectoryCheck
 from tvm_flow.compile import command as compile_module
 from tvm_flow.compile.command import Compiled, compile_bundle
+from tvm_flow.compile.options import CompileOptions, Emit
 from tvm_flow.errors import BitExactError, BuildError
 from tvm_flow.export import Exported
 from tvm_flow.pack import read_golden, verify_bundle
@@ -57,16 +61,18 @@ def checked(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Che
     folder = tmp_path_factory.mktemp("a72")
     kept: list[tuple[Any, ...]] = []
 
-    def keep(*args: Any) -> Any:
-        shutil.copy(args[1], folder / "trace")
-        kept.append(args)
-        return check_emulated(*args)
+    def keep(machine: Any, bundle: Path, check: TrajectoryCheck, *rest: Any) -> Any:
+        shutil.copy(machine.program, folder / "trace")
+        kept.append((machine.emulator, check.libraries))
+        return run_checked(machine, bundle, check, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compile_module, "check_emulated", keep)
+        patch.setattr(compile_module, "run_checked", keep)
         exported = exporter("w8a8_first_float")[1]
-        compiled = compile_bundle(exported, A72, folder / "bundle", threads=1, progress=False, emit="static")
-    ((emulator, _, _, libraries, *_),) = kept
+        compiled = compile_bundle(
+            exported, A72, folder / "bundle", CompileOptions(threads=1, progress=False, emit=Emit.STATIC)
+        )
+    ((emulator, libraries),) = kept
     return Checked(compiled, emulator, folder / "trace", tuple(libraries))
 
 
@@ -85,7 +91,10 @@ class TestCompile:
     def test_a_second_run_rewrites_nothing(self, checked: Checked, exporter: Exporter) -> None:
         before = checked.compiled.bundle.stat().st_mtime_ns
         again = compile_bundle(
-            exporter("w8a8_first_float")[1], A72, checked.compiled.bundle, progress=False, emit="static"
+            exporter("w8a8_first_float")[1],
+            A72,
+            checked.compiled.bundle,
+            CompileOptions(progress=False, emit=Emit.STATIC),
         )
         assert (again, checked.compiled.bundle.stat().st_mtime_ns) == (checked.compiled, before)
 
@@ -98,9 +107,9 @@ class TestCompile:
         name = next(name for name, value in first.given[0].items() if value.dtype == np.int8 and value.ndim == 2)
         wrong = first.given[0][name].copy()
         wrong[0, 0] ^= 1
-        damaged = replace(first, given=({**first.given[0], name: wrong}, *first.given[1:]))
+        members = members_of([replace(first, given=({**first.given[0], name: wrong}, *first.given[1:])), *rest])
         with pytest.raises(BitExactError, match=r"step 0, branch 0, call \d+, kernel k\w+, constant"):
-            check_emulated(checked.emulator, checked.program, checked.compiled.bundle, [damaged, *rest], progress=False)
+            checked.run(on_call=lambda call: check_traced(call, members, ExactnessReport()))
 
     def test_a_kernel_that_computes_something_else_is_caught(self, checked: Checked) -> None:
         members = members_of(checked.libraries)
@@ -142,9 +151,9 @@ class TestCompile:
         a76 = TargetSpec("a76", "aarch64-linux-gnu", "cortex-a76", frozenset({"neon", "dotprod"}))
         assert find_emulator(a76).cpu == "cortex-a76"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(compile_module, "find_emulator", lambda _: checked.emulator)
+            patch.setattr(machines, "find_emulator", lambda _: checked.emulator)
             with pytest.raises(BuildError, match="its kernels use dotprod, which this processor does not report"):
-                compile_bundle(exporter("w8a8")[1], a76, checked.program.parent / "a76", progress=False)
+                compile_bundle(exporter("w8a8")[1], a76, checked.program.parent / "a76", CompileOptions(progress=False))
         assert not (checked.program.parent / "a76").exists()
 
     def test_one_static_elf_makes_the_golden_video(self, checked: Checked, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from tvm_flow.check.onnx_evaluator import evaluate_graph
-from tvm_flow.compile.command import golden_input
+from tvm_flow.compile.step_build import golden_input
 from tvm_flow.export import Exported
 
 

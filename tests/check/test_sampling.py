@@ -10,8 +10,17 @@ import numpy as np
 import pytest
 
 from tvm_flow.check.calls import ExactnessReport, members_of
-from tvm_flow.check.sampling import SAMPLED_STEPS, choose_calls, parse_check, written_elements
+from tvm_flow.check.sampling import (
+    SAMPLED_STEPS,
+    All,
+    Automatic,
+    PerKernel,
+    choose_calls,
+    parse_check,
+    written_elements,
+)
 from tvm_flow.compile.command import Compiled, compile_bundle
+from tvm_flow.compile.options import CompileOptions
 from tvm_flow.errors import BitExactError, BundleError, ConfigError
 from tvm_flow.export import Exported
 from tvm_flow.pack import read_golden, read_manifest
@@ -25,11 +34,17 @@ from tvm_flow.target.spec import TargetSpec
 @pytest.fixture(scope="module")
 def sampled(exported: Exported, host: TargetSpec, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     output = tmp_path_factory.mktemp("sampled") / "bundle"
-    return compile_bundle(exported, host, output, threads=1, progress=False, calls=1)
+    return compile_bundle(exported, host, output, CompileOptions(threads=1, progress=False, check=PerKernel(1)))
 
 
 def test_words_and_numbers() -> None:
-    assert [parse_check(text) for text in ("auto", "all", "1", "20")] == [None, 0, 1, 20]
+    assert [parse_check(text) for text in ("auto", "all", "1", "20")] == [
+        Automatic(),
+        All(),
+        PerKernel(1),
+        PerKernel(20),
+    ]
+    assert [str(parse_check(text)) for text in ("auto", "all", "20")] == ["auto", "all", "20"], "what a stamp holds"
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "some", "1.5", "²"])
@@ -40,24 +55,24 @@ def test_anything_else_is_an_error(text: str) -> None:
 
 def test_a_small_model_is_compared_whole(library: GroupLibrary) -> None:
     members = members_of([library])
-    assert choose_calls(members, None).chosen is None
-    assert choose_calls(members, 0).chosen is None
+    assert choose_calls(members, Automatic()).chosen is None
+    assert choose_calls(members, All()).chosen is None
 
 
 def test_a_trajectory_too_long_is_sampled(library: GroupLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
     members = members_of([library])
     written = written_elements([library for library, _ in members.values()])
     monkeypatch.setattr("tvm_flow.check.sampling.MOST_ELEMENTS", written - 1)
-    assert choose_calls(members, None).chosen
+    assert choose_calls(members, Automatic()).chosen
     monkeypatch.setattr("tvm_flow.check.sampling.MOST_ELEMENTS", written)
-    assert choose_calls(members, None).chosen is None
+    assert choose_calls(members, Automatic()).chosen is None
 
 
 @pytest.mark.parametrize("calls", [1, 2, 10**6])
 def test_every_kernel_is_among_the_sample(library: GroupLibrary, calls: int) -> None:
     members, program = members_of([library]), library.packed.program
-    chosen = choose_calls(members, calls).chosen
-    assert chosen is not None and chosen == choose_calls(members, calls).chosen, "drawn by a seed"
+    chosen = choose_calls(members, PerKernel(calls)).chosen
+    assert chosen is not None and chosen == choose_calls(members, PerKernel(calls)).chosen, "drawn by a seed"
     counts: dict[str, int] = {}
     for step, _branch, index in chosen:
         assert step < SAMPLED_STEPS
@@ -91,7 +106,7 @@ def test_the_golden_output_is_that_of_the_steps_that_ran(sampled: Compiled, comp
 
 
 def test_a_wrong_constant_is_found_in_a_call_that_is_only_followed(library: GroupLibrary) -> None:
-    check = replace(choose_calls(members_of([library]), 1), chosen=frozenset())
+    check = replace(choose_calls(members_of([library]), PerKernel(1)), chosen=frozenset())
     program = library.packed.program
     index, call = next((i, c) for i, c in enumerate(program.calls) if c.args[-1] in library.packed.constants)
     args = tuple(np.zeros(program.tensors[n].shape, program.tensors[n].dtype) for n in (*call.args, call.output))
@@ -108,5 +123,5 @@ def test_latents_that_the_runtime_does_not_repeat_are_an_error(
     update = trajectory.next_latent
     monkeypatch.setattr(trajectory, "next_latent", lambda *a: np.nextafter(update(*a), np.float32(9)))
     with pytest.raises(BundleError, match="latents differ"):
-        compile_bundle(exported, host, tmp_path / "b", threads=1, progress=False, calls=1)
+        compile_bundle(exported, host, tmp_path / "b", CompileOptions(threads=1, progress=False, check=PerKernel(1)))
     assert not (tmp_path / "b").exists()

@@ -21,10 +21,15 @@ from tvm_flow.artifact import stamp_path
 from tvm_flow.calibrate import load_ranges
 from tvm_flow.cli import main
 from tvm_flow.cli.parser import make_parser
+from tvm_flow.compile.options import CompileOptions, Emit
+from tvm_flow.opensora import save_embeddings
 from tvm_flow.pipeline import stages
-from tvm_flow.pipeline.generate import generate_latents, noise_for
+from tvm_flow.pipeline.generate import Generation, generate_latents, noise_for
 
-COMMANDS = ("inspect", "embed", "calibrate", "quantize", "export", "compile", "targets", "run", "build", "demo")
+COMMANDS = (
+    *("inspect", "embed", "calibrate", "quantize", "export", "compile", "targets", "run", "compare", "diff", "build"),
+    "demo",
+)
 _HELP = """
 import sys
 from tvm_flow.cli import main
@@ -77,10 +82,14 @@ class TestHelp:
             ["fly"],
             ["run"],
             ["build"],
+            ["compare"],
+            ["diff", "one"],
             ["compile", "--threads", "-1"],
             ["compile", "--threads", "two"],
             ["compile", "--emit", "wasm"],
             ["run", "x", "--seed", "-3"],
+            ["run", "x", "--count", "0"],
+            ["run", "x", "--format", "avi"],
             ["run", "x", "--cpus", "4-"],
             ["run", "x", "--cpus", "3-1"],
             ["run", "x", "--cpus", "0,1,0-2"],
@@ -235,12 +244,12 @@ class TestStages:
         got: list[Any] = []
         monkeypatch.setattr(stages, "compile_stage", lambda *words: (demo.compiled, got.append(words))[0])
         assert main(["compile", "--output", str(tmp_path / "b"), "--emit", "static", "--threads", "2"]) == 0
-        assert [words[1:] for words in got] == [("host", tmp_path / "b", 2, None, "static")]
+        assert [words[1:] for words in got] == [("host", tmp_path / "b", CompileOptions(2, emit=Emit.STATIC))]
         assert (
             f"link with: the archives in {tmp_path}/b/lib, headers in {tmp_path}/b/include\n" in capsys.readouterr().out
         )
         assert main(["compile", "--output", str(tmp_path / "b")]) == 0
-        assert got[-1][-1] == "shared" and "link with" not in capsys.readouterr().out
+        assert got[-1][-1] == CompileOptions() and "link with" not in capsys.readouterr().out
 
 
 class TestRun:
@@ -249,20 +258,21 @@ class TestRun:
     ) -> None:
         prompts, bundle = [PROMPT, "green sandal going right"], demo.folder / "bundle"
         words = ["run", *prompts, "--bundle", str(bundle), "--output", str(tmp_path / "v"), "--seed", "5"]
-        assert main([*words, "--threads", "1"]) == 0
+        words = [*words[:1], "--threads", "1", "--format", "gif", *words[1:]]
+        assert main(words) == 0
         names = ["00_a_red_sneaker_moving_left.gif", "01_green_sandal_going_right.gif"]
         assert capsys.readouterr().out == "".join(f"video: {tmp_path / 'v' / name}\n" for name in names)
         for name in names:
             with Image.open(tmp_path / "v" / name) as image:
                 assert (image.n_frames, image.format) == (8, "GIF")  # type: ignore[attr-defined]
-                assert image.info["duration"] == 125 or image.info["duration"] == 120
+                assert image.info["duration"] == 130 or image.info["duration"] == 120
         with safe_open(tmp_path / "v" / "latents.safetensors", framework="numpy") as file:
             latents = file.get_tensor("latents")
             assert file.metadata() == {"prompts": "\n".join(prompts)}
         noise = noise_for(latents.shape[1:], [5, 6])
-        again = generate_latents(bundle, prompts, noise, demo.source.embed, threads=1, progress=False)
+        again = generate_latents(bundle, prompts, noise, demo.source.embed, Generation(threads=1), progress=False)
         np.testing.assert_array_equal(latents, again)
-        self.second_run(words, tmp_path / "v")
+        self.second_run(words, tmp_path / "v", capsys)
 
     def test_a_cpu_that_is_not_there_is_named(
         self, demo: SmallDemo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -271,15 +281,61 @@ class TestRun:
         line = refused(capsys, *words, "--cpus", "1023")
         assert "options.cpus[0]: expected a CPU that is there, online and allowed for this process, got 1023" in line
 
-    def second_run(self, words: list[str], folder: Path) -> None:
+    def second_run(self, words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         before = mtimes(folder)
         assert main(words) == 0
         assert mtimes(folder) == before
         next(folder.glob("01*")).unlink()
         assert main(words) == 0
         assert set(mtimes(folder)) == set(before)
-        assert main([*words[:-1], "6"]) == 0
-        assert all(mtimes(folder)[name] > before[name] for name in before)
+        before = mtimes(folder)
+        capsys.readouterr()
+        line = refused(capsys, *words[:-1], "6")
+        assert "latents.safetensors: expected no file of another run in the way" in line
+        assert mtimes(folder) == before
+
+    def test_what_nobody_named_a_place_for_goes_beside_the_bundle(
+        self, demo: SmallDemo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        shutil.copytree(demo.compiled.bundle, tmp_path / "x" / "bundle")
+        words = ["run", PROMPT, "--bundle", str(tmp_path / "x" / "bundle"), "--threads", "1"]
+        for number, folder in (("1", "videos"), ("2", "videos_2"), ("1", "videos")):
+            assert main([*words, "--seed", number]) == 0
+            path = tmp_path / "x" / folder / "00_a_red_sneaker_moving_left.mp4"
+            assert capsys.readouterr().out == f"video: {path}\n"
+            assert path.is_file()
+
+    def test_one_video_goes_to_the_file_that_is_named(
+        self, demo: SmallDemo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = ["run", PROMPT, "--bundle", str(demo.compiled.bundle), "--threads", "1", "--output"]
+        assert main([*words, str(tmp_path / "clip.mp4")]) == 0
+        assert (tmp_path / "clip.mp4").is_file()
+        assert "clip.avi: expected .mp4" in refused(capsys, *words, str(tmp_path / "clip.avi"))
+        assert "expected one video for one file, got 3" in refused(
+            capsys, *words, str(tmp_path / "more.mp4"), "--count", "3"
+        )
+
+    def test_a_japanese_prompt_of_82_characters_is_a_file(self, demo: SmallDemo, tmp_path: Path) -> None:
+        text = ("赤い運動靴が左へゆっくりと動いていく様子" * 5)[:82]
+        tokens, mask = demo.source.embed([PROMPT])
+        save_embeddings(tmp_path / "e", [text], tokens, mask.sum(1))
+        words = ["run", text, "--bundle", str(demo.compiled.bundle), "--prompt-embeddings", str(tmp_path / "e")]
+        assert main([*words, "--threads", "1", "--output", str(tmp_path / "v")]) == 0
+        (mp4,) = (tmp_path / "v").glob("*.mp4")
+        assert mp4.stem == f"00_{text[:26]}"
+
+    def test_prompts_come_from_a_file_too(
+        self, demo: SmallDemo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = ["run", "--bundle", str(demo.compiled.bundle), "--threads", "1", "--output", str(tmp_path / "v")]
+        (tmp_path / "p.txt").write_bytes(f"\ufeff{PROMPT}\r\n\n green sandal going right \n".encode())
+        assert main([*words, "--prompts", str(tmp_path / "p.txt"), "--format", "png"]) == 0
+        names = [line.rsplit("/", 1)[1] for line in capsys.readouterr().out.splitlines()]
+        assert names == ["00_a_red_sneaker_moving_left", "01_green_sandal_going_right"]
+        (tmp_path / "empty").write_text("\n \n")
+        assert "empty: expected at least one prompt" in refused(capsys, *words, "--prompts", str(tmp_path / "empty"))
+        assert "gone: expected readable text" in refused(capsys, *words, "--prompts", str(tmp_path / "gone"))
 
     def test_another_sampler_is_refused_before_anything_runs(
         self, demo: SmallDemo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -309,3 +365,26 @@ class TestRun:
         monkeypatch.setattr("tvm_flow.compile.command._compile", lambda *_: repaired.append(1) or demo.compiled)
         assert main(["compile", "--export", str(demo.folder / "export"), "--output", str(bundle)]) == 0
         assert repaired
+
+
+class TestLooking:
+    def test_inspect_and_diff_tell_of_bundles(
+        self, demo: SmallDemo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        bundle = str(demo.compiled.bundle)
+        assert main(["inspect", bundle]) == 0
+        said = capsys.readouterr().out
+        assert said.startswith(f"bundle: {bundle}, whole;") and "model: STDiT3, depth 4, hidden 96" in said
+        shutil.copytree(bundle, tmp_path / "other")
+        assert main(["diff", bundle, str(tmp_path / "other")]) == 0
+        assert capsys.readouterr().out == "no difference\n"
+        assert "manifest.json" in refused(capsys, "diff", bundle, str(tmp_path))
+
+    def test_compare_prints_a_line_for_each_step(
+        self, demo: SmallDemo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = ["compare", PROMPT, "--bundle", str(demo.compiled.bundle), "--output", str(tmp_path / "c")]
+        assert main([*words, "--threads", "1"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines] == ["step", "1", "2", "latents:", "frames:", "sheet:", "figures:"]
+        assert lines[-2:] == [f"sheet: {tmp_path}/c/sheet.png", f"figures: {tmp_path}/c/comparison.json"]

@@ -6,9 +6,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
 from tvm_flow.cli import main
@@ -116,10 +118,21 @@ def test_build_names_what_does_not_fit_the_model(built: Files, capsys: pytest.Ca
     assert "recipe: pattern 'spatial_blocks.*' matches no layer; layers are called blocks.0.attn.qkv to" in line
 
 
-def test_run_says_that_it_has_no_autoencoder_for_it(built: Files, capsys: pytest.CaptureFixture[str]) -> None:
-    line = refused(capsys, "run", PROMPT, "--bundle", built.path("bundle"), "--output", built.path("videos"))
-    assert "(4, 2, 3, 5)" in line
-    assert not (built.folder / "videos").exists()
+def test_run_writes_latents_where_nothing_decodes_them(built: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", PROMPT, "--bundle", built.path("bundle"), "--captions", str(built.folder), "--threads", "1"]
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert said.out == f"latents: {built.path('videos')}/latents.safetensors\n"
+    assert "no decoder in this bundle: latents are written; --autoencoder FOLDER makes videos of them" in said.err
+    latents = load_file(built.folder / "videos" / "latents.safetensors")["latents"]
+    assert latents.shape == (1, 4, 2, 3, 5) and bool(np.isfinite(latents).all())
+
+
+def test_run_says_that_it_has_no_autoencoder_for_a_video(built: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--output", built.path("clip.mp4")], ["--format", "png", "--output", built.path("frames")]):
+        line = refused(capsys, "run", PROMPT, "--bundle", built.path("bundle"), *words)
+        assert "(4, 2, 3, 5)" in line and "--autoencoder" in line
+    assert not {"clip.mp4", "frames"} & {path.name for path in built.folder.iterdir()}
 
 
 @pytest.mark.parametrize("stage", ["calibrate", "quantize", "export"])

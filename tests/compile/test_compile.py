@@ -17,7 +17,10 @@ from support import tiny_model
 from tvm_flow.artifact import stamp_path
 from tvm_flow.check.sampling import CallCheck
 from tvm_flow.compile import command as compile_module
-from tvm_flow.compile.command import Compiled, compile_bundle, golden_input
+from tvm_flow.compile import functions, step_build
+from tvm_flow.compile.command import Compiled, compile_bundle
+from tvm_flow.compile.options import CompileOptions
+from tvm_flow.compile.step_build import golden_input
 from tvm_flow.errors import BitExactError
 from tvm_flow.export import Exported
 from tvm_flow.numerics.metrics import psnr_db
@@ -159,7 +162,8 @@ class Stages:
         self.failure: BaseException | None = None
         monkeypatch.setattr(compile_module, "_compile", self)
 
-    def __call__(self, _exported: Any, _target: Any, output: Path, *_: Any) -> Compiled:
+    def __call__(self, job: compile_module.Job, _work: Path) -> Compiled:
+        output = job.output
         self.runs += 1
         if self.failure is not None:
             raise self.failure
@@ -178,7 +182,7 @@ class TestCurrent:
     def test_a_second_run_rewrites_nothing(self, compiler: Compiler, exported: Exported, host: TargetSpec) -> None:
         first = compiler("w8a8", "host")
         before = snapshot(first.bundle.parent)
-        again = compile_bundle(exported, host, first.bundle, threads=1, progress=False)
+        again = compile_bundle(exported, host, first.bundle, CompileOptions(threads=1, progress=False))
         assert again == first
         assert snapshot(first.bundle.parent) == before
 
@@ -186,7 +190,7 @@ class TestCurrent:
         self, stages: Stages, exporter: Exporter, host: TargetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def build(recipe: str, target: TargetSpec) -> int:
-            compile_bundle(exporter(recipe)[1], target, tmp_path / "b", progress=False)
+            compile_bundle(exporter(recipe)[1], target, tmp_path / "b", CompileOptions(progress=False))
             return stages.runs
 
         assert [build("w8a8", host), build("w8a8", host)] == [1, 1]
@@ -202,7 +206,7 @@ class TestCurrent:
         self, damage: str, stages: Stages, exported: Exported, host: TargetSpec, tmp_path: Path
     ) -> None:
         output = tmp_path / "b"
-        compile_bundle(exported, host, output, progress=False)
+        compile_bundle(exported, host, output, CompileOptions(progress=False))
         manifest = output / "manifest.json"
         match damage:
             case "manifest":
@@ -215,8 +219,8 @@ class TestCurrent:
                 (output / "bundle").unlink()
             case _:
                 manifest.write_text(manifest.read_text().replace('"near_ties": ', '"near_ties": 1'))
-        compile_bundle(exported, host, output, progress=False)
-        compile_bundle(exported, host, output, progress=False)
+        compile_bundle(exported, host, output, CompileOptions(progress=False))
+        compile_bundle(exported, host, output, CompileOptions(progress=False))
         assert stages.runs == 2
 
 
@@ -226,16 +230,16 @@ class TestFailure:
         self, failure: BaseException, stages: Stages, exporter: Exporter, host: TargetSpec, tmp_path: Path
     ) -> None:
         output = tmp_path / "b"
-        compile_bundle(exporter("w8a8")[1], host, output, progress=False)
+        compile_bundle(exporter("w8a8")[1], host, output, CompileOptions(progress=False))
         before, stages.failure = snapshot(tmp_path), failure
         with pytest.raises(type(failure)):
-            compile_bundle(exporter("w8a8_asymmetric")[1], host, output, progress=False)
+            compile_bundle(exporter("w8a8_asymmetric")[1], host, output, CompileOptions(progress=False))
         assert snapshot(tmp_path) == before
-        compile_bundle(exporter("w8a8")[1], host, output, progress=False)
+        compile_bundle(exporter("w8a8")[1], host, output, CompileOptions(progress=False))
         assert stages.runs == 2, "the first is still current"
 
     @pytest.mark.parametrize("failure", [BitExactError("no"), KeyboardInterrupt()])
-    def test_a_failing_check_writes_nothing_at_all(
+    def test_a_failing_check_writes_nothing_but_evidence(
         self,
         failure: BaseException,
         exported: Exported,
@@ -251,10 +255,12 @@ class TestFailure:
             def __call__(self, *_: Any) -> None:
                 raise failure
 
-        monkeypatch.setattr(compile_module, "WeightStore", lambda *_: weights)
-        monkeypatch.setattr(compile_module, "build_library", lambda *_: library)
+        monkeypatch.setattr(step_build, "WeightStore", lambda *_: weights)
+        monkeypatch.setattr(functions, "build_library", lambda *_: library)
         monkeypatch.setattr(compile_module, "choose_calls", lambda *_: Disagreement(None))
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         with pytest.raises(type(failure)):
-            compile_bundle(exported, host, tmp_path / "out" / "b", threads=1, progress=False)
-        assert list(tmp_path.iterdir()) == []
+            compile_bundle(exported, host, tmp_path / "out" / "b", CompileOptions(threads=1, progress=False))
+        kept = [] if isinstance(failure, KeyboardInterrupt) else ["b.failed-" + library.packed.program.calls[0].kernel]
+        assert [path.name for path in tmp_path.iterdir()] == (["out"] if kept else [])
+        assert [path.name for path in tmp_path.glob("out/*")] == kept

@@ -14,7 +14,9 @@ import pytest
 import torch
 from support import tiny_model
 
-from tvm_flow.compile.command import Compiled, compile_bundle, golden_input
+from tvm_flow.compile.command import Compiled, compile_bundle
+from tvm_flow.compile.options import CompileOptions
+from tvm_flow.compile.step_build import golden_input
 from tvm_flow.export import Exported
 from tvm_flow.model import AnyConfig
 from tvm_flow.numerics.metrics import psnr_db
@@ -63,7 +65,12 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     ranges = tiny_model.make_ranges(folder, case.sampler, case.config, case.latent)
     quantized, exported = tiny_model.make_export(ranges, case.recipe, folder, case.config)
     output: Path = folder / "bundle"
-    return Built(case, quantized, exported, compile_bundle(exported, load_target("host"), output, 1, progress=False))
+    return Built(
+        case,
+        quantized,
+        exported,
+        compile_bundle(exported, load_target("host"), output, CompileOptions(threads=1, progress=False)),
+    )
 
 
 def test_every_kernel_call_was_compared(built: Built) -> None:

@@ -14,8 +14,13 @@ import pytest
 import torch
 from support import tiny_model
 
+from tvm_flow.check.conformance import run_checked
+from tvm_flow.check.decoding import DecoderCheck
+from tvm_flow.check.machines import ThisProcess
 from tvm_flow.compile.command import Compiled, compile_bundle
-from tvm_flow.compile.decoder_build import DecoderCheck, DecoderLibrary, build_decoder, check_decoder
+from tvm_flow.compile.decoder_build import DecoderLibrary, build_decoder
+from tvm_flow.compile.functions import Job
+from tvm_flow.compile.options import CompileOptions
 from tvm_flow.errors import BitExactError
 from tvm_flow.export import Exported, load_exported
 from tvm_flow.export.decoder_file import export_decoder
@@ -56,12 +61,14 @@ def exported(exporter: Callable[[str], Any], module: ImageVAE, tmp_path_factory:
 @pytest.fixture(scope="module")
 def compiled(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     output = tmp_path_factory.mktemp("frames") / "bundle"
-    return compile_bundle(exported, load_target("host"), output, threads=1, progress=False)
+    return compile_bundle(exported, load_target("host"), output, CompileOptions(threads=1, progress=False))
 
 
 @pytest.fixture(scope="module")
 def library(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> DecoderLibrary:
-    built = build_decoder(exported.folder, load_target("host"), tmp_path_factory.mktemp("library"))
+    folder = tmp_path_factory.mktemp("library")
+    job = Job(exported, load_target("host"), folder / "bundle", ThisProcess(), CompileOptions(progress=False))
+    built = build_decoder(job, folder)
     assert built is not None
     return built
 
@@ -93,7 +100,7 @@ class TestBundle:
 
     def test_it_is_current_afterwards(self, compiled: Compiled, exported: Exported) -> None:
         before = (compiled.bundle / "decoder.bin").stat().st_mtime_ns
-        again = compile_bundle(exported, load_target("host"), compiled.bundle, progress=False)
+        again = compile_bundle(exported, load_target("host"), compiled.bundle, CompileOptions(progress=False))
         assert again == compiled
         assert (compiled.bundle / "decoder.bin").stat().st_mtime_ns == before
 
@@ -120,21 +127,21 @@ def traced(compiled: Compiled) -> tuple[list[TracedCall], Any, Any]:
 class TestCheck:
     def test_lost_repeated_and_strange_calls(self, compiled: Compiled, library: DecoderLibrary) -> None:
         calls, latents, frames = traced(compiled)
-        check = DecoderCheck(library, latents)
+        check = DecoderCheck(library.library, library.exported, latents)
         check.see(calls[0])
-        with pytest.raises(BitExactError, match="expected call 1 of chunk 0, got call 0 of 0"):
+        with pytest.raises(BitExactError, match="expected call 1 of decoder, chunk 0, got call 0 of decoder, chunk 0"):
             check.see(calls[0])
-        with pytest.raises(BitExactError, match="expected call 1 of chunk 0, got call 2 of 0"):
+        with pytest.raises(BitExactError, match="expected call 1 of decoder, chunk 0, got call 2 of decoder, chunk 0"):
             check.see(calls[2])
         with pytest.raises(BitExactError, match="expected kernel"):
             check.see(replace(calls[1], kernel="other"))
-        with pytest.raises(BitExactError, match="expected 3 chunks, got 0"):
+        with pytest.raises(BitExactError, match=f"expected {len(calls)} kernel calls, got 1"):
             check.finish(frames)
 
     def test_one_wrong_number(self, compiled: Compiled, library: DecoderLibrary) -> None:
         calls, latents, _ = traced(compiled)
         for position in (0, len(calls) // 2, len(calls) - 1):
-            check = DecoderCheck(library, latents)
+            check = DecoderCheck(library.library, library.exported, latents)
             for call in calls[:position]:
                 check.see(call)
             wrong = calls[position].args[-1].copy()
@@ -145,22 +152,24 @@ class TestCheck:
     def test_an_input_that_nobody_wrote(self, compiled: Compiled, library: DecoderLibrary) -> None:
         calls, latents, _ = traced(compiled)
         with pytest.raises(BitExactError, match=r"decoder, chunk 0, call 0, .*tensor latents"):
-            DecoderCheck(library, latents + np.float32(1)).see(calls[0])
+            DecoderCheck(library.library, library.exported, latents + np.float32(1)).see(calls[0])
 
     def test_frames_that_the_last_call_did_not_write(self, compiled: Compiled, library: DecoderLibrary) -> None:
         calls, latents, frames = traced(compiled)
-        check = DecoderCheck(library, latents)
+        check = DecoderCheck(library.library, library.exported, latents)
         for call in calls:
             check.see(call)
         with pytest.raises(BitExactError, match="frames"):
             check.finish(1 - frames)
-        assert check.finish(frames)["calls"] == len(calls)
+        check.finish(frames)
+        assert check.report.calls == len(calls)
 
     def test_another_graph_than_was_compiled(self, compiled: Compiled, library: DecoderLibrary, tmp_path: Path) -> None:
         """Every kernel may be right and the import wrong: onnx's evaluator decides."""
         other = make_vae()
         other.module.decoder.conv_out.weight *= -1
-        wrong = replace(library, exported=export_decoder(other, tiny_model.LATENT, tmp_path))
-        check = DecoderCheck(wrong, read_golden(compiled.bundle).latents)
+        wrong = export_decoder(other, tiny_model.LATENT, tmp_path)
+        check = DecoderCheck(library.library, wrong, read_golden(compiled.bundle).latents)
+        run_checked(ThisProcess(), compiled.bundle, check, (-1, 6, 4, 3), 1, progress=False)
         with pytest.raises(BitExactError, match=r"within 0\.001 of onnx's evaluation"):
-            check_decoder(compiled.bundle, check, 1, None)
+            check.distance()

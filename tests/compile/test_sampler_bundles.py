@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tvm_flow.calibrate import load_ranges
 from tvm_flow.compile.command import Compiled, compile_bundle
+from tvm_flow.compile.options import CompileOptions
 from tvm_flow.errors import ConfigError
 from tvm_flow.export import Exported
 from tvm_flow.numerics.metrics import psnr_db
@@ -48,7 +49,9 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     config, folder = SAMPLERS[request.param], tmp_path_factory.mktemp(request.param)
     ranges = tiny_model.make_ranges(folder, config)
     quantized, exported = tiny_model.make_export(ranges, "w8a8", folder)
-    compiled = compile_bundle(exported, load_target("host"), folder / "bundle", threads=1, progress=False)
+    compiled = compile_bundle(
+        exported, load_target("host"), folder / "bundle", CompileOptions(threads=1, progress=False)
+    )
     return Built(config, ranges, quantized, exported, compiled)
 
 
@@ -106,5 +109,5 @@ def test_an_export_whose_tables_are_of_another_sampler_is_refused(built: Built, 
     other = replace(built.config, steps=4)
     forged = replace(built.exported, sampler=other.to_dict())
     with pytest.raises(ConfigError, match=r'step 0: expected a timestep and an update of the sampler .*"steps": 4'):
-        compile_bundle(forged, load_target("host"), tmp_path / "b", threads=1, progress=False)
+        compile_bundle(forged, load_target("host"), tmp_path / "b", CompileOptions(threads=1, progress=False))
     assert not (tmp_path / "b").exists()

@@ -15,6 +15,7 @@ from support.elf_file import read_elf
 from tvm_flow.compile import command as compile_module
 from tvm_flow.compile import static as static_module
 from tvm_flow.compile.command import Compiled, compile_bundle
+from tvm_flow.compile.options import CompileOptions, Emit
 from tvm_flow.errors import BuildError, BundleError, ConfigError
 from tvm_flow.export import Exported
 from tvm_flow.pack import read_manifest, verify_bundle
@@ -119,7 +120,7 @@ class TestCompile:
         self, exported: Exported, host: TargetSpec, tmp_path: Path
     ) -> None:
         with pytest.raises(ConfigError, match="emit: expected shared or static, got 'wasm'"):
-            compile_bundle(exported, host, tmp_path / "b", progress=False, emit="wasm")
+            compile_bundle(exported, host, tmp_path / "b", CompileOptions(progress=False, emit=Emit("wasm")))
         assert not list(tmp_path.iterdir())
 
     def test_a_program_that_computes_something_else_writes_no_bundle(
@@ -148,14 +149,14 @@ class TestCompile:
         real, kinds = compile_module._read_back(static_bundle), []
         assert real is not None
 
-        def build(*args: object) -> Compiled:
-            kinds.append(args[-1])
+        def build(job: compile_module.Job, _work: Path) -> Compiled:
+            kinds.append(str(job.options.emit))
             shutil.copytree(static_bundle, tmp_path / "b", dirs_exist_ok=True)
             return replace(real, bundle=tmp_path / "b")
 
         monkeypatch.setattr(compile_module, "_compile", build)
         for emit in ("shared", "static", "static", "shared"):
-            compile_bundle(exported, host, tmp_path / "b", progress=False, emit=emit)
+            compile_bundle(exported, host, tmp_path / "b", CompileOptions(progress=False, emit=Emit(emit)))
         assert kinds == ["shared", "static", "shared"]
 
     def test_a_compiler_error_names_the_file(self, static_bundle: Path, host: TargetSpec, tmp_path: Path) -> None:

@@ -91,13 +91,13 @@ def test_a_skeleton_is_all_but_opaque_bytes(tmp_path: Path) -> None:
 
 def count_imports(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
-    real = step_groups.import_split
+    real = step_groups.import_whole
 
     def watch(split: object, name: str) -> object:
         seen.append(name)
         return real(split, name)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(step_groups, "import_split", watch)
+    monkeypatch.setattr(step_groups, "import_whole", watch)
     return seen
 
 

@@ -13,8 +13,12 @@ import numpy as np
 import pytest
 from support.small_demo import STEPS, SmallDemo
 
-from tvm_flow.check.emulator import check_emulated, run_emulated
+from tvm_flow.check.conformance import run_checked
+from tvm_flow.check.follow import FollowedRuns
+from tvm_flow.check.machines import Machine
+from tvm_flow.check.parts import Part
 from tvm_flow.compile import command as compile_module
+from tvm_flow.compile.options import CompileOptions
 from tvm_flow.numerics.metrics import psnr_db
 from tvm_flow.pack import read_golden, verify_bundle
 from tvm_flow.pipeline.stages import compile_stage
@@ -33,12 +37,13 @@ def test_boards_are_exact_and_threads_do_not_change_a_bit(
 ) -> None:
     threaded: list[bytes] = []
 
-    def check_twice(emulator: Any, program: Path, bundle: Path, *rest: Any) -> Any:
-        threaded.append(run_emulated(emulator, program, bundle, 3, id, lambda: None).tobytes())
-        return check_emulated(emulator, program, bundle, *rest)
+    def check_twice(machine: Machine, bundle: Path, check: FollowedRuns, *rest: Any) -> Any:
+        if check.part is Part.GENERATE:
+            threaded.append(machine.trace(bundle, check.part, 3, id, lambda: None).tobytes())
+        return run_checked(machine, bundle, check, *rest)
 
-    monkeypatch.setattr(compile_module, "check_emulated", check_twice)
-    compiled = compile_stage(demo.exported.folder, board, tmp_path / board, threads=1)
+    monkeypatch.setattr(compile_module, "run_checked", check_twice)
+    compiled = compile_stage(demo.exported.folder, board, tmp_path / board, CompileOptions(threads=1))
     assert compiled.checked_on.endswith(f"-cpu {cpu}")
     assert verify_bundle(compiled.bundle, "aarch64").steps == len(STEPS)
     here = demo.compiled.exactness

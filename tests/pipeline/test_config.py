@@ -43,6 +43,7 @@ class TestBuildFile:
             "sampler": "s.yaml",
             "captions": "c",
             "autoencoder": "v",
+            "config": "c.json",
             "latent": [4, 1, 2, 3],
             "target": "t.yaml",
         }
@@ -53,7 +54,7 @@ class TestBuildFile:
         assert (config.model, config.target) == (str(base / "m"), str(base / "t.yaml"))
         assert (config.prompts, config.recipe) == (base / "p.yaml", base / "r.yaml")
         assert (config.sampler, config.captions) == (base / "s.yaml", base / "c")
-        assert config.autoencoder == base / "v"
+        assert (config.autoencoder, config.config) == (base / "v", base / "c.json")
         assert config.latent == (4, 1, 2, 3)
         assert config.output == tmp_path / "out"
 
@@ -77,7 +78,7 @@ class TestBuildFile:
             load_build_config(write(tmp_path, yaml.safe_dump(LEAST | {key: 1}, sort_keys=False)))
 
     @pytest.mark.parametrize(
-        "key", ["prompts", "recipe", "output", "model", "target", "sampler", "captions", "autoencoder"]
+        "key", ["prompts", "recipe", "output", "model", "target", "sampler", "captions", "autoencoder", "config"]
     )
     @pytest.mark.parametrize("value", [None, 3, ["a"], {}, ""])
     def test_what_is_no_text_is_named(self, tmp_path: Path, key: str, value: Any) -> None:
@@ -122,7 +123,7 @@ class TestSource:
         assert tokens.shape[:2] == mask.shape
         assert not source.model.training
 
-    @pytest.mark.parametrize("given", ["sampler", "latent", "autoencoder"])
+    @pytest.mark.parametrize("given", ["sampler", "latent", "autoencoder", "config"])
     def test_the_demo_takes_no_other(self, given: str) -> None:
         value: Any = (8, 8, 8, 8) if given == "latent" else Path("x")
         with pytest.raises(ConfigError, match=f"model demo: expected no {given}"):
@@ -144,6 +145,16 @@ class TestSource:
         (tmp_path / "s.yaml").write_text(yaml.safe_dump(demo_sampler().to_dict()))
         with pytest.raises(CheckpointError, match="absent"):
             load_source(str(tmp_path / "absent"), tmp_path / "s.yaml", (8, 8, 8, 8), tmp_path)
+
+    def test_a_checkpoint_without_a_config_takes_one(self, tmp_path: Path) -> None:
+        from tvm_flow.demo import WEIGHTS
+
+        (tmp_path / "s.yaml").write_text(yaml.safe_dump(demo_sampler().to_dict()))
+        (tmp_path / "model.safetensors").symlink_to(WEIGHTS / "model.safetensors")
+        given = (str(tmp_path), tmp_path / "s.yaml", LATENT_SHAPE, WEIGHTS)
+        with pytest.raises(CheckpointError, match="give the config"):
+            load_source(*given)
+        assert load_source(*given, config=WEIGHTS / "config.json").model.config == load_source().model.config
 
     def test_another_model_is_read_like_the_demo(self, tmp_path: Path) -> None:
         from tvm_flow.demo import WEIGHTS

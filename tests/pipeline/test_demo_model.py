@@ -12,11 +12,12 @@ from torch import Tensor
 
 from tvm_flow.calibrate import load_ranges
 from tvm_flow.check.calls import ExactnessReport
+from tvm_flow.compile.options import CompileOptions
 from tvm_flow.demo import LATENT_SHAPE
 from tvm_flow.numerics.metrics import psnr_db
 from tvm_flow.pack import bundle_bytes, read_golden, verify_bundle
 from tvm_flow.pipeline.exporting import export_stage
-from tvm_flow.pipeline.generate import generate_latents, noise_for
+from tvm_flow.pipeline.generate import Generation, generate_latents, noise_for
 from tvm_flow.pipeline.stages import calibrate_stage, compile_stage, quantize_stage
 from tvm_flow.quantize.fake import FakeQuant, fake_velocity
 from tvm_flow.quantize.file import load_quantized
@@ -103,7 +104,9 @@ class TestQuality:
     def test_latents_stay_near_float(self, demo: SmallDemo) -> None:
         """Measured: 86 dB from the fake-quantized loop, 79 dB from float, after two of twenty steps."""
         noise = noise_for(LATENT_SHAPE, [7])
-        ours = generate_latents(demo.compiled.bundle, [PROMPT], noise, demo.source.embed, threads=1, progress=False)
+        ours = generate_latents(
+            demo.compiled.bundle, [PROMPT], noise, demo.source.embed, Generation(threads=1), progress=False
+        )
         tokens, mask = demo.source.embed([PROMPT])
         fake = two_steps(fake_velocity(load_quantized(demo.quantized), tokens, mask), torch.from_numpy(noise), demo)
         exact = model_velocity(demo.source.model, tokens, mask, demo.source.sampler)
@@ -114,9 +117,9 @@ class TestQuality:
     def test_workers_and_company_do_not_change_a_bit(self, demo: SmallDemo) -> None:
         prompts = [PROMPT, "green sandal going right", "video of a blue bag moving up"]
         noise, bundle = noise_for(LATENT_SHAPE, [1, 2, 3]), demo.compiled.bundle
-        one = generate_latents(bundle, prompts, noise, demo.source.embed, workers=1, threads=1, progress=False)
-        two = generate_latents(bundle, prompts, noise, demo.source.embed, workers=2, threads=1, progress=False)
-        alone = generate_latents(bundle, prompts[2:], noise[2:], demo.source.embed, workers=5, progress=False)
+        one = generate_latents(bundle, prompts, noise, demo.source.embed, Generation(1, threads=1), progress=False)
+        two = generate_latents(bundle, prompts, noise, demo.source.embed, Generation(2, threads=1), progress=False)
+        alone = generate_latents(bundle, prompts[2:], noise[2:], demo.source.embed, Generation(5), progress=False)
         assert one.tobytes() == two.tobytes()
         assert one[2:].tobytes() == alone.tobytes()
         assert len({row.tobytes() for row in one}) == 3
@@ -139,7 +142,7 @@ def test_a_second_run_of_every_stage_rewrites_nothing(demo: SmallDemo) -> None:
     calibrate_stage(demo.source, demo.prompts, demo.ranges)
     quantize_stage(demo.source, demo.ranges, RECIPE, demo.quantized)
     exported = export_stage(demo.source, demo.quantized, demo.prompts, demo.folder / "export", STEPS)
-    again = compile_stage(demo.folder / "export", "host", demo.folder / "bundle", threads=1)
+    again = compile_stage(demo.folder / "export", "host", demo.folder / "bundle", CompileOptions(threads=1))
     assert snapshot(demo.folder) == before
     assert again == demo.compiled
     assert exported.graphs == demo.exported.graphs

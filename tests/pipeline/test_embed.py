@@ -16,7 +16,7 @@ from tvm_flow.opensora import load_embeddings, save_embeddings
 from tvm_flow.pipeline.embed import prompt_texts
 from tvm_flow.pipeline.source import load_source
 from tvm_flow.pipeline.stages import calibrate_stage
-from tvm_flow.pipeline.videos import write_videos
+from tvm_flow.pipeline.videos import VideoRequest, write_videos
 
 
 @pytest.fixture
@@ -50,6 +50,13 @@ class TestCommand:
         assert "expected model_type t5 with d_model 4096, got t5 with 16" in capsys.readouterr().err
         assert not (tmp_path / "e").exists()
 
+    def test_a_file_of_another_kind_is_kept(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "notes.txt").write_text("mine")
+        words = ["embed", "a cat", "--text-encoder", str(tmp_path), "--output", str(tmp_path / "notes.txt")]
+        assert main(words) == 2
+        assert "notes.txt: expected nothing or prompt embeddings to replace, got another" in capsys.readouterr().err
+        assert (tmp_path / "notes.txt").read_text() == "mine"
+
     def test_prompts_come_once_each_and_from_somewhere(self, tmp_path: Path) -> None:
         (tmp_path / "p.yaml").write_text("prompts: [b, a]\n")
         assert prompt_texts(["a", "c"], tmp_path / "p.yaml") == ["a", "c", "b"]
@@ -68,18 +75,20 @@ class TestUse:
 
     def test_a_run_takes_them(self, demo: SmallDemo, other_words: Path, tmp_path: Path) -> None:
         bundle = demo.folder / "bundle"
-        (ours,) = write_videos(bundle, ["my shoe"], tmp_path / "ours", threads=1, embeddings=other_words)
-        (theirs,) = write_videos(bundle, [PROMPT], tmp_path / "theirs", threads=1)
-        assert ours.name == "00_my_shoe.gif"
+        (ours,) = write_videos(VideoRequest(bundle, ["my shoe"], tmp_path / "ours", threads=1, embeddings=other_words))
+        (theirs,) = write_videos(VideoRequest(bundle, [PROMPT], tmp_path / "theirs", threads=1))
+        assert ours.name == "00_my_shoe.mp4"
         assert ours.read_bytes() == theirs.read_bytes()
         with pytest.raises(PromptError, match=r"prompt 'a red .*': expected one of the 1 in"):
-            write_videos(bundle, [PROMPT], tmp_path / "no", threads=1, embeddings=other_words)
+            write_videos(VideoRequest(bundle, [PROMPT], tmp_path / "no", threads=1, embeddings=other_words))
 
     def test_of_another_shape_they_are_refused_first(self, demo: SmallDemo, tmp_path: Path) -> None:
         save_embeddings(tmp_path / "e", ["my shoe"], torch.ones(1, 3, 5), torch.tensor([2]))
         for refused in (
             lambda: load_source(captions=tmp_path / "e"),
-            lambda: write_videos(demo.folder / "bundle", ["my shoe"], tmp_path / "v", embeddings=tmp_path / "e"),
+            lambda: write_videos(
+                VideoRequest(demo.folder / "bundle", ["my shoe"], tmp_path / "v", embeddings=tmp_path / "e")
+            ),
         ):
             with pytest.raises(PromptError, match=r"expected \d+ tokens of 384 channels .* got 3 of 5"):
                 refused()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import _thread
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from tvm_flow.errors import ConfigError, PromptError, RuntimeFailure
 from tvm_flow.export.graph import MASKED
 from tvm_flow.pack import Golden, Prompt
 from tvm_flow.pipeline import generate as module
-from tvm_flow.pipeline.generate import generate_latents, noise_for, prompt_pair
+from tvm_flow.pipeline.generate import Generation, generate_latents, noise_for, prompt_pair
 from tvm_flow.run import Workers
 
 TOKENS, CHANNELS = 4, 3
@@ -34,6 +36,8 @@ class Fake:
         self.bound: list[tuple[int, ...]] = []
         self.steps = 0
         self.drawn: dict[float, int] = {}
+        self.unconditional: list[Prompt] = []
+        self.negative = False
         self.trouble: Callable[[], object] | None = None
         self.lock = threading.Lock()
 
@@ -46,7 +50,9 @@ class Fake:
     def generate(self, noise: Any, cond: Prompt, uncond: Prompt, progress: Any, seed: int) -> Any:
         with self.lock:
             self.drawn[float(noise[0])] = seed
-        assert (uncond.tokens == NULL).all() and (uncond.mask == cond.mask).all()
+            self.unconditional.append(uncond)
+        if not self.negative:
+            assert (uncond.tokens == NULL).all() and (uncond.mask == cond.mask).all()
         for step in range(100):
             with self.lock:
                 self.steps += 1
@@ -63,6 +69,7 @@ class Fake:
 def bundle(monkeypatch: pytest.MonkeyPatch) -> Fake:
     fake, nothing = Fake(), Prompt(NULL, NULL[:, 0])
     monkeypatch.setattr(module, "read_golden", lambda _: Golden(NULL, nothing, nothing, NULL))
+    monkeypatch.setattr(module, "read_manifest", lambda _: SimpleNamespace(steps=100))
     monkeypatch.setattr(module, "Bundle", fake)
     return fake
 
@@ -74,19 +81,19 @@ def embed(captions: list[str]) -> tuple[Tensor, Tensor]:
 
 def test_cpus_reach_the_one_worker_and_several_are_refused(bundle: Fake) -> None:
     noise = np.zeros((1, 2), np.float32)
-    generate_latents(Path("b"), ["a"], noise, embed, threads=2, progress=False, cpus=(1, 0))
+    generate_latents(Path("b"), ["a"], noise, embed, Generation(threads=2, cpus=(1, 0)), progress=False)
     assert (bundle.opened, bundle.bound) == ([2], [(1, 0)])
     with pytest.raises(
         ConfigError, match=r"cpus: expected none for 2 workers, got \[1, 0\]; bind one worker's threads only"
     ):
-        generate_latents(Path("b"), ["a"], noise, embed, workers=2, progress=False, cpus=(1, 0))
+        generate_latents(Path("b"), ["a"], noise, embed, Generation(workers=2, cpus=(1, 0)), progress=False)
     assert len(bundle.opened) == 1
 
 
 def run(count: int, workers: int, threads: int = 1) -> Any:
     prompts = ["abc"[: 1 + i % 3] for i in range(count)]
     noise = np.arange(2.0 * count, dtype=np.float32).reshape(count, 2)
-    latents = generate_latents(Path("b"), prompts, noise, embed, workers=workers, threads=threads, progress=False)
+    latents = generate_latents(Path("b"), prompts, noise, embed, Generation(workers, threads), progress=False)
     lengths = np.array([len(prompt) for prompt in prompts])
     np.testing.assert_array_equal(latents, noise + (CHANNELS * lengths**2)[:, None])
     return latents
@@ -102,7 +109,7 @@ class TestWorkers:
 
     def test_every_video_draws_for_its_own_seed(self, bundle: Fake) -> None:
         noise, seeds = np.arange(6, dtype=np.float32).reshape(3, 2), [9, 4, 2**40]
-        generate_latents(Path("b"), ["a", "b", "c"], noise, embed, workers=2, progress=False, seeds=seeds)
+        generate_latents(Path("b"), ["a", "b", "c"], noise, embed, Generation(2, seeds=seeds), progress=False)
         assert bundle.drawn == dict(zip([0.0, 2.0, 4.0], seeds, strict=True))
 
     @pytest.mark.parametrize("workers", [0, -1])
@@ -128,7 +135,30 @@ class TestWorkers:
         assert bundle.steps < 4000 / 2
 
 
+class TestProgress:
+    def test_every_step_of_every_video_is_shown_with_the_time_left(
+        self, bundle: Fake, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        bundle.trouble = lambda: None  # steps that take a while
+        generate_latents(Path("b"), ["a", "b"], np.zeros((2, 2), np.float32), embed)
+        shown = capsys.readouterr().err.split("\r")
+        assert "generate: 100%" in shown[-1] and "200/200" in shown[-1]
+        assert any(re.search(r" \d+/200 \[\d\d:\d\d<\d\d:\d\d", line) for line in shown[1:-1])
+
+    def test_nothing_is_shown_when_nobody_looks(self, bundle: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+        generate_latents(Path("b"), ["a"], np.zeros((1, 2), np.float32), embed, progress=False)
+        assert (bundle.steps, capsys.readouterr().err) == (100, "")
+
+
 class TestPrompts:
+    def test_a_negative_prompt_takes_the_place_of_the_null_caption_under_its_own_mask(self, bundle: Fake) -> None:
+        bundle.negative, noise = True, np.zeros((2, 2), np.float32)
+        generate_latents(Path("b"), ["a", "bcd"], noise, embed, Generation(negative="xy"), progress=False)
+        assert len(bundle.unconditional) == 2
+        for prompt in bundle.unconditional:
+            assert (prompt.tokens == 2).all()
+            assert prompt.mask.tolist() == [0, 0, np.float32(MASKED), np.float32(MASKED)]
+
     def test_a_pair_shares_the_mask(self) -> None:
         tokens = np.arange(12, dtype=np.float32).reshape(TOKENS, CHANNELS)
         cond, uncond = prompt_pair(tokens, 3, NULL)

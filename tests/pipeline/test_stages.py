@@ -129,6 +129,39 @@ class TestOutputs:
         assert [path.name for path in tmp_path.iterdir()] == ["photos"]
         assert (folder / "weights.bin").read_text() == "mine"
 
+    @pytest.mark.parametrize("content", ["notes", "", "quantized", "ranges"])
+    def test_a_file_of_another_kind_is_kept(
+        self, demo: SmallDemo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+    ) -> None:
+        for work in ("calibrate", "quantize", "save_ranges"):
+            monkeypatch.setattr(stages, work, lambda *_: pytest.fail("the work started"))
+        theirs = tmp_path / "notes.txt"
+        ours = {"quantized": demo.quantized, "ranges": demo.ranges}
+        theirs.write_bytes(ours[content].read_bytes() if content in ours else content.encode())
+        before = theirs.read_bytes()
+        attempts = {
+            "a ranges file": [
+                lambda: stages.calibrate_stage(demo.source, demo.prompts, theirs),
+                lambda: merge_stage([demo.ranges], theirs),
+            ],
+            "a quantized model": [lambda: quantize_stage(demo.source, demo.ranges, RECIPE, theirs)],
+        }
+        attempts.pop({"quantized": "a quantized model", "ranges": "a ranges file"}.get(content, ""), None)
+        for what, those in attempts.items():
+            for attempt in those:
+                with pytest.raises(
+                    ConfigError, match=rf"notes\.txt: expected nothing or {what} to replace, got another"
+                ):
+                    attempt()
+        assert theirs.read_bytes() == before
+
+    def test_a_damaged_file_of_our_own_is_made_again(self, demo: SmallDemo, tmp_path: Path) -> None:
+        output = tmp_path / "quantized.safetensors"
+        quantize_stage(demo.source, demo.ranges, RECIPE, output)
+        output.write_bytes(output.read_bytes()[:1000])
+        quantize_stage(demo.source, demo.ranges, RECIPE, output)
+        assert output.read_bytes() == demo.quantized.read_bytes()
+
 
 class TestSampler:
     """What was made for one sampler is not used for another."""
@@ -182,7 +215,7 @@ class TestSampler:
         (tmp_path / "other.yaml").write_text(yaml.safe_dump({"name": "ddim"}))
         with pytest.raises(ConfigError, match=r'"name": "rflow".*"name": "ddim".*run it as it is'):
             require_sampler(bundle, str(tmp_path / "other.yaml"))
-        with pytest.raises(ConfigError, match=r"euler: expected a readable YAML file"):
+        with pytest.raises(ConfigError, match=r"euler: expected a readable YAML sampler"):
             require_sampler(bundle, "euler")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,13 +26,29 @@ CORES = {
     "Haswell": LEVEL_3,
     "Haswell,-xsave": LEVEL_3 - {"avx", "avx2", "fma", "f16c"},
 }
+QEMU_ARM = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
+ARM_CORES = {
+    "cortex-a72": {"neon", "aes", "sha2", "crc"},
+    "cortex-a76": {"neon", "aes", "sha2", "crc", "lse", "rdm", "rcpc", "fullfp16", "dotprod"},
+    "max": ARCHITECTURES["aarch64"].checkable,
+    "max,sve=off": ARCHITECTURES["aarch64"].checkable - {"sve", "sve2"},
+}
+SOURCES = [toy_bundle.SOURCES / "cpu_check.c", RUNTIME / "src" / "cpu.c", RUNTIME / "src" / "error.c"]
 x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="compiles for this machine, an x86")
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    sources = [toy_bundle.SOURCES / "cpu_check.c", RUNTIME / "src" / "cpu.c", RUNTIME / "src" / "error.c"]
-    return toy_bundle.compile_c(tmp_path_factory.mktemp("cpu") / "cpu_check", sources, "-static")
+    return toy_bundle.compile_c(tmp_path_factory.mktemp("cpu") / "cpu_check", SOURCES, "-static")
+
+
+@pytest.fixture(scope="module")
+def arm_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("arm") / "cpu_check"
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl", "-static", "-std=c11", "-O1"]
+    command += ["-D_GNU_SOURCE", f"-I{RUNTIME / 'include'}", f"-I{RUNTIME / 'src'}", "-o", str(output)]
+    subprocess.run([*command, *map(str, SOURCES)], check=True)
+    return output
 
 
 def has(command: list[str], name: str) -> bool:
@@ -53,3 +70,11 @@ def test_every_name_is_answered_as_linux_does(program: Path) -> None:
 def test_a_core_has_what_its_registers_are_saved_for(program: Path, core: str) -> None:
     command = [str(QEMU), "-cpu", core, str(program)]
     assert {name for name in ASKED if has(command, name)} == CORES[core]
+
+
+@pytest.mark.skipif(QEMU_ARM is None, reason="no qemu-aarch64: apt-get install qemu-user-static")
+@pytest.mark.parametrize("core", ARM_CORES)
+def test_an_arm_core_has_what_its_kernel_reports(arm_program: Path, core: str) -> None:
+    command = [str(QEMU_ARM), "-cpu", core, str(arm_program)]
+    names = ARCHITECTURES["aarch64"].checkable - {"lse2"}  # qemu reports it since its version 8
+    assert {name for name in names if has(command, name)} == ARM_CORES[core] - {"lse2"}

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from tvm_flow.compile.command import Compiled
+from tvm_flow.compile.options import CompileOptions
 from tvm_flow.export import Exported
 from tvm_flow.pipeline.exporting import export_stage
 from tvm_flow.pipeline.source import Source, load_source
@@ -48,5 +49,5 @@ def build(folder: Path) -> SmallDemo:
     calibrate_stage(source, folder / "prompts.yaml", folder / "ranges.safetensors")
     quantize_stage(source, folder / "ranges.safetensors", RECIPE, folder / "quantized.safetensors")
     exported = export_stage(source, folder / "quantized.safetensors", folder / "prompts.yaml", folder / "export", STEPS)
-    compiled = compile_stage(folder / "export", "host", folder / "bundle", threads=1)
+    compiled = compile_stage(folder / "export", "host", folder / "bundle", CompileOptions(threads=1))
     return SmallDemo(folder, source, exported, compiled)

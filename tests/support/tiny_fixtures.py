@@ -11,6 +11,7 @@ import pytest
 from support import tiny_model
 from tvm_flow.compile.command import Compiled, compile_bundle
 from tvm_flow.compile.library import build_library
+from tvm_flow.compile.options import CompileOptions, Emit
 from tvm_flow.export import Exported
 from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.plan.group import GroupLibrary
@@ -61,7 +62,9 @@ def compiler(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Co
 
     def compile_one(recipe: str, target: str) -> Compiled:
         output: Path = folder / f"{recipe}.{target}"
-        return compile_bundle(exporter(recipe)[1], load_target(target), output, threads=1, progress=False)
+        return compile_bundle(
+            exporter(recipe)[1], load_target(target), output, CompileOptions(threads=1, progress=False)
+        )
 
     return cache(compile_one)
 
@@ -70,5 +73,7 @@ def compiler(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Co
 def static_bundle(exporter: Exporter, host: TargetSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two groups for this machine, with archives to link a program with."""
     output = tmp_path_factory.mktemp("static") / "bundle"
-    compile_bundle(exporter("w8a8_first_float")[1], host, output, threads=1, progress=False, emit="static")
+    compile_bundle(
+        exporter("w8a8_first_float")[1], host, output, CompileOptions(threads=1, progress=False, emit=Emit.STATIC)
+    )
     return output

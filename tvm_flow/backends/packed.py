@@ -87,6 +87,10 @@ class PackedProgram:
         placement = self.placements.get(kernel)
         return CPU if placement is None else placement.device
 
+    def kernels_of(self, device: str) -> tuple[str, ...]:
+        """Names of the kernels that ``device`` runs."""
+        return tuple(name for name in self.program.kernels if self.device_of(name) == device)
+
     def segments(self) -> tuple[Segment, ...]:
         """The program's calls as runs for one device each; none crosses the border of the prologue."""
         calls, found = self.program.calls, []

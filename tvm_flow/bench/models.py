@@ -27,7 +27,7 @@ from tvm_flow.artifact import atomic_path, write_bytes, write_json
 from tvm_flow.errors import ConfigError
 from tvm_flow.model import STDIT3_XL_2, STDIT_XL_2_256, STDiT3Config, STDiTConfig
 from tvm_flow.model.checkpoint import empty_model
-from tvm_flow.model.weights import SINGLE
+from tvm_flow.model.files import SINGLE
 
 LATENT = (4, 16, 32, 32)
 """16 frames of 256x256 pixels behind an autoencoder that takes 8x8 pixels to one."""

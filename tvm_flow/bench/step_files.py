@@ -14,8 +14,8 @@ from tvm_flow.bench.models import PROMPT, SEED, BenchModel, write_inputs
 from tvm_flow.bench.stages import RECIPE
 from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.calibrate.run import calibrate
-from tvm_flow.compile.command import bundle_contents, golden_input
 from tvm_flow.compile.library import build_library
+from tvm_flow.compile.step_build import bundle_contents, golden_input
 from tvm_flow.export import Exported, export
 from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.model import STDiTConfig

@@ -90,20 +90,18 @@ def trajectory_ranges(
     _check_inputs(model, wanted.latent, prompt, y, mask)
     recorder = Recorder(model, wanted.sampler.steps, mask[0])
     inner = model_outputs(model, y, mask, wanted.sampler)
+    noise = torch.randn(1, *wanted.latent, generator=torch.Generator().manual_seed(prompt.seed))
+    start, z = partial.begin(recorder, prompt, caption, noise)
 
     def predict(z: Tensor, step: int, t: float) -> tuple[Tensor, Tensor]:
         recorder.step = step
         partial.take(recorder, step, z)
+        advance(start if step == start else 1)  # after they are taken: what is shown as done is kept
         return inner(z, step, t)
 
-    def progress(_done: int, _steps: int) -> None:
-        advance(1)
-
-    noise = torch.randn(1, *wanted.latent, generator=torch.Generator().manual_seed(prompt.seed))
-    start, z = partial.begin(recorder, prompt, caption, noise)
-    advance(start)
     with recording(model, recorder):
-        denoise(predict, z, wanted.sampler, drawn_from(prompt.seed, wanted.latent), progress, start)
+        denoise(predict, z, wanted.sampler, drawn_from(prompt.seed, wanted.latent), start=start)
+    advance(1)
     return Ranges(wanted.model_sha256, wanted.sampler, wanted.latent, (prompt,), recorder.ranges())
 
 

@@ -185,9 +185,11 @@ def calls_of_run(members: Members, step: int, branch: int) -> range:
     return range(program.prologue if held else 0, len(program.calls))
 
 
-def check_traced(seen: TracedCall, members: Members, report: ExactnessReport, sums: Sums | None = None) -> None:
-    """`check_call` and `check_constants` for one traced kernel call."""
+def check_traced(
+    seen: TracedCall, members: Members, report: ExactnessReport, sums: Sums | None = None, where: str = ""
+) -> None:
+    """`check_call` and `check_constants` for one traced kernel call; ``where`` names its run (a step, by default)."""
     library, variant = members[seen.step, seen.branch]
-    where = f"step {seen.step}, branch {seen.branch}"
+    where = where or f"step {seen.step}, branch {seen.branch}"
     check_constants(library.packed, seen.call, seen.args, library.given[variant], where, report)
     check_call(library.packed, seen.call, seen.args, where, report, sums)

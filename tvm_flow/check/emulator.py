@@ -10,7 +10,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -19,13 +19,10 @@ from typing import IO, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
-from tvm_flow.check.calls import ExactnessReport, check_traced, members_of
-from tvm_flow.check.trajectory import TrajectoryCheck
+from tvm_flow.check.parts import Part
 from tvm_flow.errors import BuildError
 from tvm_flow.plan.folds import Floats
-from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.run import TracedCall
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.toolchain.runtime_library import RUNTIME
@@ -79,36 +76,6 @@ def find_emulator(target: TargetSpec) -> Emulator:
     return Emulator(Path(found), target.cpu if target.cpu in models else "max")
 
 
-def check_emulated(
-    emulator: Emulator,
-    program: Path,
-    bundle: Path,
-    libraries: Sequence[GroupLibrary],
-    threads: int = 0,
-    progress: bool = True,
-    check: TrajectoryCheck | None = None,
-) -> tuple[Floats, ExactnessReport]:
-    """Compare each kernel call for the golden input of ``bundle`` run by ``program``; returns the latents, flat.
-
-    With ``check`` the calls are followed as a trajectory too, and its report is used.
-
-    Raises BitExactError at the first kernel call that disagrees, BuildError when the program fails.
-    """
-    members = members_of(libraries)
-    report = ExactnessReport() if check is None else check.report
-
-    def see(call: TracedCall) -> None:
-        if check is None:
-            check_traced(call, members, report)
-        else:
-            check.see(call)
-
-    steps = len({step for step, _ in members})
-    with tqdm(total=steps, desc=f"check on {emulator.cpu}", unit="step", disable=not progress) as bar:
-        latents = run_emulated(emulator, program, bundle, threads, see, bar.update)
-    return latents, report
-
-
 def run_emulated(
     emulator: Emulator,
     program: Path,
@@ -116,11 +83,11 @@ def run_emulated(
     threads: int,
     on_call: Callable[[TracedCall], object],
     on_step: Callable[[], object],
-    part: str = "generate",
+    part: Part = Part.GENERATE,
 ) -> Floats:
     """Latents, flat, that ``program`` makes of the golden input of ``bundle``; what a callback raises ends it.
 
-    With ``part`` "decode" it makes frames of the golden latents instead.
+    With `Part.DECODE` it makes frames of the golden latents instead.
 
     Raises BuildError with the program's own words when it fails, or its stream breaks off.
     """
@@ -141,7 +108,7 @@ def run_emulated(
 
 
 @contextmanager
-def _started(emulator: Emulator, program: Path, bundle: Path, threads: int, part: str) -> Iterator[_Records]:
+def _started(emulator: Emulator, program: Path, bundle: Path, threads: int, part: Part) -> Iterator[_Records]:
     command = [*emulator.command, str(program), str(bundle), str(threads), part]
     with (
         tempfile.TemporaryFile() as errors,  # a pipe that nobody reads could fill up

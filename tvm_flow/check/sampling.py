@@ -17,19 +17,18 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
-from tvm_flow.check.calls import ExactnessReport, check_constants, check_traced
+from tvm_flow.check.calls import ExactnessReport, Members, check_constants, check_traced
 from tvm_flow.check.sums import Sums
 from tvm_flow.errors import ConfigError
 from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.run import TracedCall
 
-Members = Mapping[tuple[int, int], tuple[GroupLibrary, int]]
 Place = tuple[int, int, int]
 """Step, branch and call."""
 
@@ -42,6 +41,36 @@ SEED = 20260102
 
 
 @dataclass(frozen=True)
+class Automatic:
+    """All calls of a small model, `AUTO_CALLS` of every kernel of a large one."""
+
+    def __str__(self) -> str:
+        return "auto"
+
+
+@dataclass(frozen=True)
+class All:
+    """Every call."""
+
+    def __str__(self) -> str:
+        return "all"
+
+
+@dataclass(frozen=True)
+class PerKernel:
+    """``calls`` of every kernel, at least 1."""
+
+    calls: int
+
+    def __str__(self) -> str:
+        return str(self.calls)
+
+
+CheckCalls = Automatic | All | PerKernel
+"""Which calls are compared; its text is what `parse_check` reads."""
+
+
+@dataclass(frozen=True)
 class CallCheck:
     """Compare the calls in ``chosen``, or all of them when it is None; ``sums`` is `check_traced`'s."""
 
@@ -49,35 +78,36 @@ class CallCheck:
     sums: Sums | None = None
 
     @property
-    def steps(self) -> int:
-        """Steps to run; 0 for all."""
-        return 0 if self.chosen is None else SAMPLED_STEPS
+    def steps(self) -> int | None:
+        """Steps to run; None for all."""
+        return None if self.chosen is None else SAMPLED_STEPS
 
-    def __call__(self, seen: TracedCall, members: Members, report: ExactnessReport) -> None:
+    def __call__(self, seen: TracedCall, members: Members, report: ExactnessReport, where: str = "") -> None:
         """Raises BitExactError as `check_traced` does."""
         if self.chosen is None or (seen.step, seen.branch, seen.call) in self.chosen:
-            check_traced(seen, members, report, self.sums)
+            check_traced(seen, members, report, self.sums, where)
             return
         library, variant = members[seen.step, seen.branch]
-        where = f"step {seen.step}, branch {seen.branch}"
+        where = where or f"step {seen.step}, branch {seen.branch}"
         check_constants(library.packed, seen.call, seen.args, library.given[variant], where, report)
         report.followed += 1
 
 
-def parse_check(text: str) -> int | None:
-    """Calls of every kernel: 0 for all, None for auto; raises ConfigError."""
+def parse_check(text: str) -> CheckCalls:
+    """What to compare, from a command line; raises ConfigError."""
     if text in ("auto", "all"):
-        return None if text == "auto" else 0
+        return Automatic() if text == "auto" else All()
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise ConfigError(f"check: expected auto, all, or a number of calls of every kernel, got {text!r}; choose one")
-    return int(text)
+    return PerKernel(int(text))
 
 
-def choose_calls(members: Members, calls: int | None, sums: Sums | None = None) -> CallCheck:
-    """The check of the runs that ``members`` lists, for what `parse_check` gives."""
-    if calls is None:
-        calls = 0 if written_elements([library for library, _ in members.values()]) <= MOST_ELEMENTS else AUTO_CALLS
-    if calls == 0:
+def choose_calls(members: Members, asked: CheckCalls, sums: Sums | None = None) -> CallCheck:
+    """The check of the runs that ``members`` lists: steps and branches, or chunks."""
+    if isinstance(asked, Automatic):
+        small = written_elements([library for library, _ in members.values()]) <= MOST_ELEMENTS
+        asked = All() if small else PerKernel(AUTO_CALLS)
+    if isinstance(asked, All):
         return CallCheck(None, sums)
     places: dict[tuple[str, str], list[Place]] = defaultdict(list)
     for (step, branch), (library, _) in sorted(members.items(), key=lambda run: run[0]):
@@ -88,7 +118,7 @@ def choose_calls(members: Members, calls: int | None, sums: Sums | None = None) 
     chosen: set[Place] = set()
     for kernel, all_places in places.items():
         rng = np.random.default_rng([SEED, zlib.crc32("/".join(kernel).encode())])
-        picked = rng.permutation(len(all_places))[:calls]
+        picked = rng.permutation(len(all_places))[: asked.calls]
         chosen |= {all_places[int(i)] for i in picked}
     return CallCheck(frozenset(chosen), sums)
 

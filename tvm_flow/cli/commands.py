@@ -7,21 +7,39 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tvm_flow.compile.command import Compiled
     from tvm_flow.pipeline.source import Source
 
 
 def inspect(arguments: argparse.Namespace) -> None:
-    """Print what a checkpoint holds; an error when that is not a whole model."""
+    """Print what a bundle or a checkpoint holds; an error when that is not a whole bundle or model."""
+    from tvm_flow.pack.format import MANIFEST
+
+    if (arguments.path / MANIFEST).is_file():
+        from tvm_flow.quality.bundle_report import bundle_report
+
+        print(bundle_report(arguments.path))
+        return
     from tvm_flow.model.checkpoint import check_keys
     from tvm_flow.model.inspect import inspect_checkpoint
 
-    found = inspect_checkpoint(arguments.checkpoint, arguments.config)
+    found = inspect_checkpoint(arguments.path, arguments.config)
     print(found)
     check_keys(found.path, found.differences)
+
+
+def diff(arguments: argparse.Namespace) -> None:
+    """Print what differs between two bundles."""
+    from tvm_flow.quality.bundle_diff import bundle_differences
+
+    lines = bundle_differences(arguments.one, arguments.other)
+    print("\n".join(lines) or "no difference")
 
 
 def embed(arguments: argparse.Namespace) -> None:
@@ -43,7 +61,7 @@ def calibrate(arguments: argparse.Namespace) -> None:
     else:
         from tvm_flow.pipeline.stages import calibrate_stage
 
-        calibrate_stage(_load_source(arguments), arguments.prompts, arguments.output)
+        calibrate_stage(_load_source(arguments, None), arguments.prompts, arguments.output)
     print(f"ranges: {arguments.output}")
 
 
@@ -53,7 +71,7 @@ def quantize(arguments: argparse.Namespace) -> None:
     from tvm_flow.quantize.file import load_quantized
     from tvm_flow.quantize.summary import summary
 
-    quantize_stage(_load_source(arguments), arguments.ranges, arguments.recipe, arguments.output)
+    quantize_stage(_load_source(arguments, None), arguments.ranges, arguments.recipe, arguments.output)
     print(summary(load_quantized(arguments.output)))
     print(f"quantized model: {arguments.output}")
 
@@ -62,21 +80,34 @@ def export(arguments: argparse.Namespace) -> None:
     """Write the step graphs."""
     from tvm_flow.pipeline.exporting import export_stage
 
-    exported = export_stage(_load_source(arguments), arguments.quantized, arguments.prompts, arguments.output)
+    source = _load_source(arguments, arguments.autoencoder)
+    exported = export_stage(source, arguments.quantized, arguments.prompts, arguments.output)
     print(f"graphs: {arguments.output} ({len(exported.graphs)} steps)")
 
 
 def compile(arguments: argparse.Namespace) -> None:
     """Write a checked bundle."""
     from tvm_flow.check.sampling import parse_check
+    from tvm_flow.compile.options import CompileOptions, Emit
     from tvm_flow.pipeline.stages import compile_stage
 
     given = arguments
-    _report(
-        compile_stage(given.export, given.target, given.output, given.threads, parse_check(given.check), given.emit)
-    )
+    options = CompileOptions(given.threads, True, parse_check(given.check), Emit(given.emit), given.debug_dump)
+    _report(compile_stage(given.export, given.target, given.output, options))
     if given.emit == "static":
         print(f"link with: the archives in {given.output / 'lib'}, headers in {given.output / 'include'}")
+
+
+def replay(arguments: argparse.Namespace) -> None:
+    """Repeat the kernel of a failed compile; an error when it fails as it did."""
+    from tvm_flow.check import replay as replayed
+
+    folder, again = arguments.folder, arguments.again
+    if arguments.tir:
+        print(replayed.tir_text(folder, again))
+    if arguments.disassemble:
+        print(replayed.disassemble(folder, again))
+    print(replayed.replay(folder, again))
 
 
 def targets(arguments: argparse.Namespace) -> None:
@@ -91,16 +122,45 @@ def targets(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write one video per prompt."""
-    from tvm_flow.pipeline.asked import require_sampler
-    from tvm_flow.pipeline.videos import write_videos
+    """Write one video per prompt and seed."""
+    from tvm_flow.pipeline.asked import read_prompts, require_sampler
+    from tvm_flow.pipeline.videos import VideoRequest, remarks, write_videos
 
     given = arguments
+    if not given.prompt and given.prompts is None:
+        given.complain("expected a prompt, or --prompts FILE")
     require_sampler(given.bundle, given.sampler, given.steps, given.cfg_scale)
-    extra = {"embeddings": given.captions, "autoencoder": given.autoencoder}
-    where = (given.bundle, given.prompt, given.output)
-    for path in write_videos(*where, given.seed, given.threads, given.cpus, **extra):
-        print(f"video: {path}")
+    prompts, seed = read_prompts(given.prompt, given.prompts, given.seed)
+    wanted = VideoRequest(
+        *(given.bundle, prompts, given.output, given.format, seed, given.count, given.negative),
+        *(given.captions, given.autoencoder, given.threads, given.cpus),
+    )
+    written = write_videos(wanted)
+    for line in remarks(wanted):
+        print(line, file=sys.stderr)
+    for path in written:
+        print(f"{'latents' if path.suffix == '.safetensors' else 'video'}: {path}")
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Print how far a bundle is from its model in FP32."""
+    from tvm_flow.pipeline.asked import read_prompts
+    from tvm_flow.pipeline.compare import compare_stage
+    from tvm_flow.pipeline.decode import Frames
+
+    given = arguments
+    if not given.prompt and given.prompts is None:
+        given.complain("expected a prompt, or --prompts FILE")
+    prompts, seed = read_prompts(given.prompt, given.prompts, given.seed)
+    output = given.bundle.resolve().parent / "comparison" if given.output is None else given.output
+    frames = Frames(given.bundle, given.autoencoder, given.threads, given.cpus)
+    found = compare_stage(_load_source(given, None), frames, prompts, seed, output)
+    print(found.table())
+    print(f"latents: {found.latents[-1]:.2f} dB PSNR of int8 against FP32 after {len(found.latents)} steps, ", end="")
+    print(f"{len(prompts)} prompts, equal noise")
+    if found.frames is not None:
+        print(f"frames: {found.frames:.2f} dB PSNR\nsheet: {found.sheet}")
+    print(f"figures: {output / 'comparison.json'}")
 
 
 def build(arguments: argparse.Namespace) -> None:
@@ -118,11 +178,11 @@ def demo(arguments: argparse.Namespace) -> None:
     print(json.dumps(run_demo(arguments.output, arguments.clips)))
 
 
-def _load_source(arguments: argparse.Namespace) -> Source:
+def _load_source(arguments: argparse.Namespace, autoencoder: Path | None) -> Source:
     from tvm_flow.pipeline.source import load_source
 
-    autoencoder = getattr(arguments, "autoencoder", None)  # an option of export alone
-    return load_source(arguments.model, arguments.sampler, arguments.latent, arguments.captions, autoencoder)
+    given = arguments
+    return load_source(given.model, given.sampler, given.latent, given.captions, autoencoder, given.config)
 
 
 def _report(compiled: Compiled) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tvm_flow import __version__
 from tvm_flow.cli import commands
-from tvm_flow.shipped import shipped_folder
+from tvm_flow.shipped import output_folder, shipped_folder
 
-_ARTIFACTS = Path("artifacts/demo")
+_ARTIFACTS = output_folder()
 _CALIBRATION = shipped_folder("calibration")
 
 
@@ -19,14 +19,17 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tvm-flow", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"tvm-flow {__version__}")
     sub = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _inspect(_command(sub, "inspect", "what a checkpoint holds: its model, sizes, and keys missing or too many"))
+    _inspect(_command(sub, "inspect", "what a checkpoint or a bundle holds"))
     _embed(_command(sub, "embed", "prompts to embeddings, by a T5 in a local folder (extra: opensora)"))
     _calibrate(_command(sub, "calibrate", "record activation ranges over real denoising trajectories"))
     _quantize(_command(sub, "quantize", "ranges and a recipe to static int8 weights and per-step scales"))
     _export(_command(sub, "export", "one QDQ ONNX graph per step and branch, sharing one weight file"))
     _compile(_command(sub, "compile", "step graphs to a checked bundle of plain shared libraries"))
+    _replay(_command(sub, "replay", "repeat the kernel that made a compile fail, from the folder that it kept"))
     _targets(_command(sub, "targets", "what compile can build for"))
     _run(_command(sub, "run", "videos from a bundle"))
+    _compare(_command(sub, "compare", "a bundle beside its model in FP32, from equal noise: dB for each step, a sheet"))
+    _diff(_command(sub, "diff", "what differs between two bundles: fields, sizes, bytes"))
     _build(_command(sub, "build", "calibrate, quantize, export and compile from one YAML file"))
     _demo(_command(sub, "demo", "the main job on the model that ships, judged against float"))
     return parser
@@ -34,8 +37,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 _DESCRIPTION = (
     "Static int8 video diffusion transformers, compiled to plain shared libraries. Every stage does nothing when "
-    "what it would write is already current. Files go to artifacts/demo of the folder it is run in, unless --output "
-    "says otherwise."
+    f"what it would write is already current. Files go to {_ARTIFACTS} of the folder it is run in, and videos beside "
+    "their bundle, unless --output says otherwise."
 )
 _Sub = argparse._SubParsersAction  # the only name argparse gives it
 
@@ -50,7 +53,8 @@ def _command(sub: _Sub[argparse.ArgumentParser], name: str, text: str) -> argpar
 
 
 def _source(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="demo", help="'demo', or a checkpoint folder or .pth file")
+    parser.add_argument("--model", default="demo", help="'demo', or a checkpoint folder or file")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="config.json of a checkpoint that has none")
     parser.add_argument("--sampler", type=Path, help="YAML of the step grid, for a model other than the demo")
     parser.add_argument("--latent", type=_latent, metavar="C,T,H,W", help="shape of its latent")
     _embeddings(parser)
@@ -76,8 +80,9 @@ def _embed(parser: argparse.ArgumentParser) -> None:
 
 
 def _inspect(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", type=Path, help="folder with a config.json, or a .pth or .safetensors file")
-    parser.add_argument("--config", type=Path, help="config.json for a file that is no released model")
+    text = "a bundle; or a checkpoint: folder with a config.json, or a .pth or .safetensors file"
+    parser.add_argument("path", type=Path, help=text)
+    parser.add_argument("--config", type=Path, help="config.json of a checkpoint that has none")
 
 
 def _calibrate(parser: argparse.ArgumentParser) -> None:
@@ -113,6 +118,8 @@ def _compile(parser: argparse.ArgumentParser) -> None:
     checked = (
         "kernel calls to compare with the reference: all, a number of each kernel, or auto for a few of a large model"
     )
+    dumped = "write the module after each pass, kernels' TIR and assembly, and the plan to this folder"
+    parser.add_argument("--debug-dump", type=Path, metavar="DIR", help=dumped)
     parser.add_argument("--check", default="auto", metavar="auto|all|N", help=checked)
     parser.add_argument(
         "--emit",
@@ -123,6 +130,13 @@ def _compile(parser: argparse.ArgumentParser) -> None:
     _threads(parser)
 
 
+def _replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="what the message of compile names: OUTPUT.failed-KERNEL")
+    parser.add_argument("--again", action="store_true", help="lower the kernel anew, instead of the TIR that failed")
+    parser.add_argument("--tir", action="store_true", help="print its scheduled TIR")
+    parser.add_argument("--disassemble", action="store_true", help="print its machine code")
+
+
 def _targets(parser: argparse.ArgumentParser) -> None:
     actions = ("list", "show", "detect")
     parser.add_argument("action", choices=actions, help="show prints a target's file, detect one for this machine")
@@ -130,20 +144,39 @@ def _targets(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("prompt", nargs="+", help="captions; the demo says how they are formed when one is unknown")
+    _prompts(parser)
+    parser.add_argument("--negative", metavar="TEXT", help="what to keep away from: takes the null caption's place")
     parser.add_argument("--bundle", type=Path, default=_ARTIFACTS / "bundle", help="what compile wrote")
-    parser.add_argument("--output", type=Path, default=_ARTIFACTS / "videos", help="folder of GIFs and latents")
-    _embeddings(parser)
-    _autoencoder(parser, "to decode with, where the bundle has no decoder")
-    parser.add_argument("--seed", type=_seed, default=0, help="of the first video's noise; the next ones count on")
-    parser.add_argument(
-        "--cpus", type=_cpus, default=(), metavar="LIST", help="a CPU for each thread, big ones first, like 4-7,0-3"
+    text = (
+        "folder for videos and latents, or a file for one video: .mp4, .gif, .webp, .png, .apng, or .safetensors for "
+        "latents; left out, a folder of its own beside the bundle: videos, videos_2, ..."
     )
+    parser.add_argument("--output", type=Path, help=text)
+    text = "of the videos, where --output does not say: mp4 when left out; png is a folder of frames"
+    parser.add_argument("--format", choices=("mp4", "gif", "webp", "apng", "png"), help=text)
+    _embeddings(parser)
+    _autoencoder(parser, "to decode with, where the bundle has no decoder; without either, latents are written")
+    parser.add_argument("--count", type=_at_least(1), default=1, metavar="N", help="videos of each prompt")
     asked = "; an error when the bundle was made for another"
     parser.add_argument("--sampler", help=f"rflow, ddim, iddpm, or a YAML of the step grid{asked}")
     parser.add_argument("--steps", type=_at_least(1), help=f"denoising steps{asked}")
     parser.add_argument("--cfg-scale", type=float, help=f"guidance{asked}")
-    _threads(parser)
+    _cores(parser)
+
+
+def _compare(parser: argparse.ArgumentParser) -> None:
+    _prompts(parser)
+    _source(parser)
+    parser.add_argument("--bundle", type=Path, default=_ARTIFACTS / "bundle", help="made from that model")
+    _autoencoder(parser, "to decode with, where the bundle has no decoder; without either there is no sheet")
+    text = "folder for figures and sheet; left out, one beside the bundle: comparison"
+    parser.add_argument("--output", type=Path, help=text)
+    _cores(parser)
+
+
+def _diff(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("one", type=Path, help="bundle")
+    parser.add_argument("other", type=Path, help="bundle to hold it against")
 
 
 def _build(parser: argparse.ArgumentParser) -> None:
@@ -153,6 +186,21 @@ def _build(parser: argparse.ArgumentParser) -> None:
 def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=_ARTIFACTS, help="folder for everything")
     parser.add_argument("--clips", type=_at_least(1), default=200, help="clips that the judge scores")
+
+
+def _prompts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt", nargs="*", help="captions; the demo says how they are formed when one is unknown")
+    text = "more of them: a prompt on each line, or a YAML prompt set as for calibrate"
+    parser.add_argument("--prompts", type=Path, metavar="FILE", help=text)
+    text = "of the first video's noise; the next ones count on (0, or that of a prompt set)"
+    parser.add_argument("--seed", type=_seed, help=text)
+    parser.set_defaults(complain=parser.error)
+
+
+def _cores(parser: argparse.ArgumentParser) -> None:
+    text = "a CPU for each thread, big ones first, like 4-7,0-3"
+    parser.add_argument("--cpus", type=_cpus, default=(), metavar="LIST", help=text)
+    _threads(parser)
 
 
 def _threads(parser: argparse.ArgumentParser) -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from tvm_flow.artifact import atomic_path, sha256_file
 from tvm_flow.compile.library import plan_source
-from tvm_flow.errors import BuildError, ConfigError
+from tvm_flow.errors import BuildError
 from tvm_flow.pack import Contents, write_bundle
 from tvm_flow.plan.emit import emit_linked
 from tvm_flow.plan.group import GroupLibrary
@@ -40,12 +40,6 @@ _INCLUDE = RUNTIME / "include"
 _WARNINGS = ("-Wall", "-Wextra", "-Werror")
 _GROUP_FLAGS = ("-std=c11", "-O2", "-fPIC", "-g0", *_WARNINGS, f"-I{_INCLUDE}", "-r", "-Wl,-S")
 _PROGRAM_FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", *_WARNINGS, "-s", "-DSTATIC_GROUPS", f"-I{_INCLUDE}")
-
-
-def check_emit(emit: str) -> None:
-    """Raise ConfigError for anything but "shared" and "static"."""
-    if emit not in ("shared", "static"):
-        raise ConfigError(f"emit: expected shared or static, got {emit!r}; choose one of them")
 
 
 def static_files(libraries: Sequence[GroupLibrary], target: TargetSpec, folder: Path) -> dict[str, Path]:

@@ -63,7 +63,7 @@ def _arrays(module: nn.Module, prefix: str = "") -> dict[str, Floats]:
     return {prefix + key: value.detach().float().numpy() for key, value in module.state_dict().items()}
 
 
-def _demo(images: ImageWriter, module: Any, x: Images) -> tuple[str, tuple[int, int, int, int]]:
+def _demo(images: ImageWriter, module: VAE, x: Images) -> tuple[str, tuple[int, int, int, int]]:
     _require_channels(x, len(module.scale))
     x = images.affine(x, images.params["scale"], images.params["shift"])
     x = images.conv(x, "decoder.0")
@@ -77,11 +77,11 @@ def _demo(images: ImageWriter, module: Any, x: Images) -> tuple[str, tuple[int, 
     return images.unit(g.reshape(spread, *shape)), shape
 
 
-def _image(images: ImageWriter, module: Any, x: Images) -> tuple[str, tuple[int, int, int, int]]:
+def _image(images: ImageWriter, module: ImageVAE, x: Images) -> tuple[str, tuple[int, int, int, int]]:
     return _kl(images, module.module, x, "")
 
 
-def _video(images: ImageWriter, module: Any, x: Images) -> tuple[str, tuple[int, int, int, int]]:
+def _video(images: ImageWriter, module: VideoVAE, x: Images) -> tuple[str, tuple[int, int, int, int]]:
     config = module.temporal.config
     if x.count != -(-module.chunk // config.factor):
         raise ExportError(
@@ -159,7 +159,7 @@ def _require_channels(x: Images, channels: int) -> None:
         raise ExportError(f"decoder: expected latents of {channels} channels, got {x.channels}; give their own decoder")
 
 
-def _video_arrays(module: Any) -> dict[str, Floats]:
+def _video_arrays(module: VideoVAE) -> dict[str, Floats]:
     own = {"scale": module.scale.numpy(), "shift": module.shift.numpy()}
     return {**_arrays(module.temporal), **_arrays(module.spatial, "spatial."), **own}
 

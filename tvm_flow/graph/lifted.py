@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import tvm
 from tvm import relax
@@ -12,6 +11,7 @@ from tvm import relax
 from tvm_flow.errors import ImportGraphError
 from tvm_flow.graph.constants import Array, Constant, Given
 from tvm_flow.graph.names import made_up
+from tvm_flow.graph.types import Expr, Relax, Var
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class LiftedGraph:
     holds the initializers' values. ``left_in_float`` names what the integer pass could not convert, with the reason.
     """
 
-    module: Any
+    module: tvm.IRModule
     inputs: tuple[str, ...]
     constants: dict[str, Constant]
     given: dict[str, Array]
@@ -33,7 +33,7 @@ class LiftedGraph:
     """Initializers whose values were checked to be scales, and decided nothing."""
 
 
-def shape_of(expr: Any) -> tuple[int, ...]:
+def shape_of(expr: Expr) -> tuple[int, ...]:
     """Static shape of a tensor expression; raises ImportGraphError when a dimension is symbolic."""
     try:
         return tuple(int(extent) for extent in expr.ty.shape)
@@ -43,31 +43,31 @@ def shape_of(expr: Any) -> tuple[int, ...]:
         ) from error
 
 
-def dtype_of(expr: Any) -> str:
+def dtype_of(expr: Expr) -> str:
     """Element type of a tensor expression, e.g. ``int8``."""
     return str(expr.ty.dtype)
 
 
-def op_name(expr: Any) -> str:
+def op_name(expr: Expr) -> str:
     """``relax.matmul`` and the like; empty for anything that is not a call of an operator."""
     if isinstance(expr, tvm.ir.Call) and isinstance(expr.op, tvm.ir.Op):
         return str(expr.op.name)
     return ""
 
 
-def bindings_of(function: Any) -> Iterator[tuple[Any, Any]]:
+def bindings_of(function: Relax) -> Iterator[tuple[Var, Expr]]:
     """(variable, value) of every binding, in order."""
     for block in function.body.blocks:
         for binding in block.bindings:
             yield binding.var, binding.value
 
 
-def tensor_var(name: str, shape: Iterable[int], dtype: str) -> Any:
+def tensor_var(name: str, shape: Iterable[int], dtype: str) -> Var:
     """A Relax variable of static tensor type."""
     return relax.Var(name, relax.TensorType(list(shape), dtype))
 
 
-def call_with(call: Any, args: Iterable[Any]) -> Any:
+def call_with(call: Expr, args: Iterable[Expr]) -> Expr:
     """``call`` with other arguments, its attributes kept and its type left to be inferred."""
     return tvm.ir.Call(call.op, list(args), call.attrs)
 
@@ -76,34 +76,34 @@ def call_with(call: Any, args: Iterable[Any]) -> Any:
 class Builder:
     """Emits one straight-line function, collecting parameters as they are first used."""
 
-    inputs: list[Any]
-    block: Any = field(default_factory=relax.BlockBuilder)
-    parameters: dict[str, Any] = field(default_factory=dict)
+    inputs: list[Var]
+    block: relax.BlockBuilder = field(default_factory=relax.BlockBuilder)
+    parameters: dict[str, Var] = field(default_factory=dict)
     constants: dict[str, Constant] = field(default_factory=dict)
     made: dict[Constant, str] = field(default_factory=dict)
     """Names made up for constants."""
 
-    def emit(self, expr: Any) -> Any:
+    def emit(self, expr: Expr) -> Var:
         """Bind ``expr`` to a fresh variable."""
         return self.block.emit(expr)
 
-    def parameter(self, name: str, constant: Constant, shape: Iterable[int], dtype: str) -> Any:
+    def parameter(self, name: str, constant: Constant, shape: Iterable[int], dtype: str) -> Var:
         """The parameter for ``constant``, whose ``name`` is its own; one per name."""
         if name not in self.parameters:
             self.parameters[name] = tensor_var(name, shape, dtype)
             self.constants[name] = constant
         return self.parameters[name]
 
-    def derived(self, hint: str, constant: Constant, shape: Iterable[int], dtype: str) -> Any:
+    def derived(self, hint: str, constant: Constant, shape: Iterable[int], dtype: str) -> Var:
         """The parameter for ``constant`` under a name made up of ``hint``; one per constant."""
         if constant not in self.made:
             self.made[constant] = made_up(hint, self.parameters)
         return self.parameter(self.made[constant], constant, shape, dtype)
 
-    def is_parameter(self, expr: Any) -> bool:
+    def is_parameter(self, expr: Expr) -> bool:
         """True for a parameter of this function, False for any other variable, whatever its name."""
         return isinstance(expr, relax.Var) and expr.same_as(self.parameters.get(expr.name))
 
-    def given(self, variable: Any) -> Any:
+    def given(self, variable: Var) -> Var:
         """The parameter for an initializer, under its own name."""
         return self.parameter(variable.name, Given(variable.name), shape_of(variable), dtype_of(variable))

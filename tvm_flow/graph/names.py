@@ -7,8 +7,7 @@ different names different, and off the made-up ones.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
-from typing import Any
+from collections.abc import Container, Iterator, MutableSequence
 
 import onnx
 
@@ -55,7 +54,7 @@ def quote_names(graph: onnx.GraphProto) -> None:
                 quote_names(inner)
 
 
-def _replace(names: Any) -> None:
+def _replace(names: MutableSequence[str]) -> None:
     changed = [quoted(name) for name in names]
     if changed != list(names):
         names[:] = changed

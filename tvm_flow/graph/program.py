@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from tvm_flow.graph.lifted import LiftedGraph
+from tvm_flow.graph.types import Relax
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Program:
     """
 
     graph: LiftedGraph
-    kernels: dict[str, Any]
+    kernels: dict[str, Relax]
     calls: tuple[KernelCall, ...]
     tensors: dict[str, TensorSpec]
     output: str

@@ -4,9 +4,10 @@
     softmax(x)            e = exp(x - max(x));  e / sum(e)                                  over the last axis
     gelu_tanh(x)          x / (1 + exp(-2 sqrt(2 / pi) (x + 0.044715 x^3)))     as (1 + tanh u) / 2 = 1 / (1 + exp(-2u))
     silu(x)               x / (1 + exp(-x))
-    sigmoid(x)            1 / (1 + exp(-x))
+    sigmoid(x)            1 / (1 + exp(-x))       in these three exp of 88 at most, so that no divisor may be infinite
     relu(x)               max(x, 0)
     mean(x)               sum(x) / n
+    max(stack(x, y, ..))  maximum(maximum(x, y), ..)    and min, as TVM's importer writes ONNX's Max and Min
     conv2d(x, w; pad)     conv2d(zeros around x, w)     of stride 1, without groups or dilation
 
 Writing them out states the order of float operations once; kernels are generated from it and the reference bounds
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tvm import relax
+from tvm import ir, relax
 from tvm.relax import op as R
 
 from tvm_flow.errors import ImportGraphError
@@ -66,9 +67,16 @@ def canonicalize(graph: LiftedGraph) -> LiftedGraph:
         with builder.block.dataflow():
             for var, value in bindings_of(main):
                 env[var] = _rewrite(builder, value, resolve)
-            output = builder.block.emit_output(resolve(main.body.body))
+            output = builder.block.emit_output(_computed(builder, inputs, resolve(main.body.body)))
         builder.block.emit_func_output(output, [*inputs, *builder.parameters.values()])
     return replace(graph, module=builder.block.get(), constants=builder.constants)
+
+
+def _computed(builder: Builder, inputs: list[Any], output: Any) -> Any:
+    """``output``, copied when it is no kernel's: an input, a constant."""
+    if isinstance(output, ir.Constant) or output in inputs or builder.is_parameter(output):
+        return builder.emit(R.reshape(output, shape_of(output)))
+    return output
 
 
 def _rewrite(builder: Builder, value: Any, resolve: Callable[[Any], Any]) -> Any:
@@ -122,7 +130,8 @@ def _softmax(builder: Builder, attrs: Any, x: Any) -> Any:
 
 
 def _times_sigmoid(builder: Builder, x: Any, negated: Any) -> Any:
-    """x / (1 + exp(negated))."""
+    """x / (1 + exp(negated)); beyond 88 that is below 1e-38 of x."""
+    negated = builder.emit(R.minimum(negated, _f32(88.0)))
     below = builder.emit(R.add(builder.emit(R.exp(negated)), _f32(1.0)))
     return builder.emit(R.divide(x, below))
 
@@ -143,6 +152,25 @@ def _sigmoid(builder: Builder, _attrs: Any, x: Any) -> Any:
 
 def _relu(builder: Builder, _attrs: Any, x: Any) -> Any:
     return builder.emit(R.maximum(x, _f32(0.0)))
+
+
+def _stack(_builder: Builder, attrs: Any, parts: Any) -> Any:
+    """Kept as a tuple for the maximum or minimum that follows."""
+    return parts if int(attrs.axis) == 0 else None
+
+
+def _extreme(pairwise: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    """The maximum or minimum over what was stacked; None over the axis of a tensor."""
+
+    def rule(builder: Builder, attrs: Any, parts: Any) -> Any:
+        if not isinstance(parts, relax.Tuple) or [int(a) for a in attrs.axis or ()] != [0] or attrs.keepdims:
+            return None
+        first, *others = parts.fields
+        for other in others:
+            first = builder.emit(pairwise(first, other))
+        return first
+
+    return rule
 
 
 def _mean(builder: Builder, attrs: Any, x: Any) -> Any:
@@ -172,5 +200,8 @@ _RULES: dict[str, Callable[..., Any]] = {
     "relax.sigmoid": _sigmoid,
     "relax.nn.relu": _relu,
     "relax.mean": _mean,
+    "relax.stack": _stack,
+    "relax.max": _extreme(R.maximum),
+    "relax.min": _extreme(R.minimum),
     "relax.nn.conv2d": _conv2d,
 }

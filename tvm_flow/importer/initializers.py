@@ -23,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tvm_flow.errors import ImportGraphError
 from tvm_flow.graph.constants import Array
+from tvm_flow.importer.legal import require_range
 
 DATA_ONLY = frozenset(
     {
@@ -121,6 +122,7 @@ def split_values(model: onnx.ModelProto, folder: Path | None, files: ExternalFil
     kept, lifted = [], []
     for tensor in initializers:
         external = folder is not None and tensor.data_location == TensorProto.EXTERNAL
+        require_range(tensor)
         value = files.array(tensor, folder) if external and folder is not None else None
         if tensor.name in opaque:
             values[tensor.name] = numpy_helper.to_array(tensor) if value is None else value

@@ -35,6 +35,8 @@ from tvm_flow.importer.product import bias_add, linear
 from tvm_flow.importer.qdq import MOVES, dequantized, emit_dequantize, moved, quantize
 from tvm_flow.importer.scope import Accumulator, Codes, Scope, Unsigned
 
+_LIFTED = ("float32", "int8", "int32")
+
 
 def to_integer(graph: LiftedGraph) -> LiftedGraph:
     """Rewrite every quantize, dequantize and quantized linear of ``graph``; see the module's formulas.
@@ -104,11 +106,18 @@ def _plain(scope: Scope, expr: Any) -> Any:
     if isinstance(expr, relax.Tuple):
         return relax.Tuple([_plain(scope, field) for field in expr.fields])
     value = scope.resolve(expr)
+    if isinstance(value, ir.Constant) and _is_tensor(value):
+        return scope.as_parameter(value, "literal")  # a kernel holds scalars alone
     if not isinstance(value, Codes | Accumulator | Unsigned):
         return value
     if value not in scope.plain:
         scope.plain[value] = _written_out(scope, value)
     return scope.plain[value]
+
+
+def _is_tensor(value: Any) -> bool:
+    """True for a literal of elements that kernels compute with, unlike one that says a shape or an axis."""
+    return isinstance(value.ty, relax.TensorType) and value.ty.ndim > 0 and dtype_of(value) in _LIFTED
 
 
 def _written_out(scope: Scope, value: Codes | Accumulator | Unsigned) -> Any:

@@ -6,8 +6,10 @@ look at a value that differs from step to step.
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +70,14 @@ def load_onnx(path: Path) -> LiftedGraph:
 
 def import_onnx(model: onnx.ModelProto, name: str = "graph") -> LiftedGraph:
     """Import ``model``, whose initializers hold their data; ``model`` stays as it is. Errors as `import_split`."""
+    return import_split(split_onnx(model), name)
+
+
+def split_onnx(model: onnx.ModelProto) -> SplitGraph:
+    """`read_onnx` of ``model``, whose initializers hold their data, and which stays as it is."""
     copy = onnx.ModelProto()
     copy.CopyFrom(_constants_as_initializers(model))
-    return import_split(split_values(_own_names(copy), None, ExternalFiles()), name)
+    return split_values(_own_names(copy), None, ExternalFiles())
 
 
 def import_split(split: SplitGraph, name: str = "graph") -> LiftedGraph:
@@ -79,7 +86,10 @@ def import_split(split: SplitGraph, name: str = "graph") -> LiftedGraph:
     Raises ImportGraphError with TVM's reason when an operator or shape is not supported.
     """
     try:
-        module = from_onnx(split.structure, keep_params_in_input=True, sanitize_input_names=False)
+        # TVM prints what it raises, and warns of names that it does not change.
+        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = from_onnx(split.structure, keep_params_in_input=True, sanitize_input_names=False)
     except Exception as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise ImportGraphError(f"{name}: TVM's ONNX importer refused it: {reason}; use supported operators") from error

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvm import relax
+from tvm import ir, relax
 from tvm.relax import op as R
 
 from tvm_flow.errors import ImportGraphError
 from tvm_flow.graph.lifted import call_with, dtype_of, op_name, shape_of
-from tvm_flow.importer.scope import Codes, Scope, Unsigned
+from tvm_flow.importer.scope import Accumulator, Codes, Scope, Unsigned
 
 MOVES = {"relax.reshape", "relax.permute_dims", "relax.squeeze", "relax.expand_dims"}
 """Operators that only move elements, and so commute with a per-tensor dequantize."""
@@ -86,6 +86,8 @@ def broadcast(scope: Scope, vector: Any, codes: Codes) -> Any:
 def moved(scope: Scope, call: Any) -> Any | None:
     """What a reshape or transpose of codes gives; None where it must act on ordinary values."""
     source = scope.resolve(call.args[0])
+    if isinstance(source, Accumulator | ir.Constant):
+        return None
     codes = source.q if isinstance(source, Codes | Unsigned) else source
     flip = op_name(call) == "relax.permute_dims" and len(shape_of(codes)) == 2
     if scope.is_constant(codes):

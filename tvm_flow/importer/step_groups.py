@@ -25,11 +25,10 @@ from tqdm import tqdm
 
 from tvm_flow.graph.constants import Array, same_bits
 from tvm_flow.graph.lifted import LiftedGraph
-from tvm_flow.importer.canonical import canonicalize
 from tvm_flow.importer.initializers import ExternalFiles, SplitGraph
-from tvm_flow.importer.integer import to_integer
-from tvm_flow.importer.load import import_split, load_onnx, read_like, read_onnx
+from tvm_flow.importer.load import read_like, read_onnx
 from tvm_flow.importer.scope import check_scale
+from tvm_flow.importer.whole import import_whole
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ class StepGroup:
 
 def import_graph(path: Path) -> LiftedGraph:
     """One ONNX file as a canonical integer module, constants lifted."""
-    return canonicalize(to_integer(load_onnx(path)))
+    return import_whole(read_onnx(path), str(path))
 
 
 def import_steps(graphs: Sequence[Sequence[Path]], progress: bool = True) -> tuple[StepGroup, ...]:
@@ -74,7 +73,7 @@ class _Groups:
         index, given = self.known(path)
         if not given:
             split = read_onnx(path, self.files)
-            graph = canonicalize(to_integer(import_split(split, str(path))))
+            graph = import_whole(split, str(path))
             index, given = self.index(graph), graph.given
             self.imported.append((path.parent, split, graph, index))
         self.groups[index][1].append(member)

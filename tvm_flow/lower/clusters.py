@@ -19,7 +19,7 @@ from tvm_flow.graph.lifted import dtype_of, op_name, shape_of
 PRODUCT = "relax.matmul"
 ELEMENTWISE = {
     *("relax.add", "relax.subtract", "relax.multiply", "relax.divide", "relax.maximum", "relax.sqrt", "relax.exp"),
-    *("relax.round", "relax.clip", "relax.astype"),
+    *("relax.minimum", "relax.round", "relax.clip", "relax.astype"),
 }
 SOFTMAX = {"relax.add", "relax.subtract", "relax.multiply", "relax.divide", "relax.max", "relax.exp", "relax.sum"}
 

@@ -1,14 +1,17 @@
 """exp in single precision as arithmetic that every target vectorises, with a proven error.
 
-    n = rint(x log2 e);  r = (x - n C1) - n C2;  exp(x) = 2^n (1 + r + r^2 p(r))
+    n = rint(x log2 e);  r = (x - n C1) - n C2;  exp(x) = 2^(n - 1) (2 (1 + r + r^2 p(r)))
 
 C1 + C2 = ln 2 with C1 of ten significant bits, so n C1 is exact (Cody and Waite 1980); p is the degree-5 polynomial of
-the Cephes library's expf (S. Moshier), whose own error on |r| <= ln(2) / 2 is below 2^-26. Arguments above 88 are taken
-as 88, and the result below -87 is exactly zero, so no intermediate overflows or is subnormal.
+the Cephes library's expf (S. Moshier), whose own error on |r| <= ln(2) / 2 is below 2^-26. n is -125 to 128: arguments
+above `UPPER` are taken as it, the result below `LOWER` is exactly zero, and 2^(n - 1) is a normal number, so that no
+intermediate is subnormal and only the last product can overflow, to infinity, where the result does. Every comparison
+is written so that NaN passes.
 
-Error, with u = 2^-24: the reduction leaves |r| wrong by at most u |n C2| + u |r| < 0.36 u; the polynomial and the two
-last additions round to at most 1.5 u + 0.35 (0.5 u + ...) < 2.6 u relative to a sum of at least 0.7. Together less than
-`RELATIVE_ERROR` = 4 u.
+Error, with u = 2^-24: the reduction leaves |r| wrong by at most u |n C2| + u |r| < 0.03 u + 0.35 u; the polynomial and
+the two last additions round to at most 1.5 u + 0.35 (0.5 u + ...) < 2.6 u relative to a sum of at least 0.7; doubling
+and the last product are exact. Together less than `RELATIVE_ERROR` = 4 u. So a result is infinite where the exact one
+is beyond float32 by more than 4 u, finite where it is within by more than 4 u, and either between.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ from typing import Any
 from tvm import te, tirx
 
 RELATIVE_ERROR = 4 * 2.0**-24
-UPPER = 88.0
-LOWER = -87.0
+UPPER = 88.8
+"""exp(UPPER) is 3.7e38, beyond float32."""
+LOWER = -86.98
+"""The least argument, to two digits, whose n is -125."""
 ABSOLUTE_ERROR = 1.7e-38
 """exp(LOWER), which is what a result of zero can be wrong by."""
 
@@ -35,15 +40,16 @@ def exp_expression(x: Any) -> Any:
     def f32(value: float) -> Any:
         return tirx.const(value, "float32")
 
-    clamped = tirx.max(tirx.min(x, f32(UPPER)), f32(LOWER))
+    below = tirx.Select(x > f32(UPPER), f32(UPPER), x)
+    clamped = tirx.Select(below < f32(LOWER), f32(LOWER), below)
     n = tirx.nearbyint(clamped * f32(_LOG2E))
     r = (clamped - n * f32(_C1)) - n * f32(_C2)
     poly = f32(_POLYNOMIAL[0])
     for coefficient in _POLYNOMIAL[1:]:
         poly = poly * r + f32(coefficient)
     mantissa = poly * (r * r) + r + f32(1.0)
-    exponent = tirx.shift_left(n.astype("int32") + tirx.const(127, "int32"), tirx.const(23, "int32"))
-    value = mantissa * tirx.reinterpret("float32", exponent)
+    exponent = tirx.shift_left(n.astype("int32") + tirx.const(126, "int32"), tirx.const(23, "int32"))
+    value = (mantissa + mantissa) * tirx.reinterpret("float32", exponent)
     return tirx.Select(x < f32(LOWER), f32(0.0), value)
 
 

@@ -1,15 +1,16 @@
-"""A kernel's Relax function to one TIR function: TVM's own legalization and fusion, with our exp."""
+"""A kernel's Relax function to one TIR function: TVM's own legalization and fusion, with our exp and extremes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tvm
-from tvm import relax
+from tvm import relax, tirx
 
 from tvm_flow.errors import BuildError
 from tvm_flow.lower.exponential import te_exp
+from tvm_flow.lower.extremes import te_maximum, te_minimum
 
 
 def to_prim_func(function: Any, name: str) -> Any:
@@ -23,10 +24,8 @@ def to_prim_func(function: Any, name: str) -> Any:
 def fused(module: Any, name: str) -> Any:
     """The one TIR function that ``module`` of `call_once` is after fusion; raises BuildError naming kernel ``name``."""
     try:
-        module = relax.transform.LegalizeOps({"relax.exp": _legalize_exp})(module)
-        module = relax.transform.AnnotateTIROpPattern()(module)
-        module = relax.transform.FuseTIR()(module)
-        module = relax.transform.DeadCodeElimination(["main"])(module)
+        for _, run in KERNEL_PASSES:
+            module = run(module)
     except Exception as error:
         raise BuildError(f"kernel {name}: TVM could not lower it: {error}; report this graph") from error
     functions = [f for f in module.functions.values() if isinstance(f, tvm.tirx.PrimFunc)]
@@ -50,3 +49,31 @@ def call_once(function: Any, name: str, others: Mapping[Any, Any] | None = None)
 
 def _legalize_exp(block: Any, call: Any) -> Any:
     return block.call_te(te_exp, call.args[0], primfunc_name_hint="exp")
+
+
+def _legalize_extreme(expression: Callable[[Any, Any], Any], name: str) -> Callable[[Any, Any], Any]:
+    def legalize(block: Any, call: Any) -> Any:
+        return block.call_te(expression, *map(_scalar_or_tensor, call.args), primfunc_name_hint=name)
+
+    return legalize
+
+
+def _scalar_or_tensor(expr: Any) -> Any:
+    if not isinstance(expr, tvm.ir.Constant) or expr.ty.ndim:
+        return expr
+    return tirx.const(float(expr.value.numpy()), "float32")
+
+
+_OWN = {
+    "relax.exp": _legalize_exp,
+    "relax.maximum": _legalize_extreme(te_maximum, "maximum"),
+    "relax.minimum": _legalize_extreme(te_minimum, "minimum"),
+}
+
+KERNEL_PASSES: tuple[tuple[str, Any], ...] = (
+    ("legalize", relax.transform.LegalizeOps(_OWN)),
+    ("annotate", relax.transform.AnnotateTIROpPattern()),
+    ("fuse", relax.transform.FuseTIR()),
+    ("clean", relax.transform.DeadCodeElimination(["main"])),
+)
+"""By name, in order; `tvm_flow.lower.passes` has all others."""

@@ -29,7 +29,7 @@ from tvm_flow.lower.prologue import prologue_variables
 ANCHORS = {"relax.matmul", "relax.nn.conv2d"}
 REDUCTIONS = {"relax.sum", "relax.max", "relax.min", "relax.mean", "relax.prod"}
 PLACE_CHANGING = {"relax.reshape", "relax.permute_dims", "relax.squeeze", "relax.expand_dims", "relax.flatten"}
-PLACE_CHANGING |= {"relax.nn.pad"}
+PLACE_CHANGING |= {"relax.nn.pad", "relax.broadcast_to"}
 _log = logging.getLogger(__name__)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tvm_flow.errors import CheckpointError
 from tvm_flow.model.config import STDiT3Config, STDiTConfig
-from tvm_flow.model.recognise import AnyConfig, Shapes, find_config
+from tvm_flow.model.recognise import AnyConfig, Shapes, find_config, read_config
 from tvm_flow.model.stdit import STDiT
 from tvm_flow.model.stdit3 import STDiT3
 from tvm_flow.model.weights import read_tensors
@@ -33,18 +33,21 @@ def load_checkpoint(path: Path, config: STDiTConfig) -> STDiT: ...
 @overload
 def load_checkpoint(path: Path, config: STDiT3Config) -> STDiT3: ...
 @overload
-def load_checkpoint(path: Path, config: None = None) -> AnyModel: ...
-def load_checkpoint(path: Path, config: AnyConfig | None = None) -> AnyModel:
-    """Read ``path`` into an fp32 model: a folder (config.json + model.safetensors, or its shards) or a file.
+def load_checkpoint(path: Path, config: Path | None = None) -> AnyModel: ...
+def load_checkpoint(path: Path, config: AnyConfig | Path | None = None) -> AnyModel:
+    """Read ``path``, a folder or a file in one of the layouts of `files`, into an fp32 model.
 
-    Files are .pth (plain, or under ema or state_dict) or .safetensors; they need a ``config`` unless they hold a
-    released model. For a folder ``config`` overrides its config.json. The model comes in eval mode, without
+    ``config``, or the JSON file that holds it, is needed where no config.json lies in the folder, unless the model is
+    a released one; where one lies there it goes first. The model comes in eval mode, without
     gradients. Raises CheckpointError when something is unreadable or any key is missing, extra or misshapen,
     ConfigError when config.json asks for what is not implemented.
     """
     state = read_tensors(path)
     shapes = {key: tuple(value.shape) for key, value in state.items()}
-    config = find_config(path, shapes) if config is None else config
+    if config is None:
+        config = find_config(path, shapes)
+    elif isinstance(config, Path):
+        config = read_config(config, shapes)
     model = empty_model(config)
     check_keys(path, compare_keys(shapes, shapes_of(model)))
     check_positions(path, state, model)

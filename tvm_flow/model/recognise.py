@@ -18,11 +18,11 @@ CONFIG_TYPES: tuple[type[AnyConfig], ...] = (STDiTConfig, STDiT3Config)
 def find_config(path: Path, shapes: Shapes) -> AnyConfig:
     """The config of a checkpoint folder or file whose tensors have ``shapes``, position tables included.
 
-    A folder's config.json names its model in model_type, or leaves that to the tensors. A file has none, so its
-    model must be a released one: nothing in the tensors says how many heads there are, nor the space scale.
+    A folder's config.json names its model in model_type, or leaves that to the tensors. Without one the model must be
+    a released one: nothing in the tensors says how many heads there are, nor the space scale.
     Raises CheckpointError when neither is known, ConfigError when config.json asks for what is not implemented.
     """
-    if path.is_dir():
+    if (path / "config.json").exists():
         return read_config(path / "config.json", shapes)
     kind = model_type(shapes)
     if kind is STDiT3Config and _is_size_of(STDIT3_XL_2, "spatial_blocks", shapes):
@@ -33,10 +33,24 @@ def find_config(path: Path, shapes: Shapes) -> AnyConfig:
         table = shapes.get("pos_embed")
         if table in tables:
             return tables[table]
+    if any(key.startswith("t_block_temp.") for key in shapes):
+        raise CheckpointError(
+            f"{path}: expected an STDiT (Open-Sora v1.0) or STDiT3 (v1.2), got an STDiT2 (v1.1), which is not "
+            "implemented; take a checkpoint of another version"
+        )
     raise CheckpointError(
-        f"{path}: expected the tensors of STDiT-XL/2 (with pos_embed) or STDiT3-XL/2, got {len(shapes)} others; "
-        "give the config, or pass a folder with a config.json"
+        f"{path}: expected a config.json, or the tensors of STDiT-XL/2 (with pos_embed of 256 or 1024 places) or "
+        f"STDiT3-XL/2, got {_told(kind, shapes)}; give the config (--config, or config in the build file)"
     )
+
+
+def _told(kind: type[AnyConfig] | None, shapes: Shapes) -> str:
+    """What a checkpoint holds that is no released model."""
+    if kind is None:
+        shown = ", ".join(sorted(shapes)[:4])
+        return f"{len(shapes)} others ({shown}{', ...' if len(shapes) > 4 else ''})"
+    table = f" with pos_embed {list(shapes['pos_embed'])}" if "pos_embed" in shapes else ""
+    return f"{len(shapes)} tensors of another {kind.model_type}{table}"
 
 
 def model_type(shapes: Shapes) -> type[AnyConfig] | None:
@@ -60,7 +74,7 @@ def read_config(file: Path, shapes: Shapes) -> AnyConfig:
     Raises CheckpointError when it cannot be read, ConfigError when it asks for what is not implemented.
     """
     try:
-        values: Any = json.loads(file.read_text())
+        values: Any = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{file}: expected a readable config.json, got: {error}; pass its folder, or give the config"

@@ -1,17 +1,16 @@
-"""Reading checkpoint files: a transformers-style folder, one .safetensors file, or a .pth.
+"""Reading the tensors of a checkpoint in any layout of `files`, out of what trainers wrap them in.
 
 ``read_tensors`` reads everything, ``read_entries`` only shapes and dtypes.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import pickle
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,9 +18,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tvm_flow.errors import CheckpointError
+from tvm_flow.model.files import weight_files
 
-WRAPPERS = ("ema", "state_dict")
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+WRAPPERS = ("ema", "state_dict", "model_state_dict", "model", "module")
+"""Keys under which trainers save the state dict; the averaged weights first."""
+PREFIXES = ("module.", "_orig_mod.")
+Value = TypeVar("Value")
 
 # A safetensors header's word for a dtype -> torch's.
 _DTYPES = {
@@ -61,70 +63,55 @@ class Entry:
 def read_entries(path: Path) -> dict[str, Entry]:
     """Every tensor's shape and dtype by name; raises CheckpointError.
 
-    Of safetensors only headers are read, and a .pth is mapped, so that no weight comes into memory; a .pth from
-    before torch 1.6 cannot be mapped and is read whole.
+    Of safetensors only headers are read, and what torch.save wrote is mapped, so that no weight comes into memory; a
+    file from before torch 1.6 cannot be mapped and is read whole.
     """
-    files = safetensors_files(path)
-    if files is None:
-        tensors = read_pth(path, mmap=zipfile.is_zipfile(path))
-        return {key: Entry(tuple(value.shape), value.dtype) for key, value in tensors.items()}
     entries: dict[str, Entry] = {}
-    for file in files:
-        try:
+    for file in weight_files(path):
+        if file.suffix == ".safetensors":
             entries |= _header(file)
-        except (OSError, SafetensorError) as error:
-            raise unreadable(file, error) from error
-    return entries
+        else:
+            tensors = read_pth(file, mmap=zipfile.is_zipfile(file))
+            entries |= {key: Entry(tuple(value.shape), value.dtype) for key, value in tensors.items()}
+    return without_prefixes(entries)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint by name, without wrappers' prefixes. Raises CheckpointError."""
+    state: dict[str, Tensor] = {}
+    for file in weight_files(path):
+        if file.suffix == ".safetensors":
+            try:
+                state |= load_file(file)
+            except (OSError, SafetensorError) as error:
+                raise unreadable(file, error) from error
+        else:
+            state |= read_pth(file)
+    return without_prefixes(state)
+
+
+def without_prefixes(state: dict[str, Value]) -> dict[str, Value]:
+    """``state`` under the model's own names: DataParallel and torch.compile put a prefix before every one."""
+    while state and (prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in state)), None)):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
 
 
 def _header(file: Path) -> dict[str, Entry]:
     entries = {}
-    with safe_open(file, framework="pt") as opened:
-        for key in opened.keys():  # noqa: SIM118 - what safe_open gives is no mapping
-            part = opened.get_slice(key)
-            word = part.get_dtype()
-            if word not in _DTYPES:
-                raise CheckpointError(
-                    f"{file}: {key}: expected a dtype of {sorted(_DTYPES)}, got {word}; save it as one of them"
-                )
-            entries[key] = Entry(tuple(part.get_shape()), _DTYPES[word])
-    return entries
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint by name; a .pth may have them under ema or state_dict. Raises CheckpointError."""
-    files = safetensors_files(path)
-    if files is None:
-        return read_pth(path)
-    state: dict[str, Tensor] = {}
-    for file in files:
-        try:
-            state |= load_file(file)
-        except (OSError, SafetensorError) as error:
-            raise unreadable(file, error) from error
-    return state
-
-
-def safetensors_files(path: Path) -> list[Path] | None:
-    """The safetensors files of a folder, or the file itself; None for a .pth.
-
-    Raises CheckpointError when nothing is there or an index cannot be read.
-    """
-    if not path.exists():
-        raise CheckpointError(
-            f"{path}: expected a checkpoint folder, or a .pth or .safetensors file, got nothing; check the path"
-        )
-    if not path.is_dir():
-        return [path] if path.suffix == ".safetensors" else None
-    index = path / INDEX
-    if (path / SINGLE).exists() or not index.exists():
-        return [path / SINGLE]
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        # Only the last component: an index from elsewhere must not reach out of its folder.
-        return [path / Path(name).name for name in names]
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{index}: expected a weight_map of shards, got: {error!r}") from error
+        with safe_open(file, framework="pt") as opened:
+            for key in opened.keys():  # noqa: SIM118 - what safe_open gives is no mapping
+                part = opened.get_slice(key)
+                word = part.get_dtype()
+                if word not in _DTYPES:
+                    raise CheckpointError(
+                        f"{file}: {key}: expected a dtype of {sorted(_DTYPES)}, got {word}; save it as one of them"
+                    )
+                entries[key] = Entry(tuple(part.get_shape()), _DTYPES[word])
+    except (OSError, SafetensorError) as error:
+        raise unreadable(file, error) from error
+    return entries
 
 
 def unreadable(file: Path, error: Exception) -> CheckpointError:
@@ -133,16 +120,27 @@ def unreadable(file: Path, error: Exception) -> CheckpointError:
 
 
 def read_pth(path: Path, mmap: bool = False) -> dict[str, Tensor]:
-    """The tensors of a .pth, by name; raises CheckpointError. Nothing in the file is executed."""
+    """The tensors of a file of torch.save's, by name, out of whatever wraps them; raises CheckpointError.
+
+    Nothing in the file is executed.
+    """
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise CheckpointError(
             f"{path}: expected a .pth of plain tensors, got: {error}; nothing in it was executed"
         ) from error
-    for key in WRAPPERS:
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
+    while isinstance(loaded, dict) and (inner := [key for key in WRAPPERS if isinstance(loaded.get(key), dict)]):
+        loaded = loaded[inner[0]]
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise CheckpointError(f"{path}: expected a mapping of names to tensors, got {type(loaded).__name__}")
+        found = type(loaded).__name__
+        if isinstance(loaded, dict):
+            others = [
+                f"{key} ({type(value).__name__})" for key, value in loaded.items() if not isinstance(value, Tensor)
+            ]
+            found = f"a dict with {', '.join(others[:8])}{' and more' if len(others) > 8 else ''}"
+        raise CheckpointError(
+            f"{path}: expected a mapping of names to tensors, alone or under {', '.join(WRAPPERS)}, got {found}; "
+            "save the state dict alone"
+        )
     return dict(loaded)

@@ -12,6 +12,9 @@ roundoff u = 2^-24 of float32, fl(a op b) = (a op b)(1 + d), |d| <= u, and the b
 
 The float64 evaluation itself is wrong by at most 2^-29 of these, which `SLACK` covers. Fused multiply-add only leaves
 roundings out, so the bounds hold for it too. Results below the normal range are off by at most `TINY` more.
+
+A value that is infinite for sure, because all that it can be is beyond float32, is infinite with an error of 0; one
+that may or may not be has an infinite error. NaN is what the kernel must give too.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ Floats = npt.NDArray[np.float64]
 U = 2.0**-24
 TINY = 2.0**-126
 SLACK = 1.0 + 2.0**-20
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,24 @@ def rounded(value: Floats, error: Floats) -> Bounded:
     """``value`` after one float32 rounding on top of ``error``; an error that is not a number is unbounded."""
     error = np.where(np.isnan(error), np.inf, error)
     inexact = (value != 0) | (error != 0)
-    return Bounded(value, (error + U * (np.abs(value) + error)) * SLACK + np.where(inexact, TINY, 0.0))
+    reach = np.abs(value) + error
+    whole = (error + U * reach) * SLACK + np.where(inexact, TINY, 0.0)
+    if np.max(reach, initial=0.0) <= LARGEST:
+        return Bounded(value, whole)
+    with np.errstate(invalid="ignore"):
+        return overflowed(value, whole, np.abs(value) - error > LARGEST * (1 + U))
+
+
+def overflowed(value: Floats, error: Floats, sure: npt.NDArray[np.bool_]) -> Bounded:
+    """``value`` where float32 ends: infinite where that is ``sure``, anything where it is not ruled out."""
+    error = np.where(np.abs(value) + error <= LARGEST, error, np.inf)
+    return Bounded(np.where(sure, np.copysign(np.inf, value), value), np.where(sure, 0.0, error))
 
 
 def add(a: Bounded, b: Bounded) -> Bounded:
     """a + b; exact between whole numbers that single precision holds, such as codes and zero points."""
-    value, error = a.value + b.value, a.error + b.error
+    with np.errstate(invalid="ignore"):
+        value, error = a.value + b.value, a.error + b.error
     if _whole(a.value) and _whole(b.value) and _whole(error) and np.max(np.abs(value) + error, initial=0.0) < 2.0**24:
         return Bounded(value, error)
     return rounded(value, error)
@@ -67,14 +83,15 @@ def _whole(x: Floats) -> bool:
 
 def subtract(a: Bounded, b: Bounded) -> Bounded:
     """a - b."""
-    return rounded(a.value - b.value, a.error + b.error)
+    with np.errstate(invalid="ignore"):
+        return rounded(a.value - b.value, a.error + b.error)
 
 
 def multiply(a: Bounded, b: Bounded) -> Bounded:
     """a * b."""
     with np.errstate(invalid="ignore"):
         error = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
-    return rounded(a.value * b.value, error)
+        return rounded(a.value * b.value, np.where((a.error == 0) & (b.error == 0), 0.0, error))
 
 
 def divide(a: Bounded, b: Bounded) -> Bounded:
@@ -88,9 +105,18 @@ def divide(a: Bounded, b: Bounded) -> Bounded:
 
 def maximum(a: Bounded, b: Bounded) -> Bounded:
     """The larger of two; no rounding."""
-    error = np.maximum(a.value + a.error, b.value + b.error) - np.maximum(a.value, b.value)
-    below = np.maximum(a.value, b.value) - np.maximum(a.value - a.error, b.value - b.error)
-    return Bounded(np.maximum(a.value, b.value), np.maximum(error, below) * SLACK)
+    value = np.maximum(a.value, b.value)
+    with np.errstate(invalid="ignore"):
+        above = np.maximum(a.value + a.error, b.value + b.error) - value
+        below = value - np.maximum(a.value - a.error, b.value - b.error)
+    exact = np.where((a.error == 0) & (b.error == 0), 0.0, np.maximum(above, below) * SLACK)
+    return Bounded(value, np.where(np.isnan(exact), np.inf, exact))
+
+
+def minimum(a: Bounded, b: Bounded) -> Bounded:
+    """The smaller of two; no rounding."""
+    flipped = maximum(Bounded(-a.value, a.error), Bounded(-b.value, b.error))
+    return Bounded(-flipped.value, flipped.error)
 
 
 def sqrt(a: Bounded) -> Bounded:
@@ -107,6 +133,7 @@ def total(a: Bounded, axes: tuple[int, ...], keepdims: bool) -> Bounded:
     growth = (count - 1) * U / (1.0 - (count - 1) * U)
     magnitude = (np.abs(a.value) + a.error).sum(axis=axes, keepdims=keepdims)
     error = a.error.sum(axis=axes, keepdims=keepdims) + growth * magnitude
+    error = np.where(magnitude <= LARGEST, error, np.inf)
     return Bounded(a.value.sum(axis=axes, keepdims=keepdims), error * SLACK)
 
 
@@ -117,8 +144,9 @@ def matmul(a: Bounded, b: Bounded) -> Bounded:
     depth = a.value.shape[-1]
     growth = depth * U / (1.0 - depth * U)
     with np.errstate(invalid="ignore"):
-        error = size_a @ b.error + a.error @ size_b + growth * (size_a @ size_b)
-    return Bounded(value, np.where(np.isnan(error), np.inf, error) * SLACK + TINY)
+        reach = size_a @ size_b
+        error = size_a @ b.error + a.error @ size_b + growth * reach
+    return Bounded(value, np.where(np.isnan(error) | ~(reach <= LARGEST), np.inf, error) * SLACK + TINY)
 
 
 def largest(a: Bounded, axes: tuple[int, ...], keepdims: bool) -> Bounded:
@@ -126,24 +154,30 @@ def largest(a: Bounded, axes: tuple[int, ...], keepdims: bool) -> Bounded:
     value, above, below = (
         part.max(axis=axes, keepdims=keepdims) for part in (a.value, a.value + a.error, a.value - a.error)
     )
-    return Bounded(value, np.maximum(above - value, value - below) * SLACK)
+    with np.errstate(invalid="ignore"):
+        error = np.where((above == value) & (below == value), 0.0, np.maximum(above - value, value - below))
+    return Bounded(value, error * SLACK)
 
 
-def exponential(a: Bounded, relative: float, absolute: float, upper: float) -> Bounded:
-    """exp of min(a, upper) by a kernel of the given own errors."""
-    value = np.exp(np.minimum(a.value, upper))
+def exponential(a: Bounded, relative: float, absolute: float) -> Bounded:
+    """exp by a kernel of the given own errors, which overflows to infinity."""
     with np.errstate(over="ignore", invalid="ignore"):
+        value = np.exp(a.value)
         # Where exp(a) underflows even in float64, exp(a + error) need not.
-        inherited = np.where(value > 0, value * np.expm1(a.error), np.exp(np.minimum(a.value + a.error, upper)))
+        inherited = np.where(value > 0, value * np.expm1(a.error), np.exp(a.value + a.error))
         error = inherited + relative * (value + inherited) + absolute
-    return Bounded(value, np.where(np.isnan(error), np.inf, error) * SLACK)
+        error = np.where(np.isnan(error), np.inf, error) * SLACK
+        if np.max(value + error, initial=0.0) <= LARGEST:
+            return Bounded(value, error)
+        return overflowed(value, error, np.exp(a.value - a.error) * (1 - 2 * relative) > LARGEST)
 
 
 def round_half_even(a: Bounded) -> Bounded:
     """rint; the bound is 0 where no tie lies within the error, else the distance to the other integer."""
     value = np.rint(a.value)
     low, high = np.rint(a.value - a.error), np.rint(a.value + a.error)
-    return Bounded(value, np.maximum(high - value, value - low))
+    with np.errstate(invalid="ignore"):
+        return Bounded(value, np.where((high == value) & (low == value), 0.0, np.maximum(high - value, value - low)))
 
 
 def clip(a: Bounded, low: float, high: float) -> Bounded:

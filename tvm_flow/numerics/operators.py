@@ -18,7 +18,6 @@ from tvm_flow.numerics.rounded import Array, Rounded, Value, doubt_of, narrow, w
 
 EXP_RELATIVE = 4 * bounded.U
 EXP_ABSOLUTE = 1.7e-38
-EXP_UPPER = 88.0
 """What the kernels' exponential promises: see `tvm_flow.lower.exponential`, whose tests hold it to these."""
 
 
@@ -76,7 +75,10 @@ def _cast(expr: Any, args: list[Any]) -> Value:
 def _truncated(value: Bounded, dtype: str) -> Array:
     """Float to integer as C casts: towards zero; usually of what was rounded and clipped before."""
     if not np.isfinite(value.value).all():
-        raise BitExactError(f"cast to {dtype}: expected finite values, got NaN or infinity; look for an overflow")
+        raise BitExactError(
+            f"cast to {dtype}: expected finite values, got NaN or infinity, which no code stands for; look for an "
+            "overflow"
+        )
     whole = np.trunc(value.value)
     doubt = np.maximum(np.trunc(value.value + value.error) - whole, whole - np.trunc(value.value - value.error))
     return Rounded(narrow(whole.astype(np.int64), dtype), doubt)
@@ -161,7 +163,7 @@ def _clip(expr: Any, args: list[Any]) -> Value:
 
 
 def _exp(a: Bounded) -> Bounded:
-    return bounded.exponential(a, EXP_RELATIVE, EXP_ABSOLUTE, EXP_UPPER)
+    return bounded.exponential(a, EXP_RELATIVE, EXP_ABSOLUTE)
 
 
 def _conv2d(expr: Any, args: list[Any]) -> Value:
@@ -175,6 +177,7 @@ OPERATORS: dict[str, Callable[[Any, list[Any]], Value]] = {
     "relax.multiply": _multiply,
     "relax.divide": _floats(bounded.divide),
     "relax.maximum": _floats(bounded.maximum),
+    "relax.minimum": _floats(bounded.minimum),
     "relax.sqrt": _floats(bounded.sqrt),
     "relax.exp": _floats(_exp),
     "relax.round": _floats(bounded.round_half_even),
@@ -188,6 +191,7 @@ OPERATORS: dict[str, Callable[[Any, list[Any]], Value]] = {
     "relax.reshape": _move(lambda expr, array: array.reshape(_shape(expr))),
     "relax.squeeze": _move(lambda expr, array: array.reshape(_shape(expr))),
     "relax.expand_dims": _move(lambda expr, array: array.reshape(_shape(expr))),
+    "relax.broadcast_to": _move(lambda expr, array: np.broadcast_to(array, _shape(expr))),
     "relax.permute_dims": _move(_transposed),
     "relax.strided_slice": _move(_slice),
     "relax.concat": _concat,

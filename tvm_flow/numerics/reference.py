@@ -13,10 +13,10 @@ import numpy as np
 
 from tvm_flow.errors import BitExactError
 from tvm_flow.numerics.bounded import Bounded
-from tvm_flow.numerics.operators import EXP_ABSOLUTE, EXP_RELATIVE, EXP_UPPER, OPERATORS
+from tvm_flow.numerics.operators import EXP_ABSOLUTE, EXP_RELATIVE, OPERATORS
 from tvm_flow.numerics.rounded import Array, Rounded, Value
 
-__all__ = ["EXP_ABSOLUTE", "EXP_RELATIVE", "EXP_UPPER", "OPERATORS", "Array", "Rounded", "Value", "execute"]
+__all__ = ["EXP_ABSOLUTE", "EXP_RELATIVE", "OPERATORS", "Array", "Rounded", "Value", "execute"]
 
 _LITERALS = ("ShapeExpr", "IntImm", "FloatImm")
 

@@ -1,9 +1,12 @@
-"""The sampler that somebody asks a bundle for, which must be the one that it was made for."""
+"""What somebody asks a bundle for: the sampler, which must be the one that it was made for, and the prompts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from tvm_flow.calibrate.prompts import load_prompts
+from tvm_flow.errors import PromptError
 from tvm_flow.pack import read_manifest
 from tvm_flow.pipeline.source import read_sampler
 from tvm_flow.run.info import OTHER_SAMPLER
@@ -29,3 +32,32 @@ def require_sampler(
     changes = {"steps": steps, "cfg_scale": cfg_scale}
     want |= {key: value for key, value in changes.items() if value is not None}
     require_same_sampler(str(bundle), have, want, OTHER_SAMPLER)
+
+
+def read_prompts(given: Sequence[str], file: Path | None, seed: int | None) -> tuple[list[str], int]:
+    """The prompts ``given`` and those of ``file``, and the first video's seed: ``seed``, or that of the file, or 0.
+
+    ``file`` is a YAML prompt set as for calibration (.yaml, .yml), or text with a prompt on each line; empty lines
+    count for nothing. Raises ConfigError or PromptError for one that cannot be read, PromptError for no prompt.
+    """
+    texts = list(given)
+    if file is not None and file.suffix.lower() in (".yaml", ".yml"):
+        prompts = load_prompts(file)
+        texts += [prompt.text for prompt in prompts]
+        seed = prompts[0].seed if seed is None else seed
+    elif file is not None:
+        texts += _lines(file)
+    if not texts:
+        where = f"{file}: " if file is not None else ""
+        raise PromptError(f"{where}expected at least one prompt, got none; name one, or --prompts FILE with some")
+    return texts, seed or 0
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError(
+            f"{file}: expected readable text, UTF-8, a prompt on each line, got: {error}; check it"
+        ) from (error)
+    return [line.strip() for line in lines if line.strip()]

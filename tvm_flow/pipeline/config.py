@@ -8,6 +8,7 @@
     sampler: sampler.yaml           for a model other than the demo: its step grid,
     latent: [4, 16, 32, 32]         the shape of its latent, and
     captions: prompts.safetensors   the embeddings of its prompts
+    config: config.json             for a checkpoint that has none
     autoencoder: OpenSora-VAE-v1.2  whose decoder the bundle is to end in
 
 Paths are relative to the file. Unknown keys are an error.
@@ -40,6 +41,7 @@ class _BuildFile:
     latent: Latent = None
     captions: Annotated[str | None, text()] = None
     autoencoder: Annotated[str | None, text()] = None
+    config: Annotated[str | None, text()] = None
 
     def __post_init__(self) -> None:
         check_fields(self, "")
@@ -58,6 +60,7 @@ class BuildConfig:
     latent: Latent = None
     captions: Path | None = None
     autoencoder: Path | None = None
+    config: Path | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "build: ")
@@ -107,4 +110,5 @@ def load_build_config(path: Path) -> BuildConfig:
         latent=file.latent,
         captions=beside(file.captions),
         autoencoder=beside(file.autoencoder),
+        config=beside(file.config),
     )

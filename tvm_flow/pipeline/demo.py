@@ -27,7 +27,7 @@ from tvm_flow.model import AnyModel
 from tvm_flow.numerics.metrics import psnr_db
 from tvm_flow.pack import bundle_bytes
 from tvm_flow.pipeline.exporting import export_stage
-from tvm_flow.pipeline.generate import generate_latents, noise_for
+from tvm_flow.pipeline.generate import Generation, generate_latents, noise_for
 from tvm_flow.pipeline.source import Source, load_source
 from tvm_flow.pipeline.stages import calibrate_stage, compile_stage, quantize_stage
 from tvm_flow.quality.evaluation import spread_captions
@@ -116,7 +116,8 @@ def _decode(latents: Floats) -> Tensor:
 def _judge(source: Source, bundle: Path, clips: int) -> dict[str, dict[str, float]]:
     judge, captions = load_judge(), spread_captions(load_captions(), clips)
     noise = noise_for(source.latent, range(JUDGED_SEED, JUDGED_SEED + clips))
-    ours = generate_latents(bundle, captions, noise, source.embed, workers=len(os.sched_getaffinity(0)), threads=1)
+    every_core = Generation(len(os.sched_getaffinity(0)), threads=1)
+    ours = generate_latents(bundle, captions, noise, source.embed, every_core)
     exact = float_latents(source.model, source.sampler, captions, noise)
     scores = {name: judge.score(_decode(z), captions) for name, z in (("FP32", exact), ("int8", ours))}
     scores["int8"]["psnr"] = psnr_db(exact, ours)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tvm_flow.artifact import exclusive, expect_file, is_current, make_stamp, write_stamp
+from tvm_flow.artifact import exclusive, is_current, make_stamp, write_stamp
+from tvm_flow.calibrate.header import expect_own
 from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.errors import PromptError
 from tvm_flow.opensora import load_text_encoder, save_embeddings
@@ -26,7 +27,7 @@ def embed_stage(
 
     Raises what `load_text_encoder` raises, and PromptError for a prompt without text.
     """
-    expect_file(output)
+    expect_own(output, "prompt embeddings", "captions")
     options = {"prompts": list(prompts), "tokens": tokens, "channels": channels, "dtype": dtype}
     with exclusive(output):
         stamp = make_stamp(folder_files(text_encoder), options, __name__)

@@ -38,18 +38,21 @@ def load_source(
     latent: tuple[int, int, int, int] | None = None,
     captions: Path | None = None,
     autoencoder: Path | None = None,
+    config: Path | None = None,
 ) -> Source:
     """The demo, or a checkpoint folder or file with a sampler YAML, a latent shape and prompt embeddings.
 
     ``captions`` is a file of `tvm_flow.opensora.embeddings`, or a folder with one; the demo has its own, and takes
     others. ``autoencoder`` is a folder for `load_autoencoder`, for a bundle that is to end in frames; the demo has its
-    own. Raises ConfigError naming what a checkpoint other than the demo lacks, what the demo does not need, a sampler
-    that the model was not trained for, or a latent that is not of the sampler's video; CheckpointError for a bad
-    checkpoint; PromptError for embeddings that are unreadable or of another shape.
+    own. ``config`` is a config.json for a checkpoint that has none.
+
+    Raises ConfigError naming what a checkpoint other than the demo lacks, what the demo does not need, a sampler that
+    the model was not trained for, or a latent that is not of the sampler's video; CheckpointError for a bad checkpoint;
+    PromptError for embeddings that are unreadable or of another shape.
     """
     given = {"sampler": sampler, "latent": latent, "captions": captions}
     if model == DEMO:
-        own = given | {"autoencoder": autoencoder}
+        own = given | {"autoencoder": autoencoder, "config": config}
         unused = [name for name, value in own.items() if value is not None and name != "captions"]
         if unused:
             raise ConfigError(
@@ -63,17 +66,17 @@ def load_source(
         raise ConfigError(
             f"model {model}: expected {', '.join(missing)} beside it, got none; only the demo knows its own"
         )
-    loaded = load_checkpoint(Path(model))
-    config = read_sampler(sampler)
+    loaded = load_checkpoint(Path(model), config)
+    grid = read_sampler(sampler)
     wanted = TRAINED_FOR[loaded.config.model_type]
-    if config.name not in wanted:
+    if grid.name not in wanted:
         raise ConfigError(
             f"{sampler}: name: expected {' or '.join(wanted)} for an {loaded.config.model_type}, which was "
-            f"trained for no other, got {config.name!r}; name one of them"
+            f"trained for no other, got {grid.name!r}; name one of them"
         )
     decoder = None if autoencoder is None else load_autoencoder(autoencoder)
-    check_geometry(loaded.config, config, latent, decoder)
-    return Source(loaded, config, latent, _embeddings(captions, loaded), decoder)
+    check_geometry(loaded.config, grid, latent, decoder)
+    return Source(loaded, grid, latent, _embeddings(captions, loaded), decoder)
 
 
 def _embeddings(path: Path, model: AnyModel) -> Embed:

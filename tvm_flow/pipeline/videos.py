@@ -1,130 +1,180 @@
-"""The run command: prompts to video files."""
+"""The run command: prompts to video files, or to latents where nothing can decode them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.numpy import save
-from torch import Tensor
+from safetensors.numpy import load_file, save
 
 from tvm_flow.artifact import exclusive, is_current, make_stamp, write_bytes, write_stamp
+from tvm_flow.calibrate.prompts import MAX_SEED
 from tvm_flow.calibrate.run import Embed
-from tvm_flow.demo import LATENT_SHAPE, load_captions, load_vae
+from tvm_flow.demo import LATENT_SHAPE, load_captions
 from tvm_flow.demo.assets import WEIGHTS
-from tvm_flow.demo.sheet import write_animation
-from tvm_flow.errors import BundleError
-from tvm_flow.opensora import load_autoencoder, load_embeddings
+from tvm_flow.demo.sheet import GIF_FPS
+from tvm_flow.errors import BundleError, ConfigError
+from tvm_flow.opensora import load_embeddings
 from tvm_flow.opensora.embeddings import FILE
-from tvm_flow.pack import read_decoder, read_golden, read_manifest
+from tvm_flow.pack import read_golden, read_manifest
 from tvm_flow.pack.format import MANIFEST
+from tvm_flow.pipeline.decode import Frames, check_here
 from tvm_flow.pipeline.embed import folder_files
-from tvm_flow.pipeline.generate import generate_latents, noise_for
-from tvm_flow.run import Bundle, BundleDecoder, Workers
-
-Decode = Callable[[Tensor], Iterator[Tensor]]
-"""Latents [B, C, T, h, w] to videos [F, H, W, 3], uint8 or float in 0..1."""
-SHOWN_WIDTH = 256
-"""Smaller videos are enlarged by a whole factor to about this width."""
+from tvm_flow.pipeline.generate import Floats, Generation, generate_latents, noise_for
+from tvm_flow.pipeline.outputs import LATENTS, Outputs, place_outputs, run_id, suffix_of
+from tvm_flow.pipeline.video_file import FORMATS, write_video
 
 
-def write_videos(
-    bundle: Path,
-    prompts: Sequence[str],
-    output: Path,
-    seed: int = 0,
-    threads: int = 0,
-    cpus: Sequence[int] = (),
-    embeddings: Path | None = None,
-    autoencoder: Path | None = None,
-) -> list[Path]:
-    """One GIF and one ``latents.safetensors`` row per prompt in the folder ``output``; the k-th has seed + k.
+@dataclass(frozen=True)
+class VideoRequest:
+    """What to make of a bundle.
 
-    ``embeddings`` is a file of `tvm_flow.opensora.embeddings` that holds the prompts, ``autoencoder`` a local folder
-    for `tvm_flow.opensora.load_autoencoder`, used instead of the bundle's own decoder; a bundle of the demo needs
-    neither.
-    Nothing is done when they are there, whole and from this bundle. Before anything is generated the bundle must repeat
-    its golden output: it may have been compiled on another machine. ``threads`` and ``cpus`` are `Workers`'.
-
-    Raises BundleError when it does not, or when there is neither a decoder in the bundle nor an autoencoder;
-    PromptError for a prompt without an embedding; what `load_autoencoder` raises.
+    ===========  ===========================================================================================
+    bundle       its folder
+    prompts      each makes ``count`` videos; the k-th of all has the seed ``seed`` + k
+    output       a folder, or one file whose suffix says what it holds; None for a free folder beside the bundle
+    format       a key of FORMATS; None for what ``output`` says, or MP4
+    embeddings   a file of `tvm_flow.opensora.embeddings` with the prompts; the demo's captions when None
+    autoencoder  a local folder for `load_autoencoder`, instead of the bundle's own decoder
+    negative     a prompt for the unconditional branch; None for the null caption
+    threads      of `Workers`, as are ``cpus``
+    ===========  ===========================================================================================
     """
-    golden = read_golden(bundle)
-    shape = golden.noise.shape
-    sampler = read_manifest(bundle).sampler
-    compiled = autoencoder is None and read_decoder(bundle) is not None
-    if autoencoder is None and not compiled and shape != LATENT_SHAPE:
-        raise BundleError(
-            f"{bundle}: expected latents {LATENT_SHAPE} of the demo model, got {shape}; give the folder "
-            "of their autoencoder (--autoencoder)"
+
+    bundle: Path
+    prompts: Sequence[str]
+    output: Path | None = None
+    format: str | None = None
+    seed: int = 0
+    count: int = 1
+    negative: str | None = None
+    embeddings: Path | None = None
+    autoencoder: Path | None = None
+    threads: int = 0
+    cpus: Sequence[int] = ()
+
+    @property
+    def captions(self) -> list[str]:
+        """One a video."""
+        return [prompt for prompt in self.prompts for _ in range(self.count)]
+
+    @property
+    def seeds(self) -> range:
+        """One a video."""
+        return range(self.seed, self.seed + len(self.prompts) * self.count)
+
+    @property
+    def frames(self) -> Frames:
+        """What decodes."""
+        return Frames(self.bundle, self.autoencoder, self.threads, self.cpus)
+
+
+def write_videos(wanted: VideoRequest) -> list[Path]:
+    """The files that were asked for: a video for each prompt and seed, or one of latents; latents are always kept.
+
+    Nothing is done when they are there, whole and from this bundle. Before anything is generated its inputs and outputs
+    are checked, and the bundle must repeat its golden output: it may have been compiled on another machine.
+
+    Raises BundleError when it does not, or when a video is asked for and there is neither a decoder in the bundle nor
+    an autoencoder; PromptError for a prompt without an embedding; ConfigError for an output that another run has
+    written to, or a format that cannot be written; OSError when nothing can be written; what `load_autoencoder` raises.
+    """
+    if not wanted.prompts or wanted.count < 1 or wanted.seeds.stop - 1 > MAX_SEED:
+        raise ConfigError(
+            f"run: expected prompts and seeds up to 2**63 - 1, got {len(wanted.prompts)} prompts, {wanted.count} of "
+            f"each, from seed {wanted.seed}; correct them"
         )
-    embed = load_captions().batch if embeddings is None else _embed(embeddings, golden.cond.tokens.shape)
-    for prompt in prompts:
+    golden = read_golden(wanted.bundle)
+    suffix = _suffix(wanted, golden.noise.shape)
+    embed = _embed(wanted.embeddings, golden.cond.tokens.shape)
+    for prompt in (*wanted.prompts, *([] if wanted.negative is None else [wanted.negative])):
         embed([prompt])  # an unknown one fails before anything is generated
-    file = output / "latents.safetensors"
-    paths = [output / f"{k:02d}_{_file_name(prompt)}.gif" for k, prompt in enumerate(prompts)]
-    with exclusive(file):
-        options = {"prompts": list(prompts), "seed": seed}
-        stamp = make_stamp(_inputs(bundle, embeddings, autoencoder), options, __name__)
-        if not all(is_current(path, stamp) for path in (file, *paths)):
-            with Bundle.open(bundle, workers=Workers(threads, cpus)) as opened:
-                opened.verify()
-            if compiled:
-                with BundleDecoder.open(bundle, workers=Workers(threads, cpus)) as decoder:
-                    decoder.verify()
-            seeds = range(seed, seed + len(prompts))
-            noise = noise_for(shape, seeds)
-            made = generate_latents(bundle, prompts, noise, embed, threads=threads, seeds=seeds, cpus=cpus)
-            write_bytes(file, save({"latents": made}, metadata={"prompts": "\n".join(prompts)}))
-            decode = _compiled(bundle, threads, cpus) if compiled else _decoder(autoencoder, int(sampler["frames"]))
-            for path, video in zip(paths, decode(torch.from_numpy(made)), strict=True):
-                write_animation(path, video, float(sampler["fps"]), max(1, SHOWN_WIDTH // video.shape[2]))
-            for path in (*paths, file):
-                write_stamp(path, stamp)
-    return paths
+    inputs, options = _made_from(wanted)
+    run = run_id(inputs, options)
+    place = place_outputs(wanted.bundle, wanted.captions, wanted.output, suffix, run)
+    stamp = make_stamp(inputs, options | {"run": run}, __name__)
+    shown = make_stamp(inputs | _decoded_by(wanted), options | {"run": run, "suffix": suffix}, __name__)
+    with exclusive(place.latents):
+        _write(wanted, place, embed, (stamp, shown))
+    return list(place.videos or [place.latents])
 
 
-def _embed(path: Path, shape: tuple[int, ...]) -> Embed:
+def remarks(wanted: VideoRequest) -> list[str]:
+    """What a person should know beside what is written."""
+    suffix, said = _suffix(wanted, read_golden(wanted.bundle).noise.shape), []
+    if wanted.negative is not None:
+        said.append("negative prompt: the unconditional branch was calibrated for the null caption; what leaves its "
+                    "ranges is cut off")  # fmt: skip
+    if suffix == ".gif" and (fps := _fps(wanted.bundle)) > GIF_FPS:
+        said.append(f"GIF: shows {GIF_FPS:g} of {fps:g} frames a second; --format mp4 or webp keeps all")
+    if suffix == LATENTS and wanted.output is None and wanted.format is None:
+        said.append("no decoder in this bundle: latents are written; --autoencoder FOLDER makes videos of them")
+    return said
+
+
+def _fps(bundle: Path) -> float:
+    return float(read_manifest(bundle).sampler["fps"])
+
+
+def _suffix(wanted: VideoRequest, shape: tuple[int, ...]) -> str:
+    asked = suffix_of(wanted.output, wanted.format)
+    if wanted.frames.possible:
+        return FORMATS["mp4"] if asked is None else asked
+    if asked not in (None, LATENTS):
+        raise BundleError(
+            f"{wanted.bundle}: expected a decoder for {asked or 'PNG'} files, or latents {LATENT_SHAPE} of the demo "
+            f"model, got latents {shape} without; give the folder of their autoencoder (--autoencoder), or leave "
+            "out what names the format to have latents written"
+        )
+    return LATENTS
+
+
+def _write(wanted: VideoRequest, place: Outputs, embed: Embed, stamps: tuple[dict[str, object], ...]) -> None:
+    """Latents and then videos, each only where it is not current."""
+    stamp, shown = stamps
+    todo = [k for k, path in enumerate(place.videos) if not is_current(path, shown)]
+    have = is_current(place.latents, stamp)
+    if have and not todo:
+        return
+    frames = wanted.frames
+    calls = check_here(frames)
+    latents = load_file(place.latents)["latents"] if have else _generate(wanted, embed)
+    if not have:
+        write_bytes(place.latents, save({"latents": latents}, metadata={"prompts": "\n".join(wanted.captions)}))
+        write_stamp(place.latents, stamp)
+    if not todo:
+        return
+    fps = _fps(wanted.bundle)
+    for k, video in zip(todo, frames.videos(torch.from_numpy(latents[todo]), calls), strict=True):
+        write_video(place.videos[k], video, fps)
+        write_stamp(place.videos[k], shown)
+
+
+def _generate(wanted: VideoRequest, embed: Embed) -> Floats:
+    how = Generation(1, wanted.threads, wanted.cpus, wanted.seeds, wanted.negative)
+    noise = noise_for(read_golden(wanted.bundle).noise.shape, wanted.seeds)
+    return generate_latents(wanted.bundle, wanted.captions, noise, embed, how)
+
+
+def _embed(path: Path | None, shape: tuple[int, ...]) -> Embed:
+    if path is None:
+        return load_captions().batch
     found = load_embeddings(path)
     found.require_shape(*shape)
     return found.batch
 
 
-def _decoder(folder: Path | None, frames: int) -> Decode:
-    module = None if folder is None else load_autoencoder(folder)
-
-    def decode(latents: Tensor) -> Iterator[Tensor]:
-        for latent in latents:
-            one = latent[None]
-            yield (load_vae().decode(one) if module is None else module.decode(one, frames))[0]
-
-    return decode
+def _made_from(wanted: VideoRequest) -> tuple[dict[str, Path], dict[str, object]]:
+    """Files and choices that the latents depend on."""
+    tokens = WEIGHTS if wanted.embeddings is None else wanted.embeddings
+    inputs = {"bundle": wanted.bundle / MANIFEST, "captions": tokens / FILE if tokens.is_dir() else tokens}
+    return inputs, {"prompts": wanted.captions, "seed": wanted.seed, "negative": wanted.negative}
 
 
-def _compiled(bundle: Path, threads: int, cpus: Sequence[int]) -> Decode:
-    """The bundle's own decoder."""
-
-    def decode(latents: Tensor) -> Iterator[Tensor]:
-        with BundleDecoder.open(bundle, workers=Workers(threads, cpus)) as decoder:
-            for latent in latents:
-                yield torch.from_numpy(decoder.decode_rgb8(latent.numpy()))
-
-    return decode
-
-
-def _inputs(bundle: Path, embeddings: Path | None, autoencoder: Path | None) -> dict[str, Path]:
-    """Every file that the videos are made from."""
-    tokens = WEIGHTS if embeddings is None else embeddings
-    decoder = {"weights": WEIGHTS / "vae.safetensors"} if autoencoder is None else folder_files(autoencoder)
-    return {
-        "bundle": bundle / MANIFEST,
-        "captions": tokens / FILE if tokens.is_dir() else tokens,
-        **{f"autoencoder {name}": path for name, path in decoder.items()},
-    }
-
-
-def _file_name(prompt: str) -> str:
-    """Any prompt as a part of a file name: letters, digits and underscores, at most 80."""
-    kept = "".join(c if c.isalnum() or c in "-_" else "_" for c in prompt)
-    return kept[:80]
+def _decoded_by(wanted: VideoRequest) -> dict[str, Path]:
+    """Files beside the bundle's that frames depend on."""
+    folder = wanted.autoencoder
+    files = {"weights": WEIGHTS / "vae.safetensors"} if folder is None else folder_files(folder)
+    return {f"autoencoder {name}": path for name, path in files.items()}

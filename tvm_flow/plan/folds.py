@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +33,7 @@ def folded(row: FoldRow, records: Floats, variants: Floats, weights: memoryview)
     ``records`` [V, R] and ``variants`` [V, S] are the variants' step records and own numbers.
     """
 
-    def shared(offset: int, dtype: Any) -> Array:
+    def shared(offset: int, dtype: npt.DTypeLike) -> Array:
         return np.frombuffer(weights, dtype, row.count, offset)
 
     if row.op == COPY:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,19 @@ def test_a_product_says_which_instructions_it_got(
     assert product.kind == "product {}x{}x{}".format(*size)
     assert product.instructions == instructions
     assert product.slow.startswith(slow) and bool(product.slow) == bool(slow)
+
+
+def test_a_product_whose_weights_are_not_packed_is_slow() -> None:
+    packed = replace(pack_weights(partition(product_graph(8, 64, 32)), choose_isa(PI)), products={})
+    (product,) = [each for each in chosen_kernels(packed, PI) if each.kind.startswith("product")]
+    assert (product.kind, product.instructions) == ("product, not packed", "neon")
+    assert "so its weights are not packed" in product.slow
+
+
+def test_sums_in_the_order_of_the_graph_are_slow() -> None:
+    graph = imported(model([node("Softmax", "x", "y", axis=-1)], {"x": (1, 37)}, {"y": (1, 37)}, {}))
+    (kernel,) = chosen(graph, PI)
+    assert (kernel.kind, kernel.slow) == ("sums in order", "neither vectors nor threads")
 
 
 def test_attention_and_rows_say_their_vectors(exported: Exported) -> None:

@@ -9,9 +9,9 @@ by their sum, so nothing needs to be rescaled and no maximum is guessed.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from tvm_flow.backends.cpu.blocks import is_reduction, lanes_of, split_sum, written_shape
+from tvm_flow.graph.types import Block, Schedule
 
 ROWS = 4
 COLUMNS = 32
@@ -20,7 +20,7 @@ PARALLEL_PRODUCTS = 1 << 18
 """Attention with fewer multiplications in its second product runs on one thread."""
 
 
-def schedule_attention(schedule: Any, inner: list[Any], output: Any) -> None:
+def schedule_attention(schedule: Schedule, inner: list[Block], output: Block) -> None:
     """Schedule the blocks ``inner``, of which the first is the scores' product, and the product ``output``."""
     for block in inner[1:]:
         if is_reduction(schedule, block):
@@ -44,7 +44,7 @@ def schedule_attention(schedule: Any, inner: list[Any], output: Any) -> None:
         _tile_product(schedule, block)
 
 
-def _vectorize(schedule: Any, block: Any) -> None:
+def _vectorize(schedule: Schedule, block: Block) -> None:
     """Vectors along a row of scores, or along the partial results of `split_sum`."""
     *_, lane, last = schedule.get_loops(block)
     if not is_reduction(schedule, block):
@@ -56,12 +56,12 @@ def _vectorize(schedule: Any, block: Any) -> None:
         schedule.decompose_reduction(block, last)
 
 
-def _writes_lanes(schedule: Any, block: Any) -> bool:
+def _writes_lanes(schedule: Schedule, block: Block) -> bool:
     """True for the partial results of `split_sum`."""
     return written_shape(schedule, block)[-1] > 1
 
 
-def _tile_product(schedule: Any, block: Any) -> None:
+def _tile_product(schedule: Schedule, block: Block) -> None:
     """Rows x vectors of sums in registers, the reduction outside them."""
     *_, row, column, depth = schedule.get_loops(block)
     extent = int(schedule.get(column).extent)

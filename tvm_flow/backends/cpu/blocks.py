@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from tvm_flow.graph.types import Block, Schedule
 
 LANES = (16, 8, 4, 2)
 """Widths of vectors, widest first; LLVM cuts them to the target's."""
@@ -13,17 +13,17 @@ def lanes_of(extent: int) -> int:
     return next((lanes for lanes in LANES if extent % lanes == 0), 1)
 
 
-def is_reduction(schedule: Any, block: Any) -> bool:
+def is_reduction(schedule: Schedule, block: Block) -> bool:
     """True when ``block`` adds up, or takes a maximum, along a loop."""
     return any(int(v.iter_type) == 2 for v in schedule.get(block).iter_vars)
 
 
-def written_shape(schedule: Any, block: Any) -> list[int]:
+def written_shape(schedule: Schedule, block: Block) -> list[int]:
     """Shape of the buffer that ``block`` writes."""
     return [int(extent) for extent in schedule.get(block).writes[0].source.shape]
 
 
-def split_sum(schedule: Any, block: Any) -> None:
+def split_sum(schedule: Schedule, block: Block) -> None:
     """One partial result per lane, combined at the end of the row; short rows are left whole."""
     *spatial, last = schedule.get_loops(block)
     extent = int(schedule.get(last).extent)

@@ -84,14 +84,11 @@ def _product(name: str, product: Product, best: Isa) -> ChosenKernel:
 def _other(name: str, function: object, vectors: str) -> ChosenKernel:
     if as_convolution(function) is not None:
         return ChosenKernel(name, "convolution", vectors)
-    kind = row_kind(to_prim_func(function, name))
-    slow = ""
-    if kind is RowKind.IN_ORDER:
-        slow = "neither vectors nor threads"
-    elif _multiplies_codes(function):
-        slow = "a product of codes that is not [M, K] times a constant [K, N], so its weights are not packed"
+    if _multiplies_codes(function):
+        slow = "not [M, K] times a constant [K, N], so its weights are not packed"
         return ChosenKernel(name, "product, not packed", vectors, slow)
-    return ChosenKernel(name, _ROWS[kind], vectors, slow)
+    kind = row_kind(to_prim_func(function, name))
+    return ChosenKernel(name, _ROWS[kind], vectors, "neither vectors nor threads" if kind is RowKind.IN_ORDER else "")
 
 
 def _multiplies_codes(function: object) -> bool:

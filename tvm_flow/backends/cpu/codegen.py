@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import tvm
 from tvm.target import Target
 
-from tvm_flow.artifact import atomic_path
+from tvm_flow.artifact import write_bytes
 from tvm_flow.backends.cpu.convolution import as_convolution, convolution
 from tvm_flow.backends.cpu.gemm import gemm, schedule_gemm
 from tvm_flow.backends.cpu.packing import Product
@@ -60,7 +62,14 @@ def compile_object(functions: dict[str, Any], target: Target, path: Path) -> Non
         module = tvm.tirx.build(tvm.IRModule(functions), target=target)
     except Exception as error:
         raise BuildError(f"{path.name}: TVM refused the kernels for {target}: {error}; report this graph") from error
-    with atomic_path(path) as temporary:
-        named = temporary.with_suffix(".o")
-        module.write_to_file(str(named), "o")
-        named.rename(temporary)
+    write_bytes(path, _object_bytes(module))
+
+
+def _object_bytes(module: Any) -> memoryview:
+    """Written to memory: LLVM ends the process when a disk is full."""
+    file = os.memfd_create("tvm-flow-object")
+    try:
+        module.write_to_file(f"/proc/self/fd/{file}", "o")
+        return memoryview(mmap.mmap(file, 0, access=mmap.ACCESS_READ))
+    finally:
+        os.close(file)

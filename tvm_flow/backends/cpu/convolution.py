@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from tvm import s_tir, te
 
 from tvm_flow.backends.cpu.blocks import lanes_of
 from tvm_flow.graph.lifted import bindings_of, op_name, shape_of
+from tvm_flow.graph.types import PrimFunc, Relax, Schedule
 
 ROWS = (4, 3, 2)
 PARALLEL_MACS = 1 << 20
@@ -37,7 +37,7 @@ class Convolution:
         return n, o, height - kh + 1, width - kw + 1
 
 
-def as_convolution(function: Any) -> Convolution | None:
+def as_convolution(function: Relax) -> Convolution | None:
     """The convolution that the kernel ``function`` is, or None."""
     bodies = [value for _, value in bindings_of(function) if op_name(value)]
     if [op_name(body) for body in bodies] != ["relax.nn.conv2d"] or len(function.params) != 2:
@@ -48,7 +48,7 @@ def as_convolution(function: Any) -> Convolution | None:
     return Convolution(shape_of(images), shape_of(weight))
 
 
-def convolution(name: str, shapes: Convolution) -> Any:
+def convolution(name: str, shapes: Convolution) -> PrimFunc:
     """Scheduled TIR function ``name``(X, W, Y)."""
     x = te.placeholder(shapes.images, "float32", "X")
     w = te.placeholder(shapes.weight, "float32", "W")
@@ -63,7 +63,7 @@ def convolution(name: str, shapes: Convolution) -> Any:
     return schedule.mod["main"].with_attr("global_symbol", name)
 
 
-def _tile(schedule: Any, shapes: Convolution) -> None:
+def _tile(schedule: Schedule, shapes: Convolution) -> None:
     block = schedule.get_sblock("Y")
     n, o, row, column, c, i, j = schedule.get_loops(block)
     _, outputs, _, width = shapes.output

@@ -10,7 +10,7 @@ never travel through memory.
 
 from __future__ import annotations
 
-from typing import Any
+from types import ModuleType
 
 from tvm import s_tir, te
 
@@ -18,6 +18,7 @@ from tvm_flow.backends.cpu import biased, pairs, plain
 from tvm_flow.backends.cpu.isa import Isa, Sums
 from tvm_flow.backends.cpu.tiling import DefaultTiling, Stages, Tiling
 from tvm_flow.errors import BuildError
+from tvm_flow.graph.types import Loop, PrimFunc, Schedule
 
 PARALLEL_MACS = 1 << 20
 """Products below this many multiplications run on one thread: waking another costs more."""
@@ -27,7 +28,7 @@ REARRANGED_LANES = 8
 """Vectors of an epilogue whose sums were put in order first; divides the columns of every paired tile."""
 
 
-def gemm(name: str, m: int, k: int, n: int, isa: Isa) -> Any:
+def gemm(name: str, m: int, k: int, n: int, isa: Isa) -> PrimFunc:
     """Scheduled TIR function ``name``(X, packed W, C); raises BuildError for a shape that ``isa`` does not fit."""
     if not isa.fits(m, k, n):
         raise BuildError(
@@ -37,21 +38,21 @@ def gemm(name: str, m: int, k: int, n: int, isa: Isa) -> Any:
     return schedule_gemm(gemm_definition(m, k, n, isa), m, k, n, isa).with_attr("global_symbol", name)
 
 
-def gemm_definition(m: int, k: int, n: int, isa: Isa) -> Any:
+def gemm_definition(m: int, k: int, n: int, isa: Isa) -> PrimFunc:
     """The product (X, packed W, C) as an unscheduled TIR function; the shape must fit ``isa``."""
     x = te.placeholder((m, k), "int8", "X")
     w = te.placeholder(isa.layout.shape((k, n)), "int8", "W")
     return te.create_prim_func([x, w, _style(isa).sums(x, w, n, isa)], "int64")
 
 
-def schedule_gemm(function: Any, m: int, k: int, n: int, isa: Isa) -> Any:
+def schedule_gemm(function: PrimFunc, m: int, k: int, n: int, isa: Isa) -> PrimFunc:
     """Scheduled copy of ``function``: the blocks of `gemm_definition`, then elementwise ones on [M, N]."""
     schedule = s_tir.Schedule(function)
     tile_gemm(schedule, m, k, n, isa, DefaultTiling())
     return schedule.mod["main"]
 
 
-def tile_gemm(schedule: Any, m: int, k: int, n: int, isa: Isa, tiling: Tiling) -> None:
+def tile_gemm(schedule: Schedule, m: int, k: int, n: int, isa: Isa, tiling: Tiling) -> None:
     """Apply ``tiling`` to a function as `schedule_gemm` takes."""
     blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
     names = [str(schedule.get(block).name_hint) for block in blocks]
@@ -67,7 +68,7 @@ def tile_gemm(schedule: Any, m: int, k: int, n: int, isa: Isa, tiling: Tiling) -
         schedule.compute_at(schedule.get_sblock(SUMS), row, preserve_unit_loops=True)
 
 
-def _tile(schedule: Any, stages: Stages, isa: Isa, loops: tuple[Any, Any, Any], parallel: bool) -> None:
+def _tile(schedule: Schedule, stages: Stages, isa: Isa, loops: tuple[Loop, Loop, Loop], parallel: bool) -> None:
     groups, tiles, rows = loops
     blocks, columns = schedule.split(schedule.get_loops(stages.store)[-1], [None, isa.columns])
     schedule.reorder(groups, blocks, tiles, rows, columns)
@@ -95,5 +96,5 @@ def _tile(schedule: Any, stages: Stages, isa: Isa, loops: tuple[Any, Any, Any], 
 _STYLES = {Sums.PLAIN: plain, Sums.BIASED: biased, Sums.PAIRED: pairs}
 
 
-def _style(isa: Isa) -> Any:
+def _style(isa: Isa) -> ModuleType:
     return _STYLES[isa.sums]

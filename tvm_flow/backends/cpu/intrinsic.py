@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tvm.script import tirx as T
 
+from tvm_flow.graph.types import PrimFunc
 
-def dot_description(lanes: int, depth: int, offset: int = 0) -> Any:
+
+def dot_description(lanes: int, depth: int, offset: int = 0) -> PrimFunc:
     """TIR of C[i] += sum_k X[k] (W[i, k] + offset): X int8 [depth], W int8 [lanes, depth], C int32 [lanes]."""
 
     @T.prim_func(s_tir=True)

@@ -7,20 +7,19 @@ The blocks live in registers over the whole of K and are unpicked into rows once
 
 from __future__ import annotations
 
-from typing import Any
-
 from tvm import te
 
 from tvm_flow.backends.cpu.isa import Isa
 from tvm_flow.backends.cpu.tiling import Stages
+from tvm_flow.graph.types import Block, Expr, Schedule, Tensor
 
 
-def sums(x: Any, w: Any, n: int, isa: Isa) -> Any:
+def sums(x: Tensor, w: Tensor, n: int, isa: Isa) -> Tensor:
     """C of the formulas; rows even, ``n`` a multiple of ``isa.columns``."""
     m, k = x.shape
     ko, ki = te.reduce_axis((0, k // isa.depth), "ko"), te.reduce_axis((0, isa.depth), "ki")
 
-    def term(i: Any, j: Any, a: Any, b: Any) -> Any:
+    def term(i: Expr, j: Expr, a: Expr, b: Expr) -> Expr:
         column = j * 2 + b
         left = x[i * 2 + a, ko * isa.depth + ki].astype("int32")
         right = w[isa.layout.at(ko, ki, column)].astype("int32")
@@ -30,7 +29,7 @@ def sums(x: Any, w: Any, n: int, isa: Isa) -> Any:
     return te.compute((m, n), lambda i, j: blocks[i // 2, j // 2, i % 2, j % 2], name="C")
 
 
-def stages(schedule: Any, epilogue: Any) -> Stages:
+def stages(schedule: Schedule, epilogue: Block | None) -> Stages:
     """Unpicked straight to where the sums go, or into a tile of rows for ``epilogue``."""
     block, rows = schedule.get_sblock("P"), schedule.get_sblock("C")
     if epilogue is None:
@@ -38,7 +37,7 @@ def stages(schedule: Any, epilogue: Any) -> Stages:
     return Stages(block, epilogue, rearrange=rows)
 
 
-def tile(schedule: Any, block: Any, isa: Isa) -> None:
+def tile(schedule: Schedule, block: Block, isa: Isa) -> None:
     """Order and vectorise the sums of one tile."""
     pi, pj, a, b, ko, ki = schedule.get_loops(block)[2:]
     ko, kg = schedule.split(ko, [None, isa.groups])

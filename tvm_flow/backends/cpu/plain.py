@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tvm import te
 
 from tvm_flow.backends.cpu.isa import Isa
 from tvm_flow.backends.cpu.tiling import Stages
+from tvm_flow.graph.types import Block, Expr, Schedule, Tensor
 
 
-def sums(x: Any, w: Any, n: int, isa: Isa) -> Any:
+def sums(x: Tensor, w: Tensor, n: int, isa: Isa) -> Tensor:
     """C of `tvm_flow.backends.cpu.gemm`; the last block of weights may hold more columns than there are."""
     m, k = x.shape
     ko, ki = te.reduce_axis((0, k // isa.depth), "ko"), te.reduce_axis((0, isa.depth), "ki")
 
-    def term(i: Any, j: Any) -> Any:
+    def term(i: Expr, j: Expr) -> Expr:
         left = x[i, ko * isa.depth + ki].astype("int32")
         return te.sum(left * w[isa.layout.at(ko, ki, j)].astype("int32"), axis=[ko, ki])
 
     return te.compute((m, n), term, name="C")
 
 
-def stages(schedule: Any, epilogue: Any) -> Stages:
+def stages(schedule: Schedule, epilogue: Block | None) -> Stages:
     """Sums in a tile of their own, which ``epilogue`` (None: a copy) reads."""
     block = schedule.get_sblock("C")
     if epilogue is None:
@@ -30,7 +29,7 @@ def stages(schedule: Any, epilogue: Any) -> Stages:
     return Stages(block, epilogue)
 
 
-def tile(schedule: Any, block: Any, isa: Isa) -> None:
+def tile(schedule: Schedule, block: Block, isa: Isa) -> None:
     """Order and vectorise the sums of one tile."""
     ii, j, ko, ki = schedule.get_loops(block)[2:]
     jv, jl = schedule.split(j, [isa.vectors, isa.lanes])

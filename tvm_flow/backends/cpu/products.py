@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tvm import relax
 
 from tvm_flow.backends.cpu.gemm import gemm_definition
 from tvm_flow.backends.cpu.packing import Product
 from tvm_flow.graph.lifted import bindings_of, call_with, tensor_var
+from tvm_flow.graph.types import Expr, PrimFunc, Relax
 from tvm_flow.lower.legalize import call_once, fused
 
 
-def product_prim_func(function: Any, product: Product, name: str) -> Any:
+def product_prim_func(function: Relax, product: Product, name: str) -> PrimFunc:
     """The same for an integer product with its epilogue; the second parameter is the packed weights."""
     (sums, _), *epilogue = bindings_of(function)
     params = [relax.Var(p.name, p.ty) for p in function.params]
@@ -32,7 +31,7 @@ def product_prim_func(function: Any, product: Product, name: str) -> Any:
     return fused(call_once(module["kernel"], name, {callee: definition}), name)
 
 
-def _with_locals(value: Any, local: dict[Any, Any]) -> Any:
+def _with_locals(value: Expr, local: dict[Expr, Expr]) -> Expr:
     if isinstance(value, relax.Var):
         return local[value]
     return call_with(value, [local.get(arg, arg) for arg in value.args])

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from typing import Any
 
 from tvm import s_tir
 
 from tvm_flow.backends.cpu.attention import schedule_attention
 from tvm_flow.backends.cpu.blocks import is_reduction, lanes_of, split_sum, written_shape
+from tvm_flow.graph.types import Block, Loop, PrimFunc, Schedule
 
 PARALLEL_ELEMENTS = 1 << 14
 """Kernels that write fewer elements run on one thread."""
@@ -29,12 +29,12 @@ class RowKind(Enum):
     IN_ORDER = "sums in order"
 
 
-def row_kind(function: Any) -> RowKind:
+def row_kind(function: PrimFunc) -> RowKind:
     """What `schedule_rows` makes of an unscheduled TIR function."""
     return _kind(s_tir.Schedule(function))
 
 
-def schedule_rows(function: Any) -> Any:
+def schedule_rows(function: PrimFunc) -> PrimFunc:
     """Scheduled copy of an unscheduled TIR function."""
     schedule = s_tir.Schedule(function)
     kind = _kind(schedule)
@@ -51,12 +51,12 @@ def schedule_rows(function: Any) -> Any:
     return _in_order(schedule, inner)
 
 
-def _blocks(schedule: Any) -> tuple[list[Any], Any]:
+def _blocks(schedule: Schedule) -> tuple[list[Block], Block]:
     *inner, output = schedule.get_child_blocks(schedule.get_sblock("root"))
     return inner, output
 
 
-def _kind(schedule: Any) -> RowKind:
+def _kind(schedule: Schedule) -> RowKind:
     inner, output = _blocks(schedule)
     reductions = [b for b in inner if is_reduction(schedule, b)]
     if not reductions and not is_reduction(schedule, output):
@@ -70,14 +70,14 @@ def _kind(schedule: Any) -> RowKind:
     return RowKind.IN_ORDER
 
 
-def _is_attention(schedule: Any, reductions: list[Any], output: Any) -> bool:
+def _is_attention(schedule: Schedule, reductions: list[Block], output: Block) -> bool:
     """A product of what comes from another one: see `tvm_flow.lower.clusters`."""
     return bool(reductions) and all(
         _reduces_last(schedule, block) and len(schedule.get(block).reads) == 2 for block in (reductions[0], output)
     )
 
 
-def _share_rows(schedule: Any, reductions: list[Any], output: Any) -> bool:
+def _share_rows(schedule: Schedule, reductions: list[Block], output: Block) -> bool:
     """True when every reduction has one value per row of the output, and runs along that row.
 
     A single row is not worth it: TVM drops its loop of one iteration, and with it the place to compute a row at.
@@ -88,13 +88,13 @@ def _share_rows(schedule: Any, reductions: list[Any], output: Any) -> bool:
     )
 
 
-def _reduces_last(schedule: Any, block: Any) -> bool:
+def _reduces_last(schedule: Schedule, block: Block) -> bool:
     return [int(v.iter_type) for v in schedule.get(block).iter_vars].count(2) == 1 and (
         int(schedule.get(block).iter_vars[-1].iter_type) == 2
     )
 
 
-def _in_order(schedule: Any, inner: list[Any]) -> Any:
+def _in_order(schedule: Schedule, inner: list[Block]) -> PrimFunc:
     """Reductions one after the other, as written; everything between them is computed where it is read."""
     for block in inner:
         if not is_reduction(schedule, block):
@@ -102,7 +102,7 @@ def _in_order(schedule: Any, inner: list[Any]) -> Any:
     return _finished(schedule)
 
 
-def _elementwise(schedule: Any, inner: list[Any], output: Any) -> Any:
+def _elementwise(schedule: Schedule, inner: list[Block], output: Block) -> PrimFunc:
     for block in inner:
         schedule.compute_inline(block)
     loops = schedule.get_loops(output)
@@ -112,7 +112,7 @@ def _elementwise(schedule: Any, inner: list[Any], output: Any) -> Any:
     return _finished(schedule)
 
 
-def _row_reduction(schedule: Any, inner: list[Any], output: Any) -> Any:
+def _row_reduction(schedule: Schedule, inner: list[Block], output: Block) -> PrimFunc:
     sums = [block for block in inner if is_reduction(schedule, block)]
     for block in inner:
         read_once = _row_length(schedule, block) > 1 and len(schedule.get_consumers(block)) == 1
@@ -132,7 +132,7 @@ def _row_reduction(schedule: Any, inner: list[Any], output: Any) -> Any:
     return _finished(schedule)
 
 
-def _vectorize_row(schedule: Any, block: Any) -> None:
+def _vectorize_row(schedule: Schedule, block: Block) -> None:
     """Vectors along the last loop, unless it reduces into one element."""
     loops = schedule.get_loops(block)
     if not is_reduction(schedule, block):
@@ -145,12 +145,12 @@ def _vectorize_row(schedule: Any, block: Any) -> None:
         schedule.decompose_reduction(block, steps)
 
 
-def _is_partial(schedule: Any, block: Any) -> bool:
+def _is_partial(schedule: Schedule, block: Block) -> bool:
     """True for a sum split by `split_sum`: it writes one element per lane."""
     return _row_length(schedule, block) > 1
 
 
-def _product(schedule: Any, inner: list[Any], output: Any) -> Any:
+def _product(schedule: Schedule, inner: list[Block], output: Block) -> PrimFunc:
     """A float (or unpacked integer) matrix product: vectors along the columns, the reduction outside them."""
     for block in inner:
         schedule.compute_inline(block)
@@ -171,13 +171,13 @@ def _product(schedule: Any, inner: list[Any], output: Any) -> Any:
     return _finished(schedule)
 
 
-def _row_length(schedule: Any, block: Any) -> int:
+def _row_length(schedule: Schedule, block: Block) -> int:
     """Last extent of what ``block`` writes; 1 for a value per row."""
     shape = written_shape(schedule, block)
     return shape[-1] if shape else 1
 
 
-def _vector_and_rows(schedule: Any, loops: list[Any]) -> Any:
+def _vector_and_rows(schedule: Schedule, loops: list[Loop]) -> Loop:
     """Vectorize along the innermost loop and fuse the rest; returns the loop to run in parallel."""
     lanes = lanes_of(int(schedule.get(loops[-1]).extent))
     outer, vector = schedule.split(loops[-1], [None, lanes])
@@ -186,11 +186,11 @@ def _vector_and_rows(schedule: Any, loops: list[Any]) -> Any:
     return schedule.fuse(*loops[:-1], outer) if len(loops) > 1 else outer
 
 
-def _parallel(schedule: Any, loop: Any, output: Any) -> None:
+def _parallel(schedule: Schedule, loop: Loop, output: Block) -> None:
     elements = math.prod(written_shape(schedule, output))
     if elements >= PARALLEL_ELEMENTS and int(schedule.get(loop).extent) > 1:
         schedule.parallel(loop)
 
 
-def _finished(schedule: Any) -> Any:
+def _finished(schedule: Schedule) -> PrimFunc:
     return schedule.mod["main"]

@@ -15,6 +15,7 @@ from typing import Any
 from tvm_flow.backends.cpu.gemm import tile_gemm
 from tvm_flow.backends.cpu.isa import Isa
 from tvm_flow.backends.cpu.tiling import SampledTiling
+from tvm_flow.graph.types import Schedule
 
 
 def skip_tvms_intrinsics() -> None:
@@ -34,7 +35,7 @@ def gemm_space(m: int, k: int, n: int, isa: Isa) -> Any:
     """
     from tvm.s_tir import meta_schedule
 
-    def schedule(candidate: Any) -> None:
+    def schedule(candidate: Schedule) -> None:
         tile_gemm(candidate, m, k, n, isa, SampledTiling())
 
     mutators = {meta_schedule.mutator.MutateTileSize(): 1.0}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from tvm_flow.backends.cpu.isa import Isa
+from tvm_flow.graph.types import Block, Loop, Schedule
 
 MOST_TILES = 16
 """A block of weights is read by so many tiles of rows while it is in the cache."""
@@ -14,7 +15,7 @@ MOST_TILES = 16
 class Tiling(Protocol):
     """How the rows of a product are divided."""
 
-    def split(self, schedule: Any, rows: Any, m: int, isa: Isa) -> tuple[Any, Any, Any]:
+    def split(self, schedule: Schedule, rows: Loop, m: int, isa: Isa) -> tuple[Loop, Loop, Loop]:
         """Loops (groups of tiles, tiles of a group, rows of a tile) that the loop ``rows`` over ``m`` becomes."""
         ...
 
@@ -22,7 +23,7 @@ class Tiling(Protocol):
 class DefaultTiling:
     """The most rows that divide M and fit the register file, and the most tiles up to `MOST_TILES`."""
 
-    def split(self, schedule: Any, rows: Any, m: int, isa: Isa) -> tuple[Any, Any, Any]:
+    def split(self, schedule: Schedule, rows: Loop, m: int, isa: Isa) -> tuple[Loop, Loop, Loop]:
         """See `Tiling`."""
         inner = rows_of_a_tile(m, isa)[-1]
         tiles = max(t for t in range(1, MOST_TILES + 1) if m // inner % t == 0)
@@ -33,7 +34,7 @@ class DefaultTiling:
 class SampledTiling:
     """Every division of the rows that the register file allows, for a search to choose from."""
 
-    def split(self, schedule: Any, rows: Any, m: int, isa: Isa) -> tuple[Any, Any, Any]:
+    def split(self, schedule: Schedule, rows: Loop, m: int, isa: Isa) -> tuple[Loop, Loop, Loop]:
         """See `Tiling`; two random variables go into the schedule's trace."""
         choices = rows_of_a_tile(m, isa)
         inner = schedule.sample_categorical(choices, [1.0 / len(choices)] * len(choices))
@@ -57,8 +58,8 @@ class Stages:
     ``unrolled`` leaves no loop over the rows of a tile when it is stored; ``scalar`` no vectors either.
     """
 
-    accumulate: Any
-    store: Any
-    rearrange: Any = None
+    accumulate: Block
+    store: Block
+    rearrange: Block | None = None
     unrolled: bool = False
     scalar: bool = False

@@ -1,0 +1,66 @@
+"""One ONNX graph to a canonical integer module; a graph that cannot be imported is refused by the node at fault.
+
+What fails inside TVM's importer or in the passes after it names TVM's operators and variables. So the shortest part of
+the graph that fails is looked for, from its first node on: its last node is the one to name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import onnx
+
+from tvm_flow.errors import ImportGraphError
+from tvm_flow.graph.lifted import LiftedGraph
+from tvm_flow.importer.canonical import canonicalize
+from tvm_flow.importer.initializers import SplitGraph
+from tvm_flow.importer.integer import to_integer
+from tvm_flow.importer.legal import describe, one_line, opset_of, require_legal, value_info
+from tvm_flow.importer.load import import_split
+from tvm_flow.importer.rewrite import written_out
+
+
+def import_whole(split: SplitGraph, name: str = "graph") -> LiftedGraph:
+    """Import the graph that ``split`` took apart; raises ImportGraphError of one line that names ``name`` and node."""
+    try:
+        checked = replace(split, structure=require_legal(split.structure))
+    except ImportGraphError as error:
+        raise ImportGraphError(f"{name}: {error}") from error
+    try:
+        return _imported(checked)
+    except Exception as error:
+        raise ImportGraphError(f"{name}: {_named(checked, error)}") from error
+
+
+def _imported(split: SplitGraph) -> LiftedGraph:
+    return canonicalize(to_integer(import_split(replace(split, structure=written_out(split.structure)))))
+
+
+def _named(split: SplitGraph, error: Exception) -> str:
+    """What is wrong, and with which node where a part of the graph shows it."""
+    nodes = list(split.structure.graph.node)
+    low, high, reason = 0, len(nodes) + 1, one_line(error)
+    while high - low > 1:  # the first `low` nodes can be imported, the first `high` cannot
+        middle = (low + high) // 2
+        failure = _failure(split, middle)
+        low, high = (middle, high) if failure is None else (low, middle)
+        reason = one_line(failure) if failure is not None else reason
+    if high > len(nodes):
+        return reason
+    return f"{describe(nodes[high - 1], opset_of(split.structure))}: {reason}"
+
+
+def _failure(split: SplitGraph, count: int) -> Exception | None:
+    """What importing the first ``count`` nodes raises."""
+    part = onnx.ModelProto()
+    part.CopyFrom(split.structure)
+    last = part.graph.node[count - 1]
+    outputs = [value_info(split.structure, output) for output in last.output if output]
+    del part.graph.node[count:]
+    del part.graph.output[:]
+    part.graph.output.extend(outputs)
+    try:
+        _imported(replace(split, structure=part))
+    except Exception as error:
+        return error
+    return None
