@@ -10,8 +10,8 @@ from tvm_flow.backends.packed import CPU, PackedProgram
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.program import Program, TensorSpec
 from tvm_flow.plan.arena import Lifetime, liveness_bound, place_apart, plan_arena
+from tvm_flow.plan.borders import Spread, SpreadSegment, spread
 from tvm_flow.plan.folds import FoldRow
-from tvm_flow.plan.spread import Spread, SpreadSegment, spread
 from tvm_flow.plan.tables import ConstantTables
 
 DTYPES = {"float32": (2, 32), "int8": (0, 8), "int32": (0, 32), "uint8": (1, 8), "int64": (0, 64)}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tvm_flow.backends.packed import CPU, PackedProgram, Placement
 from tvm_flow.graph.lifted import LiftedGraph
 from tvm_flow.graph.program import KernelCall, Program, TensorSpec
-from tvm_flow.plan.spread import Copy, spread
+from tvm_flow.plan.borders import Copy, spread
 from tvm_flow.plan.static_plan import Plan, make_plan, tensor_bytes
 from tvm_flow.plan.tables import ConstantTables
 
