@@ -177,11 +177,14 @@ class TestCheck:
 
 
 def test_a_sample_compares_every_kernel_of_the_first_chunk_and_follows_the_rest(
-    exported: Exported, tmp_path: Path
+    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = CompileOptions(threads=1, progress=False, check=PerKernel(1))
+    options = CompileOptions(threads=1, check=PerKernel(1))
     report = compile_bundle(exported, load_target("host"), tmp_path / "bundle", options).decoder
     assert report is not None and report["onnx_distance"] is None
     assert report["calls"] < report["followed"] and report["constants"] > 0
     with BundleDecoder.open(tmp_path / "bundle") as decoder:
         decoder.verify()
+    said = capsys.readouterr().err
+    for words in ("compile steps", "compile decoder", "check generate on this machine", "check decode on this machine"):
+        assert f"{words}: 100%" in said
