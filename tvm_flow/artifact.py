@@ -89,6 +89,23 @@ def expect_file(output: Path) -> None:
         raise ConfigError(f"{output}: expected a file or nothing to write to, got a folder; choose another output")
 
 
+def is_noexec(path: Path) -> bool:
+    """Whether ``path``, or the folder that is to hold it, is mounted noexec; False where the system does not say."""
+    there = next((each for each in (path, *path.absolute().parents) if each.exists()), Path("/"))
+    try:
+        return bool(os.statvfs(there).f_flag & os.ST_NOEXEC)
+    except OSError:
+        return False
+
+
+def require_exec(path: Path, advice: str) -> None:
+    """Raise ConfigError, with ``advice``, when what is written to ``path`` could not run there."""
+    if is_noexec(path):
+        raise ConfigError(
+            f"{path}: expected a file system whose programs may run, got one that is mounted noexec; {advice}"
+        )
+
+
 def probe(output: Path) -> None:
     """Raise OSError when ``output``, its stamp or their temporary files cannot be written; call it before the work."""
     output.parent.mkdir(parents=True, exist_ok=True)

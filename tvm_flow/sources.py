@@ -3,6 +3,7 @@
 Read from the text of the modules, without importing them. An import counts wherever it stands, inside a function too.
 What Python ignores is ignored here: comments, docstrings and layout decide nothing. C files, of which a module reaches
 all when it reaches the compiler, count by their bytes.
+Another Python may spell a syntax tree differently, and then makes outputs again.
 """
 
 from __future__ import annotations

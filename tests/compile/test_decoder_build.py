@@ -17,6 +17,7 @@ from support import tiny_model
 from tvm_flow.check.conformance import run_checked
 from tvm_flow.check.decoding import DecoderCheck
 from tvm_flow.check.machines import ThisProcess
+from tvm_flow.check.sampling import PerKernel
 from tvm_flow.compile.command import Compiled, compile_bundle
 from tvm_flow.compile.decoder_build import DecoderLibrary, build_decoder
 from tvm_flow.compile.functions import Job
@@ -173,3 +174,17 @@ class TestCheck:
         run_checked(ThisProcess(), compiled.bundle, check, (-1, 6, 4, 3), 1, progress=False)
         with pytest.raises(BitExactError, match=r"within 0\.001 of onnx's evaluation"):
             check.distance()
+
+
+def test_a_sample_compares_every_kernel_of_the_first_chunk_and_follows_the_rest(
+    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = CompileOptions(threads=1, check=PerKernel(1))
+    report = compile_bundle(exported, load_target("host"), tmp_path / "bundle", options).decoder
+    assert report is not None and report["onnx_distance"] is None
+    assert report["calls"] < report["followed"] and report["constants"] > 0
+    with BundleDecoder.open(tmp_path / "bundle") as decoder:
+        decoder.verify()
+    said = capsys.readouterr().err
+    for words in ("compile steps", "compile decoder", "check generate on this machine", "check decode on this machine"):
+        assert f"{words}: 100%" in said

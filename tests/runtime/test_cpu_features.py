@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from support import toy_bundle
 
+from tvm_flow.target.feature_names import ARCHITECTURES
 from tvm_flow.target.features import reported
-from tvm_flow.target.names import ARCHITECTURES
 from tvm_flow.toolchain.runtime_library import RUNTIME
 
 QEMU = shutil.which("qemu-x86_64-static") or shutil.which("qemu-x86_64")

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from tvm_flow.errors import ConfigError
+from tvm_flow.target.feature_names import ARCHITECTURES, flat
 from tvm_flow.target.features import checkable, closed, known, llvm_cpus, llvm_features, llvm_names, reported, settle
-from tvm_flow.target.names import ARCHITECTURES, flat
 from tvm_flow.toolchain.runtime_library import RUNTIME
 
 A64, X64 = "aarch64-linux-gnu", "x86_64-linux-gnu"

@@ -15,8 +15,8 @@ from tvm_flow.compile.command import compile_bundle
 from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.export import Exported
 from tvm_flow.target import spec as target_module
+from tvm_flow.target.feature_names import ARM as ARM_NAMES
 from tvm_flow.target.features import llvm_features
-from tvm_flow.target.names import ARM as ARM_NAMES
 from tvm_flow.target.spec import TargetSpec, detect_host, load_target, targets_folder
 from tvm_flow.toolchain.runtime_library import RUNTIME
 

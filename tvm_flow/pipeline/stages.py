@@ -6,11 +6,12 @@ its first stage starts.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 
-from tvm_flow.artifact import exclusive
+from tvm_flow.artifact import exclusive, require_exec
 from tvm_flow.calibrate.header import expect_own
 from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.calibrate.ranges import load_ranges, merge, ranges_sampler, save_ranges
@@ -56,9 +57,12 @@ def quantize_stage(source: Source, ranges: Path, recipe: Path, output: Path) -> 
 def compile_stage(exported: Path, target: str, output: Path, options: CompileOptions | None = None) -> Compiled:
     """A checked bundle in the folder ``output``; see `compile_bundle`."""
     check_bundle_output(output)
+    chosen = load_target(target)
+    if chosen.triple.startswith(f"{platform.machine()}-"):  # its libraries are loaded beside the output to be checked
+        require_exec(output, "compile into another folder and copy the bundle, or mount this one with exec")
     with exclusive(output):
         sweep_unfinished(output)
-        return compile_bundle(load_exported(exported), load_target(target), output, options)
+        return compile_bundle(load_exported(exported), chosen, output, options)
 
 
 def build(config: BuildConfig) -> Compiled:

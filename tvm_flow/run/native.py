@@ -22,6 +22,8 @@ from ctypes import c_uint64 as u64
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from tvm_flow.artifact import require_exec
+from tvm_flow.errors import ConfigError
 from tvm_flow.run.status import CError
 from tvm_flow.toolchain.runtime_library import build_runtime
 
@@ -192,8 +194,16 @@ WITHOUT_HANDLE = (Prototype("tvm_flow_gaussian", (u64, u64, c_void_p, u64), None
 
 
 def load_runtime() -> ctypes.CDLL:
-    """The compiled runtime with its prototypes. Raises BuildError when it cannot be compiled."""
-    library = ctypes.CDLL(str(build_runtime()))
+    """The compiled runtime with its prototypes.
+
+    Raises BuildError when it cannot be compiled, ConfigError naming its file when it cannot be loaded.
+    """
+    path = build_runtime()
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        require_exec(path, "set TVM_FLOW_CACHE to a folder elsewhere")
+        raise ConfigError(f"{path}: expected a library for this machine, got: {error}; delete it") from error
     for prototype in (*WITHOUT_HANDLE, *(each for function in FUNCTIONS for each in function.prototypes())):
         function = getattr(library, prototype.name)
         function.argtypes, function.restype = prototype.arguments, prototype.result

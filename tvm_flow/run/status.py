@@ -9,6 +9,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import ClassVar
 
+from tvm_flow.artifact import is_noexec
 from tvm_flow.errors import BundleError, RuntimeFailure, TvmFlowError
 
 
@@ -58,7 +59,7 @@ def as_exception(directory: Path, error: CError) -> TvmFlowError:
 
 
 def _cause(directory: Path, status: int) -> str | None:
-    if status == Status.BAD_LIBRARY and _is_noexec(directory):
+    if status == Status.BAD_LIBRARY and is_noexec(directory):
         return (
             "expected a file system whose programs may run, got one that is mounted noexec; copy the bundle to another "
             "one, or mount it with exec"
@@ -66,11 +67,3 @@ def _cause(directory: Path, status: int) -> str | None:
     if status == Status.WRONG_CPU and platform.machine() in ("x86_64", "i686") and not os.access(CPU_LIST, os.R_OK):
         return f"expected the processor's features in {CPU_LIST}, got no such file; mount /proc here"
     return None
-
-
-def _is_noexec(directory: Path) -> bool:
-    """False too where the system does not say."""
-    try:
-        return bool(os.statvfs(directory).f_flag & os.ST_NOEXEC)
-    except OSError:
-        return False

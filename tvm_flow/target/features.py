@@ -14,7 +14,7 @@ from tvm.target import Target
 from tvm.target.codegen import llvm_get_cpu_archlist, llvm_get_cpu_features
 
 from tvm_flow.errors import ConfigError
-from tvm_flow.target.names import ARCHITECTURES, Names, flat
+from tvm_flow.target.feature_names import ARCHITECTURES, Names, flat
 
 
 def names_for(triple: str) -> Names:

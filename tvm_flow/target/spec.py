@@ -29,8 +29,8 @@ from tvm.target.codegen import llvm_get_system_cpu
 from tvm_flow.errors import ConfigError
 from tvm_flow.shipped import shipped_folder
 from tvm_flow.target.board import KEYS, Board, read_board
+from tvm_flow.target.feature_names import ARCHITECTURES
 from tvm_flow.target.features import checkable, closed, known, llvm_cpus, llvm_target, reported, settle
-from tvm_flow.target.names import ARCHITECTURES
 
 GLIBC = "2.28"
 _REQUIRED = {"name", "triple", "cpu"}

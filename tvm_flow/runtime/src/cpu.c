@@ -12,7 +12,7 @@ static void plain_name(const char *text, size_t length, char out[NAME_BYTES]) {
   out[used] = 0;
 }
 
-/* The tables name all that tvm_flow/target/names.py lets a target use, without punctuation, and some aliases. */
+/* The tables name what tvm_flow/target/feature_names.py lets a target use, without punctuation, and some aliases. */
 
 #if defined(__aarch64__)
 #include <sys/auxv.h>
