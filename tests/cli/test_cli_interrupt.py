@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.small_demo import SmallDemo
+from support.small_demo import PROMPT, SmallDemo
 
 from tvm_flow.calibrate import load_ranges
 from tvm_flow.cli import main
@@ -84,3 +84,11 @@ def test_compile_leaves_nothing(demo: SmallDemo, tmp_path: Path) -> None:
     code, line = interrupt(words, r"compile:.* 0/1")
     assert (code, line) == (130, "tvm-flow: interrupted; nothing half-written is left, run the same command again")
     assert files(tmp_path) == set()
+
+
+def test_run_leaves_no_video_and_goes_on_in_the_same_folder(demo: SmallDemo, tmp_path: Path) -> None:
+    words = ["run", PROMPT, "--bundle", str(demo.compiled.bundle), "--output", str(tmp_path / "v"), "--threads", "1"]
+    code, line = interrupt([*words, "--count", "500"], r"generate:.* [1-9]\d*/1000")
+    assert (code, line) == (130, "tvm-flow: interrupted; nothing half-written is left, run the same command again")
+    assert files(tmp_path) == set()
+    assert main(words) == 0

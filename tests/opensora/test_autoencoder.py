@@ -31,7 +31,9 @@ class TestImage:
         module, theirs = load_autoencoder(image_vae), AutoencoderKL.from_pretrained(image_vae)
         assert isinstance(module, ImageVAE)
         z = torch.randn(2, 4, 3, 5, 4)
-        video = module.decode(z, 3)
+        seen: list[int] = []
+        video = module.decode(z, 3, lambda: seen.append(1))
+        assert len(seen) == len(z) * 3
         assert (tuple(video.shape), video.dtype) == ((2, 3, 10, 8, 3), torch.float32)
         assert video.min() >= 0 and video.max() <= 1
         with torch.no_grad():

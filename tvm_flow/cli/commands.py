@@ -135,10 +135,9 @@ def run(arguments: argparse.Namespace) -> None:
         *(given.bundle, prompts, given.output, given.format, seed, given.count, given.negative),
         *(given.captions, given.autoencoder, given.threads, given.cpus),
     )
-    written = write_videos(wanted)
     for line in remarks(wanted):
         print(line, file=sys.stderr)
-    for path in written:
+    for path in write_videos(wanted):
         print(f"{'latents' if path.suffix == '.safetensors' else 'video'}: {path}")
 
 

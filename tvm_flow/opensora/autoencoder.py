@@ -13,7 +13,7 @@ built: that is `SPATIAL`, the autoencoder of pixart_sigma_sdxlvae_T5_diffusers t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,11 +39,21 @@ SPATIAL: Mapping[str, Any] = {
 _PREFIXES = {"spatial": "spatial_vae.module.", "temporal": "temporal_vae."}
 
 
+Advance = Callable[[], object]
+
+
+def nothing() -> None:
+    """No progress is wanted."""
+
+
 class Autoencoder(Protocol):
     """What turns latents into frames."""
 
-    def decode(self, latents: Tensor, frames: int) -> Tensor:
-        """[B, C, T, h, w] -> float32 [B, frames, H, W, 3] in 0..1; raises ConfigError for another latent."""
+    def decode(self, latents: Tensor, frames: int, advance: Advance = nothing) -> Tensor:
+        """[B, C, T, h, w] -> float32 [B, frames, H, W, 3] in 0..1; ``advance`` is called after each frame.
+
+        Raises ConfigError for another latent.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +63,10 @@ class ImageVAE:
     module: Any
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, frames: int) -> Tensor:
+    def decode(self, latents: Tensor, frames: int, advance: Advance = nothing) -> Tensor:
         """See `Autoencoder`; T must be ``frames``."""
         _require_latent(latents, int(self.module.config.latent_channels), frames, frames)
-        return _images(self.module, latents)
+        return _images(self.module, latents, advance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +80,7 @@ class VideoVAE:
     chunk: int = CHUNK
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, frames: int) -> Tensor:
+    def decode(self, latents: Tensor, frames: int, advance: Advance = nothing) -> Tensor:
         """See `Autoencoder`; T must be `latent_frames`."""
         _require_latent(latents, len(self.shift), self.latent_frames(frames), frames)
         places = (slice(None), None, None, None)
@@ -80,7 +90,7 @@ class VideoVAE:
             self.temporal(z[:, :, start : start + step], min(self.chunk, frames - index * self.chunk))
             for index, start in enumerate(range(0, z.shape[2], step))
         ]
-        return _images(self.spatial, torch.cat(parts, 2))
+        return _images(self.spatial, torch.cat(parts, 2), advance)
 
     def latent_frames(self, frames: int) -> int:
         """T of a video: 15 for 51 frames."""
@@ -174,12 +184,13 @@ def _require_latent(latents: Tensor, channels: int, length: int, frames: int) ->
         )
 
 
-def _images(module: Any, z: Tensor) -> Tensor:
+def _images(module: Any, z: Tensor, advance: Advance) -> Tensor:
     """Frames of [B, C, T, h, w], one at a time to bound memory: float32 [B, T, H, W, 3] in 0..1."""
-    videos = [torch.cat(list(_frames(module, video))) for video in z.float()]
+    videos = [torch.cat(list(_frames(module, video, advance))) for video in z.float()]
     return (torch.stack(videos).permute(0, 1, 3, 4, 2) / 2 + 0.5).clamp(0, 1)
 
 
-def _frames(module: Any, video: Tensor) -> Iterator[Tensor]:
+def _frames(module: Any, video: Tensor, advance: Advance) -> Iterator[Tensor]:
     for frame in video.unbind(1):
         yield module.decode(frame[None] / LATENT_SCALE).sample
+        advance()

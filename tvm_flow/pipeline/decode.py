@@ -58,11 +58,14 @@ class Frames:
     def _by_torch(self, latents: Tensor, progress: bool) -> Iterator[Tensor]:
         frames = int(read_manifest(self.bundle).sampler["frames"])
         module = self.module
-        with tqdm(total=len(latents), desc="decode", unit="video", disable=not progress) as bar:
+        with tqdm(total=frames * len(latents), desc="decode", unit="frame", disable=not progress) as bar:
             for latent in latents:
                 one = latent[None]
-                video = module.decode(one) if isinstance(module, VAE) else module.decode(one, frames)
-                bar.update()
+                if isinstance(module, VAE):
+                    video = module.decode(one)
+                    bar.update(frames)
+                else:
+                    video = module.decode(one, frames, bar.update)
                 yield video[0]
 
     def _by_bundle(self, latents: Tensor, calls: int | None, progress: bool) -> Iterator[Tensor]:
