@@ -18,13 +18,13 @@ from tvm_flow.run.status import Status
 HUGE = "0xfffffffffffffff0u"
 # macro -> (value, what the message says)
 LIES: dict[str, tuple[dict[str, str | int], str]] = {
-    "older abi": ({"abi": 1}, "expected library ABI 2 .* got ABI 1"),
-    "newer abi": ({"abi": 3}, "expected library ABI 2 .* got ABI 3"),
-    "shorter descriptor": ({"struct_bytes": 64}, "got ABI 2 with 64 bytes"),
+    "older abi": ({"abi": 2}, "expected library ABI 3 .* got ABI 2"),
+    "newer abi": ({"abi": 4}, "expected library ABI 3 .* got ABI 4"),
+    "shorter descriptor": ({"struct_bytes": 64}, "got ABI 3 with 64 bytes"),
     "strange cpu": ({"cpu": '"avx9000"'}, "its kernels use avx9000, which this processor does not report"),
     "more weights": ({"weights_bytes": 4096}, "needs 4096 bytes of weights, but the bundle has 512"),
     "fewer weights": ({"weights_bytes": 500}, "tensor 10: expected an extent inside its space"),
-    "no hooks": ({"hooks": "NULL"}, "hooks 0: expected a structure for the runtime to fill"),
+    "no services": ({"enter": "NULL"}, "enter 0: expected a function that takes the services"),
     "no tensors": ({"tensors": "NULL"}, "tensors 11: expected a table behind its count"),
     "outside arena": ({"v_offset": 512}, "tensor 9: expected an extent inside its space"),
     "far outside": ({"v_offset": "0xffffffffffffffc0u"}, "tensor 9: expected an extent inside its space"),
@@ -94,7 +94,7 @@ def test_lies_are_found_at_open(attack: Attack, tmp_path: Path, contents: Conten
 
 def test_the_binding_says_the_same(tmp_path: Path, contents: Contents) -> None:
     library = toy_bundle.compile_group(tmp_path / "lie.so", abi=1)
-    with pytest.raises(BundleError, match=r"lib/toy/group0.so: expected library ABI 2 .* got ABI 1"):
+    with pytest.raises(BundleError, match=r"lib/toy/group0.so: expected library ABI 3 .* got ABI 1"):
         Bundle.open(pack(tmp_path, contents, library))
 
 

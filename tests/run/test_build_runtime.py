@@ -93,7 +93,7 @@ def test_it_compiles_for_android_with_another_systems_headers(tmp_path: Path) ->
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-android.24", *build.C_FLAGS, "-c"]
     for name in ("aarch64-linux-musl", "generic-musl", "aarch64-linux-any", "any-linux-any"):
         command += ["-isystem", str(headers / name)]
-    for name in ("affinity", "cpu", "file", "hooks", "load", "pool"):
+    for name in ("affinity", "cpu", "file", "load", "pool", "services"):
         source = build.RUNTIME / "src" / f"{name}.c"
         done = subprocess.run([*command, "-o", tmp_path / "x.o", source], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -26,6 +26,13 @@ def test_whole_api(decoding: Path, tmp_path: Path, name: str) -> None:
         assert run(program, str(decoding), threads) == "ok\n"
 
 
+@pytest.mark.parametrize("name", SANITIZERS)
+def test_a_handle_in_use_refuses_every_other_function(decoding: Path, tmp_path: Path, name: str) -> None:
+    """Of step graphs and decoder, on a second thread and from callbacks; what runs is not disturbed."""
+    program = build(tmp_path, "busy_check", runtime_sources(), SANITIZERS[name])
+    assert run(program, str(decoding)) == "ok\n"
+
+
 def test_every_failing_allocation_is_an_error(decoding: Path, tmp_path: Path) -> None:
     wraps = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "aligned_alloc", "strdup")]
     flags = [SANITIZERS["address"], "-DFAILING_ALLOCATIONS", *wraps]

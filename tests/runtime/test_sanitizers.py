@@ -88,9 +88,9 @@ def test_workers_run_where_they_are_bound(sanitizer: str, tmp_path: Path) -> Non
     assert run(program, str(usable[0]), str(usable[1])) == "ok\n"
 
 
-def test_hooks_inside_and_outside_of_plans(sanitizer: str, tmp_path: Path) -> None:
-    sources = [RUNTIME / "src" / name for name in ("hooks.c", "pool.c", "affinity.c", "error.c")]
-    assert run(build(tmp_path, "hooks_check", sources, sanitizer)) == "ok\n"
+def test_services_inside_and_outside_of_tasks(sanitizer: str, tmp_path: Path) -> None:
+    sources = [RUNTIME / "src" / name for name in ("services.c", "pool.c", "affinity.c", "error.c")]
+    assert run(build(tmp_path, "services_check", sources, sanitizer)) == "ok\n"
 
 
 def test_every_failing_allocation_is_an_error(bundle_dir: Path, tmp_path: Path) -> None:

@@ -54,6 +54,23 @@ def compile_groups(folder: Path, *flags: str) -> tuple[Path, Path]:
     return first, compile_group(folder / "second.so", *flags, **second)
 
 
+def compile_split(output: Path, *flags: str, **macros: str | float) -> Path:
+    """The first group over three devices; ``macros`` are the SPLIT_ names of toy_split.c in lower case."""
+    defines = [f"-DSPLIT_{name.upper()}={value}" for name, value in macros.items()]
+    shared = ["-O1", "-fPIC", "-shared", "-fvisibility=hidden"]
+    return compile_c(output, [SOURCES / "toy_split.c"], *shared, *flags, *defines)
+
+
+def compile_splits(folder: Path, *flags: str) -> tuple[Path, Path]:
+    """Both groups of `compile_groups` over three devices each."""
+    second = [f"-DTOY_SIGN={SIGNS[1]}f", f"-DTOY_VARIANT_FLOATS={VARIANT_FLOATS[1]}"]
+    larger: dict[str, str | float] = {"toy_arena": 320, "toy_prompt": 192}
+    return (
+        compile_split(folder / "first.so", *flags),
+        compile_split(folder / "second.so", *flags, *second, **larger),
+    )
+
+
 @dataclass(frozen=True)
 class Request:
     noise: Float32

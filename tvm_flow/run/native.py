@@ -42,6 +42,8 @@ class COptions(Structure):
         ("cpus", POINTER(u32)),
         ("num_cpus", u32),
         ("tasks_per_thread", u32),
+        ("num_devices", u32),
+        ("devices", c_void_p),
     ]
 
 
@@ -126,6 +128,7 @@ class CKernelCall(Structure):
         ("num_args", u32),
         ("kernel", c_char_p),
         ("args", POINTER(CView)),
+        ("device", c_char_p),
     ]
 
 

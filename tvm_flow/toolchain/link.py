@@ -13,6 +13,8 @@ INCLUDE = Path(__file__).resolve().parent.parent / "runtime" / "include"
 # The descriptor is the only name that leaves the library: two libraries in one process must not see each other's.
 _EXPORTS = "{ global: tvm_flow_library; local: *; };\n"
 _FLAGS = ("-std=c11", "-O2", "-fPIC", "-Wall", "-Wextra", "-Werror", "-shared", "-s")
+# A thread-local pointer by descriptor, as AArch64 always has it: the other way calls a function of one C library.
+_X86_FLAGS = ("-mtls-dialect=gnu2",)
 
 
 def link_library(
@@ -25,10 +27,11 @@ def link_library(
     with tempfile.TemporaryDirectory(prefix="tvm-flow-link-") as name:
         folder = Path(name)
         (folder / "plan.c").write_text(plan_source)
+        flags = (*_FLAGS, *(_X86_FLAGS if zig_triple.startswith("x86_64") else ()), *c_flags)
         (folder / "exports.map").write_text(_EXPORTS)
         with atomic_path(output) as temporary:
             arguments = (
-                *(*_FLAGS, *c_flags, f"-I{INCLUDE}"),
+                *(*flags, f"-I{INCLUDE}"),
                 *(f"-Wl,--version-script={folder / 'exports.map'}", "-Wl,-z,defs"),
                 *("-o", str(temporary), str(folder / "plan.c"), *map(str, objects), "-lm"),
             )

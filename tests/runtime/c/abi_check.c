@@ -40,8 +40,9 @@ static int kernel(void *self, const TVMFFIAny *args, int32_t num_args, TVMFFIAny
 }
 
 int main(void) {
-  tvm_flow_hooks hooks = {.raise = TVMFFIErrorSetRaisedFromCStrParts};
-  (void)hooks;
+  void (*raise)(const char *, const char **, int32_t) = TVMFFIErrorSetRaisedFromCStrParts;
+  const tvm_flow_services services = {.raise = NULL};
+  if (raise && services.raise) services.raise(NULL, "kind", (const char **){NULL}, 0);
   TVMFFISafeCallType as_tvm_knows_it = kernel;
   return as_tvm_knows_it(NULL, NULL, 0, NULL);
 }

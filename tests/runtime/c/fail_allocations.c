@@ -6,7 +6,13 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#ifdef TOY_DEVICE
+#include "toy_device.h"
+#define DEVICES .num_devices = TOY_DEVICES, .devices = toy_devices
+#else
 #include "tvm_flow.h"
+#define DEVICES .num_devices = 0
+#endif
 
 static long left;
 
@@ -38,7 +44,7 @@ static int is_shortage(tvm_flow_status status, const char *message) {
 }
 
 static tvm_flow_status attempt(const char *bundle, int verify, tvm_flow_error *error) {
-  const tvm_flow_options options = {sizeof options, 3, 0};
+  const tvm_flow_options options = {.struct_bytes = sizeof options, .threads = 3, DEVICES};
   tvm_flow *flow;
   long spare = left;
   if (verify) left = -1;

@@ -1,12 +1,8 @@
-// TVMParallelGroupEnv lives in a header of TVM that only C++ reads.
+// TVMParallelGroupEnv lives in a header of TVM that only C++ reads, as do the functions that tvm_flow.plan.emit defines.
 #include <tvm/runtime/c_backend_api.h>
 
 #include <cstddef>
 #include <type_traits>
-
-extern "C" {
-#include "tvm_flow_library.h"
-}
 
 struct flow_parallel_group {
   void *sync_handle;
@@ -17,8 +13,8 @@ static_assert(offsetof(flow_parallel_group, num_task) == offsetof(TVMParallelGro
 
 using Launch = decltype(&TVMBackendParallelLaunch);
 static_assert(std::is_same<Launch, int (*)(int (*)(int, TVMParallelGroupEnv *, void *), void *, int)>::value, "launch");
-static_assert(std::is_same<decltype(&TVMBackendAllocWorkspace), decltype(tvm_flow_hooks::alloc_workspace)>::value,
-              "alloc");
-static_assert(std::is_same<decltype(&TVMBackendFreeWorkspace), decltype(tvm_flow_hooks::free_workspace)>::value, "free");
+using Allocate = decltype(&TVMBackendAllocWorkspace);
+static_assert(std::is_same<Allocate, void *(*)(int, int, uint64_t, int, int)>::value, "alloc");
+static_assert(std::is_same<decltype(&TVMBackendFreeWorkspace), int (*)(int, int, void *)>::value, "free");
 
 int main() { return 0; }

@@ -46,7 +46,8 @@ static const tvm_flow_kernel kernels[] = {toy_decode};
 static const char *const names[] = {"toy_decode"};
 static const tvm_flow_call calls[] = {{0, 0, 3}};
 static const uint32_t args[] = {0, 1, 2}, inputs[] = {0, 0, 0};
-static tvm_flow_hooks hooks;
+
+static const tvm_flow_services *enter(const tvm_flow_services *services) { return services; }
 
 __attribute__((visibility("default"))) const tvm_flow_library_descriptor tvm_flow_library = {
     .abi = TVM_FLOW_ABI,
@@ -68,5 +69,5 @@ __attribute__((visibility("default"))) const tvm_flow_library_descriptor tvm_flo
     .args = args,
     .inputs = inputs,
     .output = 2,
-    .hooks = &hooks,
+    .enter = enter,
 };

@@ -25,8 +25,8 @@
 #ifndef TOY_WEIGHTS_BYTES
 #define TOY_WEIGHTS_BYTES 512
 #endif
-#ifndef TOY_HOOKS
-#define TOY_HOOKS &hooks
+#ifndef TOY_ENTER
+#define TOY_ENTER enter
 #endif
 #ifndef TOY_V_OFFSET
 #define TOY_V_OFFSET 448
@@ -91,7 +91,13 @@
 
 enum { VALUES = 32, CHANNELS = 4, TOKENS = 3 };
 
-static tvm_flow_hooks hooks;
+static _Thread_local const tvm_flow_services *services;
+
+static const tvm_flow_services *enter(const tvm_flow_services *now) {
+  const tvm_flow_services *before = services;
+  services = now;
+  return before;
+}
 
 typedef struct {
   int32_t type_index;
@@ -115,12 +121,12 @@ static int toy_modulate(void *self, const void *args, int32_t num_args, void *re
 /* context[c] = sum of the tokens that the mask keeps, times a scale; goes through workspace */
 static int toy_context(void *self, const void *args, int32_t num_args, void *result) {
   const float *y = data(args, 0), *mask = data(args, 1), *scale = data(args, 2);
-  float *sum = hooks.alloc_workspace(1, 0, CHANNELS * sizeof(float), 2, 32);
+  float *sum = services->allocate(services->user, CHANNELS * sizeof(float), 64);
   (void)self, (void)result, (void)num_args;
 #ifdef TOY_RAISE
   static const char *parts[] = {"the toy ", "was told to fail"};
-  hooks.raise("ValueError", parts, 2);
-  hooks.free_workspace(1, 0, sum);
+  services->raise(services->user, "ValueError", parts, 2);
+  services->release(services->user, sum);
   return -1;
 #endif
   if (!sum) return -1;
@@ -130,7 +136,8 @@ static int toy_context(void *self, const void *args, int32_t num_args, void *res
       if (mask[l] == 0.0f) sum[c] += y[l * CHANNELS + c];
   float *context = data(args, 3);
   for (int c = 0; c < CHANNELS; c++) context[c] = sum[c] * scale[c];
-  return hooks.free_workspace(1, 0, sum);
+  services->release(services->user, sum);
+  return 0;
 }
 
 typedef struct {
@@ -150,7 +157,7 @@ static int velocity_task(int id, void *group, void *argument) {
 #ifdef TOY_TASK_FAILS
   if (id == count - 1) {
     static const char *parts[] = {"last task"};
-    hooks.raise("RuntimeError", parts, 1);
+    services->raise(services->user, "RuntimeError", parts, 1);
     return -7;
   }
 #endif
@@ -161,10 +168,20 @@ static int velocity_task(int id, void *group, void *argument) {
 static int toy_velocity(void *self, const void *args, int32_t num_args, void *result) {
   velocity_data d = {data(args, 0), data(args, 1), data(args, 2), data(args, 3)};
   (void)self, (void)result, (void)num_args;
-  return hooks.parallel_launch(velocity_task, &d, 0);
+  return services->parallel_launch(services->user, velocity_task, &d, 0);
 }
 
+static const tvm_flow_fold folds[] = {
+    {TOY_FOLD_OP, VALUES, TOY_FOLD_OUT, TOY_FOLD_A, TOY_FOLD_B, TVM_FLOW_NONE},
+    {TVM_FLOW_FOLD_AFFINE, VALUES, 128, 0, 128, 256},
+    {TVM_FLOW_FOLD_AFFINE, VALUES, 256, 2, 384, TVM_FLOW_NONE},
+    {TVM_FLOW_FOLD_COPY, 4, 384, TOY_VARIANT_FLOATS - 4, 0, 0},
+};
+static const tvm_flow_kernel kernels[] = {toy_context, toy_modulate, toy_velocity};
+static const char *const names[] = {"toy_context", "toy_modulate", "toy_velocity"};
+
 #define F32 2, 32
+#ifndef TOY_TABLES /* toy_split.c has others */
 static const tvm_flow_tensor tensors[] = {
     {TVM_FLOW_ARENA, F32, 4, 0, 0, {4, 2, 2, 2}},          /* 0 z */
     {TVM_FLOW_ARENA, F32, 2, 0, 256, {3, 4}},              /* 1 y, where the step puts h */
@@ -178,16 +195,8 @@ static const tvm_flow_tensor tensors[] = {
     {TOY_V_SPACE, 2, TOY_V_BITS, 4, 0, TOY_V_OFFSET, {TOY_V_SHAPE0, 2, 2, 2}}, /* 9 v */
     {TVM_FLOW_WEIGHTS, F32, 1, 0, 384, {32}},              /* 10 part of the weights */
 };
-static const tvm_flow_kernel kernels[] = {toy_context, toy_modulate, toy_velocity};
-static const char *const names[] = {"toy_context", "toy_modulate", "toy_velocity"};
 static const uint32_t args[] = {TOY_FIRST_ARG, 2, 6, 8, 0, 3, 4, 7, 7, 5, 8, TOY_LAST_ARG};
 static const tvm_flow_call calls[] = {{0, 0, 4}, {1, 4, 4}, {TOY_LAST_KERNEL, 8, TOY_LAST_COUNT}};
-static const tvm_flow_fold folds[] = {
-    {TOY_FOLD_OP, VALUES, TOY_FOLD_OUT, TOY_FOLD_A, TOY_FOLD_B, TVM_FLOW_NONE},
-    {TVM_FLOW_FOLD_AFFINE, VALUES, 128, 0, 128, 256},
-    {TVM_FLOW_FOLD_AFFINE, VALUES, 256, 2, 384, TVM_FLOW_NONE},
-    {TVM_FLOW_FOLD_COPY, 4, 384, TOY_VARIANT_FLOATS - 4, 0, 0},
-};
 static const uint32_t inputs[] = {0, 1, 2};
 
 __attribute__((visibility("default"))) const tvm_flow_library_descriptor tvm_flow_library = {
@@ -216,5 +225,6 @@ __attribute__((visibility("default"))) const tvm_flow_library_descriptor tvm_flo
     .folds = folds,
     .inputs = inputs,
     .output = 9,
-    .hooks = TOY_HOOKS,
+    .enter = TOY_ENTER,
 };
+#endif

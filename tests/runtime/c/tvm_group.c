@@ -4,19 +4,30 @@
 
 #include "tvm_flow_library.h"
 
-static tvm_flow_hooks hooks;
+static _Thread_local const tvm_flow_services *services;
+
+static const tvm_flow_services *enter(const tvm_flow_services *now) {
+  const tvm_flow_services *before = services;
+  services = now;
+  return before;
+}
 
 void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t num_parts);
 void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t num_parts) {
-  hooks.raise(kind, parts, num_parts);
+  services->raise(services->user, kind, parts, num_parts);
 }
 static int launch(int (*task)(int, void *, void *), void *data, int num_tasks) {
-  return hooks.parallel_launch(task, data, num_tasks);
+  return services->parallel_launch(services->user, task, data, num_tasks);
 }
 static void *allocate(int type, int id, uint64_t bytes, int code, int bits) {
-  return hooks.alloc_workspace(type, id, bytes, code, bits);
+  (void)type, (void)id, (void)code, (void)bits;
+  return services->allocate(services->user, bytes, 64);
 }
-static int release(int type, int id, void *pointer) { return hooks.free_workspace(type, id, pointer); }
+static int release(int type, int id, void *pointer) {
+  (void)type, (void)id;
+  services->release(services->user, pointer);
+  return 0;
+}
 
 int (*__TVMBackendParallelLaunch)(int (*)(int, void *, void *), void *, int) = launch;
 void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = allocate;
@@ -60,5 +71,5 @@ __attribute__((visibility("default"))) const tvm_flow_library_descriptor tvm_flo
     .args = args,
     .inputs = inputs,
     .output = 4,
-    .hooks = &hooks,
+    .enter = enter,
 };

@@ -12,9 +12,10 @@
  * Errors: functions that can fail return a tvm_flow_status, and fill the caller's tvm_flow_error. None of them ends the
  * process, prints or sets a signal handler. After a failure of anything but open the handle can be used again.
  *
- * Threads: any number of handles may run at once, each in its own thread; one handle serves one call at a time, from
- * whatever thread. Callbacks run on the thread that called. A kernel's parallel loops reach their thread pool through
- * a thread-local pointer that is set while a plan runs, because the launch hook of TVM has no argument for a handle.
+ * Threads: any number of handles may run at once, each in its own thread. One handle serves one call at a time, from
+ * whatever thread: all but describe return BUSY, and change nothing, while another runs or from one of its callbacks,
+ * which run on the thread that called. A kernel's parallel loops reach their thread pool through a thread-local pointer
+ * of its library, set while a plan runs, because TVM's launch has no argument for a handle.
  * Workers sleep when they have had nothing to do for 50 to 100 us. A process that forks has no workers in the child:
  * open the bundle there.
  *
@@ -51,23 +52,20 @@ typedef enum {
   TVM_FLOW_WRONG_ABI = 5,        /* a library of another descriptor version */
   TVM_FLOW_BAD_LIBRARY = 6, /* not loaded, tables that reach outside their space, or linked in from another build */
   TVM_FLOW_WRONG_CPU = 7,        /* this processor lacks a feature that the kernels use */
-  TVM_FLOW_NO_MEMORY = 8,
-  TVM_FLOW_NO_THREAD = 9,
+  TVM_FLOW_NO_MEMORY = 8, TVM_FLOW_NO_THREAD = 9,
   TVM_FLOW_KERNEL_FAILED = 10, /* a kernel returned an error; the message is its own */
   TVM_FLOW_CANCELLED = 11,     /* a callback asked to stop */
   TVM_FLOW_NOT_GOLDEN = 12,    /* the golden input did not give the golden output */
   TVM_FLOW_NO_DEVICE = 13,     /* a library's plan needs a device that options.devices does not have */
-  TVM_FLOW_BUSY = 14           /* the handle runs another call */
+  TVM_FLOW_BUSY = 14           /* another function runs on the handle: on another thread, or around a callback */
 } tvm_flow_status;
 
 /* Owned by the caller; every function accepts NULL. Written on failure only: which thing, what was expected, what was
  * found, what to do next; one line, cut at the end of the buffer. */
-typedef struct {
-  tvm_flow_status status;
-  char message[508];
-} tvm_flow_error;
+typedef struct { tvm_flow_status status; char message[508]; } tvm_flow_error;
 
 struct tvm_flow_library_descriptor;
+struct tvm_flow_device_type;
 
 /* A step group's library that is part of the program, for systems without a dynamic loader. */
 typedef struct {
@@ -93,10 +91,13 @@ typedef struct {
   /* 1 to 64: into how many tasks for each thread a parallel loop is cut. Threads take one after the other, so that fast
    * cores take more. 0: 8 where the cores differ in speed, else 1. The result is the same, bit for bit. */
   uint32_t tasks_per_thread;
+  uint32_t num_devices; /* rows of `devices` */
+  /* What may run parts of a plan besides the CPU (tvm_flow_device.h). The types stay until tvm_flow_close, the table is
+   * read during tvm_flow_open only. Those that no library names are not opened. */
+  const struct tvm_flow_device_type *const *devices;
 } tvm_flow_options;
 
 typedef struct tvm_flow tvm_flow;
-
 #define TVM_FLOW_MAX_LATENT_DIMS 8
 
 /* One step of the sampler, in double; tvm_flow_generate says what each number multiplies. */
@@ -133,10 +134,7 @@ typedef struct {
 } tvm_flow_description;
 
 /* A caption: float32 tokens [text_tokens, text_channels]; mask [text_tokens], added to scores: 0 keeps, -inf hides. */
-typedef struct {
-  const float *tokens;
-  const float *mask;
-} tvm_flow_prompt;
+typedef struct { const float *tokens; const float *mask; } tvm_flow_prompt;
 
 /* Writes `count` floats of unit Gaussian noise for `step`. Called once for each step that draws noise (iddpm, and ddim
  * with an eta; never the last step), before its graphs run; non-zero cancels. */
@@ -153,8 +151,7 @@ typedef struct {
   uint64_t seed;
 } tvm_flow_request;
 
-/* Called after each step with the number of steps done (1 to steps) and their total; non-zero cancels. It may take its
- * time, and must not call a function with the handle that is running. */
+/* Called after each step with the number of steps done (1 to steps) and their total; non-zero cancels. */
 typedef int (*tvm_flow_progress)(void *user, uint32_t done, uint32_t steps);
 
 /* Opens and checks a bundle directory.
@@ -171,12 +168,13 @@ typedef int (*tvm_flow_progress)(void *user, uint32_t done, uint32_t steps);
  * FILE_ERROR         a file is absent, unreadable or not a regular file
  * CORRUPT            a size, hash or number is wrong          WRONG_SCHEMA  steps.bin of another version
  * BAD_LIBRARY, WRONG_ABI, WRONG_CPU   a group that cannot run here, or a linked one of another build
+ * NO_DEVICE          a group needs a device that the options do not bring
  * NO_MEMORY, NO_THREAD */
 TVM_FLOW_API tvm_flow_status tvm_flow_open(const char *bundle_dir, const tvm_flow_options *options, tvm_flow **out,
                                            tvm_flow_error *error);
 
-/* Frees everything; NULL is allowed. No call on the handle may be under way. Cannot fail. */
-TVM_FLOW_API void tvm_flow_close(tvm_flow *flow);
+/* Frees everything; NULL is allowed. While a function runs on the handle it does nothing and returns BUSY. */
+TVM_FLOW_API tvm_flow_status tvm_flow_close(tvm_flow *flow);
 
 /* Fills *out; no pointer may be NULL. Allowed at any time, also while another thread runs the handle. Cannot fail. */
 TVM_FLOW_API void tvm_flow_describe(const tvm_flow *flow, tvm_flow_description *out);

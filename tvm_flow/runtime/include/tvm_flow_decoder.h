@@ -39,8 +39,8 @@ typedef struct {
 TVM_FLOW_API tvm_flow_status tvm_flow_decoder_open(const char *bundle_dir, const tvm_flow_options *options,
                                                    tvm_flow_decoder **out, tvm_flow_error *error);
 
-/* Frees everything; NULL is allowed. */
-TVM_FLOW_API void tvm_flow_decoder_close(tvm_flow_decoder *decoder);
+/* As tvm_flow_close. */
+TVM_FLOW_API tvm_flow_status tvm_flow_decoder_close(tvm_flow_decoder *decoder);
 
 TVM_FLOW_API void tvm_flow_decoder_describe(const tvm_flow_decoder *decoder, tvm_flow_decoder_description *out);
 
@@ -57,7 +57,7 @@ TVM_FLOW_API tvm_flow_status tvm_flow_decode_rgb8(tvm_flow_decoder *decoder, con
 TVM_FLOW_API tvm_flow_status tvm_flow_decoder_verify(tvm_flow_decoder *decoder, tvm_flow_error *error);
 
 /* As tvm_flow_set_trace; `step` counts chunks. */
-TVM_FLOW_API void tvm_flow_decoder_set_trace(tvm_flow_decoder *decoder, tvm_flow_trace trace, void *user);
+TVM_FLOW_API tvm_flow_status tvm_flow_decoder_set_trace(tvm_flow_decoder *decoder, tvm_flow_trace trace, void *user);
 
 #ifdef __cplusplus
 }

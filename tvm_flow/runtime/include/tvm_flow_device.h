@@ -10,8 +10,10 @@
  * A plan is a list of segments: runs of calls for one device, in the order of the calls. A tensor lies in a space
  * (tvm_flow_library.h) of one device. WEIGHTS and STEP have the same bytes on every device: a device takes of them what
  * its tensors name. ARENA and PROMPT are each device's own, as long as its row of the library's table says; PROMPT is
- * there once for each branch. What a segment reads that another device wrote is listed as a copy between two tensors
- * of equal size, made before the segment through the host's memory.
+ * there once for each branch. One plan runs at a time, and what it leaves in ARENA nobody reads, so plans may share one
+ * ARENA; they may share PROMPT too, for the runtime has it made again when another plan wrote it. What a segment reads
+ * that another device wrote is listed as a copy between two tensors of equal size, made before the segment through the
+ * host's memory.
  *
  * Calls, for one handle, from one thread at a time:
  *
@@ -20,8 +22,8 @@
  *   step     before the calls of a (step, branch): the STEP block was filled anew
  *   write    host bytes into a tensor of the device: a copy to it, or an input
  *   read     a tensor of the device into host bytes: a copy from it, an output, or for a trace
- *   run      calls [first, first + count) of one segment, in order; returns when they are done. With a trace it is
- *            called for one call at a time.
+ *   run      calls [first, first + count) of one segment, in order; returns when they are done. Count is at least 1;
+ *            with a trace it is 1. The library was entered with the handle's services.
  *   unbind, close
  *
  * Every function that can fail fills the error and returns a status; the message names the device and the call. A
@@ -47,6 +49,8 @@ typedef struct {
   const tvm_flow_services *services;
   const uint8_t *weights; /* weights.bin, mapped read-only */
   uint64_t weights_bytes;
+  uint64_t arena_bytes; /* the most that a plan of the handle needs */
+  uint64_t prompt_bytes;
 } tvm_flow_device_open_info;
 
 /* A plan of which some segments are the device's: those whose `device` is `row`. */

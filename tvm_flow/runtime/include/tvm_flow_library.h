@@ -1,7 +1,7 @@
 /* What a compiled step-group library exports: one descriptor, `tvm_flow_library`, of constant tables.
  *
  * A library holds the kernels of one step graph and the plan that strings them together: which kernel reads and
- * writes which tensor, and where each tensor lies. It names four memory spaces that the runtime provides:
+ * writes which tensor, and where each tensor lies. It names four memory spaces of each device (tvm_flow_device.h):
  *
  *   ARENA    activations, graph inputs and the output; reused by liveness; `arena_bytes` long
  *   WEIGHTS  constants that all steps share, memory-mapped read-only from the bundle's weights.bin
@@ -33,8 +33,16 @@
  * `a` counts floats from the start of the record; `b` and `c` are byte offsets into WEIGHTS and `out` into STEP, all
  * three multiples of 4.
  *
+ * Segments hand runs of calls to devices. They cover all calls once, in order, and none crosses from the prologue into
+ * the step. Every tensor of a call lies on its segment's device. Before its calls a segment has its copies made: each
+ * from a tensor of another device that was written earlier in the same part, or in PROMPT, to one in the segment's own
+ * ARENA, or in the prologue its PROMPT. A segment without calls makes its copies alone: such is the last one where the
+ * output was computed elsewhere; one between prologue and step belongs to the prologue. WEIGHTS and STEP are the same
+ * on all devices and never copied. Without a table of segments all calls run on row 0, the CPU.
+ *
  * A kernel has the packed calling convention of TVM 0.27 (tvm/ffi/c_api.h): args[i] is a TVMFFIAny of type index 7
- * (DLTensor pointer); 0 means success, anything else that `hooks->raise` was called.
+ * (DLTensor pointer); 0 means success, anything else that `services->raise` was called. Only segments of the CPU call
+ * kernels; others have a payload that their device reads.
  */
 #ifndef TVM_FLOW_LIBRARY_H
 #define TVM_FLOW_LIBRARY_H
@@ -45,8 +53,9 @@
 extern "C" {
 #endif
 
-#define TVM_FLOW_ABI 2u
+#define TVM_FLOW_ABI 3u
 #define TVM_FLOW_MAX_DIMS 8
+#define TVM_FLOW_MAX_DEVICES 8
 #define TVM_FLOW_NONE UINT64_MAX
 
 enum { TVM_FLOW_ARENA = 0, TVM_FLOW_WEIGHTS = 1, TVM_FLOW_STEP = 2, TVM_FLOW_PROMPT = 3 };
@@ -57,7 +66,7 @@ typedef struct {
   uint8_t dtype_code;
   uint8_t dtype_bits;
   uint8_t ndim;
-  uint32_t reserved;
+  uint32_t device; /* row of devices; 0: the CPU */
   uint64_t offset;
   int64_t shape[TVM_FLOW_MAX_DIMS];
 } tvm_flow_tensor;
@@ -81,23 +90,56 @@ typedef struct {
   uint32_t num_args;   /* args[first_arg .. first_arg + num_args) are tensor indices; the last one is written */
 } tvm_flow_call;
 
-/* Functions that kernels need; the runtime fills them in before the first call, and kernels call them from any thread
- * of its pool while a plan runs. Handles that share a library share its table.
+typedef struct {
+  const char *name;      /* of the tvm_flow_device_type; row 0 is "cpu" */
+  uint64_t arena_bytes;  /* row 0: the descriptor's own two numbers */
+  uint64_t prompt_bytes; /* for each branch */
+} tvm_flow_device_row;
+
+typedef struct {
+  uint32_t device;     /* row of devices */
+  uint32_t first_call; /* where the segment before ends */
+  uint32_t num_calls;
+  uint32_t first_copy; /* index into copies */
+  uint32_t num_copies;
+  uint32_t reserved;
+  const void *payload; /* the device's own: a blob, or a table in the same ELF; NULL for the CPU */
+  uint64_t payload_bytes;
+} tvm_flow_segment;
+
+/* Tensor indices, on different devices, of one type and shape, in ARENA or PROMPT. */
+typedef struct {
+  uint32_t from;
+  uint32_t to;
+} tvm_flow_copy;
+
+enum { TVM_FLOW_LOG_ERROR = 0, TVM_FLOW_LOG_WARNING = 1, TVM_FLOW_LOG_INFO = 2 };
+
+/* What kernels and devices ask of the handle that runs them: constant for its life, called from any of its threads.
  *
  * parallel_launch  runs task(id, group, data) for each id in 0 .. count-1 once and returns when all are done: 0, or
  *                  what a failing task returned. num_tasks > 0 is the count; 0 leaves it to the runtime. group is a
  *                  TVMParallelGroupEnv: a pointer, then the count as int32. data is the kernel's. A launch inside a
  *                  task runs on the task's own thread.
- * alloc_workspace  `bytes` of memory on a 64-byte boundary, the kernel's until free_workspace; NULL without memory. The
- *                  device and type are not looked at.
- * free_workspace   0
- * raise            keeps "kind: parts..." for the caller's error; the first one of a plan counts. Copies the text. */
-typedef struct {
-  int (*parallel_launch)(int (*task)(int task_id, void *group, void *data), void *data, int num_tasks);
-  void *(*alloc_workspace)(int device_type, int device_id, uint64_t bytes, int dtype_code, int dtype_bits);
-  int (*free_workspace)(int device_type, int device_id, void *pointer);
-  void (*raise)(const char *kind, const char **parts, int32_t num_parts);
-} tvm_flow_hooks;
+ * allocate         `bytes` of memory whose address `alignment`, a power of two from 8 to 4096, divides; the caller's
+ *                  until release; without memory NULL, and the error is raised
+ * release          NULL is allowed
+ * raise            keeps "kind: parts..." for the caller's error; the first one of a plan counts. Copies the text.
+ * log              one line for people, of a level above */
+typedef struct tvm_flow_services {
+  uint32_t struct_bytes; /* of the runtime's own; newer ones have more at the end */
+  void *user;            /* goes with every call */
+  int (*parallel_launch)(void *user, int (*task)(int task_id, void *group, void *data), void *data, int num_tasks);
+  void *(*allocate)(void *user, uint64_t bytes, uint64_t alignment);
+  void (*release)(void *user, void *memory);
+  void (*raise)(void *user, const char *kind, const char **parts, int32_t num_parts);
+  void (*log)(void *user, uint32_t level, const char *message);
+} tvm_flow_services;
+
+/* TVM's code names its services without a handle, so a library keeps a thread-local pointer to those of whoever runs it
+ * on this thread. Sets it and returns the one before. The runtime enters before it calls a kernel, and on each worker
+ * before a task of one. */
+typedef const tvm_flow_services *(*tvm_flow_enter)(const tvm_flow_services *services);
 
 typedef struct tvm_flow_library_descriptor {
   uint32_t abi;          /* TVM_FLOW_ABI */
@@ -112,14 +154,18 @@ typedef struct tvm_flow_library_descriptor {
   uint32_t variant_floats;
   uint32_t num_tensors, num_kernels, num_prologue_calls, num_calls, num_args, num_folds, num_inputs;
   const tvm_flow_tensor *tensors;
-  const tvm_flow_kernel *kernels;
+  const tvm_flow_kernel *kernels; /* NULL where no segment of the CPU calls it */
   const char *const *kernel_names;
   const tvm_flow_call *calls;
   const uint32_t *args;
   const tvm_flow_fold *folds;
   const uint32_t *inputs; /* tensor indices: latent z, text tokens y, additive attention mask */
   uint32_t output;        /* tensor index: velocity, shaped like z */
-  tvm_flow_hooks *hooks;
+  tvm_flow_enter enter;
+  uint32_t num_devices, num_segments, num_copies; /* all 0: one segment of the CPU */
+  const tvm_flow_device_row *devices; /* at most TVM_FLOW_MAX_DEVICES */
+  const tvm_flow_segment *segments;
+  const tvm_flow_copy *copies;
 } tvm_flow_library_descriptor;
 
 /* The one symbol that a library exports; any other would let libtvm, where a process has it, take a service over. */

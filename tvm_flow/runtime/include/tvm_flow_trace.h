@@ -25,16 +25,17 @@ typedef struct {
   uint32_t call;
   uint32_t num_args;
   const char *kernel;
-  const tvm_flow_view *args;
+  const tvm_flow_view *args; /* on the host: read back from another device, which takes memory for the while */
+  const char *device;        /* that ran it: "cpu" */
 } tvm_flow_kernel_call;
 
-/* Non-zero stops the plan; the running function returns TVM_FLOW_CANCELLED. It must not call a
- * function with the handle that is running. With options.cpus the thread is bound to the first of them here. */
+/* Non-zero stops the plan; the running function returns TVM_FLOW_CANCELLED. With options.cpus the thread is
+ * bound to the first of them here. */
 typedef int (*tvm_flow_trace)(void *user, const tvm_flow_kernel_call *call);
 
 /* Calls `trace` after every kernel call from now on, with `user`, which is not looked at; NULL stops. Unset it costs
- * one predictable branch a kernel. Not while the handle runs. Cannot fail. */
-TVM_FLOW_API void tvm_flow_set_trace(tvm_flow *flow, tvm_flow_trace trace, void *user);
+ * one predictable branch a segment. OK, or BUSY while the handle runs. */
+TVM_FLOW_API tvm_flow_status tvm_flow_set_trace(tvm_flow *flow, tvm_flow_trace trace, void *user);
 
 #ifdef __cplusplus
 }

@@ -9,31 +9,24 @@
 typedef void (*flow_sink)(const float *frames, uint64_t values, uint64_t at, void *user);
 
 /* [C, T, h, w] -> [C, chunk, h, w] in the plan's input. */
-static void gather(const tvm_flow_decoder *decoder, const float *latents, uint64_t chunk) {
-  const flow_decoder_file *file = &decoder->file;
+static void gather(const flow_decoder_file *file, const float *latents, uint64_t chunk, float *input) {
   const uint32_t channels = file->header.latent_shape[0];
   const uint64_t part = file->latent_floats / channels;
-  float *input = decoder->plan.tensors[decoder->plan.library.descriptor->inputs[0]].data;
   for (uint32_t c = 0; c < channels; c++)
     memcpy(input + c * part, latents + (c * file->chunks + chunk) * part, part * sizeof *input);
 }
 
-static tvm_flow_status decode(tvm_flow_decoder *decoder, const float *latents, flow_sink sink, void *user,
-                              tvm_flow_error *error) {
-  const flow_plan *plan = &decoder->plan;
-  const float *output = plan->tensors[plan->library.descriptor->output].data;
-  for (uint32_t chunk = 0; chunk < decoder->file.chunks; chunk++) {
-    const flow_plan_run run = {.context = &decoder->context,
-                               .trace = decoder->trace,
-                               .trace_user = decoder->trace_user,
-                               .step = chunk,
-                               .branch = 0};
-    gather(decoder, latents, chunk);
-    tvm_flow_status s = flow_plan_execute(plan, FLOW_STEP, &run, error);
-    if (s) return s;
-    sink(output, decoder->file.frame_values, chunk * decoder->file.frame_values, user);
+static tvm_flow_status run(tvm_flow_decoder *decoder, const float *latents, flow_sink sink, void *user,
+                           tvm_flow_error *error) {
+  const flow_decoder_file *file = &decoder->file;
+  const flow_plan *plan = &decoder->function.plans[0];
+  tvm_flow_status s = flow_plan_step(plan, 0, error);
+  for (uint32_t chunk = 0; !s && chunk < file->chunks; chunk++) {
+    gather(file, latents, chunk, flow_plan_input(plan, 0));
+    s = flow_function_run(&decoder->function, 0, FLOW_STEP, chunk, 0, error);
+    if (!s) sink(flow_plan_output(plan), file->frame_values, chunk * file->frame_values, user);
   }
-  return TVM_FLOW_OK;
+  return s;
 }
 
 static void to_floats(const float *frames, uint64_t values, uint64_t at, void *user) {
@@ -53,15 +46,23 @@ static tvm_flow_status null_argument(const char *function, tvm_flow_error *error
   return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "%s: expected no null pointer", function);
 }
 
+static tvm_flow_status decode(tvm_flow_decoder *decoder, const char *name, const float *latents, flow_sink sink,
+                              void *frames, tvm_flow_error *error) {
+  if (!decoder || !latents || !frames) return null_argument(name, error);
+  tvm_flow_status s = flow_function_take(&decoder->function, name, error);
+  if (s) return s;
+  s = run(decoder, latents, sink, frames, error);
+  flow_function_leave(&decoder->function);
+  return s;
+}
+
 tvm_flow_status tvm_flow_decode(tvm_flow_decoder *decoder, const float *latents, float *frames, tvm_flow_error *error) {
-  if (!decoder || !latents || !frames) return null_argument("tvm_flow_decode", error);
-  return decode(decoder, latents, to_floats, frames, error);
+  return decode(decoder, "tvm_flow_decode", latents, to_floats, frames, error);
 }
 
 tvm_flow_status tvm_flow_decode_rgb8(tvm_flow_decoder *decoder, const float *latents, uint8_t *frames,
                                      tvm_flow_error *error) {
-  if (!decoder || !latents || !frames) return null_argument("tvm_flow_decode_rgb8", error);
-  return decode(decoder, latents, to_bytes, frames, error);
+  return decode(decoder, "tvm_flow_decode_rgb8", latents, to_bytes, frames, error);
 }
 
 static tvm_flow_status verify_frames(tvm_flow_decoder *decoder, const float *latents, tvm_flow_error *error) {
@@ -69,7 +70,7 @@ static tvm_flow_status verify_frames(tvm_flow_decoder *decoder, const float *lat
   float *frames = flow_alloc(bytes);
   if (!frames) return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for frames; free memory");
   uint8_t digest[FLOW_SHA256_BYTES];
-  tvm_flow_status s = tvm_flow_decode(decoder, latents, frames, error);
+  tvm_flow_status s = run(decoder, latents, to_floats, frames, error);
   flow_sha256((const void *)frames, (size_t)bytes, digest);
   free(frames);
   if (!s && memcmp(digest, decoder->file.header.golden_sha256, sizeof digest) != 0)
@@ -80,15 +81,23 @@ static tvm_flow_status verify_frames(tvm_flow_decoder *decoder, const float *lat
 }
 
 /* golden.bin ends in the latents. */
-tvm_flow_status tvm_flow_decoder_verify(tvm_flow_decoder *decoder, tvm_flow_error *error) {
-  if (!decoder) return null_argument("tvm_flow_decoder_verify", error);
+static tvm_flow_status verify(tvm_flow_decoder *decoder, tvm_flow_error *error) {
   const uint64_t bytes = decoder->file.chunks * decoder->file.latent_floats * sizeof(float);
   flow_map map = {0};
-  tvm_flow_status s = flow_map_file(decoder->bundle_dir, "golden.bin", &map, error);
+  tvm_flow_status s = flow_map_file(decoder->function.bundle_dir, "golden.bin", &map, error);
   if (!s && (map.bytes < bytes || map.bytes % sizeof(float)))
     s = flow_fail(error, TVM_FLOW_CORRUPT, "golden.bin: expected at least %llu bytes, got %llu; copy the bundle again",
                   (unsigned long long)bytes, (unsigned long long)map.bytes);
   if (!s) s = verify_frames(decoder, (const void *)(map.data + (map.bytes - bytes)), error);
   flow_unmap(&map);
+  return s;
+}
+
+tvm_flow_status tvm_flow_decoder_verify(tvm_flow_decoder *decoder, tvm_flow_error *error) {
+  if (!decoder) return null_argument("tvm_flow_decoder_verify", error);
+  tvm_flow_status s = flow_function_take(&decoder->function, "tvm_flow_decoder_verify", error);
+  if (s) return s;
+  s = verify(decoder, error);
+  flow_function_leave(&decoder->function);
   return s;
 }

@@ -4,20 +4,11 @@
 
 #include "../include/tvm_flow_decoder.h"
 #include "decoder_file.h"
-#include "plan.h"
+#include "function.h"
 
 struct tvm_flow_decoder {
-  char *bundle_dir;
+  flow_function function;
   flow_decoder_file file;
-  flow_index_header header; /* what `index` points to */
-  flow_index index;         /* a bundle's index as far as a library's checks read it */
-  flow_map weights;
-  flow_context context;
-  flow_plan plan;
-  int bound;
-  uint8_t *arena;
-  tvm_flow_trace trace;
-  void *trace_user;
 };
 
 #endif

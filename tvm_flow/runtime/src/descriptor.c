@@ -2,22 +2,46 @@
 
 enum { ALIGN = 64, MAX_TABLE = 1 << 20 };
 
+const flow_kind flow_step_graph = {.function = "a step graph",
+                                   .weights_file = "weights.bin",
+                                   .takes = "three: z, y and mask",
+                                   .inputs = {"input z", "input y", "input mask"},
+                                   .num_inputs = 3,
+                                   .branches = 2};
+
+const flow_kind flow_decoder_graph = {.function = "a decoder",
+                                      .weights_file = "decoder_weights.bin",
+                                      .takes = "one: latents",
+                                      .inputs = {"input latents"},
+                                      .num_inputs = 1,
+                                      .branches = 0};
+
 typedef struct {
   const char *path;
   const tvm_flow_library_descriptor *d;
-  const flow_index *index;
+  const flow_signature *signature;
   tvm_flow_error *error;
 } checked;
 
-static tvm_flow_status bad(const checked *c, const char *table, uint64_t row, const char *expected) {
-  return flow_fail(c->error, TVM_FLOW_BAD_LIBRARY, "%s: %s %llu: expected %s; compile the bundle again", c->path, table,
+tvm_flow_status flow_bad_table(const char *path, const char *table, uint64_t row, const char *expected,
+                               tvm_flow_error *error) {
+  return flow_fail(error, TVM_FLOW_BAD_LIBRARY, "%s: %s %llu: expected %s; compile the bundle again", path, table,
                    (unsigned long long)row, expected);
 }
 
-static tvm_flow_status check_table(const checked *c, const char *table, uint32_t rows, const void *pointer) {
-  if (rows > MAX_TABLE) return bad(c, table, rows, "at most 1048576 rows");
-  if (rows && !pointer) return bad(c, table, rows, "a table behind its count");
+tvm_flow_status flow_check_table(const char *path, const char *table, uint32_t rows, const void *pointer,
+                                 tvm_flow_error *error) {
+  if (rows > MAX_TABLE) return flow_bad_table(path, table, rows, "at most 1048576 rows", error);
+  if (rows && !pointer) return flow_bad_table(path, table, rows, "a table behind its count", error);
   return TVM_FLOW_OK;
+}
+
+static tvm_flow_status bad(const checked *c, const char *table, uint64_t row, const char *expected) {
+  return flow_bad_table(c->path, table, row, expected, c->error);
+}
+
+static tvm_flow_status check_table(const checked *c, const char *table, uint32_t rows, const void *pointer) {
+  return flow_check_table(c->path, table, rows, pointer, c->error);
 }
 
 static tvm_flow_status check_tables(const checked *c) {
@@ -32,9 +56,9 @@ static tvm_flow_status check_tables(const checked *c) {
   if ((s = check_table(c, "inputs", d->num_inputs, d->inputs))) return s;
   if (d->num_prologue_calls > d->num_calls)
     return bad(c, "prologue calls", d->num_prologue_calls, "at most as many as there are calls");
-  if (!d->hooks) return bad(c, "hooks", 0, "a structure for the runtime to fill");
+  if (!d->enter) return bad(c, "enter", 0, "a function that takes the services");
   for (uint32_t i = 0; i < d->num_kernels; i++)
-    if (!d->kernels[i] || !d->kernel_names[i]) return bad(c, "kernel", i, "a function and a name");
+    if (!d->kernel_names[i]) return bad(c, "kernel", i, "a name");
   return TVM_FLOW_OK;
 }
 
@@ -45,8 +69,8 @@ static tvm_flow_status too_few(const checked *c, const char *what, uint64_t need
 
 static tvm_flow_status check_sizes(const checked *c, uint32_t group) {
   const tvm_flow_library_descriptor *d = c->d;
-  const flow_index_header *h = c->index->header;
-  uint32_t variant_floats = c->index->groups[group].variant_floats;
+  const flow_signature *h = c->signature;
+  uint32_t variant_floats = h->groups[group].variant_floats;
   if (d->weights_bytes > h->weights_bytes) return too_few(c, "bytes of weights", d->weights_bytes, h->weights_bytes);
   if (d->step_floats > h->step_floats) return too_few(c, "floats a step", d->step_floats, h->step_floats);
   if (d->variant_floats > variant_floats) return too_few(c, "floats a variant", d->variant_floats, variant_floats);
@@ -68,7 +92,10 @@ static int fits(uint64_t offset, uint64_t bytes, uint64_t space) { return offset
 static tvm_flow_status check_tensor(const checked *c, uint32_t row) {
   const tvm_flow_tensor *tensor = &c->d->tensors[row];
   if (tensor->space > TVM_FLOW_PROMPT) return bad(c, "tensor", row, "a known memory space");
-  const uint64_t space[] = {c->d->arena_bytes, c->d->weights_bytes, c->d->step_bytes, c->d->prompt_bytes};
+  if (tensor->device >= (c->d->num_devices ? c->d->num_devices : 1)) return bad(c, "tensor", row, "a known device");
+  const tvm_flow_device_row *device = tensor->device ? &c->d->devices[tensor->device] : NULL;
+  const uint64_t space[] = {device ? device->arena_bytes : c->d->arena_bytes, c->d->weights_bytes, c->d->step_bytes,
+                            device ? device->prompt_bytes : c->d->prompt_bytes};
   uint64_t bytes = flow_tensor_bytes(tensor);
   if (bytes == 0) return bad(c, "tensor", row, "at most 8 positive sizes of an int, uint or float type of whole bytes");
   if (tensor->offset % ALIGN) return bad(c, "tensor", row, "an offset that 64 divides");
@@ -110,43 +137,43 @@ static tvm_flow_status check_fold(const checked *c, uint32_t row) {
   return TVM_FLOW_OK;
 }
 
-/* Graph inputs and output are float32 in the arena, with as many values as the bundle says. */
+/* Inputs and output are float32 in the CPU's arena, with as many values as the bundle says. */
 static tvm_flow_status check_edge(const checked *c, const char *what, uint32_t tensor, uint64_t floats) {
   if (tensor >= c->d->num_tensors) return bad(c, what, tensor, "a tensor of this library");
   const tvm_flow_tensor *t = &c->d->tensors[tensor];
   if (t->space != TVM_FLOW_ARENA || t->dtype_code != 2 || t->dtype_bits != 32)
     return bad(c, what, tensor, "float32 in the arena");
+  if (t->device != 0) return bad(c, what, tensor, "a tensor of the CPU");
   if (flow_tensor_bytes(t) != 4 * floats) return bad(c, what, tensor, "as many values as steps.bin says");
   return TVM_FLOW_OK;
 }
 
 static tvm_flow_status check_edges(const checked *c) {
-  const uint64_t floats[FLOW_GRAPH_INPUTS] = {c->index->latent_floats, c->index->text_floats,
-                                             c->index->header->text_tokens};
-  static const char *const names[FLOW_GRAPH_INPUTS] = {"input z", "input y", "input mask"};
-  int decodes = c->index->decodes;
-  uint32_t inputs = decodes ? 1 : FLOW_GRAPH_INPUTS;
-  if (c->d->num_inputs != inputs)
-    return bad(c, "inputs", c->d->num_inputs, decodes ? "one: latents" : "three: z, y and mask");
-  if (decodes && (c->d->num_prologue_calls || c->d->prompt_bytes))
-    return bad(c, "prologue calls", c->d->num_prologue_calls, "no prologue of a decoder");
-  for (uint32_t i = 0; i < inputs; i++) {
-    tvm_flow_status s = check_edge(c, names[i], c->d->inputs[i], floats[i]);
+  const flow_signature *signature = c->signature;
+  const flow_kind *kind = signature->kind;
+  if (c->d->num_inputs != kind->num_inputs) return bad(c, "inputs", c->d->num_inputs, kind->takes);
+  if (!kind->branches && (c->d->num_prologue_calls || c->d->prompt_bytes))
+    return flow_fail(c->error, TVM_FLOW_BAD_LIBRARY,
+                     "%s: prologue calls %u: expected no prologue of %s; compile the bundle again", c->path,
+                     c->d->num_prologue_calls, kind->function);
+  for (uint32_t i = 0; i < kind->num_inputs; i++) {
+    tvm_flow_status s = check_edge(c, kind->inputs[i], c->d->inputs[i], signature->input_floats[i]);
     if (s) return s;
   }
-  return check_edge(c, "output", c->d->output, c->index->output_floats);
+  return check_edge(c, "output", c->d->output, signature->output_floats);
 }
 
 tvm_flow_status flow_check_descriptor(const char *path, const tvm_flow_library_descriptor *descriptor,
-                                      const flow_index *index, uint32_t group, tvm_flow_error *error) {
-  const checked c = {.path = path, .d = descriptor, .index = index, .error = error};
+                                      const flow_signature *signature, uint32_t group, tvm_flow_error *error) {
+  const checked c = {.path = path, .d = descriptor, .signature = signature, .error = error};
   tvm_flow_status s = check_tables(&c);
   if (!s) s = check_sizes(&c, group);
+  if (!s) s = flow_check_devices(path, descriptor, error);
   for (uint32_t i = 0; !s && i < descriptor->num_tensors; i++) s = check_tensor(&c, i);
   for (uint32_t i = 0; !s && i < descriptor->num_args; i++)
     if (descriptor->args[i] >= descriptor->num_tensors) s = bad(&c, "arg", i, "a tensor of this library");
   if (!s) s = check_edges(&c);
   for (uint32_t i = 0; !s && i < descriptor->num_calls; i++) s = check_call(&c, i);
   for (uint32_t i = 0; !s && i < descriptor->num_folds; i++) s = check_fold(&c, i);
-  return s;
+  return s ? s : flow_check_segments(path, descriptor, error);
 }

@@ -36,12 +36,11 @@ static tvm_flow_status run_golden(tvm_flow *flow, const flow_map *map, float *go
   return s ? s : compare(expected, got, index->latent_floats, error);
 }
 
-tvm_flow_status tvm_flow_verify(tvm_flow *flow, tvm_flow_error *error) {
-  if (!flow) return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "tvm_flow_verify: expected a handle");
+static tvm_flow_status verify(tvm_flow *flow, tvm_flow_error *error) {
   const flow_index *index = &flow->index;
   uint64_t bytes = 8 * (index->latent_floats + index->text_floats + index->header->text_tokens);
   flow_map map = {0};
-  tvm_flow_status s = flow_map_file(flow->bundle_dir, "golden.bin", &map, error);
+  tvm_flow_status s = flow_map_file(flow->function.bundle_dir, "golden.bin", &map, error);
   if (!s && map.bytes != bytes)
     s = flow_fail(error, TVM_FLOW_CORRUPT, "golden.bin: expected %llu bytes, got %llu; copy the bundle again",
                   (unsigned long long)bytes, (unsigned long long)map.bytes);
@@ -51,5 +50,14 @@ tvm_flow_status tvm_flow_verify(tvm_flow *flow, tvm_flow_error *error) {
   if (!s) s = run_golden(flow, &map, got, error);
   free(got);
   flow_unmap(&map);
+  return s;
+}
+
+tvm_flow_status tvm_flow_verify(tvm_flow *flow, tvm_flow_error *error) {
+  if (!flow) return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "tvm_flow_verify: expected a handle");
+  tvm_flow_status s = flow_function_take(&flow->function, "tvm_flow_verify", error);
+  if (s) return s;
+  s = verify(flow, error);
+  flow_function_leave(&flow->function);
   return s;
 }

@@ -78,7 +78,6 @@ typedef struct {
   const float *values;
   uint64_t latent_floats;
   uint64_t output_floats; /* of a step graph */
-  int decodes;            /* the library is a decoder, whose one input are latents */
   uint64_t text_floats;
   int draws_noise; /* a step has a sigma */
 } flow_index;

@@ -33,16 +33,16 @@ static const tvm_flow_linked *find_linked(const tvm_flow_options *options, const
   return NULL;
 }
 
-tvm_flow_status flow_library_open(const char *bundle_dir, const flow_index *index, uint32_t group,
+tvm_flow_status flow_library_open(const char *bundle_dir, const flow_signature *signature, uint32_t group,
                                   const tvm_flow_options *options, flow_library *out, tvm_flow_error *error) {
-  const char *path = index->groups[group].path;
+  const char *path = signature->groups[group].path;
   const tvm_flow_linked *linked = find_linked(options, path);
   *out = (flow_library){.loaded = NULL, .descriptor = linked ? linked->library : NULL};
-  tvm_flow_status s = linked ? check_linked(&index->groups[group], linked, error)
-                             : flow_load(bundle_dir, &index->groups[group], out, error);
+  tvm_flow_status s = linked ? check_linked(&signature->groups[group], linked, error)
+                             : flow_load(bundle_dir, &signature->groups[group], out, error);
   if (!s) s = check_abi(path, out->descriptor, error);
   if (!s) s = flow_check_cpu(path, out->descriptor->cpu_features, error);
-  if (!s) s = flow_check_descriptor(path, out->descriptor, index, group, error);
+  if (!s) s = flow_check_descriptor(path, out->descriptor, signature, group, error);
   if (s) flow_library_close(out);
   return s;
 }

@@ -5,7 +5,38 @@
 #include "../include/tvm_flow_library.h"
 #include "index.h"
 
-enum { FLOW_GRAPH_INPUTS = 3 }; /* z, y and mask */
+enum { FLOW_MAX_INPUTS = 3 };
+
+/* What the functions of a bundle are: one row for each kind. */
+typedef struct {
+  const char *function; /* for people */
+  const char *weights_file;
+  const char *takes; /* for people: how many inputs, and which */
+  const char *inputs[FLOW_MAX_INPUTS];
+  uint32_t num_inputs;
+  uint32_t branches; /* at most; each may have a PROMPT. 0: one run after the other, and no prologue */
+} flow_kind;
+
+extern const flow_kind flow_step_graph;
+extern const flow_kind flow_decoder_graph;
+
+/* A function of one bundle: its kind, and the sizes that its file states. */
+typedef struct {
+  const flow_kind *kind;
+  const flow_index_group *groups; /* libraries, [num_groups] */
+  uint32_t num_groups;
+  uint32_t branches;    /* at least 1 */
+  uint32_t step_floats; /* of a step record */
+  uint64_t input_floats[FLOW_MAX_INPUTS];
+  uint64_t output_floats;
+  uint64_t weights_bytes;
+  const uint8_t *weights_sha256;
+} flow_signature;
+
+/* The two runs of calls of the header. */
+typedef enum { FLOW_PROLOGUE = 0, FLOW_STEP = 1 } flow_part;
+
+flow_part flow_part_of(const tvm_flow_library_descriptor *descriptor, const tvm_flow_segment *segment);
 
 typedef struct {
   void *loaded; /* from dlopen; NULL when it is part of the program */
@@ -14,7 +45,7 @@ typedef struct {
 
 /* Hashes the file and loads it, unless the options link the group in, and runs every check below. On failure nothing
  * is held. */
-tvm_flow_status flow_library_open(const char *bundle_dir, const flow_index *index, uint32_t group,
+tvm_flow_status flow_library_open(const char *bundle_dir, const flow_signature *signature, uint32_t group,
                                   const tvm_flow_options *options, flow_library *out, tvm_flow_error *error);
 
 void flow_library_close(flow_library *library);
@@ -29,7 +60,21 @@ void flow_unload(void *loaded);
 
 /* Tables against the spaces they name and the bundle's sizes: after this the plan can run without a check. */
 tvm_flow_status flow_check_descriptor(const char *path, const tvm_flow_library_descriptor *descriptor,
-                                      const flow_index *index, uint32_t group, tvm_flow_error *error);
+                                      const flow_signature *signature, uint32_t group, tvm_flow_error *error);
+
+/* Devices, segments and copies; the part of flow_check_descriptor that needs the other tables checked. */
+tvm_flow_status flow_check_devices(const char *path, const tvm_flow_library_descriptor *descriptor,
+                                   tvm_flow_error *error);
+tvm_flow_status flow_check_segments(const char *path, const tvm_flow_library_descriptor *descriptor,
+                                    tvm_flow_error *error);
+
+/* "PATH: TABLE ROW: expected EXPECTED; compile the bundle again" */
+tvm_flow_status flow_bad_table(const char *path, const char *table, uint64_t row, const char *expected,
+                               tvm_flow_error *error);
+
+/* A table of at most 2^20 rows behind its count. */
+tvm_flow_status flow_check_table(const char *path, const char *table, uint32_t rows, const void *pointer,
+                                 tvm_flow_error *error);
 
 /* Every name in `features` must be reported by this processor; spellings of LLVM and of Linux are both known. */
 tvm_flow_status flow_check_cpu(const char *path, const char *features, tvm_flow_error *error);

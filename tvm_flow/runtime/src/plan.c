@@ -1,135 +1,174 @@
 #include "plan.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-void *flow_alloc(uint64_t bytes) {
-  if (bytes > SIZE_MAX / 2) return NULL;
-  size_t rounded = (size_t)(bytes / 64 + 1) * 64;
-  void *memory;
-  if (posix_memalign(&memory, 64, rounded) != 0) return NULL;
-  return memset(memory, 0, rounded);
+#include "device_cpu.h"
+
+/* A library without segments has one of the CPU for each part. */
+static void take_segments(flow_plan *plan, const tvm_flow_library_descriptor *d) {
+  plan->own[FLOW_PROLOGUE] = (tvm_flow_segment){.first_call = 0, .num_calls = d->num_prologue_calls};
+  plan->own[FLOW_STEP] =
+      (tvm_flow_segment){.first_call = d->num_prologue_calls, .num_calls = d->num_calls - d->num_prologue_calls};
+  plan->segments = d->num_segments ? d->segments : plan->own;
+  plan->num_segments = d->num_segments ? d->num_segments : 2;
 }
 
-static void bind_tensor(flow_dltensor *out, const tvm_flow_tensor *tensor, uint8_t *space) {
-  *out = (flow_dltensor){.data = space + tensor->offset,
-                         .device = {.device_type = FLOW_DL_CPU, .device_id = 0},
-                         .ndim = tensor->ndim,
-                         .dtype = {.code = tensor->dtype_code, .bits = tensor->dtype_bits, .lanes = 1},
-                         .shape = (int64_t *)(uintptr_t)tensor->shape,
-                         .strides = NULL,
-                         .byte_offset = 0};
+static void note_input(const tvm_flow_library_descriptor *d, uint32_t tensor, uint8_t *reads) {
+  for (uint32_t input = 0; input < d->num_inputs; input++)
+    if (tensor == d->inputs[input]) reads[input] = 1;
 }
 
-static void bind_arg(flow_plan *plan, uint32_t arg, flow_dltensor *tensor) {
-  plan->args[arg] = (flow_any){.type_index = FLOW_TYPE_DLTENSOR_PTR, .zero_padding = 0, {.v_ptr = tensor}};
-  plan->views[arg] = (tvm_flow_view){.data = tensor->data,
-                                     .shape = tensor->shape,
-                                     .ndim = tensor->ndim,
-                                     .dtype_code = tensor->dtype.code,
-                                     .dtype_bits = tensor->dtype.bits};
+static void note_inputs(flow_plan *plan, const tvm_flow_library_descriptor *d) {
+  for (uint32_t row = 0; row < plan->num_segments; row++) {
+    const tvm_flow_segment *s = &plan->segments[row];
+    uint8_t *reads = plan->reads[flow_part_of(d, s)];
+    for (uint32_t i = 0; i < s->num_copies; i++) note_input(d, d->copies[s->first_copy + i].from, reads);
+    for (const tvm_flow_call *call = d->calls + s->first_call; call < d->calls + s->first_call + s->num_calls; call++)
+      for (uint32_t i = 0; i + 1 < call->num_args; i++) note_input(d, d->args[call->first_arg + i], reads);
+  }
 }
 
-static uint32_t first_call(const tvm_flow_library_descriptor *d, flow_part part) {
-  return part == FLOW_STEP ? d->num_prologue_calls : 0;
+static uint64_t staging_bytes(const tvm_flow_library_descriptor *d) {
+  uint64_t most = 0;
+  for (uint32_t i = 0; i < d->num_copies; i++) {
+    const tvm_flow_tensor *from = &d->tensors[d->copies[i].from], *to = &d->tensors[d->copies[i].to];
+    const uint64_t bytes = from->device && to->device ? flow_tensor_bytes(from) : 0;
+    if (bytes > most) most = bytes;
+  }
+  return most;
 }
 
-static uint32_t end_of_calls(const tvm_flow_library_descriptor *d, flow_part part) {
-  return part == FLOW_STEP ? d->num_calls : d->num_prologue_calls;
+static uint64_t most_arguments(const tvm_flow_library_descriptor *d) {
+  uint32_t most = 0;
+  for (uint32_t i = 0; i < d->num_calls; i++)
+    if (d->calls[i].num_args > most) most = d->calls[i].num_args;
+  return most;
 }
 
-static void note_inputs(const tvm_flow_library_descriptor *d, flow_part part, uint8_t *reads) {
-  for (uint32_t row = first_call(d, part); row < end_of_calls(d, part); row++)
-    for (uint32_t i = 0; i + 1 < d->calls[row].num_args; i++)
-      for (uint32_t input = 0; input < d->num_inputs; input++)
-        if (d->args[d->calls[row].first_arg + i] == d->inputs[input]) reads[input] = 1;
+static tvm_flow_status bind_devices(flow_plan *plan, const tvm_flow_library_descriptor *d, const flow_devices *devices,
+                                    tvm_flow_error *error) {
+  const uint32_t rows = d->num_devices ? d->num_devices : 1;
+  tvm_flow_status s = TVM_FLOW_OK;
+  for (uint32_t row = 0; !s && row < rows; row++) {
+    const flow_device *device = flow_devices_of(devices, d, row);
+    const tvm_flow_device_plan part = {.struct_bytes = sizeof part, .row = row, .library = d};
+    plan->devices[row].type = device->type;
+    s = device->type->bind(device->device, &part, &plan->devices[row].bound, error);
+    plan->num_bound += !s;
+  }
+  return s;
 }
 
-tvm_flow_status flow_plan_bind(const flow_library *library, uint8_t *arena, uint8_t *prompt, const uint8_t *weights,
+tvm_flow_status flow_plan_bind(const flow_library *library, const flow_devices *devices, const uint8_t *weights,
                                flow_plan *out, tvm_flow_error *error) {
   const tvm_flow_library_descriptor *d = library->descriptor;
-  *out = (flow_plan){.library = {0},
+  const uint64_t staging = staging_bytes(d);
+  *out = (flow_plan){.weights = weights,
                      .step_block = flow_alloc(d->step_bytes),
-                     .tensors = flow_alloc(d->num_tensors * sizeof *out->tensors),
-                     .args = flow_alloc(d->num_args * sizeof *out->args),
-                     .views = flow_alloc(d->num_args * sizeof *out->views)};
-  if (!out->step_block || !out->tensors || !out->args || !out->views) {
-    flow_plan_free(out);
-    return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for a plan of %u tensors and %llu step bytes; free memory",
-                     d->num_tensors, (unsigned long long)d->step_bytes);
-  }
-  /* Kernels take all tensors by pointers to non-const; the checks saw to it that none writes to the weights. */
-  uint8_t *const space[] = {arena, (uint8_t *)(uintptr_t)weights, out->step_block, prompt};
-  for (uint32_t i = 0; i < d->num_tensors; i++)
-    bind_tensor(&out->tensors[i], &d->tensors[i], space[d->tensors[i].space]);
-  for (uint32_t i = 0; i < d->num_args; i++) bind_arg(out, i, &out->tensors[d->args[i]]);
-  note_inputs(d, FLOW_PROLOGUE, out->reads[FLOW_PROLOGUE]);
-  note_inputs(d, FLOW_STEP, out->reads[FLOW_STEP]);
-  flow_hooks_fill(d->hooks);
-  out->library = *library;
-  return TVM_FLOW_OK;
-}
-
-void flow_plan_use_prompt(flow_plan *plan, uint8_t *prompt) {
-  const tvm_flow_library_descriptor *d = plan->library.descriptor;
-  for (uint32_t i = 0; i < d->num_tensors; i++)
-    if (d->tensors[i].space == TVM_FLOW_PROMPT) plan->tensors[i].data = prompt + d->tensors[i].offset;
-  for (uint32_t i = 0; i < d->num_args; i++) plan->views[i].data = plan->tensors[d->args[i]].data;
+                     .staging = staging ? flow_alloc(staging) : NULL,
+                     .views = flow_alloc(most_arguments(d) * sizeof *out->views)};
+  tvm_flow_status s = TVM_FLOW_OK;
+  if (!out->step_block || !out->views || (staging && !out->staging))
+    s = flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for a plan of %llu step bytes and %llu to copy; free memory",
+                  (unsigned long long)d->step_bytes, (unsigned long long)staging);
+  take_segments(out, d);
+  note_inputs(out, d);
+  if (!s) s = bind_devices(out, d, devices, error);
+  if (s) flow_plan_free(out);
+  else out->library = *library;
+  return s;
 }
 
 void flow_plan_free(flow_plan *plan) {
+  while (plan->num_bound > 0) {
+    const flow_bound *device = &plan->devices[--plan->num_bound];
+    device->type->unbind(device->bound);
+  }
   free(plan->step_block);
-  free(plan->tensors);
-  free(plan->args);
+  free(plan->staging);
   free(plan->views);
   flow_library_close(&plan->library);
   *plan = (flow_plan){0};
 }
 
-static tvm_flow_status kernel_failed(const flow_plan_run *run, uint32_t call, const char *name, int code,
-                                     tvm_flow_error *error) {
-  const char *message = run->context->message;
-  return flow_fail(error, TVM_FLOW_KERNEL_FAILED,
-                   "step %u, branch %u, call %u: kernel %s: expected 0, got %d: %s; compile the bundle again",
-                   run->step, run->branch, call, name, code, message[0] ? message : "it gave no message");
+tvm_flow_status flow_plan_step(const flow_plan *plan, uint32_t branch, tvm_flow_error *error) {
+  tvm_flow_status s = TVM_FLOW_OK;
+  for (uint32_t row = 0; !s && row < plan->num_bound; row++)
+    s = plan->devices[row].type->step(plan->devices[row].bound, branch, plan->step_block, error);
+  return s;
 }
 
-static int trace_call(const flow_plan *plan, const flow_plan_run *run, uint32_t row) {
-  const tvm_flow_library_descriptor *d = plan->library.descriptor;
-  const tvm_flow_call *call = &d->calls[row];
-  const tvm_flow_kernel_call seen = {.step = run->step,
-                                     .branch = run->branch,
-                                     .call = row,
-                                     .num_args = call->num_args,
-                                     .kernel = d->kernel_names[call->kernel],
-                                     .args = &plan->views[call->first_arg]};
-  return run->trace(run->trace_user, &seen);
+/* Inputs and output are the CPU's. */
+float *flow_plan_input(const flow_plan *plan, uint32_t input) {
+  return flow_cpu_tensor(plan->devices[0].bound, plan->library.descriptor->inputs[input]);
 }
 
-static tvm_flow_status execute(const flow_plan *plan, flow_part part, const flow_plan_run *run,
-                               tvm_flow_error *error) {
-  const tvm_flow_library_descriptor *d = plan->library.descriptor;
-  for (uint32_t i = first_call(d, part); i < end_of_calls(d, part); i++) {
-    const tvm_flow_call *call = &d->calls[i];
-    flow_any result = {.type_index = FLOW_TYPE_NONE, .zero_padding = 0, {.v_int64 = 0}};
-    int code = d->kernels[call->kernel](NULL, &plan->args[call->first_arg], (int32_t)call->num_args, &result);
-    if (code) return kernel_failed(run, i, d->kernel_names[call->kernel], code, error);
-    if (run->trace && trace_call(plan, run, i))
-      return flow_fail(error, TVM_FLOW_CANCELLED, "step %u, branch %u, call %u: the trace asked to stop", run->step,
-                       run->branch, i);
+const float *flow_plan_output(const flow_plan *plan) {
+  return flow_cpu_tensor(plan->devices[0].bound, plan->library.descriptor->output);
+}
+
+/* One copy where the CPU is on a side, two through the staging buffer where it is not. */
+static tvm_flow_status copy(const flow_plan *plan, const tvm_flow_copy *row, uint32_t branch, tvm_flow_error *error) {
+  const tvm_flow_tensor *tensors = plan->library.descriptor->tensors;
+  const uint32_t from = tensors[row->from].device, to = tensors[row->to].device;
+  void *host = plan->staging;
+  if (from == 0) host = flow_cpu_tensor(plan->devices[0].bound, row->from);
+  if (to == 0) host = flow_cpu_tensor(plan->devices[0].bound, row->to);
+  const flow_bound *source = &plan->devices[from], *target = &plan->devices[to];
+  tvm_flow_status s = from ? source->type->read(source->bound, row->from, branch, host, error) : TVM_FLOW_OK;
+  return s || !to ? s : target->type->write(target->bound, row->to, branch, host, error);
+}
+
+/* A device that lets kernels fail does not see what they raised. */
+static void add_raised(const char *raised, tvm_flow_error *error) {
+  if (!error || !raised[0]) return;
+  size_t used = strlen(error->message);
+  snprintf(error->message + used, sizeof error->message - used, ": %s", raised);
+}
+
+static tvm_flow_status run_calls(const flow_plan *plan, uint32_t segment, uint32_t first, uint32_t count,
+                                 const flow_plan_run *run, tvm_flow_error *error) {
+  const flow_bound *device = &plan->devices[plan->segments[segment].device];
+  const tvm_flow_device_run part = {.struct_bytes = sizeof part,
+                                    .segment = segment,
+                                    .first = first,
+                                    .count = count,
+                                    .step = run->step,
+                                    .branch = run->branch};
+  tvm_flow_status s = count ? device->type->run(device->bound, &part, error) : TVM_FLOW_OK;
+  if (s && device != &plan->devices[0]) add_raised(run->context->message, error);
+  return s;
+}
+
+static tvm_flow_status run_segment(const flow_plan *plan, uint32_t segment, const flow_plan_run *run,
+                                   tvm_flow_error *error) {
+  const tvm_flow_segment *seen = &plan->segments[segment];
+  tvm_flow_status s = TVM_FLOW_OK;
+  for (uint32_t i = 0; !s && i < seen->num_copies; i++)
+    s = copy(plan, &plan->library.descriptor->copies[seen->first_copy + i], run->branch, error);
+  if (!run->trace) return s ? s : run_calls(plan, segment, seen->first_call, seen->num_calls, run, error);
+  for (uint32_t call = seen->first_call; !s && call < seen->first_call + seen->num_calls; call++) {
+    s = run_calls(plan, segment, call, 1, run, error);
+    if (!s) s = flow_plan_trace(plan, segment, call, run, error);
   }
-  return TVM_FLOW_OK;
+  return s;
 }
 
 tvm_flow_status flow_plan_execute(const flow_plan *plan, flow_part part, const flow_plan_run *run,
                                   tvm_flow_error *error) {
+  const tvm_flow_library_descriptor *d = plan->library.descriptor;
+  flow_context *context = run->context;
   cpu_set_t cpus;
-  tvm_flow_status status = flow_pool_enter(run->context->pool, &cpus, error);
-  if (status) return status;
-  flow_context *before = flow_context_enter(run->context);
-  run->context->message[0] = 0;
-  status = execute(plan, part, run, error);
-  flow_context_enter(before);
-  flow_pool_leave(run->context->pool, &cpus);
-  return status;
+  tvm_flow_status s = flow_pool_enter(context->pool, &cpus, error);
+  if (s) return s;
+  context->enter = d->enter;
+  context->message[0] = 0;
+  const tvm_flow_services *before = d->enter(&context->services);
+  for (uint32_t i = 0; !s && i < plan->num_segments; i++)
+    if (flow_part_of(d, &plan->segments[i]) == part) s = run_segment(plan, i, run, error);
+  d->enter(before);
+  flow_pool_leave(context->pool, &cpus);
+  return s;
 }

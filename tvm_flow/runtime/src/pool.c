@@ -162,7 +162,7 @@ uint32_t flow_pool_threads(const flow_pool *pool) { return pool->threads; }
 
 int flow_pool_tasks(const flow_pool *pool) { return (int)(pool->threads * pool->tasks_per_thread); }
 
-static int run_inline(flow_task task, void *data, int count) {
+int flow_run_inline(flow_task task, void *data, int count) {
   int failure = 0;
   for (int id = 0; id < count; id++) {
     int code = task(id, count, data);
@@ -172,7 +172,7 @@ static int run_inline(flow_task task, void *data, int count) {
 }
 
 int flow_pool_run(flow_pool *pool, flow_task task, void *data, int count) {
-  if (pool->threads == 1 || count == 1) return run_inline(task, data, count);
+  if (pool->threads == 1 || count == 1) return flow_run_inline(task, data, count);
   pool->task = task;
   pool->data = data;
   pool->count = count;

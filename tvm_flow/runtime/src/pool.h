@@ -43,4 +43,7 @@ void flow_pool_leave(const flow_pool *pool, const cpu_set_t *before);
  * failed. One caller at a time. */
 int flow_pool_run(flow_pool *pool, flow_task task, void *data, int count);
 
+/* The same on the caller's thread alone. */
+int flow_run_inline(flow_task task, void *data, int count);
+
 #endif

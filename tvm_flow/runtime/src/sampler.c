@@ -12,8 +12,12 @@ tvm_flow_status tvm_flow_velocity(tvm_flow *flow, uint32_t step, uint32_t branch
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT,
                      "tvm_flow_velocity: expected step below %u and branch below %u, got %u and %u", h->steps,
                      h->branches, step, branch);
+  tvm_flow_status s = flow_function_take(&flow->function, "tvm_flow_velocity", error);
+  if (s) return s;
   flow->prompt_group[branch] = FLOW_NO_GROUP;
-  return flow_step(flow, step, branch, z, prompt, velocity, error);
+  s = flow_step(flow, step, branch, z, prompt, velocity, error);
+  flow_function_leave(&flow->function);
+  return s;
 }
 
 static tvm_flow_status draw(tvm_flow *flow, uint32_t step, const tvm_flow_request *request, tvm_flow_error *error) {
@@ -55,7 +59,11 @@ tvm_flow_status tvm_flow_generate(tvm_flow *flow, const tvm_flow_request *reques
                                   tvm_flow_progress progress, void *user, tvm_flow_error *error) {
   if (!flow || !request || !latents || !complete(flow, request))
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "tvm_flow_generate: expected no null pointer");
-  return flow_denoise(flow, request, flow->index.header->steps, latents, progress, user, error);
+  tvm_flow_status s = flow_function_take(&flow->function, "tvm_flow_generate", error);
+  if (s) return s;
+  s = flow_denoise(flow, request, flow->index.header->steps, latents, progress, user, error);
+  flow_function_leave(&flow->function);
+  return s;
 }
 
 tvm_flow_status flow_denoise(tvm_flow *flow, const tvm_flow_request *request, uint32_t steps, float *latents,

@@ -1,0 +1,15 @@
+/* The CPU as a device: kernels of the library on the handle's thread pool, every space in this process's memory. */
+#ifndef TVM_FLOW_DEVICE_CPU_H
+#define TVM_FLOW_DEVICE_CPU_H
+
+#include "../include/tvm_flow_device.h"
+
+enum { FLOW_MAX_BRANCHES = 2 };
+
+/* Its services are a flow_context's. */
+extern const tvm_flow_device_type flow_device_cpu;
+
+/* Where one of the CPU's tensors lies for the branch of the last step(). */
+void *flow_cpu_tensor(const void *bound, uint32_t tensor);
+
+#endif

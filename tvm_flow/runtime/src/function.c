@@ -1,0 +1,128 @@
+#include "function.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+tvm_flow_status flow_read_options(const tvm_flow_options *given, tvm_flow_options *out, tvm_flow_error *error) {
+  *out = (tvm_flow_options){.struct_bytes = sizeof *out};
+  if (!given) return TVM_FLOW_OK;
+  if (given->struct_bytes < sizeof given->struct_bytes || given->struct_bytes > sizeof *out)
+    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options.struct_bytes: expected 4 to %zu, got %u; set it to "
+                     "sizeof(tvm_flow_options)", sizeof *out, given->struct_bytes);
+  memcpy(out, given, given->struct_bytes);
+  if (out->num_linked && !out->linked)
+    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options.linked: expected %u rows, got NULL; pass the table",
+                     out->num_linked);
+  return flow_check_device_types(out, error);
+}
+
+static tvm_flow_status open_weights(flow_function *function, const flow_signature *signature, int checked,
+                                    tvm_flow_error *error) {
+  const char *name = signature->kind->weights_file;
+  tvm_flow_status s = flow_map_file(function->bundle_dir, name, &function->weights, error);
+  if (s) return s;
+  if (function->weights.bytes != signature->weights_bytes)
+    return flow_fail(error, TVM_FLOW_CORRUPT, "%s: expected %llu bytes, got %llu; copy the bundle again", name,
+                     (unsigned long long)signature->weights_bytes, (unsigned long long)function->weights.bytes);
+  return checked ? TVM_FLOW_OK : flow_check_hash(name, &function->weights, signature->weights_sha256, error);
+}
+
+static tvm_flow_status open_libraries(flow_function *function, const flow_signature *signature,
+                                      const tvm_flow_options *options, flow_library *libraries, tvm_flow_error *error) {
+  tvm_flow_status s = TVM_FLOW_OK;
+  for (uint32_t g = 0; !s && g < signature->num_groups; g++) {
+    const char *path = signature->groups[g].path;
+    s = flow_library_open(function->bundle_dir, signature, g, options, &libraries[g], error);
+    if (!s) s = flow_devices_add(&function->devices, path, libraries[g].descriptor, options, error);
+  }
+  return s;
+}
+
+static tvm_flow_status open_devices(flow_function *function, const flow_signature *signature, tvm_flow_error *error) {
+  const tvm_flow_device_open_info info = {.struct_bytes = sizeof info,
+                                          .branches = signature->branches,
+                                          .services = &function->context.services,
+                                          .weights = function->weights.data,
+                                          .weights_bytes = function->weights.bytes};
+  return flow_devices_open(&function->devices, &info, error);
+}
+
+/* Memory of a device is as long as its longest plan's, so every library is open before the first device is. */
+static tvm_flow_status bind_plans(flow_function *function, const flow_signature *signature,
+                                  const tvm_flow_options *options, tvm_flow_error *error) {
+  const uint32_t groups = signature->num_groups;
+  function->plans = calloc(groups, sizeof *function->plans);
+  flow_library *libraries = calloc(groups, sizeof *libraries);
+  tvm_flow_status s = TVM_FLOW_OK;
+  if (!function->plans || !libraries)
+    s = flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for %u groups; free memory", groups);
+  if (!s) s = open_libraries(function, signature, options, libraries, error);
+  if (!s) s = open_devices(function, signature, error);
+  for (uint32_t g = 0; !s && g < groups; g++) {
+    s = flow_plan_bind(&libraries[g], &function->devices, function->weights.data, &function->plans[g], error);
+    if (!s) libraries[g] = (flow_library){0};
+    function->bound = g + 1;
+  }
+  for (uint32_t g = 0; libraries && g < groups; g++) flow_library_close(&libraries[g]);
+  free(libraries);
+  return s;
+}
+
+static tvm_flow_status create_pool(const tvm_flow_options *options, flow_pool **out, tvm_flow_error *error) {
+  const flow_pool_options pool = {.threads = options->threads,
+                                  .tasks_per_thread = options->tasks_per_thread,
+                                  .cpus = options->cpus,
+                                  .num_cpus = options->num_cpus};
+  return flow_pool_create(&pool, out, error);
+}
+
+tvm_flow_status flow_function_init(flow_function *function, const char *bundle_dir, tvm_flow_error *error) {
+  flow_context_open(&function->context);
+  function->bundle_dir = strdup(bundle_dir);
+  return function->bundle_dir ? TVM_FLOW_OK
+                              : flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for a path; free memory");
+}
+
+tvm_flow_status flow_function_open(flow_function *function, const flow_signature *signature,
+                                   const tvm_flow_options *options, tvm_flow_error *error) {
+  tvm_flow_status s = open_weights(function, signature, options->weights_checked != 0, error);
+  if (!s) s = bind_plans(function, signature, options, error);
+  return s ? s : create_pool(options, &function->context.pool, error);
+}
+
+void flow_function_close(flow_function *function) {
+  flow_context_close(&function->context);
+  for (uint32_t g = 0; g < function->bound; g++) flow_plan_free(&function->plans[g]);
+  free(function->plans);
+  flow_devices_close(&function->devices);
+  flow_unmap(&function->weights);
+  free(function->bundle_dir);
+}
+
+tvm_flow_status flow_function_take(flow_function *function, const char *name, tvm_flow_error *error) {
+  if (!atomic_exchange(&function->busy, 1)) return TVM_FLOW_OK;
+  return flow_fail(error, TVM_FLOW_BUSY,
+                   "%s: expected a handle that runs nothing, got one in use by another thread or by the function that "
+                   "called this one; wait for it, or open another handle", name);
+}
+
+void flow_function_leave(flow_function *function) { atomic_store(&function->busy, 0); }
+
+tvm_flow_status flow_function_set_trace(flow_function *function, tvm_flow_trace trace, void *user) {
+  tvm_flow_status s = flow_function_take(function, "set_trace", NULL);
+  if (s) return s;
+  function->trace = trace;
+  function->trace_user = user;
+  flow_function_leave(function);
+  return TVM_FLOW_OK;
+}
+
+tvm_flow_status flow_function_run(flow_function *function, uint32_t group, flow_part part, uint32_t step,
+                                  uint32_t branch, tvm_flow_error *error) {
+  const flow_plan_run run = {.context = &function->context,
+                             .trace = function->trace,
+                             .trace_user = function->trace_user,
+                             .step = step,
+                             .branch = branch};
+  return flow_plan_execute(&function->plans[group], part, &run, error);
+}
