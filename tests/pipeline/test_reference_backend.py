@@ -11,6 +11,7 @@ from support.reference_backend import NAME, ReferenceBackend, registered
 from support.small_demo import SmallDemo
 
 from tvm_flow.compile.command import Compiled
+from tvm_flow.compile.options import CompileOptions
 from tvm_flow.errors import BundleError, ConfigError, RuntimeFailure
 from tvm_flow.numerics.metrics import psnr_db
 from tvm_flow.pack import read_golden
@@ -39,7 +40,8 @@ def compiled(
     demo: SmallDemo, backend: ReferenceBackend, target: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Compiled:
     assert backend.name == NAME
-    return compile_stage(demo.exported.folder, str(target), tmp_path_factory.mktemp("spread") / "bundle", threads=2)
+    output = tmp_path_factory.mktemp("spread") / "bundle"
+    return compile_stage(demo.exported.folder, str(target), output, CompileOptions(threads=2, progress=False))
 
 
 def test_every_call_was_compared(demo: SmallDemo, compiled: Compiled) -> None:

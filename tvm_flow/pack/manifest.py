@@ -37,6 +37,11 @@ class Manifest:
     files: Mapping[str, FileEntry]
     static: tuple[str, ...] = ()
 
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """Names of those that its libraries may need, as the target lists them; the CPU alone where it lists none."""
+        return tuple(str(name) for name in self.target.get("backends", ("cpu",)))
+
     def to_json(self) -> dict[str, Any]:
         """What `read_manifest` reads back."""
         entries = {path: {"bytes": entry.bytes, "sha256": entry.sha256} for path, entry in self.files.items()}

@@ -44,7 +44,7 @@ class Bundle(Handle):
         chosen = Workers.chosen(threads, workers)
         manifest = verify_bundle(directory, platform.machine())
         check_sampler(directory, manifest.sampler, sampler)
-        return cls._open(directory, chosen)
+        return cls._open(directory, chosen, manifest.backends)
 
     def velocity(self, step: int, branch: int, z: Float32, prompt: Prompt) -> Float32:
         """Velocity or noise float32 [output_shape] of latents ``z`` at ``step`` with the constants of ``branch``.

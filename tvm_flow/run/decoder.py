@@ -44,10 +44,10 @@ class BundleDecoder(Handle):
         RuntimeFailure when memory or threads are short, BuildError when the runtime cannot be compiled.
         """
         chosen = Workers.chosen(threads, workers)
-        verify_bundle(directory, platform.machine())
+        manifest = verify_bundle(directory, platform.machine())
         if read_decoder(directory) is None:
             raise BundleError(f"{directory}: expected a bundle with a decoder, got one without; compile it with one")
-        return cls._open(directory, chosen)
+        return cls._open(directory, chosen, manifest.backends)
 
     def decode(self, latents: Float32, progress: Progress | None = None) -> Float32:
         """Frames float32 [video_shape] in 0..1 of ``latents`` float32 [latent_shape].

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from tvm_flow.errors import RuntimeFailure
 from tvm_flow.run import native
+from tvm_flow.run.devices import device_pointers
 from tvm_flow.run.interrupt import Interrupt, deferred_interrupt
 from tvm_flow.run.status import CError, Status, as_exception
 from tvm_flow.run.trace import TracedCall, kernel_call
@@ -50,9 +51,11 @@ class Handle:
         self._interrupt = Interrupt()
 
     @classmethod
-    def _open(cls, directory: Path, workers: Workers) -> Self:
-        """Open the bundle ``directory``, which was verified just now."""
+    def _open(cls, directory: Path, workers: Workers, backends: Sequence[str]) -> Self:
+        """Open the bundle ``directory``, which was verified just now, with the devices of ``backends``."""
         runtime, pointer, error, options = native.load_runtime(), ctypes.c_void_p(), CError(), workers.options()
+        devices = device_pointers(backends)
+        options.num_devices, options.devices = len(devices), ctypes.addressof(devices)
         call = getattr(runtime, f"{cls.FUNCTION.prefix}_open")
         if call(os.fsencode(directory), ctypes.byref(options), ctypes.byref(pointer), ctypes.byref(error)):
             raise as_exception(directory, error)

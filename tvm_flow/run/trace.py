@@ -26,6 +26,7 @@ class TracedCall:
     kernel  its name in the library
     args    read-only arrays in the kernel's order, the last one written by it; memory of the runtime,
             overwritten by later kernels: copy what is needed after the callback
+    device  the backend whose part of the runtime ran it
     ======  ===========================================================================================
     """
 
@@ -34,12 +35,13 @@ class TracedCall:
     call: int
     kernel: str
     args: tuple[NDArray[Any], ...]
+    device: str = "cpu"
 
 
 def kernel_call(seen: CKernelCall) -> TracedCall:
     """Wrap the runtime's structure without copying. Raises RuntimeFailure for a type that numpy lacks."""
     args = tuple(_array(seen.args[i]) for i in range(seen.num_args))
-    return TracedCall(seen.step, seen.branch, seen.call, seen.kernel.decode(), args)
+    return TracedCall(seen.step, seen.branch, seen.call, seen.kernel.decode(), args, seen.device.decode())
 
 
 def _array(view: CView) -> NDArray[Any]:

@@ -129,7 +129,7 @@ def _unary(form: str) -> Callable[..., Array]:
 
 
 def _clip(writer: _Writer, call: Any, args: list[Array], kind: Kind) -> Array:
-    low, high = (float(getattr(bound, "value", bound).value) for bound in call.args[1:3])
+    low, high = (float(bound.value) for bound in call.args[1:3])
     x = args[0]
     form = f"{{0}} < {low.hex()}f ? {low.hex()}f : {{0}} > {high.hex()}f ? {high.hex()}f : {{0}}"
     return writer.each(*kind, lambda i: form.format(x.at(i)))
