@@ -26,8 +26,8 @@ from tvm_flow.pipeline.exporting import export_stage
 from tvm_flow.pipeline.sizes import export_bytes
 from tvm_flow.pipeline.source import Source
 from tvm_flow.pipeline.stages import build, compile_stage, merge_stage, quantize_stage
+from tvm_flow.quantize.estimate import quantized_bytes
 from tvm_flow.quantize.recipe import load_recipe
-from tvm_flow.quantize.size import quantized_bytes
 from tvm_flow.room import bytes_in
 from tvm_flow.sampler import SamplerConfig
 

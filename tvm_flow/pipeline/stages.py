@@ -31,9 +31,9 @@ from tvm_flow.pipeline.exporting import export_stage, require_sampler_of
 from tvm_flow.pipeline.sizes import decoder_bytes, export_bytes
 from tvm_flow.pipeline.source import Source, load_source
 from tvm_flow.quantize.build import quantize
+from tvm_flow.quantize.estimate import quantized_bytes
 from tvm_flow.quantize.file import load_quantized
 from tvm_flow.quantize.recipe import Recipe, load_recipe
-from tvm_flow.quantize.size import quantized_bytes
 from tvm_flow.quantize.summary import summary
 from tvm_flow.room import bytes_in, expect_room
 from tvm_flow.target.spec import TargetSpec, load_target

@@ -22,6 +22,7 @@ from tvm_flow.errors import CalibrationError, QuantizeError
 from tvm_flow.model import AnyModel
 from tvm_flow.numerics import quantize as to_int8
 from tvm_flow.numerics import weight_scale
+from tvm_flow.quantize.estimate import quantized_bytes
 from tvm_flow.quantize.file import load_quantized, save_quantized
 from tvm_flow.quantize.fold import (
     INPUT_GAIN_KINDS,
@@ -33,7 +34,6 @@ from tvm_flow.quantize.fold import (
 )
 from tvm_flow.quantize.quantized import QuantizedLayer, QuantizedModel
 from tvm_flow.quantize.recipe import Recipe, load_recipe
-from tvm_flow.quantize.size import quantized_bytes
 from tvm_flow.quantize.smooth import activation_scales, smoothing_gain
 from tvm_flow.quantize.tables import position_tables, step_records
 from tvm_flow.room import expect_room
