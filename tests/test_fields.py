@@ -47,7 +47,7 @@ class Lines:
         ({"name": " "}, "wish: name: expected text, got ' '"),
         ({"name": 3}, "wish: name: expected text, got 3"),
         ({"pair": [1, 2, 3]}, "wish: pair: expected [low, high], got [1, 2, 3]"),
-        ({"switch": 1}, "wish: switch: expected "),
+        ({"switch": 1}, "wish: switch: expected a bool, got 1"),
         ({"more": 1}, "wish: unknown keys ['more']; have ['count', 'name', 'pair', 'rate', 'share', 'switch']"),
         ({3: 1}, "wish: unknown keys ['3']"),
     ],
@@ -92,6 +92,14 @@ def test_yaml_that_cannot_be_read_is_named(tmp_path: Path, content: bytes) -> No
     (tmp_path / "w.yaml").write_bytes(content)
     with pytest.raises(ConfigError, match=r"w\.yaml: expected a readable YAML wish, got: "):
         read_yaml(tmp_path / "w.yaml", "wish")
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text("count: 3\nname: a\ncount: 4\n")
+    with pytest.raises(ConfigError, match="the key 'count' twice"):
+        read_yaml(tmp_path / "w.yaml", "wish")
+    (tmp_path / "w.yaml").write_text("- {count: 3}\n- {count: 4}\n")
+    assert read_yaml(tmp_path / "w.yaml", "wish") == [{"count": 3}, {"count": 4}]
 
 
 def test_yaml_may_start_with_a_byte_order_mark(tmp_path: Path) -> None:

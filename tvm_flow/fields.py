@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -102,9 +102,19 @@ def require_keys(kind: type[Any], where: str, values: Any) -> None:
 def read_yaml(path: Path, what: str) -> Any:
     """The content of a YAML file; raises ConfigError naming the file, and ``what`` it should be."""
     try:
-        return yaml.safe_load(path.read_bytes())
+        return yaml.load(path.read_bytes(), _NoKeyTwice)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: expected a readable YAML {what}, got: {error}; check the path") from error
+
+
+class _NoKeyTwice(yaml.SafeLoader):
+    """Of a key that stands twice in a mapping YAML's own loader takes the last, without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[1]!r} twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 @functools.cache
@@ -121,7 +131,7 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
 
 
 def _expected(field: FieldInfo) -> str:
-    return field.description or f"a value of {field.annotation}"
+    return field.description or f"a {getattr(field.annotation, '__name__', field.annotation)}"
 
 
 def _got(value: object) -> str:

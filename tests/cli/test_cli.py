@@ -168,14 +168,14 @@ class TestMistakes:
         assert "check path, permission and space" in line
 
     def test_a_bug_keeps_its_traceback(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(stages, "build", lambda _: 1 / 0)
+        monkeypatch.setattr(stages, "build", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             main(["build", str(RECIPE.parent.parent / "demo.yaml")])
 
     def test_ctrl_c_before_any_work_is_130(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        def interrupt(_: object) -> None:
+        def interrupt(*_: object) -> None:
             raise KeyboardInterrupt
 
         monkeypatch.setattr(stages, "build", interrupt)
@@ -230,11 +230,14 @@ class TestStages:
         from tvm_flow.pipeline import demo as demo_module
 
         (tmp_path / "b.yaml").write_text(yaml.safe_dump({"prompts": "p", "recipe": "r", "output": "o"}))
-        monkeypatch.setattr(stages, "build", lambda config: (demo.compiled, got.append(config.output))[0])
+        monkeypatch.setattr(
+            stages, "build", lambda config, say: (demo.compiled, got.append(config.output), say("quantize: current"))[0]
+        )
         monkeypatch.setattr(demo_module, "run_demo", lambda output, clips: {"output": str(output), "clips": clips})
         got: list[Any] = []
         assert main(["build", str(tmp_path / "b.yaml")]) == 0
         assert got == [tmp_path / "o"]
+        assert capsys.readouterr().out.startswith("quantize: current\nbundle: ")
         assert main(["demo", "--output", "here", "--clips", "3"]) == 0
         assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"output": "here", "clips": 3}
 

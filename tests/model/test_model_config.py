@@ -42,6 +42,25 @@ def test_from_dict_passes_over_training_keys() -> None:
     assert STDiT3Config.from_dict({**SMALL.to_dict(), **extras}) == SMALL
 
 
+@pytest.mark.parametrize(("misspelt", "meant"), [("mlp_ration", "mlp_ratio"), ("patchsize", "patch_size")])
+def test_a_misspelt_key_is_not_passed_over(misspelt: str, meant: str) -> None:
+    values = SMALL.to_dict()
+    values[misspelt] = values.pop(meant)
+    with pytest.raises(ConfigError, match=f"unknown key {misspelt}: expected {meant}, which is absent; rename it"):
+        STDiT3Config.from_dict(values)
+
+
+def test_every_key_that_open_sora_writes_is_taken() -> None:
+    keys = (
+        *("input_size", "class_dropout_prob", "drop_path", "enable_flash_attn", "enable_flashattn", "torch_dtype"),
+        *("enable_layernorm_kernel", "enable_sequence_parallelism", "only_train_temporal", "freeze_y_embedder"),
+        *("freeze", "dtype", "from_pretrained", "type", "architectures", "auto_map", "transformers_version"),
+        *("_name_or_path", "no_temporal_pos_emb", "space_scale", "time_scale"),
+    )
+    least = {"depth": 2, "hidden_size": 48, "num_heads": 4}
+    assert STDiT3Config.from_dict({**dict.fromkeys(keys), **least}) == STDiT3Config(depth=2, hidden=48, heads=4)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("pred_sigma", False), ("qk_norm", False), ("qk_norm_legacy", True), ("skip_y_embedder", True)],

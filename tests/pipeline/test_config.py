@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,12 @@ class TestBuildFile:
     def test_what_is_no_mapping_is_named(self, tmp_path: Path, text: str | bytes, message: str) -> None:
         with pytest.raises(ConfigError, match=rf"build\.yaml: {message}"):
             load_build_config(write(tmp_path, text))
+
+    def test_its_constructor_refuses_what_the_file_may_not_hold(self, tmp_path: Path) -> None:
+        config = load_build_config(write(tmp_path, yaml.safe_dump(LEAST)))
+        for wrong in ({"latent": (4, 3, 2.0, 2)}, {"target": ""}, {"prompts": "p.yaml"}):
+            with pytest.raises(ConfigError, match=f"build: {next(iter(wrong))}: expected"):
+                replace(config, **wrong)
 
     def test_an_absent_file_is_named(self, tmp_path: Path) -> None:
         for path in (tmp_path / "absent.yaml", tmp_path):

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,14 +16,19 @@ from support.small_demo import PROMPT, RECIPE, STEPS, SmallDemo
 
 from tvm_flow.artifact import exclusive, stamp_path
 from tvm_flow.calibrate import load_ranges
+from tvm_flow.calibrate.record import ranges_bytes
 from tvm_flow.errors import BundleError, CalibrationError, ConfigError, ExportError, QuantizeError
 from tvm_flow.export.write import UNFINISHED
 from tvm_flow.pipeline import exporting, stages
 from tvm_flow.pipeline.asked import require_sampler
 from tvm_flow.pipeline.config import load_build_config
 from tvm_flow.pipeline.exporting import export_stage
+from tvm_flow.pipeline.sizes import export_bytes
 from tvm_flow.pipeline.source import Source
 from tvm_flow.pipeline.stages import build, compile_stage, merge_stage, quantize_stage
+from tvm_flow.quantize.estimate import quantized_bytes
+from tvm_flow.quantize.recipe import load_recipe
+from tvm_flow.room import bytes_in
 from tvm_flow.sampler import SamplerConfig
 
 
@@ -259,6 +265,59 @@ class TestBuild:
         with pytest.raises(ConfigError, match=message):
             build(load_build_config(tmp_path / "build.yaml"))
 
+    def test_a_recipe_that_does_not_fit_the_model_is_found_before_the_first_stage(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(stages, "calibrate", lambda *_: pytest.fail("calibration started"))
+        (tmp_path / "p.yaml").write_text(f"prompts: [{PROMPT}]\n")
+        (tmp_path / "r.yaml").write_text("keep_float: ['*.fc3']\n")
+        (tmp_path / "b.yaml").write_text(yaml.safe_dump({"prompts": "p.yaml", "recipe": "r.yaml", "output": "out"}))
+        with pytest.raises(ConfigError, match=r"pattern '\*\.fc3' matches no layer"):
+            build(load_build_config(tmp_path / "b.yaml"))
+
+    def test_a_disk_that_is_too_small_is_found_before_the_first_stage(
+        self, demo: SmallDemo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(stages, "calibrate", lambda *_: pytest.fail("calibration started"))
+        values = {"prompts": str(demo.prompts), "recipe": str(RECIPE), "output": "out"}
+        (tmp_path / "b.yaml").write_text(yaml.safe_dump(values))
+        config = load_build_config(tmp_path / "b.yaml")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("tvm_flow.room.shutil.disk_usage", lambda _: SimpleNamespace(free=5_000_000))
+            with pytest.raises(ConfigError, match=r"out: expected to write here, got: 5.0 MB free .* of about \d\d"):
+                build(config)
+        assert not config.output.exists()
+        (tmp_path / "b.yaml").write_text(yaml.safe_dump(values | {"output": "o" * 240}))
+        with pytest.raises(ConfigError, match="got: a name of 240 bytes, of at most 230"):
+            build(load_build_config(tmp_path / "b.yaml"))
+
+    def test_estimates_are_close_to_what_is_written(self, demo: SmallDemo) -> None:
+        source, steps = demo.source, demo.source.sampler.steps
+        ranges, quantized = demo.ranges.stat().st_size, demo.quantized.stat().st_size
+        assert ranges / 2 < ranges_bytes(source.model, steps) < 2 * ranges
+        assert quantized / 2 < quantized_bytes(source.model, load_recipe(RECIPE), steps) < 2 * quantized
+        two_steps = replace(source, sampler=replace(source.sampler, steps=len(STEPS)))
+        written = bytes_in(demo.folder / "export")
+        assert written / 2 < export_bytes(two_steps, quantized) < 2 * written
+
+    def test_a_current_build_says_so_stage_by_stage(self, demo: SmallDemo, tmp_path: Path) -> None:
+        (tmp_path / "b.yaml").write_text(
+            yaml.safe_dump({"prompts": str(demo.prompts), "recipe": str(RECIPE), "output": "out"})
+        )
+        config = load_build_config(tmp_path / "b.yaml")
+        config.output.mkdir()
+        config.ranges.write_bytes(demo.ranges.read_bytes())
+        said: list[str] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stages, "export_stage", lambda *_: None)
+            patch.setattr(stages, "compile_stage", lambda *_: None)
+            build(config, said.append)
+            first, said[:] = said[:], []
+            build(config, said.append)
+        assert first[:2] == [f"calibrate: current ({config.ranges})", f"quantize: done ({config.quantized})"]
+        assert said[:2] == [f"calibrate: current ({config.ranges})", f"quantize: current ({config.quantized})"]
+        assert "SQNR dB" in said[2]
+
     def test_stages_feed_each_other(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         seen: list[tuple[str, ...]] = []
         for name in ("calibrate", "quantize", "export", "compile"):
@@ -267,10 +326,15 @@ class TestBuild:
                 f"{name}_stage",
                 lambda *args, name=name: seen.append((name, *(a.name for a in args if isinstance(a, Path)))),
             )
+        monkeypatch.setattr(stages, "load_quantized", lambda path: path.name)
+        monkeypatch.setattr(stages, "summary", lambda name: f"table of {name}")
+        (tmp_path / "p.yaml").write_text(f"prompts: [{PROMPT}]\n")
         (tmp_path / "b.yaml").write_text(
             yaml.safe_dump({"prompts": "p.yaml", "recipe": str(RECIPE), "output": "out", "target": "x86-64-v2"})
         )
-        build(load_build_config(tmp_path / "b.yaml"))
+        said: list[str] = []
+        build(load_build_config(tmp_path / "b.yaml"), said.append)
+        assert [line.split()[0] for line in said] == ["calibrate:", "quantize:", "table", "export:", "compile:"]
         assert seen == [
             ("calibrate", "p.yaml", "ranges.safetensors"),
             ("quantize", "ranges.safetensors", "w8a8.yaml", "quantized.safetensors"),

@@ -242,14 +242,18 @@ def test_summary_has_a_line_per_kind(model: STDiT3, ranges: Ranges) -> None:
     rules = (KeepFloat("*.mlp.fc1"), KeepFloat("*.mlp.fc2", (0, 1)))
     lines = summary(quantize_model(model, ranges, Recipe(keep_float=rules))).splitlines()
     assert lines[0] == "28 layers, 4 steps: symmetric, per_step, branches separate, alpha 0.5"
-    assert len(lines) == 9 and len({len(line) for line in lines[1:]}) == 1
-    fields = {line.split()[0]: line.split()[1:] for line in lines[2:]}
+    table, legend = lines[:9], lines[9:]
+    assert len({len(line) for line in table[1:]}) == 1
+    fields = {line.split()[0]: line.split()[1:] for line in table[2:]}
     assert fields["attn.qkv"][:2] == ["4", "12k"] and fields["attn.qkv"][-1] == "0%"
     assert fields["mlp.fc1"] == ["4", "0k", "-", "-", "-", "-", "100%"]
     assert fields["mlp.fc2"][-1] == "50%" and float(fields["mlp.fc2"][4]) >= 1
     assert "no smoothing" in summary(quantize_model(model, ranges, Recipe(smoothing=None)))
     asq = summary(quantize_model(model, ranges, Recipe(ranges="all_steps", branches="shared"))).splitlines()
-    assert {tuple(line.split()[5:7]) for line in asq[2:]} == {("1.00", "1.00")}
+    assert {tuple(line.split()[5:7]) for line in asq[2:9]} == {("1.00", "1.00")}
+    named = [line[2:12].strip() for line in legend]
+    assert named == ["weights", "SQNR dB", "worst", "spread", "cond/unc", "float"]
+    assert " ".join(table[1].split()) == " ".join(["kind", "layers", *named]), "every column is explained, in order"
 
 
 # what is refused

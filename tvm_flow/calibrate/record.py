@@ -72,6 +72,11 @@ class Recorder:
         }
 
 
+def ranges_bytes(model: AnyModel, steps: int) -> int:
+    """About what ranges of ``steps`` steps take, in memory and in a file: the channels of both branches."""
+    return 4 * 2 * steps * sum(_linear(model, name).in_features for name in layer_names(model.config))
+
+
 @contextmanager
 def recording(model: AnyModel, recorder: Recorder) -> Iterator[None]:
     """Let ``recorder`` see every forward of ``model`` inside the block; the hooks are gone after it."""

@@ -21,9 +21,10 @@ from tvm_flow.calibrate.identity import model_sha256
 from tvm_flow.calibrate.partial import Partial
 from tvm_flow.calibrate.prompts import CalibrationPrompt
 from tvm_flow.calibrate.ranges import Ranges, load_ranges, merge, save_ranges
-from tvm_flow.calibrate.record import Recorder, recording
+from tvm_flow.calibrate.record import Recorder, ranges_bytes, recording
 from tvm_flow.errors import CalibrationError, InterruptedCommand
 from tvm_flow.model import AnyModel
+from tvm_flow.room import expect_room
 from tvm_flow.sampler import SamplerConfig, denoise, drawn_from, model_outputs
 
 Embed = Callable[[list[str]], tuple[Tensor, Tensor]]
@@ -55,6 +56,8 @@ def calibrate(
     done = _earlier(output, wanted)
     unique = list(dict.fromkeys(prompts))
     todo = [prompt for prompt in unique if done is None or prompt not in done.prompts]
+    if todo:  # the file, the steps of an unfinished prompt, and the copy that replaces one of them
+        expect_room(output, 3 * ranges_bytes(model, sampler.steps))
     captions = [embed([prompt.text]) for prompt in todo]  # an unknown one fails before hours of work
     before = (len(unique) - len(todo)) * sampler.steps
     total = len(unique) * sampler.steps

@@ -167,7 +167,7 @@ def build(arguments: argparse.Namespace) -> None:
     from tvm_flow.pipeline.config import load_build_config
     from tvm_flow.pipeline.stages import build as run_build
 
-    _report(run_build(load_build_config(arguments.config)))
+    _report(run_build(load_build_config(arguments.config), print))
 
 
 def demo(arguments: argparse.Namespace) -> None:

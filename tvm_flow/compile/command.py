@@ -35,12 +35,15 @@ from tvm_flow.errors import BitExactError, BundleError
 from tvm_flow.export import Exported
 from tvm_flow.pack import Contents, read_manifest, write_bundle
 from tvm_flow.plan.group import GroupLibrary
+from tvm_flow.room import expect_room
 from tvm_flow.sampler import SamplerConfig, require_tables_of
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.toolchain.versions import compiler_versions
 
 FUNCTIONS: tuple[Builder, ...] = (build_decoder,)
 """What a bundle may be able to do beside its steps, in the order in which each continues what came before."""
+LIBRARIES = 16_000_000
+"""About the bytes of a bundle beside its weights: libraries, golden pair and tables."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def compile_bundle(
     stamp = _stamp(job)
     if job.options.debug_dump is None and is_current(output, stamp) and (known := _read_back(output)) is not None:
         return known
+    expect_room(output, LIBRARIES + sum(path.stat().st_size for path in exported.folder.glob("*.bin")))
     with work_folder(output) as work:
         compiled = _compile(job, work)
     write_stamp(output, stamp)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Self
 
 from tvm_flow.errors import ConfigError
@@ -24,6 +25,8 @@ _FILE_KEYS = {
 
 Size = Annotated[int, whole(1, MAX_ELEMENTS)]
 Scale = Annotated[float, positive(1e6)]
+_OF_TRAINING = {"input_size"}
+"""Of what Open-Sora writes and inference does not read, the keys that resemble one that it reads."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,11 @@ class ModelConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read an Open-Sora ``config.json``; keys without influence on inference are passed over.
 
-        Raises ConfigError when a size is missing or mistyped, or when it asks for another model or arithmetic.
+        Trainers and hubs add keys as they like, so that an unknown one is an error only where it is the misspelt name
+        of one that is absent.
+
+        Raises ConfigError for such a key, when a size is missing or mistyped, or when it asks for another model or
+        arithmetic.
         """
         name = cls.model_type
         if not isinstance(values, Mapping):
@@ -104,6 +111,10 @@ class ModelConfig:
         for key, have in {"model_type": name, **cls.fixed}.items():
             if type(values.get(key, have)) is not type(have) or values.get(key, have) != have:
                 raise ConfigError(f"config key {key}: only {have} is implemented by {name}, got {values[key]}")
+        known = {*cls.file_keys.values(), *cls.fixed}
+        for key in sorted(map(str, set(values) - known - _OF_TRAINING)):
+            if meant := get_close_matches(key, known - set(values), 1, cutoff=0.85):
+                raise ConfigError(f"{name} config: unknown key {key}: expected {meant[0]}, which is absent; rename it")
         missing = [key for key in ("depth", "hidden_size", "num_heads") if key not in values]
         if missing:
             raise ConfigError(f"{name} config: expected the keys {missing}, got {sorted(values)}; add them")

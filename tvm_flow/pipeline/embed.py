@@ -10,6 +10,7 @@ from tvm_flow.calibrate.header import expect_own
 from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.errors import PromptError
 from tvm_flow.opensora import load_text_encoder, save_embeddings
+from tvm_flow.room import expect_room
 
 
 def prompt_texts(given: Sequence[str], prompts: Path | None) -> list[str]:
@@ -33,6 +34,7 @@ def embed_stage(
         stamp = make_stamp(folder_files(text_encoder), options, __name__)
         if is_current(output, stamp):
             return
+        expect_room(output, 4 * len(prompts) * tokens * channels)
         encoder = load_text_encoder(text_encoder, tokens, channels, dtype)
         save_embeddings(output, prompts, *encoder.encode(prompts))
         write_stamp(output, stamp)

@@ -10,8 +10,10 @@ from tvm_flow.artifact import exclusive, is_current, make_stamp, write_stamp
 from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.export import Exported, check_output, export, load_exported
 from tvm_flow.export.decoder_file import decoder_sha256, export_decoder, remove_decoder
+from tvm_flow.pipeline.sizes import export_bytes
 from tvm_flow.pipeline.source import Source
 from tvm_flow.quantize.file import load_quantized, quantized_sampler
+from tvm_flow.room import bytes_in, expect_room
 from tvm_flow.sampler import SamplerConfig, require_same_sampler
 
 
@@ -21,6 +23,7 @@ def export_stage(source: Source, quantized: Path, prompts: Path, output: Path, s
     Raises ConfigError showing both when ``quantized`` is of another sampler.
     """
     check_output(output)
+    expect_room(output)
     require_sampler_of(quantized, quantized_sampler, source, "quantize")
     tokens, mask = source.embed([load_prompts(prompts)[0].text])
     caption = (tokens[0].numpy(), int(mask[0].sum()))
@@ -34,6 +37,7 @@ def export_stage(source: Source, quantized: Path, prompts: Path, output: Path, s
         stamp = make_stamp({"quantized": quantized}, options, __name__)
         if is_current(output, stamp):
             return load_exported(output)
+        expect_room(output, export_bytes(source, bytes_in(quantized)))
         exported = export(load_quantized(quantized), output, caption, steps)
         remove_decoder(output)
         if source.decoder is not None:

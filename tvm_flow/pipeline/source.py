@@ -66,8 +66,8 @@ def load_source(
         raise ConfigError(
             f"model {model}: expected {', '.join(missing)} beside it, got none; only the demo knows its own"
         )
+    grid = read_sampler(sampler)  # before gigabytes are read
     loaded = load_checkpoint(Path(model), config)
-    grid = read_sampler(sampler)
     wanted = TRAINED_FOR[loaded.config.model_type]
     if grid.name not in wanted:
         raise ConfigError(

@@ -22,6 +22,7 @@ from tvm_flow.errors import CalibrationError, QuantizeError
 from tvm_flow.model import AnyModel
 from tvm_flow.numerics import quantize as to_int8
 from tvm_flow.numerics import weight_scale
+from tvm_flow.quantize.estimate import quantized_bytes
 from tvm_flow.quantize.file import load_quantized, save_quantized
 from tvm_flow.quantize.fold import (
     INPUT_GAIN_KINDS,
@@ -35,6 +36,7 @@ from tvm_flow.quantize.quantized import QuantizedLayer, QuantizedModel
 from tvm_flow.quantize.recipe import Recipe, load_recipe
 from tvm_flow.quantize.smooth import activation_scales, smoothing_gain
 from tvm_flow.quantize.tables import position_tables, step_records
+from tvm_flow.room import expect_room
 from tvm_flow.sampler import step_updates
 
 Floats = NDArray[np.float32]
@@ -51,7 +53,9 @@ def quantize(model: AnyModel, ranges: Path, recipe: Path, output: Path, progress
     stamp = make_stamp({"ranges": ranges, "recipe": recipe}, {"model": model_sha256(model)}, __name__)
     if is_current(output, stamp):
         return load_quantized(output)
-    quantized = quantize_model(model, load_ranges(ranges), load_recipe(recipe), progress)
+    seen, how = load_ranges(ranges), load_recipe(recipe)
+    expect_room(output, quantized_bytes(model, how, seen.sampler.steps))
+    quantized = quantize_model(model, seen, how, progress)
     save_quantized(output, quantized)
     write_stamp(output, stamp)
     return quantized

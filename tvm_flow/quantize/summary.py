@@ -12,18 +12,18 @@ from tvm_flow.quantize.quantized import QuantizedLayer, QuantizedModel
 
 _HEADER = "kind                   layers   weights  SQNR dB  worst  spread  cond/unc  float"
 
+COLUMNS = {
+    "weights": "numbers in int8, in thousands",
+    "SQNR dB": "weight signal to rounding noise, mean over the layers; higher is better",
+    "worst": "the same of the worst layer",
+    "spread": "greatest over least activation scale of the quantized steps of a branch; worst layer",
+    "cond/unc": "greatest ratio between the two branches' scales at one quantized step; worst layer",
+    "float": "share of the layers and steps kept in float",
+}
+
 
 def summary(quantized: QuantizedModel) -> str:
-    """A line per kind of layer: its weights, and how much its activation scales move.
-
-    ========  ==========================================================================================
-    weights   numbers in int8, in thousands
-    SQNR dB   weight signal to quantization noise, mean and worst over layers
-    spread    greatest over least activation scale of the quantized steps of a branch; worst layer
-    cond/unc  greatest ratio between the two branches' scales at one quantized step, either way; worst layer
-    float     share of the layers and steps kept in float, in percent
-    ========  ==========================================================================================
-    """
+    """A line per kind of layer, its weights and how much its activation scales move; then what the columns are."""
     by_kind = {
         kind: [layer for name, layer in quantized.layers.items() if split(name)[1] == kind]
         for kind in layer_kinds(quantized.config)
@@ -35,7 +35,7 @@ def summary(quantized: QuantizedModel) -> str:
         f"{len(quantized.layers)} layers, {quantized.sampler.steps} steps: "
         f"{recipe.activation}, {recipe.ranges}, branches {recipe.branches}, {how}"
     )
-    return "\n".join([title, _HEADER, *lines])
+    return "\n".join([title, _HEADER, *lines, *(f"  {column:<10}{meaning}" for column, meaning in COLUMNS.items())])
 
 
 def _line(kind: str, layers: Sequence[QuantizedLayer]) -> str:
