@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tvm_flow.errors import ImportGraphError
+from tvm_flow.numerics.quantize import quantize
 
 Array = npt.NDArray[Any]
 
@@ -72,8 +73,10 @@ def shape_and_dtype(constant: Constant, arrays: Mapping[str, Array]) -> tuple[tu
     """Those of `evaluate`'s result, from the shapes and types of ``arrays`` alone."""
     if isinstance(constant, Derived) and constant.rule == "zero_point_correction":  # would sum up a whole matrix
         return shape_and_dtype(constant.sources[1], arrays)[0][1:], "int32"
+    if isinstance(constant, Derived) and constant.rule == "quantize":  # would quantize a whole matrix
+        return shape_and_dtype(constant.sources[0], arrays)[0], "uint8" if constant.options[1] else "int8"
     blanks = {
-        name: np.broadcast_to(np.zeros((), arrays[name].dtype), arrays[name].shape) for name in given_names(constant)
+        name: np.broadcast_to(np.ones((), arrays[name].dtype), arrays[name].shape) for name in given_names(constant)
     }
     result = evaluate(constant, blanks)
     return result.shape, str(result.dtype)
@@ -103,6 +106,13 @@ def _zero_point_correction(zx: Array, w: Array, zw: Array) -> Array:
     return np.broadcast_to(terms, (w.shape[1],)).astype(np.int32)
 
 
+def _quantize(x: Array, scale: Array, zero_point: Array, axis: int, unsigned: int) -> Array:
+    """Codes of a float tensor, as `tvm_flow.numerics.quantize` states it; vectors lie along ``axis``."""
+    along = [-1 if i == axis else 1 for i in range(x.ndim)]
+    scales, zeros = (part.reshape(along) if part.size > 1 else part.reshape(()) for part in (scale, zero_point))
+    return quantize(x, scales, zeros, np.uint8 if unsigned else np.int8)
+
+
 def _add_i32(a: Array, b: Array) -> Array:
     return (a.astype(np.int64) + b.astype(np.int64)).astype(np.int32)
 
@@ -113,6 +123,7 @@ RULES: dict[str, Callable[..., Array]] = {
     "transpose": _transpose,
     "zero_point_correction": _zero_point_correction,
     "add_i32": _add_i32,
+    "quantize": _quantize,
 }
 """How a derived constant is made; backends add the layouts of their weights."""
 

@@ -25,6 +25,8 @@ def quantize(scope: Scope, call: Any, x: Any) -> Any:
         raise ImportGraphError(
             f"{call}: expected a quantize of float32 to int8 or uint8, got {dtype_of(x)} to {out}; use 8 bits"
         )
+    if scope.is_constant(x) and (codes := _constant_codes(scope, call, x, out)) is not None:
+        return codes
     emit = scope.builder.emit
     scale, like = scope.scale(call.args[1]), Codes(x, None, None, int(call.attrs.axis))
     value = emit(R.round(emit(R.divide(x, broadcast(scope, scale, like)))))
@@ -33,6 +35,19 @@ def quantize(scope: Scope, call: Any, x: Any) -> Any:
         value = emit(R.add(value, broadcast(scope, scope.cast(zero, "float32"), like)))
     codes = emit(R.astype(emit(R.clip(value, -128, 127)), "int8"))
     return Unsigned(codes) if out == "uint8" else codes
+
+
+def _constant_codes(scope: Scope, call: Any, x: Any, out: str) -> Any | None:
+    """Codes of a float initializer, as quantization-aware training exports weights: a constant too.
+
+    None for a scalar, and where the zero point is computed.
+    """
+    scale, zero = scope.scale(call.args[1]), scope.as_parameter(scope.resolve(call.args[2]), "zero_point")
+    if not shape_of(x) or not scope.is_constant(zero):
+        return None
+    axis = int(call.attrs.axis) % len(shape_of(x))
+    options = (axis, int(out == "uint8"))
+    return scope.derive(f"{x.name}.{out}", "quantize", x, scale, zero, options=options)
 
 
 def dequantized(scope: Scope, call: Any) -> Codes:

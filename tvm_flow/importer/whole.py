@@ -18,6 +18,7 @@ from tvm_flow.importer.integer import to_integer
 from tvm_flow.importer.legal import describe, one_line, opset_of, require_legal, value_info
 from tvm_flow.importer.load import import_split
 from tvm_flow.importer.rewrite import written_out
+from tvm_flow.importer.rows import fold_rows
 
 
 def import_whole(split: SplitGraph, name: str = "graph") -> LiftedGraph:
@@ -33,7 +34,8 @@ def import_whole(split: SplitGraph, name: str = "graph") -> LiftedGraph:
 
 
 def _imported(split: SplitGraph) -> LiftedGraph:
-    return canonicalize(to_integer(import_split(replace(split, structure=written_out(split.structure)))))
+    graph = import_split(replace(split, structure=written_out(split.structure)))
+    return fold_rows(canonicalize(to_integer(graph)))
 
 
 def _named(split: SplitGraph, error: Exception) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from tvm import relax
 
 from tvm_flow.graph.lifted import dtype_of, op_name, shape_of
+from tvm_flow.lower.expansion import MOST_COPIES, reads
 
 PRODUCT = "relax.matmul"
 ELEMENTWISE = {
@@ -76,7 +77,7 @@ def _epilogue(
     product: Any, bindings: list[Binding], place: dict[Any, int], readers: dict[Any, set[Any]], taken: dict[Any, Any]
 ) -> list[Any]:
     """``product`` and its epilogue, in order. A reader that cannot join is the end: nothing later stands for all."""
-    members, whole = [product], 1
+    members, whole, sizes = [product], 1, {product: 1}
     open_ends = {product: set(readers[product])}
     queue = sorted(place[reader] for reader in readers[product] if reader in place)
     while queue:
@@ -84,6 +85,9 @@ def _epilogue(
         if var in open_ends:
             continue
         if var in taken or op_name(call) not in ELEMENTWISE or shape_of(var) != shape_of(product):
+            break
+        sizes[var] = 1 + reads(call) * sum(sizes.get(arg, 0) for arg in tensor_args(call))
+        if sizes[var] > MOST_COPIES:
             break
         members.append(var)
         for ends in open_ends.values():

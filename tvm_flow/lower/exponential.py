@@ -5,8 +5,8 @@
 C1 + C2 = ln 2 with C1 of ten significant bits, so n C1 is exact (Cody and Waite 1980); p is the degree-5 polynomial of
 the Cephes library's expf (S. Moshier), whose own error on |r| <= ln(2) / 2 is below 2^-26. n is -125 to 128: arguments
 above `UPPER` are taken as it, the result below `LOWER` is exactly zero, and 2^(n - 1) is a normal number, so that no
-intermediate is subnormal and only the last product can overflow, to infinity, where the result does. Every comparison
-is written so that NaN passes.
+intermediate is subnormal and only the last product can overflow, to infinity, where the result does. NaN passes every
+comparison.
 
 Error, with u = 2^-24: the reduction leaves |r| wrong by at most u |n C2| + u |r| < 0.03 u + 0.35 u; the polynomial and
 the two last additions round to at most 1.5 u + 0.35 (0.5 u + ...) < 2.6 u relative to a sum of at least 0.7; doubling
@@ -40,8 +40,8 @@ def exp_expression(x: Any) -> Any:
     def f32(value: float) -> Any:
         return tirx.const(value, "float32")
 
-    below = tirx.Select(x > f32(UPPER), f32(UPPER), x)
-    clamped = tirx.Select(below < f32(LOWER), f32(LOWER), below)
+    # Of two operands, LLVM's code takes the second when they do not compare.
+    clamped = tirx.max(f32(LOWER), tirx.min(f32(UPPER), x))
     n = tirx.nearbyint(clamped * f32(_LOG2E))
     r = (clamped - n * f32(_C1)) - n * f32(_C2)
     poly = f32(_POLYNOMIAL[0])

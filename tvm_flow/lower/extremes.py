@@ -1,6 +1,7 @@
 """The larger or smaller of two floats, NaN where one of them is: TVM's own take the other.
 
-A comparison with NaN is false, so each is written as the choice that a false comparison makes right.
+A comparison with NaN is false, so each is written as the choice that a false comparison makes right; TVM's own take the
+second operand then, which with a constant first is all that it needs.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from tvm import te, tirx, topi
 
 
 def larger(a: Any, b: Any) -> Any:
-    """float32 expression for the maximum; of two equal numbers, ``b``."""
-    return tirx.Select(_or_nan(a <= b, b), b, a)
+    """float32 expression for the maximum."""
+    return tirx.max(b, a) if isinstance(b, tirx.FloatImm) else tirx.Select(_or_nan(a <= b, b), b, a)
 
 
 def smaller(a: Any, b: Any) -> Any:
-    """float32 expression for the minimum; of two equal numbers, ``b``."""
-    return tirx.Select(_or_nan(a >= b, b), b, a)
+    """float32 expression for the minimum."""
+    return tirx.min(b, a) if isinstance(b, tirx.FloatImm) else tirx.Select(_or_nan(a >= b, b), b, a)
 
 
 def te_maximum(a: Any, b: Any) -> Any:
@@ -31,9 +32,7 @@ def te_minimum(a: Any, b: Any) -> Any:
 
 
 def _or_nan(condition: Any, b: Any) -> Any:
-    return (
-        condition if isinstance(b, tirx.FloatImm) else tirx.Or(condition, tirx.isnan(b))
-    )  # TVM takes b != b for false
+    return tirx.Or(condition, tirx.isnan(b))  # TVM takes b != b for false
 
 
 def _elementwise(choose: Any, a: Any, b: Any, name: str) -> Any:

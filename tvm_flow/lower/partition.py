@@ -2,8 +2,10 @@
 
 A kernel is a private Relax function with one output. An integer product ends in its epilogue and an attention is one
 kernel (see `tvm_flow.lower.clusters`); other matrix products stand alone. Every other operator joins the kernel of its
-consumer when all its consumers are in that one kernel, with one exception: a row reduction does not join
-a kernel in which elements change their place further on, because its row would not be the row of the output loop.
+consumer when all its consumers are in that one kernel, with three exceptions: a row reduction does not join a kernel in
+which elements change their place further on, because its row would not be the row of the output loop; what a row
+reduction reads is not concatenated in its kernel, because TVM would make only a part of what the concatenation reads;
+and a kernel ends before it becomes too large (see `tvm_flow.lower.expansion`).
 Structurally equal kernels are one function, called several times.
 
 What depends on the prompt alone (see `tvm_flow.lower.prologue`) is cut from the rest and comes first.
@@ -24,23 +26,47 @@ from tvm_flow.graph.lifted import LiftedGraph, bindings_of, call_with, op_name, 
 from tvm_flow.graph.names import made_up
 from tvm_flow.graph.program import KernelCall, Program, TensorSpec
 from tvm_flow.lower.clusters import clusters, tensor_args
+from tvm_flow.lower.expansion import MOST_COPIES, reads
 from tvm_flow.lower.prologue import prologue_variables
 
 ANCHORS = {"relax.matmul", "relax.nn.conv2d"}
 REDUCTIONS = {"relax.sum", "relax.max", "relax.min", "relax.mean", "relax.prod"}
 PLACE_CHANGING = {"relax.reshape", "relax.permute_dims", "relax.squeeze", "relax.expand_dims", "relax.flatten"}
 PLACE_CHANGING |= {"relax.nn.pad", "relax.broadcast_to"}
+CONDITIONAL = {"relax.concat", "relax.nn.pad"}
+"""Operators that read one of several places, or none."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class _Group:
-    """Bindings of one kernel in reverse order, and whether elements change place inside it."""
+    """Bindings of one kernel in reverse order, and whether elements change place inside it.
+
+    ``copies`` says how often each value read in it is written out (see `tvm_flow.lower.expansion`), ``size`` how many
+    operations that makes.
+    """
 
     members: list[tuple[Any, Any]] = field(default_factory=list)
     anchor: bool = False
     moves: bool = False
+    reduces: bool = False
     prologue: bool = False
+    copies: dict[Any, int] = field(default_factory=lambda: defaultdict(int))
+    size: int = 0
+
+    def add(self, var: Any, call: Any) -> None:
+        """One more binding, before those that are there."""
+        self.members.append((var, call))
+        self.moves |= op_name(call) in PLACE_CHANGING
+        self.reduces |= op_name(call) in REDUCTIONS
+        own = self.copies[var] or 1
+        self.size += own
+        for arg in tensor_args(call):
+            self.copies[arg] += 1 if op_name(call) in REDUCTIONS else own * reads(call)
+
+    def fits(self, var: Any) -> bool:
+        """True when ``var`` may join without making the kernel too large."""
+        return self.size + self.copies[var] <= MOST_COPIES
 
 
 def partition(graph: LiftedGraph) -> Program:
@@ -73,24 +99,22 @@ def _assign(bindings: list[tuple[Any, Any]], result: Any, early: frozenset[Any])
         index = next(iter(readers)) if len(readers) == 1 and not var.same_as(result) else None
         if var in last:
             index = home.get(last[var])
-        elif index is not None and (groups[index].prologue != (var in early) or not _joins(call, groups[index])):
+        elif index is not None and (groups[index].prologue != (var in early) or not _joins(var, call, groups[index])):
             index = None
         if index is None:
             index = len(groups)
             groups.append(_Group(anchor=var in last or op_name(call) in ANCHORS, prologue=var in early))
             home[var] = index
-        group = groups[index]
-        group.members.append((var, call))
-        group.moves |= op_name(call) in PLACE_CHANGING
+        groups[index].add(var, call)
         for arg in tensor_args(call):
             users[arg].add(index)
     return groups
 
 
-def _joins(call: Any, group: _Group) -> bool:
-    if group.anchor or op_name(call) in ANCHORS:
+def _joins(var: Any, call: Any, group: _Group) -> bool:
+    if group.anchor or op_name(call) in ANCHORS or not group.fits(var):
         return False
-    return not (group.moves and op_name(call) in REDUCTIONS)
+    return not (group.moves and op_name(call) in REDUCTIONS) and not (group.reduces and op_name(call) in CONDITIONAL)
 
 
 def _emit(graph: LiftedGraph, groups: list[_Group], result: Any) -> Program:
