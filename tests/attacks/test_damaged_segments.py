@@ -10,7 +10,7 @@ from support import toy_bundle
 from support.attack_programs import Attack
 
 from tvm_flow.pack import write_bundle
-from tvm_flow.run.native import Status
+from tvm_flow.run.status import Status
 
 NULL = "NULL"
 # macro -> (value, what the message says)
