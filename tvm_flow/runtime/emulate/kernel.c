@@ -1,7 +1,7 @@
 /* Runs one kernel, the function KERNEL that it is compiled with, on arguments from stdin, and writes its output.
  *
- * stdin, little endian: uint32 count, then each argument: uint32 dtype_code, dtype_bits, ndim, 0; int64 shape[8], 0 past
- * ndim; the elements. stdout: the elements of the last argument afterwards. tvm_flow.check.kernels feeds it.
+ * stdin, little endian: uint32 count, then each argument: uint32 dtype_code, dtype_bits, ndim, 0; int64 shape[8], 0
+ * past ndim; the elements. stdout: the elements of the last argument afterwards. tvm_flow.check.kernels feeds it.
  */
 #include "services.h"
 
@@ -27,7 +27,8 @@ int main(void) {
     if (fread(h, sizeof *h, 1, stdin) != 1 || h->ndim > MAX_DIMS) return 2;
     bytes = h->bits / 8u;
     for (uint32_t axis = 0; axis < h->ndim; axis++) bytes *= (size_t)h->shape[axis];
-    tensors[i] = (tensor){get(bytes), {1, 0}, (int32_t)h->ndim, (uint8_t)h->code, (uint8_t)h->bits, 1, h->shape, NULL, 0};
+    const uint8_t code = (uint8_t)h->code, bits = (uint8_t)h->bits;
+    tensors[i] = (tensor){get(bytes), {1, 0}, (int32_t)h->ndim, code, bits, 1, h->shape, NULL, 0};
     if (!tensors[i].data) return 2;
     args[i] = (argument){7, 0, &tensors[i]};
   }

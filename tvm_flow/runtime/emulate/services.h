@@ -1,4 +1,4 @@
-/* What a kernel calls and is called with, for the small programs of tvm_flow.check: one thread, the C library's memory. */
+/* What a kernel calls and is called with, in the small programs of tvm_flow.check: one thread, libc's memory. */
 #ifndef TVM_FLOW_EMULATE_SERVICES_H
 #define TVM_FLOW_EMULATE_SERVICES_H
 
