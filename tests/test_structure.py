@@ -26,7 +26,6 @@ MOST_PARAMETERS, MOST_LINES = 6, 350
 # These lists may only shrink: an entry that no longer holds fails the test, as does an offender that is not listed.
 LONG_PARAMETER_LISTS = {
     "tvm_flow.calibrate.run.calibrate",
-    "tvm_flow.check.emulator.run_emulated",
 }
 REPEATED_NAMES = {
     *("config.py", "decoder.py", "identity.py", "layers.py", "names.py", "stages.py", "stdit.py", "stdit3.py"),

@@ -28,6 +28,7 @@ class Picky:
 
     wanted: str
     name: str = "picky"
+    version: str = "1"
     asked: list[str] = field(default_factory=list)
 
     def offers(self, kernel: Kernel, target: TargetSpec) -> Offer | Refusal:

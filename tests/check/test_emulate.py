@@ -18,7 +18,7 @@ from support.example_programs import EXAMPLES, golden_frames, headers, read_fram
 from tvm_flow.check import machines
 from tvm_flow.check.calls import ExactnessReport, check_traced, members_of
 from tvm_flow.check.conformance import run_checked
-from tvm_flow.check.emulator import Emulator, find_emulator, run_emulated
+from tvm_flow.check.emulator import EmulatedRun, Emulator, find_emulator, run_emulated
 from tvm_flow.check.trajectory import TrajectoryCheck
 from tvm_flow.compile import command as compile_module
 from tvm_flow.compile.command import Compiled, compile_bundle
@@ -52,7 +52,7 @@ class Checked:
     def run(self, threads: int = 1, on_call: Callable[[Any], object] = id) -> bytes:
         nothing: list[None] = []
         bundle = self.compiled.bundle
-        return run_emulated(self.emulator, self.program, bundle, threads, on_call, nothing.clear).tobytes()
+        return run_emulated(EmulatedRun(self.emulator, self.program, bundle, threads), on_call, nothing.clear).tobytes()
 
 
 @pytest.fixture(scope="module")
@@ -212,4 +212,4 @@ def test_a_stream_that_breaks_off_is_an_error(tmp_path: Path, script: str, messa
     qemu.chmod(0o755)
     seen: list[None] = []
     with pytest.raises(BuildError, match=f"qemu -cpu max: expected the bundle to run to its end, {message}"):
-        run_emulated(Emulator(qemu, "max"), qemu, tmp_path, 1, id, lambda: seen.append(None))
+        run_emulated(EmulatedRun(Emulator(qemu, "max"), qemu, tmp_path, 1), id, lambda: seen.append(None))

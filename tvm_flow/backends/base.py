@@ -82,6 +82,10 @@ class Backend(Protocol):
     def name(self) -> str:
         """As targets, libraries and the runtime's vtable name it."""
 
+    @property
+    def version(self) -> str:
+        """Changes with what `offers` and `compile` do; "" where the sources of this package say it. Part of stamps."""
+
     def offers(self, kernel: Kernel, target: TargetSpec) -> Offer | Refusal:
         """Whether this backend runs ``kernel`` on ``target``; must not depend on what was asked before."""
 

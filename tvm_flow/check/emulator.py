@@ -76,22 +76,23 @@ def find_emulator(target: TargetSpec) -> Emulator:
     return Emulator(Path(found), target.cpu if target.cpu in models else "max")
 
 
-def run_emulated(
-    emulator: Emulator,
-    program: Path,
-    bundle: Path,
-    threads: int,
-    on_call: Callable[[TracedCall], object],
-    on_step: Callable[[], object],
-    part: Part = Part.GENERATE,
-) -> Floats:
-    """Latents, flat, that ``program`` makes of the golden input of ``bundle``; what a callback raises ends it.
+@dataclass(frozen=True)
+class EmulatedRun:
+    """``program`` on the golden input of ``bundle`` with so many ``threads``, under ``emulator``."""
 
-    With `Part.DECODE` it makes frames of the golden latents instead.
+    emulator: Emulator
+    program: Path
+    bundle: Path
+    threads: int = 0
+    part: Part = Part.GENERATE
+
+
+def run_emulated(run: EmulatedRun, on_call: Callable[[TracedCall], object], on_step: Callable[[], object]) -> Floats:
+    """Latents, flat, that ``run`` makes; of `Part.DECODE` frames of the golden latents. What a callback raises ends it.
 
     Raises BuildError with the program's own words when it fails, or its stream breaks off.
     """
-    with _started(emulator, program, bundle, threads, part) as records:
+    with _started(run) as records:
         while True:
             kind, step, branch, call, tensors, name_bytes = records.unpack(_RECORD)
             if kind not in (_CALL, _STEP, _LATENTS):
@@ -108,15 +109,15 @@ def run_emulated(
 
 
 @contextmanager
-def _started(emulator: Emulator, program: Path, bundle: Path, threads: int, part: Part) -> Iterator[_Records]:
-    command = [*emulator.command, str(program), str(bundle), str(threads), part]
+def _started(run: EmulatedRun) -> Iterator[_Records]:
+    command = [*run.emulator.command, str(run.program), str(run.bundle), str(run.threads), run.part]
     with (
         tempfile.TemporaryFile() as errors,  # a pipe that nobody reads could fill up
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process,
     ):
         try:
             assert process.stdout is not None
-            yield _Records(emulator, process, process.stdout, errors)
+            yield _Records(run.emulator, process, process.stdout, errors)
         finally:
             process.kill()
 

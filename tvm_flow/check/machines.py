@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from tvm_flow.check.emulator import EMULATED, TRACE_PROGRAM, Emulator, find_emulator, run_emulated
+from tvm_flow.check.emulator import EMULATED, TRACE_PROGRAM, EmulatedRun, Emulator, find_emulator, run_emulated
 from tvm_flow.check.parts import Part
 from tvm_flow.errors import BuildError
 from tvm_flow.pack import read_golden
@@ -99,7 +99,7 @@ class Emulated:
         return replace(self, program=folder / "trace")
 
     def trace(self, bundle: Path, part: Part, threads: int, see: See, step: Callable[[], object]) -> Floats:
-        return run_emulated(self.emulator, self._program(), bundle, threads, see, step, part)
+        return run_emulated(EmulatedRun(self.emulator, self._program(), bundle, threads, part), see, step)
 
     def verify(self, bundle: Path, threads: int) -> None:
         latents = self.trace(bundle, Part.GENERATE, threads, id, lambda: None)

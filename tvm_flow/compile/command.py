@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tvm_flow.artifact import is_current, make_stamp, write_stamp
+from tvm_flow.backends.registry import backend_named
 from tvm_flow.check.conformance import run_checked
 from tvm_flow.check.machines import machine_of
 from tvm_flow.check.sampling import choose_calls
@@ -90,7 +91,8 @@ def compile_bundle(
 def _stamp(job: Job) -> dict[str, Any]:
     files = {path.name: path for path in sorted(job.exported.folder.iterdir()) if path.is_file()}
     choices = {"emit": str(job.options.emit), "check": str(job.options.check)}
-    made_by = {"target": job.target.describe(), "compilers": compiler_versions(), **choices}
+    backends = {name: version for name in job.target.backends if (version := backend_named(name).version)}
+    made_by = {"target": job.target.describe(), "compilers": compiler_versions(), "backends": backends, **choices}
     return make_stamp(files, made_by, __name__)
 
 

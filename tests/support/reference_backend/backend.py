@@ -29,6 +29,10 @@ class ReferenceBackend:
     def name(self) -> str:
         return NAME
 
+    @property
+    def version(self) -> str:
+        return "1"
+
     def offers(self, kernel: Kernel, target: TargetSpec) -> Offer | Refusal:  # noqa: ARG002
         """Kernels of even number, named k0_..., k2_... by the partition."""
         number = re.match(r"\w*?(\d+)_", kernel.name)

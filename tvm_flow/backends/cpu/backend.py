@@ -30,6 +30,11 @@ class CpuBackend:
         """See `tvm_flow.backends.base.Backend`."""
         return CPU
 
+    @property
+    def version(self) -> str:
+        """See `tvm_flow.backends.base.Backend`."""
+        return ""
+
     def offers(self, kernel: Kernel, target: TargetSpec) -> Offer | Refusal:
         """Integer products of a constant matrix by their instruction set, anything else in plain order of rows."""
         isa = self.isa or choose_isa(target.features)
