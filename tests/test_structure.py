@@ -24,9 +24,7 @@ that come after it, and its outputs are made again only when something that it c
 MOST_PARAMETERS, MOST_LINES = 6, 350
 
 # These lists may only shrink: an entry that no longer holds fails the test, as does an offender that is not listed.
-LONG_PARAMETER_LISTS = {
-    "tvm_flow.calibrate.run.calibrate",
-}
+LONG_PARAMETER_LISTS: set[str] = set()
 REPEATED_NAMES = {
     *("config.py", "decoder.py", "identity.py", "layers.py", "names.py", "stages.py", "stdit.py", "stdit3.py"),
     *("step.py", "tables.py", "trajectory.py", "write.py"),

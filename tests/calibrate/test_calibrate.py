@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tvm_flow.calibrate import (
     CalibrationPrompt,
+    Denoising,
     Embed,
     Ranges,
     block_names,
@@ -52,7 +53,8 @@ def run(
             "progress": False,
             **changes,
         }
-        return calibrate(**arguments)  # type: ignore[arg-type]
+        denoising = Denoising(*(arguments.pop(name) for name in ("model", "sampler", "latent")))  # type: ignore[arg-type]
+        return calibrate(denoising, **arguments)  # type: ignore[arg-type]
 
     return call
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tvm_flow.calibrate.prompts import CalibrationPrompt
-from tvm_flow.calibrate.run import calibrate
+from tvm_flow.calibrate.run import Denoising, calibrate
 from tvm_flow.demo import LATENT_SHAPE, demo_sampler, load_captions, load_model
 from tvm_flow.export import export
 from tvm_flow.export.graph import MASKED
@@ -28,9 +28,8 @@ def graph_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("step")
     model, captions = load_model(), load_captions()
     prompts = [CalibrationPrompt("a red sneaker moving left", 0)]
-    ranges = calibrate(
-        model, demo_sampler(), LATENT_SHAPE, prompts, captions.batch, folder / "ranges.safetensors", progress=False
-    )
+    denoising = Denoising(model, demo_sampler(), LATENT_SHAPE)
+    ranges = calibrate(denoising, prompts, captions.batch, folder / "ranges.safetensors", progress=False)
     quantized = quantize_model(model, ranges, Recipe())
     return export(quantized, folder / "export", steps=range(9, 10), progress=False).graphs[0][0]
 

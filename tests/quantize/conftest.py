@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tvm_flow.calibrate import CalibrationPrompt, Ranges, calibrate, load_ranges
+from tvm_flow.calibrate import CalibrationPrompt, Denoising, Ranges, calibrate, load_ranges
 from tvm_flow.model import AnyModel, STDiT, STDiT3, STDiT3Block, STDiT3Config, STDiTBlock, STDiTConfig
 from tvm_flow.sampler import SamplerConfig
 
@@ -66,7 +66,7 @@ def ranges_path(
 ) -> Path:
     path = tmp_path_factory.mktemp("calibrated") / "ranges.safetensors"
     prompts = [CalibrationPrompt(text, seed) for seed, text in enumerate(LENGTHS)]
-    calibrate(model, sampler, latent, prompts, embed, path, progress=False)
+    calibrate(Denoising(model, sampler, latent), prompts, embed, path, progress=False)
     return path
 
 

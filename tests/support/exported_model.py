@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from tvm_flow.calibrate import CalibrationPrompt, Ranges, calibrate, load_ranges
+from tvm_flow.calibrate import CalibrationPrompt, Denoising, Ranges, calibrate, load_ranges
 from tvm_flow.export import Exported, export
 from tvm_flow.export.graph import MASKED
 from tvm_flow.model import AnyConfig, AnyModel, STDiT, STDiT3, STDiT3Config, STDiTConfig
@@ -96,7 +96,7 @@ def tiny(chosen: Tiny) -> AnyModel:
 def tiny_ranges(tiny: AnyModel, chosen: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Ranges:
     path = tmp_path_factory.mktemp("ranges") / "ranges.safetensors"
     prompts = [CalibrationPrompt(text, seed) for seed, text in enumerate(LENGTHS)]
-    calibrate(tiny, SAMPLER, chosen.latent, prompts, embed, path, progress=False)
+    calibrate(Denoising(tiny, SAMPLER, chosen.latent), prompts, embed, path, progress=False)
     return load_ranges(path)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tvm_flow.calibrate import CalibrationPrompt, block_names, calibrate
+from tvm_flow.calibrate import CalibrationPrompt, Denoising, block_names, calibrate
 from tvm_flow.export import Exported, export
 from tvm_flow.model import AnyConfig, AnyModel, STDiT, STDiT3, STDiT3Config, STDiTConfig
 from tvm_flow.quantize.build import quantize
@@ -51,7 +51,8 @@ def make_ranges(
 ) -> Path:
     """A calibrated ranges file."""
     prompts = [CalibrationPrompt(text, seed) for seed, text in enumerate(LENGTHS)]
-    calibrate(make_model(config), sampler, latent, prompts, embed, folder / "ranges.safetensors", progress=False)
+    denoising = Denoising(make_model(config), sampler, latent)
+    calibrate(denoising, prompts, embed, folder / "ranges.safetensors", progress=False)
     return folder / "ranges.safetensors"
 
 

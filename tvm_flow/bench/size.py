@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tvm_flow.calibrate.prompts import load_prompts
-from tvm_flow.calibrate.run import calibrate
+from tvm_flow.calibrate.run import Denoising, calibrate
 from tvm_flow.compile.library import build_library
 from tvm_flow.export import export
 from tvm_flow.importer.step_groups import import_steps
@@ -67,7 +67,7 @@ def demo_library(folder: Path) -> GroupLibrary:
     source, calibration = load_source(), targets_folder().parent / "calibration"
     prompts = load_prompts(calibration / "prompts.yaml")[:1]
     ranges = folder / "ranges.safetensors"
-    calibrate(source.model, source.sampler, source.latent, prompts, source.embed, ranges, progress=False)
+    calibrate(Denoising(source.model, source.sampler, source.latent), prompts, source.embed, ranges, progress=False)
     recipe = calibration / "recipes" / "w8a8.yaml"
     quantized = quantize(source.model, ranges, recipe, folder / "quantized.safetensors", progress=False)
     tokens, mask = source.embed([prompts[0].text])

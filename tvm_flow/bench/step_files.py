@@ -13,7 +13,7 @@ from tvm_flow.bench.contenders import StepFiles
 from tvm_flow.bench.models import PROMPT, SEED, BenchModel, write_inputs
 from tvm_flow.bench.stages import RECIPE
 from tvm_flow.calibrate.prompts import load_prompts
-from tvm_flow.calibrate.run import calibrate
+from tvm_flow.calibrate.run import Denoising, calibrate
 from tvm_flow.compile.library import build_library
 from tvm_flow.compile.step_build import bundle_contents, golden_input
 from tvm_flow.export import Exported, export
@@ -41,7 +41,7 @@ def prepare(model: BenchModel, folder: Path, threads: int) -> None:
     source = load_source(str(inputs.checkpoint), inputs.sampler, model.latent, inputs.captions)
     done("random weights")
     ranges, prompts = folder / "ranges.safetensors", load_prompts(inputs.prompts)
-    calibrate(source.model, source.sampler, source.latent, prompts, source.embed, ranges, progress=False)
+    calibrate(Denoising(source.model, source.sampler, source.latent), prompts, source.embed, ranges, progress=False)
     done("calibrated")
     (folder / "fp32.yaml").write_text(FLOAT_RECIPE)
     tokens, mask = source.embed([PROMPT])

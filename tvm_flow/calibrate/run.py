@@ -11,6 +11,7 @@ The result does not depend on the order of prompts or on interruptions: minima a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -31,20 +32,22 @@ Embed = Callable[[list[str]], tuple[Tensor, Tensor]]
 """Captions as (tokens [B, L, caption_channels], mask bool [B, L]); raises PromptError for an unknown one."""
 
 
-def calibrate(
-    model: AnyModel,
-    sampler: SamplerConfig,
-    latent: tuple[int, int, int, int],
-    prompts: Sequence[CalibrationPrompt],
-    embed: Embed,
-    output: Path,
-    progress: bool = True,
-) -> Ranges:
-    """Calibrate ``model`` on ``prompts`` into the file ``output``; what an earlier run has done is kept.
+@dataclass(frozen=True)
+class Denoising:
+    """What is calibrated: ``model`` denoised by ``sampler`` from noise of the shape ``latent`` [C, T, H, W]."""
 
-    ``latent`` is the shape [C, T, H, W] of the noise, which is drawn in float32 on the CPU by a generator
-    with the prompt's seed; what a sampler's steps draw is what the C runtime draws for that seed. With
-    nothing left to do, only ``output`` is read.
+    model: AnyModel
+    sampler: SamplerConfig
+    latent: tuple[int, int, int, int]
+
+
+def calibrate(
+    denoising: Denoising, prompts: Sequence[CalibrationPrompt], embed: Embed, output: Path, progress: bool = True
+) -> Ranges:
+    """Calibrate on ``prompts`` into the file ``output``; what an earlier run has done is kept.
+
+    Noise is drawn in float32 on the CPU by a generator with the prompt's seed; what a sampler's steps draw is what the
+    C runtime draws for that seed. With nothing left to do, only ``output`` is read.
 
     Raises CalibrationError for an empty prompt list, an ``output`` of another model, sampler or latent, or
     activations that are not finite; PromptError from ``embed``; InterruptedCommand on Ctrl-C, with all finished
@@ -52,7 +55,8 @@ def calibrate(
     """
     if not prompts:
         raise CalibrationError("prompts: expected at least one, got none; name a prompt file with captions")
-    wanted = Ranges(model_sha256(model), sampler, latent, (), {})
+    model, sampler = denoising.model, denoising.sampler
+    wanted = Ranges(model_sha256(model), sampler, denoising.latent, (), {})
     done = _earlier(output, wanted)
     unique = list(dict.fromkeys(prompts))
     todo = [prompt for prompt in unique if done is None or prompt not in done.prompts]

@@ -20,10 +20,9 @@ from tvm_flow.errors import BuildError
 from tvm_flow.graph.constants import Array
 from tvm_flow.plan.static_plan import DTYPES
 from tvm_flow.target.spec import TargetSpec
-from tvm_flow.toolchain.link import INCLUDE
+from tvm_flow.toolchain.link import EMULATE
 from tvm_flow.toolchain.zig import zig_cc
 
-_FOLDER = INCLUDE.parent / "emulate"
 _FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-s")
 _HEAD = struct.Struct("<3I4x8q")
 
@@ -49,7 +48,7 @@ def link_kernel(kernel: str, function: Any, target: TargetSpec, folder: Path, pr
     triple = f"{target.triple.split('-')[0]}-linux-musl" if prefix else target.zig_triple
     arguments = (
         *(*_FLAGS, *(["-static"] if prefix else []), f"-DKERNEL=__tvm_ffi_{kernel}", "-o", str(folder / "kernel")),
-        *(str(_FOLDER / "kernel.c"), str(folder / "kernel.o")),
+        *(str(EMULATE / "kernel.c"), str(folder / "kernel.o")),
     )
     zig_cc(arguments, f"kernel {kernel}", triple)
     return [*prefix, str(folder / "kernel")]

@@ -22,10 +22,9 @@ from tvm_flow.backends.cpu.packing import Product
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.constants import Array
 from tvm_flow.target.spec import TargetSpec
-from tvm_flow.toolchain.link import INCLUDE
+from tvm_flow.toolchain.link import EMULATE
 from tvm_flow.toolchain.zig import zig_cc
 
-_FOLDER = INCLUDE.parent / "emulate"
 _FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-s")
 
 
@@ -97,8 +96,8 @@ def link_sums(
     (folder / "sums_table.c").write_text(_table(chosen))
     triple = f"{target.triple.split('-')[0]}-linux-musl" if prefix else target.zig_triple
     arguments = (
-        *(*_FLAGS, *(["-static"] if prefix else []), f"-I{_FOLDER}", "-o", str(folder / "sums")),
-        *(str(_FOLDER / "sums.c"), str(folder / "sums_table.c"), str(folder / "sums.o")),
+        *(*_FLAGS, *(["-static"] if prefix else []), f"-I{EMULATE}", "-o", str(folder / "sums")),
+        *(str(EMULATE / "sums.c"), str(folder / "sums_table.c"), str(folder / "sums.o")),
     )
     zig_cc(arguments, "sums", triple)
     return SumsProgram((*prefix, str(folder / "sums")), chosen)

@@ -18,7 +18,7 @@ from tvm_flow.calibrate.layers import layer_names
 from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.calibrate.ranges import load_ranges, merge, ranges_sampler, save_ranges
 from tvm_flow.calibrate.record import ranges_bytes
-from tvm_flow.calibrate.run import calibrate
+from tvm_flow.calibrate.run import Denoising, calibrate
 from tvm_flow.compile.command import LIBRARIES, Compiled, compile_bundle
 from tvm_flow.compile.options import CompileOptions
 from tvm_flow.compile.workspace import sweep_unfinished
@@ -46,7 +46,7 @@ def calibrate_stage(source: Source, prompts: Path, output: Path) -> None:
     expect_own(output, RANGES, "prompts")
     expect_room(output)
     with exclusive(output):
-        calibrate(source.model, source.sampler, source.latent, load_prompts(prompts), source.embed, output)
+        calibrate(Denoising(source.model, source.sampler, source.latent), load_prompts(prompts), source.embed, output)
 
 
 def merge_stage(parts: Sequence[Path], output: Path) -> None:

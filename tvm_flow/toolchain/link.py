@@ -10,6 +10,8 @@ from tvm_flow.artifact import atomic_path
 from tvm_flow.toolchain.zig import zig_cc
 
 INCLUDE = Path(__file__).resolve().parent.parent / "runtime" / "include"
+EMULATE = INCLUDE.parent / "emulate"
+"""C of the small programs that run kernels alone."""
 # The descriptor is the only name that leaves the library: two libraries in one process must not see each other's.
 _EXPORTS = "{ global: tvm_flow_library; local: *; };\n"
 _FLAGS = ("-std=c11", "-O2", "-fPIC", "-Wall", "-Wextra", "-Werror", "-shared", "-s")

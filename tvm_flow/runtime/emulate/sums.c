@@ -3,7 +3,7 @@
  * Reads requests from stdin until it ends, each a uint32 index into `sums_kernels` and the bytes of X and of the
  * packed W, and writes C [m, n] int32 for each to stdout; little endian. tvm_flow.check.sums feeds it.
  */
-#include "services.h"
+#include "no_services.h"
 #include "sums.h"
 
 static int serve(const sums_kernel *k) {
@@ -14,10 +14,9 @@ static int serve(const sums_kernel *k) {
   int32_t *c = w ? allocate(0, 0, count * sizeof *c, 0, 32) : NULL;
   int code = 1;
   if (c) {
-    tensor tensors[] = {{x, {1, 0}, 2, 0, 8, 1, shape_x, NULL, 0},
-                        {w, {1, 0}, 4, 0, 8, 1, shape_w, NULL, 0},
-                        {c, {1, 0}, 2, 0, 32, 1, shape_c, NULL, 0}};
-    argument args[] = {{7, 0, &tensors[0]}, {7, 0, &tensors[1]}, {7, 0, &tensors[2]}}, result = {0, 0, NULL};
+    flow_dltensor tx = tensor_of(x, 0, 8, 2, shape_x), tw = tensor_of(w, 0, 8, 4, shape_w);
+    flow_dltensor tc = tensor_of(c, 0, 32, 2, shape_c);
+    flow_any args[] = {argument(&tx), argument(&tw), argument(&tc)}, result = {0};
     code = k->kernel(NULL, args, 3, &result) || fwrite(c, sizeof *c, count, stdout) != count || fflush(stdout);
   }
   free(c);

@@ -1,33 +1,31 @@
 /* What a kernel calls and is called with, in the small programs of tvm_flow.check: one thread, libc's memory. */
-#ifndef TVM_FLOW_EMULATE_SERVICES_H
-#define TVM_FLOW_EMULATE_SERVICES_H
+#ifndef TVM_FLOW_NO_SERVICES_H
+#define TVM_FLOW_NO_SERVICES_H
 
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-typedef struct {
-  void *data;
-  int32_t device[2];
-  int32_t ndim;
-  uint8_t code, bits;
-  uint16_t lanes;
-  int64_t *shape, *strides;
-  uint64_t offset;
-} tensor;
+#include "../src/tvm_abi.h"
 
-typedef struct {
-  int32_t type, pad;
-  tensor *value;
-} argument;
+static inline flow_dltensor tensor_of(void *data, uint8_t code, uint8_t bits, int32_t ndim, int64_t *shape) {
+  return (flow_dltensor){.data = data,
+                         .device = {.device_type = FLOW_DL_CPU, .device_id = 0},
+                         .ndim = ndim,
+                         .dtype = {.code = code, .bits = bits, .lanes = 1},
+                         .shape = shape,
+                         .strides = NULL,
+                         .byte_offset = 0};
+}
+
+static inline flow_any argument(flow_dltensor *tensor) {
+  return (flow_any){.type_index = FLOW_TYPE_DLTENSOR_PTR, .zero_padding = 0, {.v_ptr = tensor}};
+}
 
 static int launch(int (*task)(int, void *, void *), void *data, int count) {
-  struct {
-    void *sync;
-    int32_t tasks;
-  } group = {NULL, count > 0 ? count : 1};
+  flow_parallel_group group = {.sync_handle = NULL, .num_task = count > 0 ? count : 1};
   int code = 0;
-  for (int id = 0; id < group.tasks; id++) code |= task(id, &group, data);
+  for (int id = 0; id < group.num_task; id++) code |= task(id, &group, data);
   return code;
 }
 
@@ -52,7 +50,7 @@ int (*__TVMBackendParallelLaunch)(int (*)(int, void *, void *), void *, int) = l
 void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = allocate;
 int (*__TVMBackendFreeWorkspace)(int, int, void *) = release;
 
-static void *get(size_t bytes) {
+static inline void *get(size_t bytes) {
   void *data = allocate(0, 0, bytes ? bytes : 1, 0, 8);
   if (data && fread(data, 1, bytes, stdin) == bytes) return data;
   free(data);
