@@ -112,7 +112,7 @@ def _require_equal(where: str, expected: Value, got: Array, report: ExactnessRep
     _require_alike(where, shape, dtype, got)
     wrong = _compare(expected, got, report)
     if wrong.any():
-        unknown = wrong & _unbounded(expected)
+        unknown = wrong & _unbounded(expected, got)
         if unknown.any() and not (wrong & ~unknown).any():
             raise BitExactError(_undecidable(where, expected, got, unknown))
         raise BitExactError(_message(where, expected, got, wrong & ~unknown))
@@ -157,20 +157,23 @@ def _compare_floats(expected: Bounded, got: Array, report: ExactnessReport) -> n
     return ~((distance <= expected.error) & (np.isfinite(expected.error) | (distance == 0)))
 
 
-def _unbounded(expected: Value) -> npt.NDArray[np.bool_]:
-    """Where rounding errors have no bound that decides anything."""
+def _unbounded(expected: Value, got: Array) -> npt.NDArray[np.bool_]:
+    """Where rounding errors have no bound that decides anything, or codes one that they are within and is no tie."""
     if isinstance(expected, Bounded):
         return ~np.isfinite(expected.error) & ~np.isnan(expected.value)
-    return ~(expected.doubt < 2.0) if isinstance(expected, Rounded) else np.zeros(expected.shape, np.bool_)
+    if not isinstance(expected, Rounded):
+        return np.zeros(expected.shape, np.bool_)
+    distance = np.abs(got.astype(np.int64) - np.asarray(expected, np.int64))
+    return ~(expected.doubt < 2.0) & ~(distance > expected.doubt)
 
 
 def _undecidable(where: str, expected: Value, got: Array, unknown: npt.NDArray[np.bool_]) -> str:
     at = tuple(int(i) for i in np.argwhere(unknown)[0])
     reference = expected.value[at] if isinstance(expected, Bounded) else np.asarray(expected)[at]
     return (
-        f"{where}: element {at}: cannot be checked: the rounding errors before it have no bound, so that {got[at]} is "
-        f"neither right nor wrong where the reference has {reference:.9g}; {int(unknown.sum())} of {unknown.size} are "
-        "so. Look for a division by what may be zero, or numbers near the end of float32, in this layer"
+        f"{where}: element {at}: expected {reference:.9g}, got {got[at]}, which cannot be checked: the rounding errors "
+        f"before it have no bound, so it is neither right nor wrong; {int(unknown.sum())} of {unknown.size} are so. "
+        "Look for a division by what may be zero, or numbers near the end of float32, in this layer"
     )
 
 
