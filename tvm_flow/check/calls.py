@@ -164,7 +164,7 @@ def _unbounded(expected: Value, got: Array) -> npt.NDArray[np.bool_]:
     if not isinstance(expected, Rounded):
         return np.zeros(expected.shape, np.bool_)
     distance = np.abs(got.astype(np.int64) - np.asarray(expected, np.int64))
-    return ~(expected.doubt < 2.0) & ~(distance > expected.doubt)
+    return np.asarray(~(expected.doubt < 2.0) & ~(distance > expected.doubt))
 
 
 def _undecidable(where: str, expected: Value, got: Array, unknown: npt.NDArray[np.bool_]) -> str:
