@@ -23,7 +23,9 @@ from tvm_flow.errors import TvmFlowError
 from tvm_flow.graph.names import quoted
 
 Array = np.ndarray[Any, Any]
-NAMED = re.compile(r"node '.*' \(.*, opset \d+\)|initializer '|input '|^graph: opset \d+|expected one output tensor")
+NAMED = re.compile(
+    r"node '.*' \(.*, opset \d+\)|initializer '|input '|output '|^graph: opset \d+|expected one output tensor"
+)
 RELATIVE, ABSOLUTE = 1e-3, 1e-3
 """Of results that two right evaluations in single precision give; a lost factor is far beyond."""
 

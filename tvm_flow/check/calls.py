@@ -154,17 +154,21 @@ def _compare_floats(expected: Bounded, got: Array, report: ExactnessReport) -> n
         share = np.where(distance > 0, distance / expected.error, 0.0)
     report.floats += got.size
     report.worst_float = max(report.worst_float, float(np.nan_to_num(share, nan=np.inf).max(initial=0.0)))
-    return ~((distance <= expected.error) & (np.isfinite(expected.error) | (distance == 0)))
+    right = (distance <= expected.error) & (np.isfinite(expected.error) | (distance == 0))
+    return np.asarray(~right, np.bool_)
 
 
 def _unbounded(expected: Value, got: Array) -> npt.NDArray[np.bool_]:
     """Where rounding errors have no bound that decides anything, or codes one that they are within and is no tie."""
     if isinstance(expected, Bounded):
-        return ~np.isfinite(expected.error) & ~np.isnan(expected.value)
+        return np.asarray(~np.isfinite(expected.error) & ~np.isnan(expected.value), np.bool_)
     if not isinstance(expected, Rounded):
         return np.zeros(expected.shape, np.bool_)
     distance = np.abs(got.astype(np.int64) - np.asarray(expected, np.int64))
-    return np.asarray(~(expected.doubt < 2.0) & ~(distance > expected.doubt))
+    beyond: npt.NDArray[np.bool_] = distance > np.asarray(expected.doubt)
+    tie: npt.NDArray[np.bool_] = np.asarray(expected.doubt) < 2.0
+    unknown: npt.NDArray[np.bool_] = ~(tie | beyond)
+    return unknown
 
 
 def _undecidable(where: str, expected: Value, got: Array, unknown: npt.NDArray[np.bool_]) -> str:
