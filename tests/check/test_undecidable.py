@@ -10,7 +10,7 @@ from onnx import NodeProto
 from support.execution import imported, lowered, run_checked
 from support.onnx_graphs import model, node
 
-from tvm_flow.backends.cpu.packing import PackedProgram
+from tvm_flow.backends.packed import PackedProgram
 from tvm_flow.check.calls import ExactnessReport, check_call
 from tvm_flow.errors import BitExactError
 from tvm_flow.graph.constants import evaluate
