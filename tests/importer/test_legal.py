@@ -90,6 +90,25 @@ def test_the_node_at_fault_is_named_inside_a_longer_graph(tmp_path: Path) -> Non
     refused(tmp_path, model(nodes, {"x": X.shape}, {"y": X.shape}), "node 'layer/1' (Cos, opset 21)", "relax.cos")
 
 
+def test_what_tvm_would_take_for_something_else(tmp_path: Path) -> None:
+    """A mode that it does not read, and tensors without elements."""
+    moved = helper.make_node("SpaceToDepth", ["x"], ["y"], blocksize=2)
+    made = model([moved], {"x": (1, 2, 4, 4)}, {"y": (1, 8, 2, 2)})
+    made.graph.node[0].attribute.append(helper.make_attribute("mode", "CRD"))
+    refused(tmp_path, made, "node 'y' (SpaceToDepth, opset 21)", "mode")
+    empty = [node("Slice", "x from to", "e"), node("Concat", "e x", "y", axis=0)]
+    bounds = {"from": np.array([9]), "to": np.array([12])}
+    made = model(empty, {"x": X.shape}, {"y": X.shape}, bounds)
+    refused(tmp_path, made, "node 'e' (Slice, opset 21)", "with elements")
+
+
+@pytest.mark.parametrize("kind", ["Div", "Max", "Min"])
+def test_operators_that_know_floats_alone(tmp_path: Path, kind: str) -> None:
+    nodes = [node("Add", "x x", "i"), node(kind, "i x", "j"), node("Cast", "j", "y", to=FLOAT)]
+    made = model(nodes, {"x": X.shape}, {"y": X.shape}, types={"x": TensorProto.INT32})
+    refused(tmp_path, made, f"node 'j' ({kind}, opset 21)", "got int32")
+
+
 @pytest.mark.parametrize("used", ["mean", "inverse"])
 @pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize(("axis", "opset"), [(-1, 17), (-1, 21), (1, 21)])

@@ -289,3 +289,27 @@ def test_whole_numbers_are_added_without_error() -> None:
     assert total.error.tolist() == [1.0, 0.0]
     large = bounded.add(Bounded.exact(np.array([2.0**24])), Bounded.exact(np.array([1.0])))
     assert large.error[0] >= 1.0, "float32 cannot hold 2^24 + 1"
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.integers(1, 40), st.sampled_from([1.0, 1e3, 1e6, 1e9, 1e37]))
+def test_softmax_is_bounded_whatever_its_scores_err(seed: int, length: int, size: float) -> None:
+    """Scores anywhere within their errors: the shares of float32 lie within a bound that is never beyond 1."""
+    rng = np.random.default_rng(seed)
+    scores = rng.standard_normal((3, length)) * size
+    blurred = Bounded(scores, np.abs(scores) * 1e-5)
+    shifted = bounded.subtract(blurred, bounded.largest(blurred, (1,), True))
+    weights = bounded.exponential(shifted, EXP_RELATIVE, EXP_ABSOLUTE)
+    total = bounded.total(weights, (1,), True)
+    got = bounded.divide(weights, total)
+    assert np.all(got.error <= 1.001) and np.all(total.error <= length + 1)
+    for _ in range(4):
+        x = (scores + rng.uniform(-0.99, 0.99, scores.shape) * blurred.error).astype(F)
+        e = np.exp(x - x.max(1, keepdims=True))
+        assert_within(got, e / e.sum(1, keepdims=True, dtype=F))
+
+
+def test_only_a_score_less_the_largest_of_its_own_row_is_known_to_be_below_it() -> None:
+    a, b = (Bounded(np.array([[1e9, 2e9]]), np.array([[1e4, 1e4]])) for _ in range(2))
+    other = bounded.exponential(bounded.subtract(a, bounded.largest(b, (1,), True)), EXP_RELATIVE, EXP_ABSOLUTE)
+    assert np.isinf(other.error).any()

@@ -112,7 +112,10 @@ def _require_equal(where: str, expected: Value, got: Array, report: ExactnessRep
     _require_alike(where, shape, dtype, got)
     wrong = _compare(expected, got, report)
     if wrong.any():
-        raise BitExactError(_message(where, expected, got, wrong))
+        unknown = wrong & _unbounded(expected, got)
+        if unknown.any() and not (wrong & ~unknown).any():
+            raise BitExactError(_undecidable(where, expected, got, unknown))
+        raise BitExactError(_message(where, expected, got, wrong & ~unknown))
 
 
 def _kind(expected: Value) -> tuple[tuple[int, ...], Any]:
@@ -144,18 +147,46 @@ def _compare(expected: Value, got: Array, report: ExactnessReport) -> npt.NDArra
 
 
 def _compare_floats(expected: Bounded, got: Array, report: ExactnessReport) -> npt.NDArray[np.bool_]:
-    distance = np.abs(got.astype(np.float64) - expected.value)
     with np.errstate(divide="ignore", invalid="ignore"):
+        distance = np.abs(got.astype(np.float64) - expected.value)
+        # Infinities and NaN are equal or not; they have no distance.
+        distance[(got == expected.value) | (np.isnan(got) & np.isnan(expected.value))] = 0.0
         share = np.where(distance > 0, distance / expected.error, 0.0)
     report.floats += got.size
     report.worst_float = max(report.worst_float, float(np.nan_to_num(share, nan=np.inf).max(initial=0.0)))
-    return ~((distance <= expected.error) & np.isfinite(expected.error))
+    right = (distance <= expected.error) & (np.isfinite(expected.error) | (distance == 0))
+    return np.asarray(~right, np.bool_)
+
+
+def _unbounded(expected: Value, got: Array) -> npt.NDArray[np.bool_]:
+    """Where rounding errors have no bound that decides anything, or codes one that they are within and is no tie."""
+    if isinstance(expected, Bounded):
+        return np.asarray(~np.isfinite(expected.error) & ~np.isnan(expected.value), np.bool_)
+    if not isinstance(expected, Rounded):
+        return np.zeros(expected.shape, np.bool_)
+    distance = np.abs(got.astype(np.int64) - np.asarray(expected, np.int64))
+    beyond: npt.NDArray[np.bool_] = distance > np.asarray(expected.doubt)
+    tie: npt.NDArray[np.bool_] = np.asarray(expected.doubt) < 2.0
+    unknown: npt.NDArray[np.bool_] = ~(tie | beyond)
+    return unknown
+
+
+def _undecidable(where: str, expected: Value, got: Array, unknown: npt.NDArray[np.bool_]) -> str:
+    at = tuple(int(i) for i in np.argwhere(unknown)[0])
+    reference = expected.value[at] if isinstance(expected, Bounded) else np.asarray(expected)[at]
+    return (
+        f"{where}: element {at}: expected {reference:.9g}, got {got[at]}, which cannot be checked: the rounding errors "
+        f"before it have no bound, so it is neither right nor wrong; {int(unknown.sum())} of {unknown.size} are so. "
+        "Look for a division by what may be zero, or numbers near the end of float32, in this layer"
+    )
 
 
 def _message(where: str, expected: Value, got: Array, wrong: npt.NDArray[np.bool_]) -> str:
     at = tuple(int(i) for i in np.argwhere(wrong)[0])
     if isinstance(expected, Bounded):
         wanted = f"{expected.value[at]:.9g} within {expected.error[at]:.3g}"
+        if not np.isfinite(got[at]) and np.isfinite(expected.value[at]):
+            wanted += ", a finite number"
     else:
         wanted = str(np.asarray(expected)[at])
     return (

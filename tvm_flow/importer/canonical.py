@@ -69,11 +69,15 @@ def canonicalize(graph: LiftedGraph) -> LiftedGraph:
                 env[var] = _rewrite(builder, value, resolve)
             output = builder.block.emit_output(_computed(builder, inputs, resolve(main.body.body)))
         builder.block.emit_func_output(output, [*inputs, *builder.parameters.values()])
-    return replace(graph, module=builder.block.get(), constants=builder.constants)
+    module = builder.block.get()
+    _require_floats(module["main"])
+    return replace(graph, module=module, constants=builder.constants)
 
 
 def _computed(builder: Builder, inputs: list[Any], output: Any) -> Any:
     """``output``, copied when it is no kernel's: an input, a constant."""
+    if isinstance(output, ir.Constant) and dtype_of(output) not in ("float32", "int8", "int32"):
+        raise ImportGraphError(f"output: expected float32 values or codes, got a constant of {dtype_of(output)}")
     if isinstance(output, ir.Constant) or output in inputs or builder.is_parameter(output):
         return builder.emit(R.reshape(output, shape_of(output)))
     return output
@@ -91,6 +95,23 @@ def _rewrite(builder: Builder, value: Any, resolve: Callable[[Any], Any]) -> Any
             f"({', '.join(sorted(OPERATORS | _RULES))}; reductions over the last axis); write it with these"
         )
     return builder.emit(call_with(value, args)) if expanded is None else expanded
+
+
+def _require_floats(function: Any) -> None:
+    """Raises ImportGraphError for integers where kernels and reference know floats alone."""
+    for _, call in bindings_of(function):
+        if op_name(call) in _FLOATS:
+            kinds = [dtype_of(arg) for arg in call.args if isinstance(arg.ty, relax.TensorType)]
+            if wrong := [kind for kind in kinds if kind != "float32"]:
+                raise ImportGraphError(
+                    f"operator {op_name(call)}: expected float32 operands, got {wrong[0]}; dequantize or cast them"
+                )
+
+
+_FLOATS = {
+    *("relax.divide", "relax.maximum", "relax.minimum", "relax.sqrt", "relax.exp", "relax.round", "relax.clip"),
+    *("relax.max", "relax.nn.conv2d"),
+}
 
 
 def _f32(value: float) -> Any:

@@ -78,7 +78,7 @@ def _invalid(model: onnx.ModelProto) -> Exception | None:
 
 
 def _first_invalid(model: onnx.ModelProto, opset: int) -> str:
-    """Names the last node of the shortest part of ``model`` that is invalid too; empty when none is."""
+    """Names the last node of the shortest part of ``model`` that is invalid too, or its output."""
     low, high = 0, len(model.graph.node) + 1
     while high - low > 1:
         part, middle = onnx.ModelProto(), (low + high) // 2
@@ -87,7 +87,9 @@ def _first_invalid(model: onnx.ModelProto, opset: int) -> str:
         del part.graph.output[:]
         part.graph.output.add(name=part.graph.node[-1].output[0])
         low, high = (middle, high) if _fails_alike(part) is None else (low, middle)
-    return f"{describe(model.graph.node[high - 1], opset)}: " if high <= len(model.graph.node) else ""
+    if high <= len(model.graph.node):
+        return f"{describe(model.graph.node[high - 1], opset)}: "
+    return f"output {unquoted(model.graph.output[0].name)!r}: "
 
 
 def _fails_alike(part: onnx.ModelProto) -> Exception | None:
@@ -108,6 +110,10 @@ def _require_plain(node: onnx.NodeProto, opset: int) -> None:
         raise ImportGraphError(
             f"{describe(node, opset)}: expected an operator of ONNX, got one that opset {opset} does not have; check "
             "the opset that the graph names"
+        )
+    if node.op_type == "SpaceToDepth" and any(attribute.name == "mode" for attribute in node.attribute):
+        raise ImportGraphError(  # which TVM's importer does not look at
+            f"{describe(node, opset)}: expected no mode, got one; write it as Reshape, Transpose, Reshape"
         )
     if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
         raise ImportGraphError(
@@ -146,6 +152,13 @@ def _require_types(model: onnx.ModelProto, opset: int) -> None:
             shape = [side.dim_value if side.HasField("dim_value") else side.dim_param or "?" for side in sides]
             raise ImportGraphError(
                 f"input {unquoted(value.name)!r}: expected a static shape, got {shape}; export with fixed sizes"
+            )
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        if any(side.HasField("dim_value") and side.dim_value == 0 for side in value.type.tensor_type.shape.dim):
+            makers = (describe(node, opset) for node in graph.node if value.name in node.output)
+            raise ImportGraphError(
+                f"{next(makers, 'input')} {unquoted(value.name)!r}: expected tensors with elements, got one without; "
+                "leave it out of the graph"
             )
     kinds = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
     for node in graph.node:

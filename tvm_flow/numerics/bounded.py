@@ -15,11 +15,15 @@ roundings out, so the bounds hold for it too. Results below the normal range are
 
 A value that is infinite for sure, because all that it can be is beyond float32, is infinite with an error of 0; one
 that may or may not be has an infinite error. NaN is what the kernel must give too.
+
+Softmax has a bound that no error of its scores exceeds: a score less the largest of its row is at most 0 in the kernel
+too, where it is 0 once, so its exponential is at most 1 and is 1 once, their sum is at least 1, and a share at most 1.
+`Bounded.rows` follows that.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +33,9 @@ U = 2.0**-24
 TINY = 2.0**-126
 SLACK = 1.0 + 2.0**-20
 LARGEST = float(np.finfo(np.float32).max)
+ONE = 1.0 + 2.0**-20
+"""What a number of at most 1 can be after a few roundings."""
+BELOW_PEAK, WEIGHTS, TOTAL = "less its row's largest", "of softmax, before they are divided", "sum of a row of weights"
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class Bounded:
 
     value: Floats
     error: Floats
+    rows: Bounded | str = ""
+    """What is known of rows: of a maximum, what it is the maximum of; else a stage of softmax, or nothing."""
 
     @staticmethod
     def exact(value: npt.ArrayLike) -> Bounded:
@@ -84,7 +93,8 @@ def _whole(x: Floats) -> bool:
 def subtract(a: Bounded, b: Bounded) -> Bounded:
     """a - b."""
     with np.errstate(invalid="ignore"):
-        return rounded(a.value - b.value, a.error + b.error)
+        result = rounded(a.value - b.value, a.error + b.error)
+    return replace(result, rows=BELOW_PEAK) if b.rows is a else result
 
 
 def multiply(a: Bounded, b: Bounded) -> Bounded:
@@ -98,9 +108,15 @@ def divide(a: Bounded, b: Bounded) -> Bounded:
     """a / b; the bound is infinite where b may be zero."""
     with np.errstate(divide="ignore", invalid="ignore"):
         quotient = a.value / b.value
-        room = np.abs(b.value) - b.error
+        room = np.maximum(np.abs(b.value) - b.error, 1.0 if b.rows == TOTAL else -np.inf)
         error = np.where(room > 0, (a.error + np.abs(quotient) * b.error) / room, np.inf)
-    return rounded(quotient, error)
+    result = rounded(quotient, error)
+    return _within(result, 0.0, ONE) if (a.rows, b.rows) == (WEIGHTS, TOTAL) else result
+
+
+def _within(a: Bounded, low: float, high: float, rows: str = "") -> Bounded:
+    """``a``, which the kernel gives between ``low`` and ``high``."""
+    return Bounded(a.value, np.minimum(a.error, np.maximum(a.value - low, high - a.value)), rows)
 
 
 def maximum(a: Bounded, b: Bounded) -> Bounded:
@@ -134,7 +150,10 @@ def total(a: Bounded, axes: tuple[int, ...], keepdims: bool) -> Bounded:
     magnitude = (np.abs(a.value) + a.error).sum(axis=axes, keepdims=keepdims)
     error = a.error.sum(axis=axes, keepdims=keepdims) + growth * magnitude
     error = np.where(magnitude <= LARGEST, error, np.inf)
-    return Bounded(a.value.sum(axis=axes, keepdims=keepdims), error * SLACK)
+    result = Bounded(a.value.sum(axis=axes, keepdims=keepdims), error * SLACK)
+    if a.rows == WEIGHTS and axes == (a.value.ndim - 1,):
+        return _within(result, 1.0, count * ONE * (1.0 + growth), TOTAL)
+    return result
 
 
 def matmul(a: Bounded, b: Bounded) -> Bounded:
@@ -156,7 +175,8 @@ def largest(a: Bounded, axes: tuple[int, ...], keepdims: bool) -> Bounded:
     )
     with np.errstate(invalid="ignore"):
         error = np.where((above == value) & (below == value), 0.0, np.maximum(above - value, value - below))
-    return Bounded(value, error * SLACK)
+    along_rows = keepdims and axes == (a.value.ndim - 1,)
+    return Bounded(value, error * SLACK, a if along_rows else "")
 
 
 def exponential(a: Bounded, relative: float, absolute: float) -> Bounded:
@@ -167,6 +187,8 @@ def exponential(a: Bounded, relative: float, absolute: float) -> Bounded:
         inherited = np.where(value > 0, value * np.expm1(a.error), np.exp(a.value + a.error))
         error = inherited + relative * (value + inherited) + absolute
         error = np.where(np.isnan(error), np.inf, error) * SLACK
+        if a.rows == BELOW_PEAK:
+            return _within(Bounded(value, error), 0.0, ONE, WEIGHTS)
         if np.max(value + error, initial=0.0) <= LARGEST:
             return Bounded(value, error)
         return overflowed(value, error, np.exp(a.value - a.error) * (1 - 2 * relative) > LARGEST)

@@ -38,7 +38,7 @@ def conv2d(x: Bounded, weight: Bounded) -> Bounded:
 def _image(x: Bounded, weight: Bounded) -> Bounded:
     outputs, channels, height, width = weight.value.shape
     flat = weight.reshape(outputs, channels * height * width)
-    columns = Bounded(*(_columns(part, height, width) for part in (x.value, x.error)))
+    columns = Bounded(_columns(x.value, height, width), _columns(x.error, height, width))
     product = bounded.matmul(flat, columns)
     return product.reshape(outputs, x.value.shape[1] - height + 1, x.value.shape[2] - width + 1)
 
