@@ -28,7 +28,7 @@ from tvm_flow.pipeline.generate import Generation, generate_latents, noise_for
 
 COMMANDS = (
     *("inspect", "embed", "calibrate", "quantize", "export", "compile", "targets", "run", "compare", "diff", "build"),
-    "demo",
+    *("demo", "replay"),
 )
 _HELP = """
 import sys

@@ -81,7 +81,7 @@ def test_export_leaves_a_folder_that_is_known_to_be_unfinished(
 def test_compile_leaves_nothing(demo: SmallDemo, tmp_path: Path) -> None:
     """In the middle of LLVM's work, where Python's handler has to wait for it."""
     words = ["compile", "--export", str(demo.folder / "export"), "--output", str(tmp_path / "bundle")]
-    code, line = interrupt(words, r"compile:.* 0/1")
+    code, line = interrupt(words, r"compile steps:.* 0/1")
     assert (code, line) == (130, "tvm-flow: interrupted; nothing half-written is left, run the same command again")
     assert files(tmp_path) == set()
 

@@ -20,7 +20,8 @@ from tvm_flow.run import Bundle, BundleDecoder
 COMPILED = {
     **{"arena_bytes": 1000, "prompt_bytes": 300, "left_in_float": ["blocks.0.proj: a Gemm with alpha 2"]},
     "checked_on": "qemu-aarch64 -cpu cortex-a72",
-    "exactness": {"calls": 12, "accumulators": 3456, "quantized": 7890, "near_ties": 2, "followed": 11},
+    "kernels": ["rows: dotprod, 119 calls"],
+    "exactness": {"calls": 12, "floats": 1234, "accumulators": 3456, "quantized": 7890, "near_ties": 2, "followed": 11},
 }
 MODEL = {"model_type": "STDiT3", "depth": 4, "hidden_size": 96}
 
@@ -46,12 +47,13 @@ def test_it_says_what_the_bundle_holds(write: Callable[..., Path], contents: Con
         "quantization: ranges per_step",
         "left in float: 1\n  blocks.0.proj: a Gemm with alpha 2",
         f"target: {contents.target['name']}, ",
-        "step groups: 2 for 4 steps and 2 branches",
+        "step groups: 2 for 4 steps and 2 branches\n  rows: dotprod, 119 calls",
         "             512 weights.bin",
         "decoder: none; it ends in latents",
         "checked, steps: 12 kernel calls; 11 more followed, not compared",
         "           3,456 accumulators equal",
         "           7,890 codes equal, 2 of these off by 1 at a tie",
+        "           1,234 floats within their derived bounds",
         "checked on: qemu-aarch64 -cpu cortex-a72",
     ):
         assert line in said, line

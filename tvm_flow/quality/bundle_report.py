@@ -13,7 +13,7 @@ from tvm_flow.pack.format import STEPS
 from tvm_flow.pack.index import Index, read_index
 from tvm_flow.run import Bundle, BundleDecoder
 
-_COUNTED = ("calls", "accumulators", "quantized", "near_ties", "followed")
+_COUNTED = ("calls", "accumulators", "quantized", "near_ties", "floats", "followed")
 
 
 def bundle_report(directory: Path) -> str:
@@ -66,6 +66,7 @@ def _target(manifest: Manifest, index: Index) -> Iterator[str]:
     if target.get("features"):
         yield f"  features: {' '.join(target['features'])}"
     yield f"step groups: {len(index.libraries)} for {index.steps} steps and {index.branches} branches"
+    yield from (f"  {line}" for line in manifest.provenance.get("compiled", {}).get("kernels", ()))
 
 
 def _files(directory: Path, manifest: Manifest) -> Iterator[str]:
@@ -114,7 +115,9 @@ def _checked(figures: Mapping[str, Any]) -> Iterator[str]:
         if found:
             count = {key: f"{found.get(key, 0):,}" for key in _COUNTED}
             yield f"checked, {what}: {count['calls']} kernel calls; {count['followed']} more followed, not compared"
-            yield f"  {count['accumulators']:>14} accumulators equal"
-            yield f"  {count['quantized']:>14} codes equal, {count['near_ties']} of these off by 1 at a tie"
+            if found.get("accumulators"):
+                yield f"  {count['accumulators']:>14} accumulators equal"
+                yield f"  {count['quantized']:>14} codes equal, {count['near_ties']} of these off by 1 at a tie"
+            yield f"  {count['floats']:>14} floats within their derived bounds"
     where = figures.get("checked_on", "not recorded")
     yield f"checked on: {'the machine that compiled it' if where == 'this machine' else where}"
