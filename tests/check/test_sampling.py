@@ -49,7 +49,7 @@ def test_words_and_numbers() -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "some", "1.5", "²"])
 def test_anything_else_is_an_error(text: str) -> None:
-    with pytest.raises(ConfigError, match="check: expected auto, all, or a number of calls of every kernel, got"):
+    with pytest.raises(ConfigError, match="check: expected auto, all, none, or a number of calls of every kernel, got"):
         parse_check(text)
 
 

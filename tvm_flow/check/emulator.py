@@ -64,13 +64,13 @@ def find_emulator(target: TargetSpec) -> Emulator:
         raise BuildError(
             f"target {target.name}: expected an architecture that can be checked here, this machine's own or "
             f"{', '.join(EMULATED)} under qemu, got {target.triple}; no bundle is written unchecked: compile on such "
-            "a machine"
+            "a machine, or with --check none"
         )
     found = shutil.which(f"qemu-{machine}-static") or shutil.which(f"qemu-{machine}")
     if found is None:
         raise BuildError(
             f"target {target.name}: expected qemu-{machine} to check its kernels with, got none; no bundle is written "
-            "unchecked: sudo apt-get install qemu-user-static"
+            "unchecked: sudo apt-get install qemu-user-static, or compile with --check none"
         )
     models = subprocess.run([found, "-cpu", "help"], capture_output=True, text=True, check=False).stdout.split()
     return Emulator(Path(found), target.cpu if target.cpu in models else "max")

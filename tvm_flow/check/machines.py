@@ -135,5 +135,5 @@ def machine_of(target: TargetSpec) -> Machine:
     raise BuildError(
         f"target {target.name}: expected an architecture that can be checked here, this machine's own or "
         f"{', '.join(EMULATED)} under qemu, got {target.triple}; no bundle is written unchecked: compile on such "
-        "a machine"
+        "a machine, or with --check none"
     )

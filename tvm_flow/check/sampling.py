@@ -11,6 +11,7 @@ manifest keeps.
     auto      all calls when the trajectory writes at most `MOST_ELEMENTS`, else `AUTO_CALLS` of every kernel
     all       all calls
     a number  so many calls of every kernel
+    none      nothing runs: for a target that no machine at hand can check; the bundle says so and is refused as it is
 """
 
 from __future__ import annotations
@@ -66,7 +67,16 @@ class PerKernel:
         return str(self.calls)
 
 
-CheckCalls = Automatic | All | PerKernel
+@dataclass(frozen=True)
+class Unchecked:
+    """No call: nothing is run."""
+
+    def __str__(self) -> str:
+        return "none"
+
+
+Compared = Automatic | All | PerKernel
+CheckCalls = Compared | Unchecked
 """Which calls are compared; its text is what `parse_check` reads."""
 
 
@@ -95,14 +105,17 @@ class CallCheck:
 
 def parse_check(text: str) -> CheckCalls:
     """What to compare, from a command line; raises ConfigError."""
-    if text in ("auto", "all"):
-        return Automatic() if text == "auto" else All()
+    named: dict[str, CheckCalls] = {"auto": Automatic(), "all": All(), "none": Unchecked()}
+    if text in named:
+        return named[text]
     if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise ConfigError(f"check: expected auto, all, or a number of calls of every kernel, got {text!r}; choose one")
+        raise ConfigError(
+            f"check: expected auto, all, none, or a number of calls of every kernel, got {text!r}; choose one"
+        )
     return PerKernel(int(text))
 
 
-def choose_calls(members: Members, asked: CheckCalls, sums: Sums | None = None) -> CallCheck:
+def choose_calls(members: Members, asked: Compared, sums: Sums | None = None) -> CallCheck:
     """The check of the runs that ``members`` lists: steps and branches, or chunks."""
     if isinstance(asked, Automatic):
         small = written_elements([library for library, _ in members.values()]) <= MOST_ELEMENTS

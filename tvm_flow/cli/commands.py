@@ -133,7 +133,7 @@ def run(arguments: argparse.Namespace) -> None:
     prompts, seed = read_prompts(given.prompt, given.prompts, given.seed)
     wanted = VideoRequest(
         *(given.bundle, prompts, given.output, given.format, seed, given.count, given.negative),
-        *(given.captions, given.autoencoder, given.threads, given.cpus),
+        *(given.captions, given.autoencoder, given.threads, given.cpus, given.unchecked),
     )
     for line in remarks(wanted):
         print(line, file=sys.stderr)
@@ -152,7 +152,7 @@ def compare(arguments: argparse.Namespace) -> None:
         given.complain("expected a prompt, or --prompts FILE")
     prompts, seed = read_prompts(given.prompt, given.prompts, given.seed)
     output = given.bundle.resolve().parent / "comparison" if given.output is None else given.output
-    frames = Frames(given.bundle, given.autoencoder, given.threads, given.cpus)
+    frames = Frames(given.bundle, given.autoencoder, given.threads, given.cpus, given.unchecked)
     found = compare_stage(_load_source(given, None), frames, prompts, seed, output)
     print(found.table())
     print(f"latents: {found.latents[-1]:.2f} dB PSNR of int8 against FP32 after {len(found.latents)} steps, ", end="")
@@ -187,6 +187,21 @@ def _load_source(arguments: argparse.Namespace, autoencoder: Path | None) -> Sou
 def _report(compiled: Compiled) -> None:
     checked = compiled.exactness
     print(f"bundle: {compiled.bundle} ({compiled.groups} step group{'s' if compiled.groups > 1 else ''})")
+    if checked:
+        _report_check(compiled)
+    for line in compiled.kernels:
+        print(f"kernels: {line}")
+    for line in compiled.left_in_float:
+        print(f"left in float: {line}")
+    if not checked:
+        print(
+            "UNCHECKED: nothing of this bundle was run or compared (--check none), and its golden output is not known; "
+            "run and compare refuse it without --unchecked"
+        )
+
+
+def _report_check(compiled: Compiled) -> None:
+    checked = compiled.exactness
     print(
         f"bit-exact: {checked['calls']} kernel calls, {checked['accumulators']} accumulators and "
         f"{checked['quantized']} quantized elements compared; {checked['near_ties']} near ties differ by 1"
@@ -195,7 +210,3 @@ def _report(compiled: Compiled) -> None:
         print(f"not compared: {checked['followed']} more calls, followed in order and with the right constants")
     if compiled.checked_on != "this machine":
         print(f"checked on: {compiled.checked_on}")
-    for line in compiled.kernels:
-        print(f"kernels: {line}")
-    for line in compiled.left_in_float:
-        print(f"left in float: {line}")

@@ -116,11 +116,12 @@ def _compile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", default="host", help="'host', a name in targets/, or a YAML file")
     parser.add_argument("--output", type=Path, default=_ARTIFACTS / "bundle", help="bundle folder")
     checked = (
-        "kernel calls to compare with the reference: all, a number of each kernel, or auto for a few of a large model"
+        "kernel calls to compare with the reference: all, a number of each kernel, auto for a few of a large model, "
+        "or none where the target cannot be checked: run then asks for --unchecked"
     )
     dumped = "write the module after each pass, kernels' TIR and assembly, and the plan to this folder"
     parser.add_argument("--debug-dump", type=Path, metavar="DIR", help=dumped)
-    parser.add_argument("--check", default="auto", metavar="auto|all|N", help=checked)
+    parser.add_argument("--check", default="auto", metavar="auto|all|N|none", help=checked)
     parser.add_argument(
         "--emit",
         choices=("shared", "static"),
@@ -200,6 +201,8 @@ def _prompts(parser: argparse.ArgumentParser) -> None:
 def _cores(parser: argparse.ArgumentParser) -> None:
     text = "a CPU for each thread, big ones first, like 4-7,0-3"
     parser.add_argument("--cpus", type=_cpus, default=(), metavar="LIST", help=text)
+    text = "run a bundle that was compiled with --check none"
+    parser.add_argument("--unchecked", action="store_true", help=text)
     _threads(parser)
 
 

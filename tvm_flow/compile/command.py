@@ -5,6 +5,9 @@
    kernel call compared with the integer reference, every tensor it reads with what the program last wrote there;
 3. only then write the bundle, with that input and output as its golden pair.
 
+With `Unchecked` nothing is run: the bundle has an input and no output, its manifest says so, and whoever opens it has
+to ask for that.
+
 With `Emit.STATIC` it has the archives of `tvm_flow.compile.static` too, and a program linked from them verified it.
 """
 
@@ -20,8 +23,8 @@ from typing import Any
 from tvm_flow.artifact import is_current, make_stamp, write_stamp
 from tvm_flow.backends.registry import backend_named
 from tvm_flow.check.conformance import run_checked
-from tvm_flow.check.machines import machine_of
-from tvm_flow.check.sampling import choose_calls
+from tvm_flow.check.machines import Machine, machine_of
+from tvm_flow.check.sampling import Compared, Unchecked, choose_calls
 from tvm_flow.check.sums import link_sums
 from tvm_flow.compile.decoder_build import build_decoder
 from tvm_flow.compile.failures import kept_check
@@ -30,7 +33,7 @@ from tvm_flow.compile.interrupted import interrupts_kept
 from tvm_flow.compile.kernel_lines import kernel_lines
 from tvm_flow.compile.options import CompileOptions, Emit
 from tvm_flow.compile.static import check_static, link_static, static_files
-from tvm_flow.compile.step_build import Steps, build_steps, bundle_contents, golden_input
+from tvm_flow.compile.step_build import Steps, build_steps, bundle_contents, golden_input, unchecked
 from tvm_flow.compile.workspace import work_folder
 from tvm_flow.errors import BitExactError, BundleError
 from tvm_flow.export import Exported
@@ -60,6 +63,7 @@ class Compiled:
     prompt_bytes: int = 0
     """What one branch keeps for all steps of a prompt, beside the arena."""
     checked_on: str = "this machine"
+    """Empty for an unchecked bundle, whose ``exactness`` is too."""
     decoder: dict[str, Any] | None = None
     """What was compared of the decoder; None without one."""
     kernels: tuple[str, ...] = ()
@@ -71,11 +75,13 @@ def compile_bundle(
 ) -> Compiled:
     """Compile ``exported`` for ``target`` into the bundle folder ``output``; nothing is done when it is current.
 
-    A target of another architecture is checked under qemu. Raises ConfigError for an export whose tables are not its
-    sampler's, BuildError (for a target that cannot be checked here, too), BundleError, or BitExactError when the
-    library disagrees; then ``output`` is left as it was.
+    A target of another architecture is checked under qemu; with `Unchecked` none is. Raises ConfigError for an export
+    whose tables are not its sampler's, BuildError (for a target that cannot be checked here, too), BundleError, or
+    BitExactError when the library disagrees; then ``output`` is left as it was.
     """
-    job = Job(exported, target, output, machine_of(target), options or CompileOptions())
+    options = options or CompileOptions()
+    machine = None if isinstance(options.check, Unchecked) else machine_of(target)
+    job = Job(exported, target, output, machine, options)
     sampler = SamplerConfig.from_dict(exported.sampler)
     require_tables_of(str(exported.folder), sampler, exported.timesteps, exported.updates)
     stamp = _stamp(job)
@@ -116,50 +122,59 @@ def _compile(job: Job, work: Path) -> Compiled:
     def archives() -> dict[str, Path]:
         return static_files([library for made in functions for library in made.libraries], target, work / "static")
 
-    machine = job.machine.prepared(work, lambda main, output: link_static(archives(), target, main, output))
     contents = bundle_contents(exported, target, steps.libraries, steps.weights, golden_input(exported))
     reports: list[Figures] = []
+    machine = job.machine and job.machine.prepared(work, lambda main, out: link_static(archives(), target, main, out))
     for index, function in enumerate(functions):
-        trial = work / f"trial{index}"
-        contents, report = _checked(replace(job, machine=machine), function, contents, trial)
-        reports.append(report)
+        if machine is None or isinstance(options.check, Unchecked):
+            contents = unchecked(function.placed(contents))
+        else:
+            check = _Check(job, machine, options.check)
+            contents, report = check.run(function, contents, work / f"trial{index}")
+            reports.append(report)
     compiled = _compiled(job, steps, reports, [library for made in functions for library in made.libraries])
     measured = {key: value for key, value in vars(compiled).items() if key != "bundle"}
     final = replace(contents, provenance={**contents.provenance, "compiled": measured})
     if options.emit is Emit.STATIC:
         final = replace(final, static=archives())
-        if not machine.command:
+        if machine is not None and not machine.command:
             check_static(final, target, work, options.threads)
     write_bundle(job.output, final)
     return compiled
 
 
-def _checked(job: Job, function: BundleFunction[Any], contents: Contents, trial: Path) -> tuple[Contents, Figures]:
-    """``contents`` with ``function`` and its golden output, run as the bundle ``trial``, and what was compared.
+@dataclass(frozen=True)
+class _Check:
+    job: Job
+    machine: Machine
+    compared: Compared
 
-    Raises BitExactError when a kernel call disagrees, with evidence of it beside the output.
-    """
-    trial.mkdir()
-    contents, options = function.placed(contents), job.options
-    write_bundle(trial / "bundle", contents)
-    products = [product for library in function.libraries for product in library.packed.products.values()]
-    with interrupts_kept():
-        program = link_sums(products, job.target, trial, job.machine.command)
-    with program.start() if program else nullcontext() as sums:
-        compare = choose_calls(function.members, options.check, sums)
-        check = function.check(contents, compare, None if job.machine.whole else compare.steps)
-        shape = function.result_shape(contents)
-        try:
-            result = run_checked(job.machine, trial / "bundle", check, shape, options.threads, options.progress)
-            figures = function.figures(check)
-        except BitExactError as error:
-            raise kept_check(error, function.libraries, check.part, job.target, job.output) from error
-    return function.golden(contents, check, result), figures
+    def run(self, function: BundleFunction[Any], contents: Contents, trial: Path) -> tuple[Contents, Figures]:
+        """``contents`` with ``function`` and its golden output, run as the bundle ``trial``, and what was compared.
+
+        Raises BitExactError when a kernel call disagrees, with evidence of it beside the output.
+        """
+        trial.mkdir()
+        contents, job, options = function.placed(contents), self.job, self.job.options
+        write_bundle(trial / "bundle", contents)
+        products = [product for library in function.libraries for product in library.packed.products.values()]
+        with interrupts_kept():
+            program = link_sums(products, job.target, trial, self.machine.command)
+        with program.start() if program else nullcontext() as sums:
+            compare = choose_calls(function.members, self.compared, sums)
+            check = function.check(contents, compare, None if self.machine.whole else compare.steps)
+            shape = function.result_shape(contents)
+            try:
+                result = run_checked(self.machine, trial / "bundle", check, shape, options.threads, options.progress)
+                figures = function.figures(check)
+            except BitExactError as error:
+                raise kept_check(error, function.libraries, check.part, job.target, job.output) from error
+        return function.golden(contents, check, result), figures
 
 
 def _compiled(job: Job, steps: Steps, reports: Sequence[Figures], libraries: Sequence[GroupLibrary]) -> Compiled:
     plans = [library.plan for library in steps.libraries]
-    exactness, *decoder = (dict(report) for report in reports)
+    exactness, *decoder = (dict(report) for report in reports or [{}])
     return Compiled(
         bundle=job.output,
         groups=len(plans),
@@ -168,7 +183,7 @@ def _compiled(job: Job, steps: Steps, reports: Sequence[Figures], libraries: Seq
         arena_bytes=max(plan.arena_bytes for plan in plans),
         liveness_bytes=max(plan.liveness_bytes for plan in plans),
         prompt_bytes=max(plan.prompt_bytes for plan in plans),
-        checked_on=job.machine.describe(),
+        checked_on=job.machine.describe() if job.machine else "",
         decoder=decoder[0] if decoder else None,
         kernels=tuple(kernel_lines(libraries, job.target)),
     )

@@ -17,7 +17,7 @@ from tvm_flow.compile.interrupted import interrupts_kept
 from tvm_flow.export.decoder_file import ExportedDecoder, load_decoder
 from tvm_flow.importer.step_groups import StepGroup, import_graph
 from tvm_flow.pack import Contents, Decoder
-from tvm_flow.pack.decoder import LIBRARY
+from tvm_flow.pack.decoder import LIBRARY, NO_FRAMES
 from tvm_flow.plan.folds import Floats
 from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.plan.store import WeightStore
@@ -67,8 +67,8 @@ class DecoderLibrary:
         return decoder_figures(check, check.distance() if check.compare.chosen is None else None)
 
     def packed(self, frames: Floats | None = None) -> Decoder:
-        """For a bundle whose golden latents give ``frames``."""
-        digest = hashlib.sha256(b"" if frames is None else np.ascontiguousarray(frames).tobytes()).digest()
+        """For a bundle whose golden latents give ``frames``; None while nobody knows."""
+        digest = NO_FRAMES if frames is None else hashlib.sha256(np.ascontiguousarray(frames).tobytes()).digest()
         return Decoder(self.library.path, self.weights, self.exported.chunk, self.exported.frames, digest)
 
 

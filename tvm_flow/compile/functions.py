@@ -88,7 +88,8 @@ class Job:
     exported: Exported
     target: TargetSpec
     output: Path
-    machine: Machine
+    machine: Machine | None
+    """None: nothing is to be checked."""
     options: CompileOptions
 
 

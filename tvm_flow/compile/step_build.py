@@ -17,6 +17,7 @@ from tvm_flow.export import Exported
 from tvm_flow.export.graph import MASKED
 from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.pack import Contents, Golden, Group, Prompt, Variant
+from tvm_flow.pack.contents import NOT_COMPUTED
 from tvm_flow.plan.folds import Floats
 from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.plan.store import WeightStore
@@ -81,6 +82,11 @@ def golden_input(exported: Exported) -> Golden:
     mask = np.where(np.arange(tokens) < length, 0.0, MASKED).astype(np.float32)
     cond, uncond = Prompt(exported.caption, mask), Prompt(exported.null_caption, mask)
     return Golden(noise, cond, uncond, np.zeros_like(noise))
+
+
+def unchecked(contents: Contents) -> Contents:
+    """``contents`` for which nobody computed an output."""
+    return replace(contents, golden=replace(contents.golden, steps=NOT_COMPUTED))
 
 
 def bundle_contents(

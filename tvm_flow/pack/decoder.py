@@ -6,7 +6,7 @@ decoder.bin              what the C runtime reads besides them, little endian:
 
     magic "TVMFDEC\\0", u32 schema, u32 header bytes (320), u32 latent_shape[4] (C, T, h, w), u32 chunk (latent
     frames that are decoded at a time; it divides T), u32 frame_shape[4] (F, H, W, 3 of a chunk), u32 zero,
-    u64 weights bytes, weights sha256, sha256 of the float32 frames that the golden latents give,
+    u64 weights bytes, weights sha256, sha256 of the float32 frames that the golden latents give (zeros: unchecked),
     the library as a row of steps.bin's groups, and last the sha256 of all before
 """
 
@@ -30,6 +30,8 @@ SCHEMA = 1
 HEADER = struct.Struct("<8sII4II4I4xQ32s32s")
 _BYTES = HEADER.size + GROUP.size
 _DIGEST = 32
+NO_FRAMES = bytes(_DIGEST)
+"""In place of the sha256 of golden frames in an unchecked bundle."""
 
 
 @dataclass(frozen=True)

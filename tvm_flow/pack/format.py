@@ -3,12 +3,14 @@
 A bundle is a directory of regular files, all of them listed in the manifest:
 
     manifest.json            schema, package version, target, sampler, steps, groups, provenance, and the size
-                             and sha256 of every other file; static names those that programs link with
+                             and sha256 of every other file; static names those that programs link with;
+                             checked is false when nothing of it ever ran: see --check none
     lib/<target>/<group>.so  one library for each step group, exporting `tvm_flow_library`
     weights.bin              what all steps share; libraries name offsets into it
     steps.bin                the index below, all that the C runtime reads besides libraries and weights
     golden.bin               float32: noise [latent], cond tokens [L, channels], cond mask [L], uncond tokens
-                             and mask, expected latents [latent]; what steps draw is made for the seed 0
+                             and mask, expected latents [latent]; what steps draw is made for the seed 0. In an
+                             unchecked bundle (golden steps 0xFFFFFFFF) nobody computed these, and they are zero
     decoder.*, ...           latents to frames, if the bundle ends in frames: see tvm_flow.pack.decoder
     lib/<target>/**.a, include/*.h
                              only when compiled with --emit static; see `tvm_flow.compile.static`
@@ -20,7 +22,7 @@ positions follow from the counts and none can lie. The last 32 bytes are the sha
               groups, step_floats, guided_channels, output_channels, latent_ndim, text_tokens,
               text_channels, sampler_bytes, u32 latent_shape[8] (1 past latent_ndim), u64 variant_values,
               u64 weights bytes, weights sha256, golden sha256, f64 cfg_scale, 4 zeros, u32 golden steps
-              (0 for all)
+              (0 for all, 0xFFFFFFFF for none)
     sampler   JSON text [sampler_bytes]: the configuration that t, updates and records were made for
     groups    [groups] of: sha256 of the library, u32 variant_floats, u32 zero, path in the bundle [152]
     t         f32 [steps], 0..1000

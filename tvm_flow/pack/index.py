@@ -12,7 +12,7 @@ import numpy as np
 
 from tvm_flow.errors import BundleError
 from tvm_flow.limits import MAX_CFG_SCALE
-from tvm_flow.pack.contents import UPDATE_FLOATS, Float32, Float64
+from tvm_flow.pack.contents import NOT_COMPUTED, UPDATE_FLOATS, Float32, Float64
 from tvm_flow.pack.format import GROUP, HEADER, MAGIC, SCHEMA, VARIANT, Library
 from tvm_flow.pack.regular import INDEX_MOST, read_regular
 
@@ -122,7 +122,7 @@ def _library(sha256: bytes, variant_floats: int, path: bytes) -> Library:
 
 
 def _check(index: Index) -> None:
-    if index.golden_steps > index.steps:
+    if index.steps < index.golden_steps != NOT_COMPUTED:
         raise BundleError(
             f"steps.bin: expected at most {index.steps} golden steps, got {index.golden_steps}; pack the bundle again"
         )

@@ -25,7 +25,8 @@ class FileEntry:
 class Manifest:
     """The fields of manifest.json; ``files`` maps paths with forward slashes to their entries.
 
-    ``static`` are those of ``files`` that a program is linked with to have the groups in it.
+    ``static`` are those of ``files`` that a program is linked with to have the groups in it. ``checked``: its kernels
+    were compared with the reference, and its golden output is what they gave.
     """
 
     version: str
@@ -36,6 +37,7 @@ class Manifest:
     groups: tuple[str, ...]
     files: Mapping[str, FileEntry]
     static: tuple[str, ...] = ()
+    checked: bool = True
 
     @property
     def backends(self) -> tuple[str, ...]:
@@ -55,6 +57,7 @@ class Manifest:
             "groups": list(self.groups),
             "files": entries,
             "static": list(self.static),
+            "checked": self.checked,
         }
 
 
@@ -88,12 +91,26 @@ def read_manifest(directory: Path) -> Manifest:
     static = value.get("static", [])
     if type(static) is not list or not set(map(str, static)) <= set(value["files"]):
         raise BundleError(f"{path}: static: expected a list of paths in files, got {static!r:.60}; pack again")
+    checked = value.get("checked", True)
+    if type(checked) is not bool:
+        raise BundleError(f"{path}: checked: expected true or false, got {checked!r:.60}; pack again")
     return Manifest(
         **{name: value[name] for name in fields if name not in ("groups", "files")},
         groups=tuple(str(name) for name in value["groups"]),
         files={name: _entry(path, name, entry) for name, entry in value["files"].items()},
         static=tuple(static),
+        checked=checked,
     )
+
+
+def require_checked(directory: Path, manifest: Manifest, unchecked: bool) -> None:
+    """Raises BundleError for a bundle that nobody checked, unless ``unchecked`` says that this is known."""
+    if not (manifest.checked or unchecked):
+        raise BundleError(
+            f"{directory}: expected a bundle whose kernels were compared with the reference, got one that was compiled "
+            "with --check none; compile it where its target can be checked, or run it as it is: --unchecked "
+            "(unchecked=True)"
+        )
 
 
 def check_size(path: Path, entry: FileEntry) -> None:

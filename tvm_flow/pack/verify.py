@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tvm_flow.artifact import sha256_file
 from tvm_flow.errors import BundleError
+from tvm_flow.pack.contents import NOT_COMPUTED
 from tvm_flow.pack.decoder import DECODER, DECODER_WEIGHTS, read_decoder
 from tvm_flow.pack.format import GOLDEN, MANIFEST, STEPS, WEIGHTS, Library
 from tvm_flow.pack.index import Index, read_index
@@ -79,6 +80,11 @@ def _check_agreement(manifest: Manifest, index: Index) -> None:
         raise BundleError(
             f"{STEPS}: expected {manifest.steps} steps and {len(manifest.groups)} groups as in the manifest, "
             f"got {index.steps} and {len(index.libraries)}; pack the bundle again"
+        )
+    if manifest.checked != (index.golden_steps != NOT_COMPUTED):
+        raise BundleError(
+            f"{STEPS}: expected a golden output {'as' if manifest.checked else 'that nobody computed, as'} the "
+            f"manifest says (checked: {manifest.checked}), got the opposite; pack the bundle again"
         )
     if _as_json(index.sampler) != dict(manifest.sampler):
         raise BundleError(

@@ -43,6 +43,7 @@ def write_bundle(directory: Path, contents: Contents) -> None:
             groups=tuple(group.name for group in contents.groups),
             files={name: _entry(temporary / name) for name in files},
             static=tuple(contents.static),
+            checked=contents.golden.computed,
         )
         write_json(temporary / MANIFEST, manifest.to_json())
 

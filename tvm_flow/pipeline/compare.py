@@ -92,7 +92,7 @@ def _trajectories(source: Source, frames: Frames, prompts: Sequence[str], seed: 
     noise, steps = noise_for(source.latent, range(seed, seed + len(prompts))), read_manifest(frames.bundle).steps
     pairs, ours, exact = prompt_pairs(frames.bundle, prompts, source.embed), [], []
     with (
-        Bundle.open(frames.bundle, workers=frames.workers) as opened,
+        Bundle.open(frames.bundle, workers=frames.workers, unchecked=frames.unchecked) as opened,
         tqdm(total=steps * len(prompts), desc="bundle", unit="step") as bar,
     ):
         for k, pair in enumerate(pairs):

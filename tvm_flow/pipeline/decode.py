@@ -20,12 +20,16 @@ from tvm_flow.run import Bundle, BundleDecoder, TracedCall, Workers
 
 @dataclass(frozen=True)
 class Frames:
-    """What turns the latents of ``bundle`` into frames; ``threads`` and ``cpus`` are `Workers`'."""
+    """What turns the latents of ``bundle`` into frames; ``threads`` and ``cpus`` are `Workers`'.
+
+    ``unchecked``: of `Bundle.open`.
+    """
 
     bundle: Path
     autoencoder: Path | None = None
     threads: int = 0
     cpus: Sequence[int] = ()
+    unchecked: bool = False
 
     @property
     def workers(self) -> Workers:
@@ -71,7 +75,7 @@ class Frames:
     def _by_bundle(self, latents: Tensor, calls: int | None, progress: bool) -> Iterator[Tensor]:
         total = None if calls is None else calls * len(latents)
         with (
-            BundleDecoder.open(self.bundle, workers=self.workers) as decoder,
+            BundleDecoder.open(self.bundle, workers=self.workers, unchecked=self.unchecked) as decoder,
             tqdm(total=total, desc="decode", unit="kernel", disable=not progress) as bar,
             decoder.trace(lambda _: bar.update()),
         ):
@@ -82,13 +86,19 @@ class Frames:
 def check_here(frames: Frames, progress: bool = True) -> int | None:
     """The bundle must repeat its golden latents, and its decoder its golden frames: it may come from elsewhere.
 
+    One that is unchecked has neither, and is only opened.
+
     What decodes in PyTorch is loaded, so that it is found out now when it cannot be. Returns how many kernel calls the
-    bundle's decoder makes for a video; None without one. Raises BundleError when a bit differs, and what
-    `Frames.module` raises.
+    bundle's decoder makes for a video; None where it has none or nothing was run. Raises BundleError when a bit
+    differs, and what `Frames.module` raises.
     """
     if frames.possible and not frames.compiled:
         _ = frames.module
-    steps = read_golden(frames.bundle).steps or read_manifest(frames.bundle).steps
+    golden = read_golden(frames.bundle)
+    if not golden.computed:
+        Bundle.open(frames.bundle, workers=frames.workers, unchecked=frames.unchecked).close()
+        return None
+    steps = golden.steps or read_manifest(frames.bundle).steps
     with tqdm(total=steps, desc="check bundle", unit="step", disable=not progress) as bar:
         with (
             Bundle.open(frames.bundle, workers=frames.workers) as opened,

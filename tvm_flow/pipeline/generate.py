@@ -40,6 +40,7 @@ class Generation:
     threads   of each worker; 0 for every core
     cpus      one worker's, see `Workers`
     seeds     what a sampler's steps draw for the k-th prompt depends on seeds[k]; k when None
+    unchecked of `Bundle.open`
     negative  prompt of the unconditional branch, under its own mask; None for the null caption
     ========  ==============================================================================================
     """
@@ -49,6 +50,7 @@ class Generation:
     cpus: Sequence[int] = ()
     seeds: Sequence[int] | None = None
     negative: str | None = None
+    unchecked: bool = False
 
 
 ONE_WORKER = Generation()
@@ -118,7 +120,8 @@ class _Job:
 
     def run(self, share: range) -> None:
         seeds = range(len(self.pairs)) if self.how.seeds is None else self.how.seeds
-        with Bundle.open(self.bundle, workers=Workers(self.how.threads, self.how.cpus)) as opened:
+        workers = Workers(self.how.threads, self.how.cpus)
+        with Bundle.open(self.bundle, workers=workers, unchecked=self.how.unchecked) as opened:
             for k in share:
                 self.latents[k] = opened.generate(self.noise[k], *self.pairs[k], self._step_done, seed=seeds[k])
 

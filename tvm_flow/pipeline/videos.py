@@ -20,6 +20,7 @@ from tvm_flow.opensora import load_embeddings
 from tvm_flow.opensora.embeddings import FILE
 from tvm_flow.pack import read_golden, read_manifest
 from tvm_flow.pack.format import MANIFEST
+from tvm_flow.pack.manifest import require_checked
 from tvm_flow.pipeline.decode import Frames, check_here
 from tvm_flow.pipeline.embed import folder_files
 from tvm_flow.pipeline.generate import Floats, Generation, generate_latents, noise_for
@@ -40,6 +41,7 @@ class VideoRequest:
     autoencoder  a local folder for `load_autoencoder`, instead of the bundle's own decoder
     negative     a prompt for the unconditional branch; None for the null caption
     threads      of `Workers`, as are ``cpus``
+    unchecked    run a bundle that was compiled with --check none
     ===========  ===========================================================================================
     """
 
@@ -54,6 +56,7 @@ class VideoRequest:
     autoencoder: Path | None = None
     threads: int = 0
     cpus: Sequence[int] = ()
+    unchecked: bool = False
 
     @property
     def captions(self) -> list[str]:
@@ -68,7 +71,7 @@ class VideoRequest:
     @property
     def frames(self) -> Frames:
         """What decodes."""
-        return Frames(self.bundle, self.autoencoder, self.threads, self.cpus)
+        return Frames(self.bundle, self.autoencoder, self.threads, self.cpus, self.unchecked)
 
 
 def write_videos(wanted: VideoRequest) -> list[Path]:
@@ -86,6 +89,7 @@ def write_videos(wanted: VideoRequest) -> list[Path]:
             f"run: expected prompts and seeds up to 2**63 - 1, got {len(wanted.prompts)} prompts, {wanted.count} of "
             f"each, from seed {wanted.seed}; correct them"
         )
+    require_checked(wanted.bundle, read_manifest(wanted.bundle), wanted.unchecked)
     golden = read_golden(wanted.bundle)
     suffix = _suffix(wanted, golden.noise.shape)
     embed = _embed(wanted.embeddings, golden.cond.tokens.shape)
@@ -104,6 +108,8 @@ def write_videos(wanted: VideoRequest) -> list[Path]:
 def remarks(wanted: VideoRequest) -> list[str]:
     """What a person should know beside what is written."""
     suffix, said = _suffix(wanted, read_golden(wanted.bundle).noise.shape), []
+    if not read_manifest(wanted.bundle).checked:
+        said.append("unchecked bundle (--check none): nothing that it computes was ever compared with the reference")
     if wanted.negative is not None:
         said.append("negative prompt: the unconditional branch was calibrated for the null caption; what leaves its "
                     "ranges is cut off")  # fmt: skip
@@ -153,7 +159,7 @@ def _write(wanted: VideoRequest, place: Outputs, embed: Embed, stamps: tuple[dic
 
 
 def _generate(wanted: VideoRequest, embed: Embed) -> Floats:
-    how = Generation(1, wanted.threads, wanted.cpus, wanted.seeds, wanted.negative)
+    how = Generation(1, wanted.threads, wanted.cpus, wanted.seeds, wanted.negative, wanted.unchecked)
     noise = noise_for(read_golden(wanted.bundle).noise.shape, wanted.seeds)
     return generate_latents(wanted.bundle, wanted.captions, noise, embed, how)
 

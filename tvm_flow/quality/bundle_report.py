@@ -13,6 +13,7 @@ from tvm_flow.pack.format import STEPS
 from tvm_flow.pack.index import Index, read_index
 from tvm_flow.run import Bundle, BundleDecoder
 
+UNCHECKED = "UNCHECKED: compiled with --check none; nothing of it was run or compared"
 _COUNTED = ("calls", "accumulators", "quantized", "near_ties", "floats", "followed")
 
 
@@ -32,7 +33,7 @@ def bundle_report(directory: Path) -> str:
         *_target(manifest, index),
         *_files(directory, manifest),
         *_memory(directory, index, figures),
-        *_checked(figures),
+        *(_checked(figures) if manifest.checked else [UNCHECKED]),
     ]
     return "\n".join(lines)
 
@@ -78,7 +79,7 @@ def _files(directory: Path, manifest: Manifest) -> Iterator[str]:
 def _memory(directory: Path, index: Index, figures: Mapping[str, Any]) -> Iterator[str]:
     """From the runtime where the bundle opens here, else what its manifest knows."""
     try:
-        with Bundle.open(directory, threads=1) as bundle:
+        with Bundle.open(directory, threads=1, unchecked=True) as bundle:
             info = bundle.info
     except (BundleError, BuildError, RuntimeFailure) as error:
         yield f"memory, of the manifest (it does not open here: {str(error).split(': ', 1)[-1][:60]}...):"
@@ -104,7 +105,7 @@ def _decoder(directory: Path) -> Iterator[str]:
     yield f"decoder: {frames} frames of {width}x{height}, {decoder.chunk} latent frames at a time"
     yield f"  {decoder.weights_bytes:>14,} weights"
     try:
-        with BundleDecoder.open(directory, threads=1) as opened:
+        with BundleDecoder.open(directory, threads=1, unchecked=True) as opened:
             yield f"  {opened.arena_bytes:>14,} arena"
     except (BundleError, BuildError, RuntimeFailure):
         return  # said above

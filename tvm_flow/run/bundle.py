@@ -12,6 +12,7 @@ import numpy as np
 from tvm_flow.errors import PromptError, RuntimeFailure
 from tvm_flow.pack import Prompt, verify_bundle
 from tvm_flow.pack.contents import Float32
+from tvm_flow.pack.manifest import require_checked
 from tvm_flow.run import native
 from tvm_flow.run.draw import Draw, draw_callback
 from tvm_flow.run.handle import Handle, Progress
@@ -34,15 +35,25 @@ class Bundle(Handle):
 
     @classmethod
     def open(
-        cls, directory: Path, *, threads: int = 0, workers: Workers | None = None, sampler: SamplerConfig | None = None
+        cls,
+        directory: Path,
+        *,
+        threads: int = 0,
+        workers: Workers | None = None,
+        sampler: SamplerConfig | None = None,
+        unchecked: bool = False,
     ) -> Bundle:
         """Verify ``directory`` and open it with ``workers``, or with so many ``threads`` (0: one for every core).
 
-        Raises ConfigError showing both when ``sampler`` is not the bundle's, BundleError when it is incomplete, altered
-        or for another machine, RuntimeFailure when memory, threads or a CPU are short, BuildError without a runtime.
+        One that was compiled with --check none has to be asked for: ``unchecked``.
+
+        Raises ConfigError showing both when ``sampler`` is not the bundle's, BundleError when it is incomplete,
+        altered, unchecked or for another machine, RuntimeFailure when memory, threads or a CPU are short, BuildError
+        without a runtime.
         """
         chosen = Workers.chosen(threads, workers)
         manifest = verify_bundle(directory, platform.machine())
+        require_checked(directory, manifest, unchecked)
         check_sampler(directory, manifest.sampler, sampler)
         return cls._open(directory, chosen, manifest.backends)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tvm_flow.errors import BundleError, RuntimeFailure
 from tvm_flow.pack import read_decoder, verify_bundle
 from tvm_flow.pack.contents import Float32
+from tvm_flow.pack.manifest import require_checked
 from tvm_flow.run import native
 from tvm_flow.run.handle import Handle, Progress, Watch, only_stop
 from tvm_flow.run.workers import Workers
@@ -37,14 +38,17 @@ class BundleDecoder(Handle):
         self.chunk, self.threads, self.arena_bytes = out.chunk, out.threads, out.arena_bytes
 
     @classmethod
-    def open(cls, directory: Path, *, threads: int = 0, workers: Workers | None = None) -> BundleDecoder:
+    def open(
+        cls, directory: Path, *, threads: int = 0, workers: Workers | None = None, unchecked: bool = False
+    ) -> BundleDecoder:
         """Verify the bundle ``directory`` and open its decoder with ``threads`` or ``workers``, as `Bundle.open`.
 
-        Raises BundleError when the bundle has no decoder or is incomplete, altered or for another machine,
+        Raises BundleError when the bundle has no decoder or is incomplete, altered, unchecked or for another machine,
         RuntimeFailure when memory or threads are short, BuildError when the runtime cannot be compiled.
         """
         chosen = Workers.chosen(threads, workers)
         manifest = verify_bundle(directory, platform.machine())
+        require_checked(directory, manifest, unchecked)
         if read_decoder(directory) is None:
             raise BundleError(f"{directory}: expected a bundle with a decoder, got one without; compile it with one")
         return cls._open(directory, chosen, manifest.backends)

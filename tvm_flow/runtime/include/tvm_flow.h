@@ -211,7 +211,8 @@ TVM_FLOW_API tvm_flow_status tvm_flow_generate(tvm_flow *flow, const tvm_flow_re
 /* Generates from the bundle's golden input and compares the latents bit for bit with its golden output: whether this
  * machine computes what the one that packed did. Takes as long as one video, or for a bundle that keeps the golden
  * output of its first steps as long as those, and one latent of memory more.
- * FILE_ERROR or CORRUPT golden.bin; NO_MEMORY; KERNEL_FAILED; NOT_GOLDEN. */
+ * FILE_ERROR or CORRUPT golden.bin; NO_MEMORY; KERNEL_FAILED; NOT_GOLDEN, also for an unchecked bundle (compiled with
+ * --check none), which has no golden output. */
 TVM_FLOW_API tvm_flow_status tvm_flow_verify(tvm_flow *flow, tvm_flow_error *error);
 
 #ifdef __cplusplus

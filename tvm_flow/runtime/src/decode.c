@@ -83,6 +83,11 @@ static tvm_flow_status verify_frames(tvm_flow_decoder *decoder, const float *lat
 /* golden.bin ends in the latents. */
 static tvm_flow_status verify(tvm_flow_decoder *decoder, tvm_flow_error *error) {
   const uint64_t bytes = decoder->file.chunks * decoder->file.latent_floats * sizeof(float);
+  static const uint8_t not_computed[FLOW_SHA256_BYTES];
+  if (memcmp(decoder->file.header.golden_sha256, not_computed, sizeof not_computed) == 0)
+    return flow_fail(error, TVM_FLOW_NOT_GOLDEN,
+                     "decoder.bin: expected frames that were computed, got a bundle that is unchecked (--check none): "
+                     "nothing to compare with; compile it where its target can be checked");
   flow_map map = {0};
   tvm_flow_status s = flow_map_file(decoder->function.bundle_dir, "golden.bin", &map, error);
   if (!s && (map.bytes < bytes || map.bytes % sizeof(float)))

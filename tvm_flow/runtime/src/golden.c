@@ -38,6 +38,10 @@ static tvm_flow_status run_golden(tvm_flow *flow, const flow_map *map, float *go
 
 static tvm_flow_status verify(tvm_flow *flow, tvm_flow_error *error) {
   const flow_index *index = &flow->index;
+  if (index->header->golden_steps == FLOW_NOT_COMPUTED)
+    return flow_fail(error, TVM_FLOW_NOT_GOLDEN,
+                     "golden.bin: expected latents that were computed, got a bundle that is unchecked (--check none): "
+                     "nothing to compare with; compile it where its target can be checked");
   uint64_t bytes = 8 * (index->latent_floats + index->text_floats + index->header->text_tokens);
   flow_map map = {0};
   tvm_flow_status s = flow_map_file(flow->function.bundle_dir, "golden.bin", &map, error);

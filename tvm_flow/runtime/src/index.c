@@ -46,7 +46,8 @@ static tvm_flow_status check_counts(flow_index *index, tvm_flow_error *error) {
   tvm_flow_status s;
   if ((s = in_range(error, "steps", 1, FLOW_MAX_STEPS, h->steps))) return s;
   if ((s = in_range(error, "branches", 1, 2, h->branches))) return s;
-  if ((s = in_range(error, "golden steps", 0, h->steps, h->golden_steps))) return s;
+  if (h->golden_steps != FLOW_NOT_COMPUTED && (s = in_range(error, "golden steps", 0, h->steps, h->golden_steps)))
+    return s;
   if ((s = in_range(error, "groups", 1, (uint64_t)h->steps * h->branches, h->groups))) return s;
   if ((s = in_range(error, "latent dimensions", 1, TVM_FLOW_MAX_LATENT_DIMS, h->latent_ndim))) return s;
   if ((s = in_range(error, "guided channels", 0, h->latent_shape[0], h->guided_channels))) return s;

@@ -44,8 +44,10 @@ typedef struct {
   uint8_t golden_sha256[FLOW_SHA256_BYTES];
   double cfg_scale;
   uint8_t reserved[4];
-  uint32_t golden_steps; /* of the golden output; 0 for all */
+  uint32_t golden_steps; /* of the golden output; 0 for all, FLOW_NOT_COMPUTED when nobody knows it */
 } flow_index_header;
+
+#define FLOW_NOT_COMPUTED UINT32_MAX /* golden_steps of an unchecked bundle */
 
 typedef struct {
   uint8_t sha256[FLOW_SHA256_BYTES];
