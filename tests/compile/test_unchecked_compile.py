@@ -77,3 +77,8 @@ def test_checking_it_makes_it_again(exported: Exported, host: TargetSpec, tmp_pa
     assert compiled.exactness and verify_bundle(tmp_path / "bundle").checked
     with Bundle.open(tmp_path / "bundle", threads=1) as bundle:
         bundle.verify()
+
+
+def test_the_prompt_of_the_manifest_is_that_of_the_runtime(unchecked: Compiled) -> None:
+    with Bundle.open(unchecked.bundle, threads=1, unchecked=True) as bundle:
+        assert bundle.info.prompt_bytes == unchecked.prompt_bytes > 0

@@ -82,7 +82,7 @@ def test_one_for_another_machine_says_what_its_manifest_knows(write: Callable[..
     write_bundle(tmp_path / "c", replace_libraries(bundle))
     said = bundle_report(tmp_path / "c")
     assert "memory, of the manifest (it does not open here" in said
-    assert "           1,000 arena" in said and "             600 prompt of all branches" in said
+    assert "           1,000 arena" in said and "             300 prompt of all branches" in said
 
 
 def replace_libraries(bundle: Path) -> Contents:

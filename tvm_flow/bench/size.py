@@ -85,7 +85,7 @@ def measure() -> Sizes:
         kept = plan.step_bytes + BRANCHES * plan.prompt_bytes
         parts = (
             f"arena {plan.arena_bytes}, its liveness bound {plan.liveness_bytes}, vectors of a step {plan.step_bytes}, "
-            f"K and V of a prompt {plan.prompt_bytes}"
+            f"K and V of a prompt, all branches {BRANCHES * plan.prompt_bytes}"
         )
         print(parts, file=sys.stderr)
         size = library.path.stat().st_size

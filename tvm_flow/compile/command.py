@@ -61,7 +61,7 @@ class Compiled:
     arena_bytes: int
     liveness_bytes: int
     prompt_bytes: int = 0
-    """What one branch keeps for all steps of a prompt, beside the arena."""
+    """What all branches together keep for all steps of a prompt, beside the arena; as the C description has it."""
     checked_on: str = "this machine"
     """Empty for an unchecked bundle, whose ``exactness`` is too."""
     decoder: dict[str, Any] | None = None
@@ -182,7 +182,7 @@ def _compiled(job: Job, steps: Steps, reports: Sequence[Figures], libraries: Seq
         left_in_float=steps.left_in_float,
         arena_bytes=max(plan.arena_bytes for plan in plans),
         liveness_bytes=max(plan.liveness_bytes for plan in plans),
-        prompt_bytes=max(plan.prompt_bytes for plan in plans),
+        prompt_bytes=len(job.exported.graphs[0]) * max(plan.prompt_bytes for plan in plans),
         checked_on=job.machine.describe() if job.machine else "",
         decoder=decoder[0] if decoder else None,
         kernels=tuple(kernel_lines(libraries, job.target)),

@@ -135,4 +135,4 @@ def _print_scores(scores: dict[str, dict[str, float]], clips: int, whole: Compil
         f"{checked['quantized']} quantized elements of which {checked['near_ties']} differ by 1 at a tie"
     )
     print(f"arena: {whole.arena_bytes} bytes, liveness bound {whole.liveness_bytes}")
-    print(f"K and V of a prompt: {whole.prompt_bytes} bytes for each branch, computed once\n")
+    print(f"K and V of a prompt: {whole.prompt_bytes} bytes for all branches, computed once\n")

@@ -67,6 +67,7 @@ class Plan:
     """All tables of a library; see tvm_flow_library.h. The first ``prologue_calls`` calls are the prologue.
 
     ``arena_bytes``, ``liveness_bytes`` and ``prompt_bytes`` are the CPU's; ``devices`` has those of the others.
+    ``prompt_bytes`` is one branch's, as in the library's descriptor; a handle takes it for each branch.
     """
 
     tensors: tuple[PlacedTensor, ...]

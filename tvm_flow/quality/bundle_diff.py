@@ -10,7 +10,7 @@ from typing import Any
 from tvm_flow.pack import FileEntry, read_manifest
 
 ABSENT = "absent"
-_ORDER = ("version", "schema", "target", "sampler", "steps", "groups", "provenance", "static")
+_ORDER = ("version", "checked", "schema", "target", "sampler", "steps", "groups", "provenance", "static")
 _NAMES = {"provenance.recipe": "quantization", "provenance.compiled": "measured", "provenance.": ""}
 
 

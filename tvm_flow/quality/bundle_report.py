@@ -84,8 +84,7 @@ def _memory(directory: Path, index: Index, figures: Mapping[str, Any]) -> Iterat
     except (BundleError, BuildError, RuntimeFailure) as error:
         yield f"memory, of the manifest (it does not open here: {str(error).split(': ', 1)[-1][:60]}...):"
         rows = {"arena": figures.get("arena_bytes"), "weights": index.weights_bytes}
-        prompt = figures.get("prompt_bytes")
-        rows["prompt of all branches"] = None if prompt is None else prompt * index.branches
+        rows["prompt of all branches"] = figures.get("prompt_bytes")
     else:
         yield "memory:"
         rows = {"arena": info.arena_bytes, "step constants": info.step_bytes}

@@ -10,6 +10,27 @@
 #include "tvm_flow_groups.h"
 #endif
 
+/* What a handle takes; verifying takes one latent more, and steps that draw noise another. */
+static void print_memory(const tvm_flow_description *d) {
+  unsigned long long latents = sizeof(float) * (2ull * d->latent_floats + 2ull * d->output_floats);
+  for (uint32_t i = 0; i < d->steps; i++)
+    if (d->updates[i].sigma > 0) {
+      latents += sizeof(float) * d->latent_floats;
+      break;
+    }
+  const struct {
+    const char *name;
+    unsigned long long bytes;
+  } rows[] = {{"arena", d->arena_bytes},
+              {"constants of a step", d->step_bytes},
+              {"prompt, all branches", d->prompt_bytes},
+              {"latents and predictions", latents}};
+  unsigned long long all = 0;
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) all += rows[i].bytes;
+  printf("weights %llu bytes, mapped; memory beside them %llu bytes:\n", (unsigned long long)d->weights_bytes, all);
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) printf("  %14llu %s\n", rows[i].bytes, rows[i].name);
+}
+
 int main(int argc, char **argv) {
   tvm_flow *flow;
   tvm_flow_error error;
@@ -24,8 +45,7 @@ int main(int argc, char **argv) {
   if (tvm_flow_open(argv[1], &options, &flow, &error)) return fprintf(stderr, "%s\n", error.message), 1;
   tvm_flow_describe(flow, &d);
   printf("%u steps, %u branches, %u groups, %u threads\n", d.steps, d.branches, d.groups, d.threads);
-  printf("weights %llu bytes, memory beside them %llu bytes\n", (unsigned long long)d.weights_bytes,
-         d.arena_bytes + d.step_bytes + sizeof(float) * (d.latent_floats + 2ull * d.output_floats));
+  print_memory(&d);
   int wrong = tvm_flow_verify(flow, &error) != TVM_FLOW_OK;
   if (wrong) fprintf(stderr, "%s\n", error.message);
   else puts("the golden output, bit for bit");
