@@ -55,6 +55,10 @@ class RuntimeFailure(TvmFlowError):
     """The C runtime returned an error code; the message is its own."""
 
 
+class NotFiniteError(RuntimeFailure):
+    """What a step computed holds NaN or an infinity."""
+
+
 class PromptError(TvmFlowError):
     """A prompt has no embedding, or its embedding has another shape."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from tvm_flow.errors import PromptError, RuntimeFailure
+from tvm_flow.errors import NotFiniteError, PromptError, RuntimeFailure
 from tvm_flow.pack import Prompt, verify_bundle
 from tvm_flow.pack.contents import Float32
 from tvm_flow.pack.manifest import require_checked
@@ -17,6 +17,7 @@ from tvm_flow.run import native
 from tvm_flow.run.draw import Draw, draw_callback
 from tvm_flow.run.handle import Handle, Progress
 from tvm_flow.run.info import check_sampler, describe
+from tvm_flow.run.not_finite import FoundError, NotFiniteFinder
 from tvm_flow.run.workers import Workers
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Bundle(Handle):
 
         What steps draw comes from ``draw``, or from the runtime for ``seed`` (`tvm_flow.sampler.seeded_noise`).
         Ctrl-C, or whatever ``progress`` or ``draw`` raises, cancels after the current step and is raised here.
+        A velocity or latent that is not finite is an error that names step, branch and kernel: see `NotFiniteFinder`.
         Raises RuntimeFailure when a kernel fails or ``noise`` has another shape, PromptError for a prompt of
         another shape.
         """
@@ -92,9 +94,23 @@ class Bundle(Handle):
         def report(_user: object, done: int, steps: int) -> int:
             return self._guard(lambda: progress and progress(done, steps))
 
-        callback = native.PROGRESS(report)
-        self._run("tvm_flow_generate", ctypes.byref(request), out.ctypes.data, callback, None)
+        callback, values = native.PROGRESS(report), out.ctypes.data
+        try:
+            self._run("tvm_flow_generate", ctypes.byref(request), values, callback, None)
+        except NotFiniteError as error:
+            raise NotFiniteError(f"{str(error).split('; ')[0]}; {self._first_not_finite(request, values)}") from None
         return out
+
+    def _first_not_finite(self, request: native.CRequest, out: int) -> str:
+        """The kernel at fault in words; ``request`` runs again, every kernel looked at."""
+        try:
+            with self.trace(NotFiniteFinder()):
+                self._run("tvm_flow_generate", ctypes.byref(request), out, native.PROGRESS(), None)
+        except FoundError as found:
+            return f"{found}. Compare the prompt and the sampler with those that were calibrated for"
+        except NotFiniteError:
+            pass
+        return "no kernel makes one of numbers: look at the noise and the prompt that were given"
 
     def _latents(self, name: str, array: Float32) -> Float32:
         if array.dtype != np.float32 or array.shape != self.info.latent_shape:

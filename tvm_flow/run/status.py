@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from tvm_flow.artifact import is_noexec
-from tvm_flow.errors import BundleError, RuntimeFailure, TvmFlowError
+from tvm_flow.errors import BundleError, NotFiniteError, RuntimeFailure, TvmFlowError
 
 
 class Status(IntEnum):
@@ -31,6 +31,7 @@ class Status(IntEnum):
     NOT_GOLDEN = 12
     NO_DEVICE = 13
     BUSY = 14
+    NOT_FINITE = 15
 
 
 _BUNDLE_FAULTS = {
@@ -54,8 +55,10 @@ def as_exception(directory: Path, error: CError) -> TvmFlowError:
     """
     if cause := _cause(directory, error.status):
         return RuntimeFailure(f"{directory}: {cause}")
-    kind = BundleError if error.status in _BUNDLE_FAULTS else RuntimeFailure
-    return kind(f"{directory}: {error.message.decode(errors='replace')}")
+    words = f"{directory}: {error.message.decode(errors='replace')}"
+    if error.status in _BUNDLE_FAULTS:
+        return BundleError(words)
+    return NotFiniteError(words) if error.status == Status.NOT_FINITE else RuntimeFailure(words)
 
 
 def _cause(directory: Path, status: int) -> str | None:

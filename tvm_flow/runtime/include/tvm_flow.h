@@ -57,7 +57,8 @@ typedef enum {
   TVM_FLOW_CANCELLED = 11,     /* a callback asked to stop */
   TVM_FLOW_NOT_GOLDEN = 12,    /* the golden input did not give the golden output */
   TVM_FLOW_NO_DEVICE = 13,     /* a library's plan needs a device that options.devices does not have */
-  TVM_FLOW_BUSY = 14           /* another function runs on the handle: on another thread, or around a callback */
+  TVM_FLOW_BUSY = 14,          /* another function runs on the handle: on another thread, or around a callback */
+  TVM_FLOW_NOT_FINITE = 15     /* a prediction or latents hold NaN or an infinity; the message says at which step */
 } tvm_flow_status;
 
 /* Owned by the caller; every function accepts NULL. Written on failure only: which thing, what was expected, what was
@@ -204,7 +205,9 @@ TVM_FLOW_API void tvm_flow_gaussian(uint64_t seed, uint64_t stream, float *noise
  * latents float32 [latent_shape] may be the same array as noise. It is written only on success. The same request gives
  * the same bits for every number of threads, choice of CPUs and tasks_per_thread. progress and user may be NULL; user
  * is handed to progress and not looked at.
- * INVALID_ARGUMENT a null pointer; KERNEL_FAILED; CANCELLED by progress or a trace (tvm_flow_trace.h). */
+ * Every prediction and every latent is looked through, once.
+ * INVALID_ARGUMENT a null pointer; KERNEL_FAILED; NOT_FINITE, where a trace finds the kernel; CANCELLED by progress or a
+ * trace (tvm_flow_trace.h). */
 TVM_FLOW_API tvm_flow_status tvm_flow_generate(tvm_flow *flow, const tvm_flow_request *request, float *latents,
                                                tvm_flow_progress progress, void *user, tvm_flow_error *error);
 

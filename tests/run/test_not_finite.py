@@ -1,0 +1,71 @@
+"""What is not finite ends a run, and the message says at which step and in which kernel it came to be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import toy_bundle
+
+from tvm_flow.errors import NotFiniteError, RuntimeFailure
+from tvm_flow.pack import Contents, Prompt, write_bundle
+from tvm_flow.run import Bundle, TracedCall
+from tvm_flow.run.not_finite import FoundError, NotFiniteFinder
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+def request_of(contents: Contents) -> toy_bundle.Request:
+    golden = contents.golden
+    return toy_bundle.Request(golden.noise, golden.cond, golden.uncond)
+
+
+@pytest.mark.parametrize("branch", [0, 1])
+def test_the_kernel_that_overflows_is_named(contents: Contents, bundle: Bundle, branch: int) -> None:
+    """Tokens near the end of float32 are numbers, and two of them are more than it holds."""
+    request = request_of(contents)
+    tokens = np.full_like(request.cond.tokens, LARGEST)
+    prompts = [request.cond, request.uncond]
+    prompts[branch] = Prompt(tokens, np.zeros_like(request.cond.mask))
+    words = rf"step 0, branch {branch} .*expected finite numbers.*first kernel that makes one is toy_\w+ at step 0, "
+    with pytest.raises(NotFiniteError, match=words + rf"branch {branch}, call \d"):
+        bundle.generate(request.noise, *prompts)
+    assert issubclass(NotFiniteError, RuntimeFailure)
+    assert bundle.generate(*vars(request).values()).tobytes() == contents.golden.latents.tobytes(), "the handle goes on"
+
+
+def test_an_update_that_overflows_is_named_by_its_step(contents: Contents, tmp_path: Path) -> None:
+    updates = contents.updates.copy()
+    updates[2, 0] = 1e200
+    write_bundle(tmp_path / "b", replace(contents, updates=updates))
+    with (
+        Bundle.open(tmp_path / "b", threads=1) as bundle,
+        pytest.raises(NotFiniteError, match=r"step 2, latents after it: expected finite.*no kernel makes one"),
+    ):
+        bundle.generate(*vars(request_of(contents)).values())
+
+
+def test_a_trace_of_ones_own_sees_one_run(contents: Contents, bundle: Bundle) -> None:
+    request, seen = request_of(contents), list[TracedCall]()
+    hot = Prompt(np.full_like(request.cond.tokens, LARGEST), np.zeros_like(request.cond.mask))
+    with bundle.trace(seen.append), pytest.raises(NotFiniteError):
+        bundle.generate(request.noise, hot, request.uncond)
+    assert [call.call for call in seen] == [0, 1, 2]
+
+
+def call(*args: np.ndarray) -> TracedCall:
+    return TracedCall(3, 1, 7, "k7_exp", args)
+
+
+def test_infinities_of_a_mask_are_no_fault() -> None:
+    find, numbers = NotFiniteFinder(), np.ones(4, np.float32)
+    mask = np.array([0, 0, -np.inf, -np.inf], np.float32)
+    find(call(numbers, mask, numbers + mask))
+    find(call(np.ones(4, np.int8), np.ones(4, np.int8)))
+    with pytest.raises(FoundError, match=r"k7_exp at step 3, branch 1, call 7 of its plan: element \(2,\) of \(4,\)"):
+        find(call(numbers, numbers + mask))
+    with pytest.raises(FoundError, match="is nan"):
+        find(call(mask, np.where(np.isinf(mask), np.float32(np.nan), mask)))
+    find(call(np.full(4, np.nan, np.float32), np.full(4, np.nan, np.float32)))
