@@ -233,6 +233,60 @@ class TestCtrlC:
         handle.verify()
 
 
+class TestStoppingWithoutATrace:
+    """No Python runs between kernels: the runtime is told to stop, from another thread."""
+
+    @pytest.fixture
+    def slow(self, tmp_path: Path) -> Iterator[Bundle]:
+        """Its prologue takes half a second; the step's kernels come after."""
+        libraries = [toy_bundle.compile_group(tmp_path / f"{i}.so", pause=500_000) for i in range(2)]
+        contents = toy_bundle.of_one_group(toy_bundle.make_contents((libraries[0], libraries[1])))
+        write_bundle(tmp_path / "b", contents)
+        with Bundle.open(tmp_path / "b", threads=2) as opened:
+            yield opened
+
+    def test_ctrl_c_stops_velocity(self, slow: Bundle) -> None:
+        timer = threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt) as raised:
+            slow.velocity(0, 0, REQUEST.noise, REQUEST.cond)
+        timer.join()
+        assert "cancelled before call 1" in str(raised.value.__context__)
+        assert signal.set_wakeup_fd(-1) == -1, "as it was before"
+        slow.velocity(0, 0, REQUEST.noise, REQUEST.cond)
+
+    def test_closing_stops_velocity(self, slow: Bundle) -> None:
+        said: list[str] = []
+
+        def run() -> None:
+            try:
+                slow.velocity(0, 0, REQUEST.noise, REQUEST.cond)
+            except RuntimeFailure as error:
+                said.append(str(error))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        time.sleep(0.1)
+        slow.close()
+        thread.join()
+        assert len(said) == 1 and "expected to stay open during a call, got closed" in said[0]
+
+    def test_another_wakeup_file_still_hears_of_signals(self, slow: Bundle) -> None:
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        before = signal.set_wakeup_fd(writing)
+        try:
+            timer = threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT))
+            timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                slow.velocity(0, 0, REQUEST.noise, REQUEST.cond)
+            timer.join()
+        finally:
+            assert signal.set_wakeup_fd(before) == writing
+        assert os.read(reading, 8) == bytes([signal.SIGINT])
+        os.close(reading), os.close(writing)
+
+
 class TestChunkProgress:
     @pytest.mark.parametrize("decode", [BundleDecoder.decode, BundleDecoder.decode_rgb8])
     def test_every_chunk_is_counted_once(self, directory: Path, decode: Callable[..., Any]) -> None:

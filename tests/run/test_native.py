@@ -22,6 +22,7 @@ PAIRS: dict[str, type[ctypes.Structure]] = {
     "tvm_flow_decoder_description": native.CDecoderDescription,
     "tvm_flow_prompt": native.CPrompt,
     "tvm_flow_request": native.CRequest,
+    "tvm_flow_decode_request": native.CDecodeRequest,
     "tvm_flow_view": native.CView,
     "tvm_flow_kernel_call": native.CKernelCall,
 }
@@ -35,7 +36,7 @@ def names(structure: type[ctypes.Structure]) -> list[str]:
 def layout(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[int]]:
     """By structure: its size, then offset and size of each field, as the C compiler sees them."""
     folder = tmp_path_factory.mktemp("layout")
-    lines = ['#include "tvm_flow_decoder.h"', "#include <stddef.h>", "#include <stdio.h>", "int main(void) {"]
+    lines = ['#include "tvm_flow_control.h"', "#include <stddef.h>", "#include <stdio.h>", "int main(void) {"]
     for name, structure in PAIRS.items():
         lines.append(f'printf("{name} %zu", sizeof({name}));')
         lines += [
@@ -61,7 +62,8 @@ def test_same_layout(layout: dict[str, list[int]], name: str) -> None:
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_no_field_is_forgotten(name: str) -> None:
-    header = "".join((RUNTIME / "include" / f"tvm_flow{part}.h").read_text() for part in ("", "_decoder", "_trace"))
+    parts = ("", "_decoder", "_trace", "_control")
+    header = "".join((RUNTIME / "include" / f"tvm_flow{part}.h").read_text() for part in parts)
     header = re.sub(r"/\*.*?\*/", "", header, flags=re.S)
     body = re.search(rf"typedef struct \{{([^}}]*)\}} {name};", header)
     assert body is not None

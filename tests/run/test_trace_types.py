@@ -23,7 +23,7 @@ def seen(*arrays: NDArray[Any]) -> CKernelCall:
         shape = (ctypes.c_int64 * array.ndim)(*array.shape)
         view.data, view.shape, view.ndim = array.ctypes.data, shape, array.ndim
         view.dtype_code, view.dtype_bits = CODES[array.dtype.kind], 8 * array.dtype.itemsize
-    return CKernelCall(3, 1, 17, len(arrays), b"fused_matmul", views)
+    return CKernelCall(3, 1, 17, len(arrays), b"fused_matmul", views, b"cpu")
 
 
 @pytest.mark.parametrize("name", TYPES)

@@ -33,6 +33,13 @@ def test_a_handle_in_use_refuses_every_other_function(decoding: Path, tmp_path: 
     assert run(program, str(decoding)) == "ok\n"
 
 
+@pytest.mark.parametrize("name", SANITIZERS)
+def test_cancelling_from_anywhere_leaves_the_handle_usable(decoding: Path, tmp_path: Path, name: str) -> None:
+    """From a callback, another thread and a signal handler, between kernels and between chunks."""
+    program = build(tmp_path, "cancel_check", runtime_sources(), SANITIZERS[name])
+    assert run(program, str(decoding)) == "ok\n"
+
+
 def test_every_failing_allocation_is_an_error(decoding: Path, tmp_path: Path) -> None:
     wraps = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "aligned_alloc", "strdup")]
     flags = [SANITIZERS["address"], "-DFAILING_ALLOCATIONS", *wraps]

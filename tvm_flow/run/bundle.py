@@ -81,7 +81,7 @@ class Bundle(Handle):
         """Latents float32 [latent_shape] from ``noise``: the whole denoising loop.
 
         What steps draw comes from ``draw``, or from the runtime for ``seed`` (`tvm_flow.sampler.seeded_noise`).
-        Ctrl-C, or whatever ``progress`` or ``draw`` raises, cancels after the current step and is raised here.
+        Ctrl-C, or whatever ``progress`` or ``draw`` raises, cancels and is raised here.
         A velocity or latent that is not finite is an error that names step, branch and kernel: see `NotFiniteFinder`.
         Raises RuntimeFailure when a kernel fails or ``noise`` has another shape, PromptError for a prompt of
         another shape.
@@ -91,10 +91,7 @@ class Bundle(Handle):
         drawn = draw_callback(draw, self.info.latent_shape, self._guard)
         request = native.CRequest(noise.ctypes.data, _c_prompt(arrays[0]), _c_prompt(arrays[1]), drawn, None, seed)
 
-        def report(_user: object, done: int, steps: int) -> int:
-            return self._guard(lambda: progress and progress(done, steps))
-
-        callback, values = native.PROGRESS(report), out.ctypes.data
+        callback, values = self._progress(progress), out.ctypes.data
         try:
             self._run("tvm_flow_generate", ctypes.byref(request), values, callback, None)
         except NotFiniteError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import platform
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from tvm_flow.pack import read_decoder, verify_bundle
 from tvm_flow.pack.contents import Float32
 from tvm_flow.pack.manifest import require_checked
 from tvm_flow.run import native
-from tvm_flow.run.handle import Handle, Progress, Watch, only_stop
+from tvm_flow.run.handle import Handle, Progress
 from tvm_flow.run.workers import Workers
 
 
@@ -56,40 +56,26 @@ class BundleDecoder(Handle):
     def decode(self, latents: Float32, progress: Progress | None = None) -> Float32:
         """Frames float32 [video_shape] in 0..1 of ``latents`` float32 [latent_shape].
 
-        ``progress`` sees the chunks that are done and their number. Ctrl-C, or whatever it raises, cancels after the
-        current kernel call and is raised here. Raises RuntimeFailure for latents of another shape or a failing kernel.
+        ``progress`` sees the chunks that are done and their number. Ctrl-C, or whatever it raises, cancels before the
+        next kernel and is raised here. Raises RuntimeFailure for latents of another shape or a failing kernel.
         """
         out: Float32 = np.empty(self.video_shape, np.float32)
-        self._decode("tvm_flow_decode", latents, out, progress)
+        self._decode(latents, native.CDecodeRequest(frames=out.ctypes.data), progress)
         return out
 
     def decode_rgb8(self, latents: Float32, progress: Progress | None = None) -> NDArray[np.uint8]:
         """The same as bytes, rounded to nearest."""
         out: NDArray[np.uint8] = np.empty(self.video_shape, np.uint8)
-        self._decode("tvm_flow_decode_rgb8", latents, out, progress)
+        self._decode(latents, native.CDecodeRequest(rgb8=out.ctypes.data), progress)
         return out
 
-    def _decode(self, name: str, latents: Float32, out: NDArray[Any], progress: Progress | None) -> None:
+    def _decode(self, latents: Float32, request: native.CDecodeRequest, progress: Progress | None) -> None:
         if latents.dtype != np.float32 or latents.shape != self.latent_shape:
             raise RuntimeFailure(
                 f"latents: expected float32 {self.latent_shape}, got {latents.dtype} {latents.shape}; use latents of "
                 "the bundle that the decoder is part of"
             )
-        whole, chunks = np.ascontiguousarray(latents), self.latent_shape[1] // self.chunk
-        watch = only_stop if progress is None else _chunk_watch(progress, chunks)
-        self._run(name, whole.ctypes.data, out.ctypes.data, watch=watch)
-        if progress is not None:
-            progress(chunks, chunks)
-
-
-def _chunk_watch(progress: Progress, chunks: int) -> Watch:
-    """Tell ``progress`` of each chunk but the last at the first kernel call of the next: no call says that it ends."""
-    done = 0
-
-    def see(call: native.CKernelCall) -> None:
-        nonlocal done
-        if call.step > done:
-            done = call.step
-            progress(done, chunks)
-
-    return see
+        whole = np.ascontiguousarray(latents)
+        request.struct_bytes, request.latents = ctypes.sizeof(request), whole.ctypes.data
+        request.progress = self._progress(progress)
+        self._run("tvm_flow_decode_with", ctypes.byref(request))

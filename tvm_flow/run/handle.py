@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], object]
 """Called after each step or chunk with the number of those done and their total; what it raises cancels."""
-Watch = Callable[[native.CKernelCall], object]
-"""Called after each kernel call, where a call can stop."""
 
 
 class Handle:
@@ -72,15 +70,17 @@ class Handle:
     def close(self) -> None:
         """Free the handle; a second call does nothing.
 
-        A call that another thread has under way is asked to stop, waited for, and raises RuntimeFailure there: that
-        takes a step of `Bundle.generate`, the whole of `Bundle.velocity`, and a kernel of any other. Raises
-        RuntimeFailure in a callback of the handle's own call.
+        A call that another thread has under way is stopped before its next kernel, waited for, and raises
+        RuntimeFailure there. Raises RuntimeFailure in a callback of the handle's own call.
         """
-        self._turn.close(lambda: getattr(self._runtime, f"{self.FUNCTION.prefix}_close")(self._pointer))
+        self._turn.close(lambda: getattr(self._runtime, f"{self.FUNCTION.prefix}_close")(self._pointer), self._cancel)
+
+    def _cancel(self) -> None:
+        getattr(self._runtime, f"{self.FUNCTION.prefix}_cancel")(self._pointer)
 
     def verify(self) -> None:
         """Run the golden input. Raises BundleError when what comes out differs by a single bit."""
-        self._run(f"{self.FUNCTION.prefix}_verify", watch=only_stop)
+        self._run(f"{self.FUNCTION.prefix}_verify")
 
     @contextmanager
     def trace(self, callback: Callable[[TracedCall], object]) -> Iterator[None]:
@@ -95,31 +95,36 @@ class Handle:
         finally:
             self._tracer = before
 
-    def _run(self, name: str, *arguments: object, watch: Watch | None = None) -> None:
-        """The C function ``name`` with the handle before ``arguments`` and its error after them, shown to ``watch``."""
+    def _run(self, name: str, *arguments: object) -> None:
+        """The C function ``name`` with the handle before ``arguments`` and its error after them."""
         error = CError()
-        with deferred_interrupt() as interrupt, self._turn:
+        with self._turn, deferred_interrupt(self._cancel) as interrupt:
             self._raised, self._interrupt = None, interrupt
-            self._hook = self._make_hook(watch)
+            self._hook = self._make_hook()
             getattr(self._runtime, f"{self.FUNCTION.prefix}_set_trace")(self._pointer, self._hook, None)
             status = getattr(self._runtime, name)(self._pointer, *arguments, error)
             self._finish(status, error)
 
-    def _make_hook(self, watch: Watch | None) -> ctypes._CFunctionType:
+    def _make_hook(self) -> ctypes._CFunctionType:
         """What the runtime calls after each kernel: nothing at all when nobody looks."""
-        if watch is None and self._tracer is None:
+        tracer = self._tracer
+        if tracer is None:
             return native.TRACE()
 
-        def show(seen: native.CKernelCall) -> None:
-            if watch is not None:
-                watch(seen)
-            if self._tracer is not None:
-                self._tracer(kernel_call(seen))
-
         def report(_user: object, seen: _Pointer[native.CKernelCall]) -> int:
-            return self._guard(lambda: show(seen.contents))
+            return self._guard(lambda: tracer(kernel_call(seen.contents)))
 
         return native.TRACE(report)
+
+    def _progress(self, progress: Progress | None) -> ctypes._CFunctionType:
+        """``progress`` for C; None calls nothing."""
+        if progress is None:
+            return native.PROGRESS()
+
+        def report(_user: object, done: int, total: int) -> int:
+            return self._guard(lambda: progress(done, total))
+
+        return native.PROGRESS(report)
 
     def _guard(self, action: Callable[[], object]) -> int:
         """Run a user's callback; 1 asks the runtime to stop, with the reason kept for `_finish`."""
@@ -138,7 +143,3 @@ class Handle:
             raise RuntimeFailure(f"{self.directory}: expected to stay open during a call, got closed; close it after")
         if status:
             raise as_exception(self.directory, error)
-
-
-def only_stop(_: native.CKernelCall) -> None:
-    """Watch nothing: a call that is watched can stop after any kernel."""

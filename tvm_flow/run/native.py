@@ -106,6 +106,23 @@ class CRequest(Structure):
     ]
 
 
+PROGRESS = CFUNCTYPE(c_int, c_void_p, u32, u32)
+"""tvm_flow_progress."""
+
+
+class CDecodeRequest(Structure):
+    """tvm_flow_decode_request."""
+
+    _fields_: ClassVar = [
+        ("struct_bytes", u32),
+        ("latents", c_void_p),
+        ("frames", c_void_p),
+        ("rgb8", c_void_p),
+        ("progress", PROGRESS),
+        ("user", c_void_p),
+    ]
+
+
 class CView(Structure):
     """tvm_flow_view."""
 
@@ -132,7 +149,6 @@ class CKernelCall(Structure):
     ]
 
 
-PROGRESS = CFUNCTYPE(c_int, c_void_p, u32, u32)
 TRACE = CFUNCTYPE(c_int, c_void_p, POINTER(CKernelCall))
 
 CType = Any
@@ -152,8 +168,8 @@ class Prototype:
 class Function:
     """A function of a bundle: a kind of handle, its ``name`` for people.
 
-    ``prefix`` begins the names of its life cycle (open, close, describe, verify, set_trace), ``calls`` are its own: the
-    handle comes before their arguments, and a CError after.
+    ``prefix`` begins the names of its life cycle (open, close, describe, verify, set_trace, cancel), ``calls`` are its
+    own: the handle comes before their arguments, and a CError after.
     """
 
     name: str
@@ -168,6 +184,7 @@ class Function:
         yield Prototype(f"{self.prefix}_describe", (c_void_p, POINTER(self.description)), None)
         yield Prototype(f"{self.prefix}_verify", (c_void_p, _ERROR))
         yield Prototype(f"{self.prefix}_set_trace", (c_void_p, TRACE, c_void_p), None)
+        yield Prototype(f"{self.prefix}_cancel", (c_void_p,), None)
         for call in self.calls:
             yield Prototype(call.name, (c_void_p, *call.arguments, _ERROR), call.result)
 
@@ -186,10 +203,7 @@ DECODER = Function(
     "decoder",
     "tvm_flow_decoder",
     CDecoderDescription,
-    (
-        Prototype("tvm_flow_decode", (c_void_p, c_void_p)),
-        Prototype("tvm_flow_decode_rgb8", (c_void_p, c_void_p)),
-    ),
+    (Prototype("tvm_flow_decode_with", (POINTER(CDecodeRequest),)),),
 )
 FUNCTIONS = (STEP, DECODER)
 """The prologue is the step's own. A fourth function is a row here and a class over `tvm_flow.run.handle.Handle`."""

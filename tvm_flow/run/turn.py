@@ -9,6 +9,9 @@ from types import TracebackType
 
 from tvm_flow.errors import RuntimeFailure
 
+ASK_AGAIN = 0.02
+"""Seconds."""
+
 
 class Turn:
     """A context manager around each call on the handle of ``directory``, a ``name`` such as "decoder"."""
@@ -41,10 +44,11 @@ class Turn:
         if self.closing:
             raise RuntimeFailure(f"{self._directory}: expected an open {self._name}, got a closed one; open it again")
 
-    def close(self, free: Callable[[], object]) -> None:
+    def close(self, free: Callable[[], object], cancel: Callable[[], object] = lambda: None) -> None:
         """Refuse calls from now on, wait for the one under way, then ``free`` once, however often this is called.
 
-        The call sees ``closing`` and may end early. Raises RuntimeFailure when it is the caller's own: it would wait
+        The call sees ``closing`` and is asked by ``cancel`` to end early, again and again: one that has its turn but
+        has not begun would forget it. Raises RuntimeFailure when it is the caller's own: it would wait
         for itself.
         """
         with self._changed:
@@ -55,7 +59,8 @@ class Turn:
                 )
             self.closing = True
             while self._owner is not None:
-                self._changed.wait()
+                cancel()
+                self._changed.wait(ASK_AGAIN)
             if not self._freed:
                 self._freed = True
                 free()

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tvm_flow_library.h"
 
@@ -85,6 +86,9 @@
 #ifndef TOY_PROLOGUE_CALLS
 #define TOY_PROLOGUE_CALLS 1
 #endif
+#ifndef TOY_PAUSE
+#define TOY_PAUSE 0 /* microseconds before the prologue computes */
+#endif
 #ifndef TOY_FIRST_ARG
 #define TOY_FIRST_ARG 1
 #endif
@@ -122,6 +126,7 @@ static int toy_modulate(void *self, const void *args, int32_t num_args, void *re
 static int toy_context(void *self, const void *args, int32_t num_args, void *result) {
   const float *y = data(args, 0), *mask = data(args, 1), *scale = data(args, 2);
   float *sum = services->allocate(services->user, CHANNELS * sizeof(float), 64);
+  if (TOY_PAUSE) usleep(TOY_PAUSE);
   (void)self, (void)result, (void)num_args;
 #ifdef TOY_RAISE
   static const char *parts[] = {"the toy ", "was told to fail"};

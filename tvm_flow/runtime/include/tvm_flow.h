@@ -13,8 +13,8 @@
  * process, prints or sets a signal handler. After a failure of anything but open the handle can be used again.
  *
  * Threads: any number of handles may run at once, each in its own thread. One handle serves one call at a time, from
- * whatever thread: all but describe return BUSY, and change nothing, while another runs or from one of its callbacks,
- * which run on the thread that called. A kernel's parallel loops reach their thread pool through a thread-local pointer
+ * whatever thread: all but describe and cancel return BUSY, and change nothing, while another runs or from one of its
+ * callbacks, which run on the thread that called. A kernel's parallel loops reach their thread pool through a thread-local pointer
  * of its library, set while a plan runs, because TVM's launch has no argument for a handle.
  * Workers sleep when they have had nothing to do for 50 to 100 us. A process that forks has no workers in the child:
  * open the bundle there.
@@ -54,7 +54,7 @@ typedef enum {
   TVM_FLOW_WRONG_CPU = 7,        /* this processor lacks a feature that the kernels use */
   TVM_FLOW_NO_MEMORY = 8, TVM_FLOW_NO_THREAD = 9,
   TVM_FLOW_KERNEL_FAILED = 10, /* a kernel returned an error; the message is its own */
-  TVM_FLOW_CANCELLED = 11,     /* a callback asked to stop */
+  TVM_FLOW_CANCELLED = 11,     /* a callback or tvm_flow_cancel (tvm_flow_control.h) asked to stop */
   TVM_FLOW_NOT_GOLDEN = 12,    /* the golden input did not give the golden output */
   TVM_FLOW_NO_DEVICE = 13,     /* a library's plan needs a device that options.devices does not have */
   TVM_FLOW_BUSY = 14,          /* another function runs on the handle: on another thread, or around a callback */

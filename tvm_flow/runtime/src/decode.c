@@ -3,10 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../include/tvm_flow_control.h"
 #include "decoder.h"
-
-/* Takes `values` numbers of a chunk from `frames`; `at` is where they go in the video. */
-typedef void (*flow_sink)(const float *frames, uint64_t values, uint64_t at, void *user);
 
 /* [C, T, h, w] -> [C, chunk, h, w] in the plan's input. */
 static void gather(const flow_decoder_file *file, const float *latents, uint64_t chunk, float *input) {
@@ -16,53 +14,62 @@ static void gather(const flow_decoder_file *file, const float *latents, uint64_t
     memcpy(input + c * part, latents + (c * file->chunks + chunk) * part, part * sizeof *input);
 }
 
-static tvm_flow_status run(tvm_flow_decoder *decoder, const float *latents, flow_sink sink, void *user,
-                           tvm_flow_error *error) {
-  const flow_decoder_file *file = &decoder->file;
-  const flow_plan *plan = &decoder->function.plans[0];
-  tvm_flow_status s = flow_plan_step(plan, 0, error);
-  for (uint32_t chunk = 0; !s && chunk < file->chunks; chunk++) {
-    gather(file, latents, chunk, flow_plan_input(plan, 0));
-    s = flow_function_run(&decoder->function, 0, FLOW_STEP, chunk, 0, error);
-    if (!s) sink(flow_plan_output(plan), file->frame_values, chunk * file->frame_values, user);
-  }
-  return s;
-}
-
-static void to_floats(const float *frames, uint64_t values, uint64_t at, void *user) {
-  memcpy((float *)user + at, frames, (size_t)values * sizeof *frames);
-}
-
 /* NaN becomes 0: the comparison is false for it. */
-static void to_bytes(const float *frames, uint64_t values, uint64_t at, void *user) {
-  uint8_t *bytes = (uint8_t *)user + at;
+static void to_bytes(const float *frames, uint64_t values, uint8_t *bytes) {
   for (uint64_t i = 0; i < values; i++) {
     float scaled = frames[i] * 255.0f;
     bytes[i] = scaled > 0.0f ? (uint8_t)(scaled < 255.0f ? rintf(scaled) : 255.0f) : 0;
   }
 }
 
+static tvm_flow_status run(tvm_flow_decoder *decoder, const tvm_flow_decode_request *request, tvm_flow_error *error) {
+  const flow_decoder_file *file = &decoder->file;
+  const flow_plan *plan = &decoder->function.plans[0];
+  const uint32_t chunks = (uint32_t)file->chunks;
+  const uint64_t values = file->frame_values;
+  tvm_flow_status s = flow_plan_step(plan, 0, error);
+  for (uint32_t chunk = 0; !s && chunk < chunks; chunk++) {
+    gather(file, request->latents, chunk, flow_plan_input(plan, 0));
+    if ((s = flow_function_run(&decoder->function, 0, FLOW_STEP, chunk, 0, error))) return s;
+    const float *made = flow_plan_output(plan);
+    if (request->frames) memcpy(request->frames + chunk * values, made, (size_t)values * sizeof *made);
+    if (request->rgb8) to_bytes(made, values, request->rgb8 + chunk * values);
+    if (request->progress && request->progress(request->user, chunk + 1, chunks))
+      s = flow_fail(error, TVM_FLOW_CANCELLED, "cancelled after chunk %u of %u", chunk + 1, chunks);
+  }
+  return s;
+}
+
 static tvm_flow_status null_argument(const char *function, tvm_flow_error *error) {
   return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "%s: expected no null pointer", function);
 }
 
-static tvm_flow_status decode(tvm_flow_decoder *decoder, const char *name, const float *latents, flow_sink sink,
-                              void *frames, tvm_flow_error *error) {
-  if (!decoder || !latents || !frames) return null_argument(name, error);
+static tvm_flow_status decode(tvm_flow_decoder *decoder, const char *name, const tvm_flow_decode_request *request,
+                              tvm_flow_error *error) {
+  if (!decoder || !request->latents || (!request->frames && !request->rgb8)) return null_argument(name, error);
   tvm_flow_status s = flow_function_take(&decoder->function, name, error);
   if (s) return s;
-  s = run(decoder, latents, sink, frames, error);
+  s = run(decoder, request, error);
   flow_function_leave(&decoder->function);
   return s;
 }
 
 tvm_flow_status tvm_flow_decode(tvm_flow_decoder *decoder, const float *latents, float *frames, tvm_flow_error *error) {
-  return decode(decoder, "tvm_flow_decode", latents, to_floats, frames, error);
+  const tvm_flow_decode_request request = {.latents = latents, .frames = frames};
+  return decode(decoder, "tvm_flow_decode", &request, error);
 }
 
 tvm_flow_status tvm_flow_decode_rgb8(tvm_flow_decoder *decoder, const float *latents, uint8_t *frames,
                                      tvm_flow_error *error) {
-  return decode(decoder, "tvm_flow_decode_rgb8", latents, to_bytes, frames, error);
+  const tvm_flow_decode_request request = {.latents = latents, .rgb8 = frames};
+  return decode(decoder, "tvm_flow_decode_rgb8", &request, error);
+}
+
+tvm_flow_status tvm_flow_decode_with(tvm_flow_decoder *decoder, const tvm_flow_decode_request *request,
+                                     tvm_flow_error *error) {
+  tvm_flow_decode_request read = {.struct_bytes = sizeof read};
+  tvm_flow_status s = flow_read_struct("decode_request", request, &read, error);
+  return s ? s : decode(decoder, "tvm_flow_decode_with", &read, error);
 }
 
 static tvm_flow_status verify_frames(tvm_flow_decoder *decoder, const float *latents, tvm_flow_error *error) {
@@ -70,7 +77,8 @@ static tvm_flow_status verify_frames(tvm_flow_decoder *decoder, const float *lat
   float *frames = flow_alloc(bytes);
   if (!frames) return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for frames; free memory");
   uint8_t digest[FLOW_SHA256_BYTES];
-  tvm_flow_status s = run(decoder, latents, to_floats, frames, error);
+  const tvm_flow_decode_request request = {.latents = latents, .frames = frames};
+  tvm_flow_status s = run(decoder, &request, error);
   flow_sha256((const void *)frames, (size_t)bytes, digest);
   free(frames);
   if (!s && memcmp(digest, decoder->file.header.golden_sha256, sizeof digest) != 0)

@@ -136,6 +136,8 @@ static tvm_flow_status cpu_run(void *bound, const tvm_flow_device_run *run, tvm_
   const tvm_flow_library_descriptor *d = plan->library;
   for (uint32_t i = run->first; i < run->first + run->count; i++) {
     const tvm_flow_call *call = &d->calls[i];
+    tvm_flow_status s = flow_check_cancelled(plan->device->context, run->step, run->branch, i, error);
+    if (s) return s;
     flow_any result = {.type_index = FLOW_TYPE_NONE, .zero_padding = 0, {.v_int64 = 0}};
     int code = d->kernels[call->kernel](NULL, &plan->args[call->first_arg], (int32_t)call->num_args, &result);
     if (code) return kernel_failed(plan, run, i, code, error);

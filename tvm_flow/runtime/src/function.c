@@ -3,13 +3,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+tvm_flow_status flow_read_struct(const char *name, const void *given, void *out, tvm_flow_error *error) {
+  uint32_t known, bytes;
+  memcpy(&known, out, sizeof known);
+  if (!given) return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "%s: expected no null pointer", name);
+  memcpy(&bytes, given, sizeof bytes);
+  if (bytes < sizeof bytes || bytes > known)
+    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "%s.struct_bytes: expected 4 to %u, got %u; set it to "
+                     "sizeof(tvm_flow_%s)", name, known, bytes, name);
+  memcpy(out, given, bytes);
+  return TVM_FLOW_OK;
+}
+
 tvm_flow_status flow_read_options(const tvm_flow_options *given, tvm_flow_options *out, tvm_flow_error *error) {
   *out = (tvm_flow_options){.struct_bytes = sizeof *out};
-  if (!given) return TVM_FLOW_OK;
-  if (given->struct_bytes < sizeof given->struct_bytes || given->struct_bytes > sizeof *out)
-    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options.struct_bytes: expected 4 to %zu, got %u; set it to "
-                     "sizeof(tvm_flow_options)", sizeof *out, given->struct_bytes);
-  memcpy(out, given, given->struct_bytes);
+  tvm_flow_status s = given ? flow_read_struct("options", given, out, error) : TVM_FLOW_OK;
+  if (s) return s;
   if (out->num_linked && !out->linked)
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options.linked: expected %u rows, got NULL; pass the table",
                      out->num_linked);
@@ -100,7 +109,10 @@ void flow_function_close(flow_function *function) {
 }
 
 tvm_flow_status flow_function_take(flow_function *function, const char *name, tvm_flow_error *error) {
-  if (!atomic_exchange(&function->busy, 1)) return TVM_FLOW_OK;
+  if (!atomic_exchange(&function->busy, 1)) {
+    atomic_store(&function->context.cancelled, 0);
+    return TVM_FLOW_OK;
+  }
   return flow_fail(error, TVM_FLOW_BUSY,
                    "%s: expected a handle that runs nothing, got one in use by another thread or by the function that "
                    "called this one; wait for it, or open another handle", name);

@@ -18,6 +18,10 @@ typedef struct {
   void *trace_user;
 } flow_function;
 
+/* Copies a structure that begins with its struct_bytes over the defaults in *out, which begins with the newest size;
+ * fields past the caller's keep theirs. `name` is the type's, without tvm_flow_. */
+tvm_flow_status flow_read_struct(const char *name, const void *given, void *out, tvm_flow_error *error);
+
 /* Checks `given`, which may be NULL; fields past the caller's struct_bytes keep their defaults. */
 tvm_flow_status flow_read_options(const tvm_flow_options *given, tvm_flow_options *out, tvm_flow_error *error);
 

@@ -137,8 +137,10 @@ static tvm_flow_status run_calls(const flow_plan *plan, uint32_t segment, uint32
                                     .count = count,
                                     .step = run->step,
                                     .branch = run->branch};
-  tvm_flow_status s = count ? device->type->run(device->bound, &part, error) : TVM_FLOW_OK;
-  if (s && device != &plan->devices[0]) add_raised(run->context->message, error);
+  if (!count) return TVM_FLOW_OK;
+  tvm_flow_status s = flow_check_cancelled(run->context, run->step, run->branch, first, error);
+  if (!s) s = device->type->run(device->bound, &part, error);
+  if (s && s != TVM_FLOW_CANCELLED && device != &plan->devices[0]) add_raised(run->context->message, error);
   return s;
 }
 

@@ -93,3 +93,9 @@ void flow_context_close(flow_context *context) {
   flow_pool_destroy(context->pool);
   pthread_mutex_destroy(&context->lock);
 }
+
+tvm_flow_status flow_check_cancelled(const flow_context *context, uint32_t step, uint32_t branch, uint32_t call,
+                                     tvm_flow_error *error) {
+  if (!atomic_load_explicit(&context->cancelled, memory_order_relaxed)) return TVM_FLOW_OK;
+  return flow_fail(error, TVM_FLOW_CANCELLED, "step %u, branch %u: cancelled before call %u", step, branch, call);
+}

@@ -3,6 +3,7 @@
 #define TVM_FLOW_SERVICES_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "../include/tvm_flow_library.h"
 #include "pool.h"
@@ -13,6 +14,7 @@ typedef struct {
   tvm_flow_enter enter;       /* of the library whose plan runs; tasks need it */
   flow_pool *pool;            /* NULL: every loop runs on its caller's thread */
   pthread_mutex_t lock;       /* tasks on several threads may raise at once */
+  atomic_int cancelled;       /* what runs is to stop before its next kernel */
   char message[384];          /* of the first error raised; empty when none was */
 } flow_context;
 
@@ -21,6 +23,10 @@ void flow_context_open(flow_context *context);
 
 /* The pool goes with it. */
 void flow_context_close(flow_context *context);
+
+/* CANCELLED where somebody asked for it; before each call. */
+tvm_flow_status flow_check_cancelled(const flow_context *context, uint32_t step, uint32_t branch, uint32_t call,
+                                     tvm_flow_error *error);
 
 /* Zeroed memory on a 64-byte boundary, for free(); NULL when there is none. */
 void *flow_alloc(uint64_t bytes);
