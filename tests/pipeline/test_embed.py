@@ -13,7 +13,10 @@ from tvm_flow.cli import main
 from tvm_flow.demo import load_captions
 from tvm_flow.errors import PromptError
 from tvm_flow.opensora import load_embeddings, save_embeddings
+from tvm_flow.pack import read_golden
+from tvm_flow.pack.prompt_file import read_prompt
 from tvm_flow.pipeline.embed import prompt_texts
+from tvm_flow.pipeline.generate import prompt_pairs
 from tvm_flow.pipeline.source import load_source
 from tvm_flow.pipeline.stages import calibrate_stage
 from tvm_flow.pipeline.videos import VideoRequest, write_videos
@@ -92,3 +95,62 @@ class TestUse:
         ):
             with pytest.raises(PromptError, match=r"expected \d+ tokens of 384 channels .* got 3 of 5"):
                 refused()
+
+
+class TestForBundle:
+    """One caption as the file that a C program opens."""
+
+    def test_it_holds_what_run_gives_the_bundle(
+        self, demo: SmallDemo, tmp_path: Path, other_words: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        bundle, output = demo.compiled.bundle, tmp_path / "p.bin"
+        ((cond, _),) = prompt_pairs(bundle, [PROMPT], demo.source.embed)
+        for words in ([PROMPT], ["my shoe", "--captions", str(other_words)]):
+            assert main(["embed", *words, "--for-bundle", str(bundle), "--output", str(output)]) == 0
+            found = read_prompt(output)
+            assert (found.tokens.tobytes(), found.mask.tobytes()) == (cond.tokens.tobytes(), cond.mask.tobytes())
+            shown = int((found.mask == 0).sum())
+            assert capsys.readouterr().out == f"prompt: {output} ({shown} of {len(found.mask)} tokens)\n"
+
+    def test_a_text_encoder_of_another_model(
+        self, demo: SmallDemo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = ["embed", "a cat", "--for-bundle", str(demo.compiled.bundle), "--output", str(tmp_path / "p")]
+        assert main([*words, "--text-encoder", str(write_t5(tmp_path / "t5"))]) == 2
+        channels = read_golden(demo.compiled.bundle).cond.tokens.shape[1]
+        assert f"expected model_type t5 with d_model {channels}, got t5 with {CHANNELS}" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            ([PROMPT, "--output", "notes.txt"], "notes.txt: expected nothing or a prompt file to replace"),
+            (["a purple hat"], "prompt 'a purple hat': expected one of the demo's 288 captions"),
+            ([PROMPT, "--captions", "a", "--text-encoder", "b"], "expected --captions or --text-encoder, got both"),
+        ],
+    )
+    def test_mistakes_are_one_line(
+        self,
+        demo: SmallDemo,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        words: list[str],
+        message: str,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "notes.txt").write_text("mine")
+        assert main(["embed", *words, "--for-bundle", str(demo.compiled.bundle)]) == 2
+        said = capsys.readouterr().err
+        assert message in said and said.count("\n") == 1
+        assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+    @pytest.mark.parametrize("words", [[], ["one", "two"], ["one", "--prompts", "p.yaml"]])
+    def test_one_prompt_is_asked_for(self, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            main(["embed", *words, "--for-bundle", "b"])
+        assert "--for-bundle: expected one prompt" in capsys.readouterr().err
+
+    def test_embeddings_need_a_text_encoder(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            main(["embed", "a cat"])
+        assert "expected --text-encoder" in capsys.readouterr().err

@@ -15,7 +15,8 @@ from tvm_flow.toolchain.runtime_library import C_FLAGS, RUNTIME, runtime_sources
 _NAMES = ("open", "close", "describe", "velocity", "gaussian", "generate", "verify", "set_trace", "cancel")
 _HANDLE = ("open", "close", "describe", "verify", "set_trace", "cancel")
 _DECODER = ("decode", "decode_rgb8", "decode_with", *(f"decoder_{name}" for name in _HANDLE))
-API = {f"tvm_flow_{name}" for name in (*_NAMES, *_DECODER)}
+_PROMPT = ("prompt_open", "null_prompt", "prompt_close")
+API = {f"tvm_flow_{name}" for name in (*_NAMES, *_DECODER, *_PROMPT)}
 # gcc 12.2, -Os, stripped, x86_64, 2026-11-25: 51512 bytes; a page more or less hangs on a few bytes of code.
 SIZE_LIMIT = 56_000
 STRICT = ["-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow"]

@@ -8,11 +8,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tvm_flow.compile.command import Compiled
     from tvm_flow.pipeline.source import Source
 
@@ -43,13 +42,30 @@ def diff(arguments: argparse.Namespace) -> None:
 
 
 def embed(arguments: argparse.Namespace) -> None:
-    """Write prompt embeddings."""
+    """Write prompt embeddings, or one caption for a C program."""
+    if arguments.for_bundle is not None:
+        _embed_for_bundle(arguments)
+        return
     from tvm_flow.pipeline.embed import embed_stage, prompt_texts
 
-    prompts = prompt_texts(arguments.prompt, arguments.prompts)
-    shape = (arguments.tokens, arguments.channels)
-    embed_stage(arguments.text_encoder, prompts, arguments.output, *shape, arguments.dtype)
-    print(f"prompt embeddings: {arguments.output} ({len(prompts)} prompts)")
+    given = arguments
+    if given.text_encoder is None or given.captions is not None:
+        given.complain("expected --text-encoder and no --captions, which are for --for-bundle")
+    prompts = prompt_texts(given.prompt, given.prompts)
+    output = Path("captions.safetensors") if given.output is None else given.output
+    embed_stage(given.text_encoder, prompts, output, given.tokens, given.channels, given.dtype)
+    print(f"prompt embeddings: {output} ({len(prompts)} prompts)")
+
+
+def _embed_for_bundle(given: argparse.Namespace) -> None:
+    from tvm_flow.pipeline.board_prompt import CaptionSource, board_prompt_stage
+
+    if len(given.prompt) != 1 or given.prompts is not None:
+        given.complain("--for-bundle: expected one prompt; call it again for another")
+    output = Path("prompt.bin") if given.output is None else given.output
+    source = CaptionSource(given.captions, given.text_encoder, given.dtype)
+    prompt = board_prompt_stage(given.for_bundle, given.prompt[0], source, output)
+    print(f"prompt: {output} ({int((prompt.mask == 0).sum())} of {len(prompt.mask)} tokens)")
 
 
 def calibrate(arguments: argparse.Namespace) -> None:

@@ -72,11 +72,17 @@ def _autoencoder(parser: argparse.ArgumentParser, purpose: str) -> None:
 def _embed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", nargs="*", help="captions")
     parser.add_argument("--prompts", type=Path, help="prompt set to encode too")
-    parser.add_argument("--text-encoder", type=Path, required=True, help="local folder of T5-v1.1-XXL")
+    text = "write one caption as the file that a C program opens beside this bundle, whose sizes it takes"
+    parser.add_argument("--for-bundle", type=Path, metavar="BUNDLE", help=text)
+    text = "local folder of T5-v1.1-XXL; with --for-bundle, instead of --captions or the demo's own"
+    parser.add_argument("--text-encoder", type=Path, metavar="FOLDER", help=text)
+    _embeddings(parser)
     parser.add_argument("--tokens", type=_at_least(1), default=300, help="120 for Open-Sora v1.0, 300 for v1.2")
     parser.add_argument("--channels", type=_at_least(1), default=4096, help="that the transformer takes")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="to compute in")
-    parser.add_argument("--output", type=Path, default=Path("captions.safetensors"), help="prompt embeddings")
+    text = "prompt embeddings (captions.safetensors), or with --for-bundle the caption (prompt.bin)"
+    parser.add_argument("--output", type=Path, help=text)
+    parser.set_defaults(complain=parser.error)
 
 
 def _inspect(parser: argparse.ArgumentParser) -> None:

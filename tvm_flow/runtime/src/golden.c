@@ -36,19 +36,24 @@ static tvm_flow_status run_golden(tvm_flow *flow, const flow_map *map, float *go
   return s ? s : compare(expected, got, index->latent_floats, error);
 }
 
-static tvm_flow_status verify(tvm_flow *flow, tvm_flow_error *error) {
+tvm_flow_status flow_map_golden(const tvm_flow *flow, flow_map *out, tvm_flow_error *error) {
   const flow_index *index = &flow->index;
   if (index->header->golden_steps == FLOW_NOT_COMPUTED)
     return flow_fail(error, TVM_FLOW_NOT_GOLDEN,
                      "golden.bin: expected latents that were computed, got a bundle that is unchecked (--check none): "
                      "nothing to compare with; compile it where its target can be checked");
   uint64_t bytes = 8 * (index->latent_floats + index->text_floats + index->header->text_tokens);
-  flow_map map = {0};
-  tvm_flow_status s = flow_map_file(flow->function.bundle_dir, "golden.bin", &map, error);
-  if (!s && map.bytes != bytes)
+  tvm_flow_status s = flow_map_file(flow->function.bundle_dir, "golden.bin", out, error);
+  if (!s && out->bytes != bytes)
     s = flow_fail(error, TVM_FLOW_CORRUPT, "golden.bin: expected %llu bytes, got %llu; copy the bundle again",
-                  (unsigned long long)bytes, (unsigned long long)map.bytes);
-  if (!s) s = flow_check_hash("golden.bin", &map, index->header->golden_sha256, error);
+                  (unsigned long long)bytes, (unsigned long long)out->bytes);
+  return s ? s : flow_check_hash("golden.bin", out, index->header->golden_sha256, error);
+}
+
+static tvm_flow_status verify(tvm_flow *flow, tvm_flow_error *error) {
+  const flow_index *index = &flow->index;
+  flow_map map = {0};
+  tvm_flow_status s = flow_map_golden(flow, &map, error);
   float *got = s ? NULL : flow_alloc(index->latent_floats * sizeof(float));
   if (!s && !got) s = flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for latents; free memory");
   if (!s) s = run_golden(flow, &map, got, error);

@@ -1,0 +1,132 @@
+/* Captions in memory of their own: tokens, then the mask, one allocation that `tokens` points to. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../include/tvm_flow_prompt.h"
+#include "flow.h"
+
+#define PROMPT_MAGIC "TVMFPRM"
+#define PROMPT_SCHEMA 1u
+
+typedef struct {
+  char magic[8];
+  uint32_t schema;
+  uint32_t header_bytes;
+  uint32_t text_tokens;
+  uint32_t text_channels;
+} prompt_header;
+
+_Static_assert(sizeof(prompt_header) == 24, "layout of prompt.bin");
+
+static tvm_flow_status invalid(const char *function, tvm_flow_error *error) {
+  return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "%s: expected no null pointer", function);
+}
+
+/* Copies of both arrays; the sizes are below 2^28 each, so the sum of their bytes fits 32 bits. */
+static tvm_flow_status keep(const flow_index *index, const float *tokens, const float *mask, tvm_flow_prompt *out,
+                            tvm_flow_error *error) {
+  const size_t floats = (size_t)index->text_floats, masks = index->header->text_tokens;
+  float *memory = malloc((floats + masks) * sizeof *memory);
+  if (!memory) return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for a prompt; free memory");
+  memcpy(memory, tokens, floats * sizeof *memory);
+  memcpy(memory + floats, mask, masks * sizeof *memory);
+  *out = (tvm_flow_prompt){.tokens = memory, .mask = memory + floats};
+  return TVM_FLOW_OK;
+}
+
+static tvm_flow_status check_header(const char *path, const flow_map *map, const flow_index_header *bundle,
+                                    tvm_flow_error *error) {
+  const prompt_header *h = (const void *)map->data;
+  const int whole = map->bytes >= sizeof *h && memcmp(h->magic, PROMPT_MAGIC, sizeof h->magic) == 0;
+  if (!whole || (h->schema == PROMPT_SCHEMA && h->header_bytes != sizeof *h))
+    return flow_fail(error, TVM_FLOW_CORRUPT,
+                     "%s: expected a prompt that begins with %s, got another file; write it with tvm-flow embed "
+                     "--for-bundle", path, PROMPT_MAGIC);
+  if (h->schema != PROMPT_SCHEMA)
+    return flow_fail(error, TVM_FLOW_WRONG_SCHEMA,
+                     "%s: expected schema %u, got %u; write it with the tvm-flow that this runtime came from", path,
+                     PROMPT_SCHEMA, h->schema);
+  if (h->text_tokens != bundle->text_tokens || h->text_channels != bundle->text_channels)
+    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT,
+                     "%s: expected %u tokens of %u channels for this bundle, got %u of %u; write one for it with "
+                     "tvm-flow embed --for-bundle", path, bundle->text_tokens, bundle->text_channels, h->text_tokens,
+                     h->text_channels);
+  return TVM_FLOW_OK;
+}
+
+static int numbers_hold(const float *tokens, uint64_t count, const float *mask, uint64_t masks) {
+  uint64_t shown = 0;
+  for (uint64_t i = 0; i < count; i++)
+    if (!isfinite(tokens[i])) return 0;
+  for (uint64_t i = 0; i < masks; i++) {
+    if (!(mask[i] <= 0)) return 0; /* NaN neither */
+    shown += mask[i] >= 0;
+  }
+  return shown > 0;
+}
+
+static tvm_flow_status check(const char *path, const flow_map *map, const flow_index *index, tvm_flow_error *error) {
+  tvm_flow_status s = check_header(path, map, index->header, error);
+  if (s) return s;
+  const uint64_t tokens = index->text_floats, masks = index->header->text_tokens;
+  const uint64_t body = sizeof(prompt_header) + (tokens + masks) * sizeof(float);
+  if (map->bytes != body + FLOW_SHA256_BYTES)
+    return flow_fail(error, TVM_FLOW_CORRUPT, "%s: expected %llu bytes, got %llu; copy it again", path,
+                     (unsigned long long)body + FLOW_SHA256_BYTES, (unsigned long long)map->bytes);
+  s = flow_check_hash(path, &(flow_map){map->data, body}, map->data + body, error);
+  const float *values = (const void *)(map->data + sizeof(prompt_header));
+  if (!s && !numbers_hold(values, tokens, values + tokens, masks))
+    s = flow_fail(error, TVM_FLOW_CORRUPT,
+                  "%s: expected finite tokens and a mask of at most 0 that keeps one; write it again", path);
+  return s;
+}
+
+static tvm_flow_status map_path(const char *path, flow_map *map, tvm_flow_error *error) {
+  const char *slash = strrchr(path, '/');
+  if (!slash) return flow_map_file(".", path, map, error);
+  char *folder = strdup(path);
+  if (!folder) return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for a path; free memory");
+  folder[slash - path] = 0;
+  tvm_flow_status s = flow_map_file(folder, slash + 1, map, error);
+  free(folder);
+  return s;
+}
+
+tvm_flow_status tvm_flow_prompt_open(const char *path, const tvm_flow *flow, tvm_flow_prompt *out,
+                                     tvm_flow_error *error) {
+  if (!path || !flow || !out) return invalid("tvm_flow_prompt_open", error);
+  *out = (tvm_flow_prompt){0};
+  flow_map map = {0};
+  tvm_flow_status s = map_path(path, &map, error);
+  if (!s) s = check(path, &map, &flow->index, error);
+  if (!s) {
+    const float *tokens = (const void *)(map.data + sizeof(prompt_header));
+    s = keep(&flow->index, tokens, tokens + flow->index.text_floats, out, error);
+  }
+  flow_unmap(&map);
+  return s;
+}
+
+tvm_flow_status tvm_flow_null_prompt(const tvm_flow *flow, const tvm_flow_prompt *cond, tvm_flow_prompt *out,
+                                     tvm_flow_error *error) {
+  if (!flow || !cond || !cond->mask || !out) return invalid("tvm_flow_null_prompt", error);
+  flow_map map = {0};
+  tvm_flow_prompt made = {0};
+  tvm_flow_status s = flow_map_golden(flow, &map, error);
+  if (!s) {
+    const flow_index *index = &flow->index;
+    const float *noise = (const void *)map.data;
+    const float *tokens = noise + index->latent_floats + index->text_floats + index->header->text_tokens;
+    s = keep(index, tokens, cond->mask, &made, error);
+  }
+  flow_unmap(&map);
+  *out = made;
+  return s;
+}
+
+void tvm_flow_prompt_close(tvm_flow_prompt *prompt) {
+  if (!prompt) return;
+  free((void *)(uintptr_t)prompt->tokens);
+  *prompt = (tvm_flow_prompt){0};
+}
