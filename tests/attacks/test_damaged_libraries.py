@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from tvm_flow.errors import BundleError
 from tvm_flow.pack import Contents, write_bundle
 from tvm_flow.run import Bundle
 from tvm_flow.run.status import Status
+from tvm_flow.toolchain.runtime_library import runtime_sources
 
 HUGE = "0xfffffffffffffff0u"
 # macro -> (value, what the message says)
@@ -126,6 +129,36 @@ def test_a_bundle_replaced_while_open(tmp_path: Path, contents: Contents) -> Non
         assert (first.velocity(0, 0, request.noise, request.cond) == before).all()
     with Bundle.open(tmp_path / "b") as second:
         assert (second.velocity(0, 0, request.noise, request.cond) != before).any()
+
+
+@pytest.mark.parametrize(
+    ("machine", "name"), [(183, "aarch64 .ELF machine 183."), (40, "arm "), (8, "another .ELF machine 8.")]
+)
+def test_a_library_of_another_machine_is_named(
+    attack: Attack, tmp_path: Path, contents: Contents, machine: int, name: str
+) -> None:
+    if platform.machine() != "x86_64":
+        pytest.skip("needs an x86-64 to be the other machine's opposite")
+    library = bytearray(contents.groups[0].library.read_bytes())
+    library[18:20] = machine.to_bytes(2, "little")
+    (tmp_path / "other.so").write_bytes(library)
+    said = attack("try_open", pack(tmp_path, contents, tmp_path / "other.so"))
+    assert said.startswith(f"{Status.BAD_LIBRARY.value} ")
+    assert re.search(f"group0[.]so: expected a library for x86_64, got one for {name}", said)
+
+
+def test_a_mount_without_execution_is_among_the_reasons(tmp_path: Path, contents: Contents) -> None:
+    bundle = pack(tmp_path, contents, contents.groups[0].library)
+    (tmp_path / "m").mkdir()
+    source = Path(__file__).parent / "try_open.c"
+    program = toy_bundle.compile_c(tmp_path / "try_open", [source, *runtime_sources()])
+    script = f"mount -t tmpfs -o noexec,size=2m none {tmp_path}/m && cp -r {bundle} {tmp_path}/m/b && echo there"
+    command = ["unshare", "-m", "sh", "-c", f"{script} && {program} {tmp_path}/m/b"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if not done.stdout.startswith("there"):
+        pytest.skip(f"needs a mount namespace: {done.stderr.strip()}")
+    said = done.stdout.removeprefix("there").strip()
+    assert said.startswith(f"{Status.BAD_LIBRARY.value} ") and "not mounted noexec" in said
 
 
 def test_libraries_cut_short(tmp_path: Path, contents: Contents) -> None:

@@ -69,6 +69,7 @@ def test_another_flag_or_triple_is_another_library() -> None:
 
 # Of the functions that Bionic exports since API 21 (AOSP, libc/libc.map.txt), those that the runtime uses; frexp: libm.
 BIONIC_21 = (
+    "pthread_sigmask sigfillset "
     "__sched_cpucount calloc close fclose fgetc frexp fopen free fscanf fstat getauxval malloc memchr memcmp memcpy "
     "memmove memset mmap munmap open posix_memalign pthread_cond_broadcast pthread_cond_destroy "
     "pthread_cond_init pthread_cond_wait pthread_create pthread_join pthread_mutex_destroy pthread_mutex_init "
@@ -93,7 +94,7 @@ def test_it_compiles_for_android_with_another_systems_headers(tmp_path: Path) ->
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-android.24", *build.C_FLAGS, "-c"]
     for name in ("aarch64-linux-musl", "generic-musl", "aarch64-linux-any", "any-linux-any"):
         command += ["-isystem", str(headers / name)]
-    for name in ("affinity", "cpu", "file", "load", "pool", "services"):
+    for name in ("affinity", "cpu", "elf", "file", "load", "platform_posix", "pool", "services"):
         source = build.RUNTIME / "src" / f"{name}.c"
         done = subprocess.run([*command, "-o", tmp_path / "x.o", source], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -41,7 +41,7 @@ def test_cancelling_from_anywhere_leaves_the_handle_usable(decoding: Path, tmp_p
 
 
 def test_every_failing_allocation_is_an_error(decoding: Path, tmp_path: Path) -> None:
-    wraps = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "aligned_alloc", "strdup")]
+    wraps = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "posix_memalign", "strdup")]
     flags = [SANITIZERS["address"], "-DFAILING_ALLOCATIONS", *wraps]
     program = build(tmp_path, "drive_decoder", runtime_sources(), *flags)
     assert int(run(program, str(decoding))) >= 8, "fewer would mean that --wrap missed some"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -98,6 +99,16 @@ def test_no_tvm_header_is_needed() -> None:
     for path in [*RUNTIME.rglob("*.c"), *RUNTIME.rglob("*.h")]:
         for line in path.read_text().splitlines():
             assert not line.startswith("#include <tvm") and not line.startswith("#include <dlpack"), path
+
+
+def test_one_file_and_one_header_know_the_system() -> None:
+    system = re.compile(r"#\s*include\s*<(pthread|sched|fcntl|dlfcn|unistd|signal|time|sys/.*)\.h>")
+    knowing = {path.name for path in (RUNTIME / "src").iterdir() if system.search(path.read_text())}
+    assert knowing == {"platform.h", "platform_posix.c"}
+    memory = re.compile(r"\b(malloc|calloc|realloc|free|strdup|posix_memalign|aligned_alloc)\(")
+    assert {path.name for path in (RUNTIME / "src").iterdir() if memory.search(path.read_text())} == {
+        "platform_posix.c"
+    }
 
 
 def test_files_fit_a_few_screens() -> None:

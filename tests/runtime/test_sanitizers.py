@@ -15,6 +15,7 @@ from tvm_flow.sampler import SamplerConfig
 from tvm_flow.toolchain.runtime_library import RUNTIME, runtime_sources
 
 SANITIZERS = {"address": "-fsanitize=address,undefined", "thread": "-fsanitize=thread"}
+SYSTEM = ("affinity.c", "error.c", "host.c", "platform_posix.c")
 WRAPPED = ("malloc", "calloc", "posix_memalign", "strdup", "mmap", "pthread_create")
 
 
@@ -75,7 +76,7 @@ def test_whole_api(driver: Path, watched_bundle: Path, threads: int, handles: in
 
 
 def test_pool_runs_each_task_once(sanitizer: str, tmp_path: Path) -> None:
-    sources = [RUNTIME / "src" / name for name in ("pool.c", "affinity.c", "error.c")]
+    sources = [RUNTIME / "src" / name for name in ("pool.c", *SYSTEM)]
     assert run(build(tmp_path, "pool_check", sources, sanitizer)) == "ok\n"
 
 
@@ -83,14 +84,18 @@ def test_workers_run_where_they_are_bound(sanitizer: str, tmp_path: Path) -> Non
     usable = sorted(os.sched_getaffinity(0))
     if len(usable) < 2:
         pytest.skip(f"needs two CPUs to bind threads to, this process may use {usable}")
-    sources = [RUNTIME / "src" / name for name in ("pool.c", "affinity.c", "error.c")]
+    sources = [RUNTIME / "src" / name for name in ("pool.c", *SYSTEM)]
     program = build(tmp_path, "affinity_check", sources, sanitizer)
     assert run(program, str(usable[0]), str(usable[1])) == "ok\n"
 
 
 def test_services_inside_and_outside_of_tasks(sanitizer: str, tmp_path: Path) -> None:
-    sources = [RUNTIME / "src" / name for name in ("services.c", "pool.c", "affinity.c", "error.c")]
+    sources = [RUNTIME / "src" / name for name in ("services.c", "pool.c", *SYSTEM)]
     assert run(build(tmp_path, "services_check", sources, sanitizer)) == "ok\n"
+
+
+def test_workers_leave_signals_to_the_application(bundle_dir: Path, tmp_path: Path) -> None:
+    assert run(build(tmp_path, "signal_check", runtime_sources()), str(bundle_dir)) == "ok\n"
 
 
 def test_every_failing_allocation_is_an_error(bundle_dir: Path, tmp_path: Path) -> None:
@@ -99,6 +104,8 @@ def test_every_failing_allocation_is_an_error(bundle_dir: Path, tmp_path: Path) 
     counts = dict(line.split() for line in run(program, str(bundle_dir)).splitlines())
     # Two threads, two groups, three maps and a dozen buffers: fewer would mean that --wrap missed some.
     assert int(counts["open"]) > 20 and int(counts["verify"]) >= 3
+    # The program's own allocator serves all but maps and threads.
+    assert int(counts["lent-open"]) > 15 and int(counts["lent-verify"]) >= 2
 
 
 def test_sha256_of_every_padding(tmp_path: Path) -> None:
@@ -147,6 +154,6 @@ def test_cores_of_different_speed_are_known(
         (tmp_path / f"cpu{cpu}").mkdir()
         (tmp_path / f"cpu{cpu}" / "cpu_capacity").write_text(text)
     where = f'-DCAPACITY_FILE="{tmp_path}/cpu%u/cpu_capacity"'
-    sources = [RUNTIME / "src" / name for name in ("affinity.c", "error.c")]
+    sources = [RUNTIME / "src" / name for name in SYSTEM]
     program = build(tmp_path, "capacity_check", sources, SANITIZERS["address"], where)
     assert run(program, *cpus) == f"{differ}\n"

@@ -44,6 +44,7 @@ class COptions(Structure):
         ("tasks_per_thread", u32),
         ("num_devices", u32),
         ("devices", c_void_p),
+        *((name, c_void_p) for name in ("allocate", "release", "log", "user")),
     ]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from ctypes import Structure, c_char, c_int
 from enum import IntEnum
 from pathlib import Path
@@ -38,8 +36,6 @@ _BUNDLE_FAULTS = {
     *(Status.FILE_ERROR, Status.CORRUPT, Status.WRONG_SCHEMA, Status.WRONG_ABI),
     *(Status.BAD_LIBRARY, Status.WRONG_CPU, Status.NOT_GOLDEN),
 }
-CPU_LIST = Path("/proc/cpuinfo")
-"""Where the C runtime asks which features an x86 processor has."""
 
 
 class CError(Structure):
@@ -67,6 +63,4 @@ def _cause(directory: Path, status: int) -> str | None:
             "expected a file system whose programs may run, got one that is mounted noexec; copy the bundle to another "
             "one, or mount it with exec"
         )
-    if status == Status.WRONG_CPU and platform.machine() in ("x86_64", "i686") and not os.access(CPU_LIST, os.R_OK):
-        return f"expected the processor's features in {CPU_LIST}, got no such file; mount /proc here"
     return None

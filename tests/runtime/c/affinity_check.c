@@ -41,7 +41,8 @@ static int look(int id, int count, void *data) {
 }
 
 static void check_order(const uint32_t *cpus, uint32_t threads) {
-  const flow_pool_options options = {threads, 0, cpus, 2};
+  const flow_host host = flow_host_of(NULL);
+  const flow_pool_options options = {threads, 0, cpus, 2, &host};
   const cpu_set_t before = own_mask();
   cpu_set_t kept, after;
   flow_pool *pool;
@@ -62,7 +63,8 @@ static void check_order(const uint32_t *cpus, uint32_t threads) {
 /* One CPU that is there, then one that is not: a worker could be started, and must be gone again. */
 static void check_failure(uint32_t cpu) {
   const uint32_t cpus[] = {cpu, CPU_SETSIZE - 1};
-  const flow_pool_options options = {0, 0, cpus, 2};
+  const flow_host host = flow_host_of(NULL);
+  const flow_pool_options options = {0, 0, cpus, 2, &host};
   const cpu_set_t before = own_mask();
   tvm_flow_error error = {TVM_FLOW_OK, ""};
   flow_pool *pool;
@@ -75,7 +77,8 @@ static void check_failure(uint32_t cpu) {
 static int nothing(int id, int count, void *data) { return (void)id, (void)count, (void)data, 0; }
 
 static void check_unbound(void) {
-  const flow_pool_options options = {2, 0, NULL, 0};
+  const flow_host host = flow_host_of(NULL);
+  const flow_pool_options options = {2, 0, NULL, 0, &host};
   const cpu_set_t before = own_mask();
   cpu_set_t kept;
   flow_pool *pool;

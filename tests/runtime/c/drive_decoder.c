@@ -21,12 +21,12 @@ static int refuse(void) { return left-- == 0; }
 
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
-void *__real_aligned_alloc(size_t alignment, size_t bytes);
+int __real_posix_memalign(void **memory, size_t alignment, size_t bytes);
 char *__real_strdup(const char *text);
 void *__wrap_malloc(size_t bytes) { return refuse() ? NULL : __real_malloc(bytes); }
 void *__wrap_calloc(size_t count, size_t bytes) { return refuse() ? NULL : __real_calloc(count, bytes); }
-void *__wrap_aligned_alloc(size_t alignment, size_t bytes) {
-  return refuse() ? NULL : __real_aligned_alloc(alignment, bytes);
+int __wrap_posix_memalign(void **memory, size_t alignment, size_t bytes) {
+  return refuse() ? 12 : __real_posix_memalign(memory, alignment, bytes);
 }
 char *__wrap_strdup(const char *text) { return refuse() ? NULL : __real_strdup(text); }
 

@@ -1,6 +1,7 @@
 /* Opens a bundle with the first allocation failing, then the second, and so on until none does: each time an error
  * and nothing held. Linked with --wrap, so that only the runtime's own calls come here. */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,11 @@
 
 static long left;
 
+static int lending;  /* the options bring an allocator, so nothing may ask the system */
+static atomic_long asked, held;
+
 static int refuse(void) { return left-- == 0; }
+static int refuse_of_system(void) { return lending ? (asked++, 0) : refuse(); }
 
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
@@ -25,17 +30,29 @@ char *__real_strdup(const char *text);
 void *__real_mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset);
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument);
 
-void *__wrap_malloc(size_t bytes) { return refuse() ? NULL : __real_malloc(bytes); }
-void *__wrap_calloc(size_t count, size_t bytes) { return refuse() ? NULL : __real_calloc(count, bytes); }
+void *__wrap_malloc(size_t bytes) { return refuse_of_system() ? NULL : __real_malloc(bytes); }
+void *__wrap_calloc(size_t count, size_t bytes) { return refuse_of_system() ? NULL : __real_calloc(count, bytes); }
 int __wrap_posix_memalign(void **memory, size_t alignment, size_t bytes) {
-  return refuse() ? 12 : __real_posix_memalign(memory, alignment, bytes);
+  return refuse_of_system() ? 12 : __real_posix_memalign(memory, alignment, bytes);
 }
-char *__wrap_strdup(const char *text) { return refuse() ? NULL : __real_strdup(text); }
+char *__wrap_strdup(const char *text) { return refuse_of_system() ? NULL : __real_strdup(text); }
 void *__wrap_mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset) {
-  return refuse() ? MAP_FAILED : __real_mmap(at, bytes, protection, flags, fd, offset);
+  return !lending && refuse() ? MAP_FAILED : __real_mmap(at, bytes, protection, flags, fd, offset);
 }
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
-  return refuse() ? 11 : __real_pthread_create(thread, attributes, start, argument);
+  return !lending && refuse() ? 11 : __real_pthread_create(thread, attributes, start, argument);
+}
+
+static void *lend(void *user, uint64_t bytes, uint64_t alignment) {
+  void *memory = NULL;
+  if (user != &held || alignment < 8 || refuse()) return NULL;
+  if (__real_posix_memalign(&memory, (size_t)alignment, (size_t)bytes) == 0) held++;
+  return memory;
+}
+
+static void take_back(void *user, void *memory) {
+  held -= user == &held && memory != NULL;
+  free(memory);
 }
 
 static int is_shortage(tvm_flow_status status, const char *message) {
@@ -44,7 +61,9 @@ static int is_shortage(tvm_flow_status status, const char *message) {
 }
 
 static tvm_flow_status attempt(const char *bundle, int verify, tvm_flow_error *error) {
-  const tvm_flow_options options = {.struct_bytes = sizeof options, .threads = 3, DEVICES};
+  const tvm_flow_options options = {.struct_bytes = sizeof options, .threads = 3, DEVICES,
+                                    .allocate = lending ? lend : NULL, .release = lending ? take_back : NULL,
+                                    .user = &held};
   tvm_flow *flow;
   long spare = left;
   if (verify) left = -1;
@@ -56,21 +75,22 @@ static tvm_flow_status attempt(const char *bundle, int verify, tvm_flow_error *e
   return status;
 }
 
+static int fail_each(const char *bundle, int verify) {
+  for (long failures = 0;; failures++) {
+    tvm_flow_error error = {TVM_FLOW_OK, ""};
+    left = failures;
+    tvm_flow_status status = attempt(bundle, verify, &error);
+    if (held || asked) return fprintf(stderr, "%ld: %ld held, system asked %ld times\n", failures, held, asked), 1;
+    if (status == TVM_FLOW_OK) return printf("%s%s %ld\n", lending ? "lent-" : "", verify ? "verify" : "open", failures) < 0;
+    if (!is_shortage(status, error.message) || error.status != status || strlen(error.message) < 10)
+      return fprintf(stderr, "allocation %ld: status %d: %s\n", failures, (int)status, error.message), 1;
+  }
+}
+
 int main(int argc, char **argv) {
   if (argc != 2) return 2;
-  for (int verify = 0; verify < 2; verify++) {
-    long failures = 0;
-    for (;; failures++) {
-      tvm_flow_error error = {TVM_FLOW_OK, ""};
-      left = failures;
-      tvm_flow_status status = attempt(argv[1], verify, &error);
-      if (status == TVM_FLOW_OK) break;
-      if (!is_shortage(status, error.message) || error.status != status || strlen(error.message) < 10) {
-        fprintf(stderr, "allocation %ld: status %d: %s\n", failures, (int)status, error.message);
-        return 1;
-      }
-    }
-    printf("%s %ld\n", verify ? "verify" : "open", failures);
-  }
+  for (lending = 0; lending < 2; lending++)
+    for (int verify = 0; verify < 2; verify++)
+      if (fail_each(argv[1], verify)) return 1;
   return 0;
 }

@@ -38,7 +38,9 @@ static void each_once(flow_pool *pool, int tasks) {
 }
 
 static flow_pool *make_pool(uint32_t threads, uint32_t tasks_per_thread) {
-  const flow_pool_options options = {threads, tasks_per_thread, NULL, 0};
+  static flow_host host;
+  host = flow_host_of(NULL);
+  const flow_pool_options options = {threads, tasks_per_thread, NULL, 0, &host};
   flow_pool *pool;
   EXPECT(flow_pool_create(&options, &pool, NULL) == TVM_FLOW_OK);
   return pool;
@@ -91,7 +93,9 @@ static void fast_core_takes_more(void) {
 
 static void refuses(uint32_t threads, uint32_t tasks_per_thread, const uint32_t *cpus, uint32_t num_cpus,
                     const char *word) {
-  const flow_pool_options options = {threads, tasks_per_thread, cpus, num_cpus};
+  static flow_host host;
+  host = flow_host_of(NULL);
+  const flow_pool_options options = {threads, tasks_per_thread, cpus, num_cpus, &host};
   tvm_flow_error error = {TVM_FLOW_OK, ""};
   flow_pool *pool;
   EXPECT(flow_pool_create(&options, &pool, &error) == TVM_FLOW_INVALID_ARGUMENT && pool == NULL);

@@ -77,9 +77,10 @@ static void workspace(void) {
 
 /* Also while another handle runs on this thread, whose services come back. */
 static void without_pool(void) {
+  const flow_host host = flow_host_of(NULL);
   flow_context context;
   int tasks = 0;
-  flow_context_open(&context);
+  flow_context_open(&context, &host);
   context.enter = enter;
   const tvm_flow_services *before = enter(&context.services);
   EXPECT(services->struct_bytes == sizeof *services);
@@ -94,11 +95,12 @@ static void without_pool(void) {
 }
 
 static void within(uint32_t threads, uint32_t per_thread) {
-  const flow_pool_options options = {threads, per_thread, NULL, 0};
+  const flow_host host = flow_host_of(NULL);
+  const flow_pool_options options = {threads, per_thread, NULL, 0, &host};
   const int expected = (int)(threads * per_thread);
   flow_context context;
   int tasks = 0;
-  flow_context_open(&context);
+  flow_context_open(&context, &host);
   context.enter = enter;
   EXPECT(flow_pool_create(&options, &context.pool, NULL) == TVM_FLOW_OK);
   EXPECT(enter(&context.services) == NULL);
@@ -118,11 +120,28 @@ static void within(uint32_t threads, uint32_t per_thread) {
   flow_context_close(&context);
 }
 
+static void hear(void *user, uint32_t level, const char *message) {
+  if (level == TVM_FLOW_LOG_WARNING) snprintf(user, 16, "%s", message);
+}
+
+static void logged(void) {
+  char heard[16] = "";
+  const tvm_flow_options options = {.struct_bytes = sizeof options, .log = hear, .user = heard};
+  const flow_host host = flow_host_of(&options);
+  flow_context context;
+  flow_context_open(&context, &host);
+  context.services.log(context.services.user, TVM_FLOW_LOG_INFO, "no");
+  context.in_task.log(context.in_task.user, TVM_FLOW_LOG_WARNING, "slow");
+  EXPECT(strcmp(heard, "slow") == 0);
+  flow_context_close(&context);
+}
+
 static void long_messages(void) {
+  const flow_host host = flow_host_of(NULL);
   flow_context context;
   char part[200];
   const char *parts[] = {part, NULL, part, part};
-  flow_context_open(&context);
+  flow_context_open(&context, &host);
   context.enter = enter;
   memset(part, 'x', sizeof part - 1);
   part[sizeof part - 1] = 0;
@@ -138,6 +157,7 @@ int main(void) {
   without_pool();
   for (uint32_t threads = 1; threads <= 4; threads++) within(threads, 1 + threads % 3);
   long_messages();
+  logged();
   puts("ok");
   return 0;
 }

@@ -31,16 +31,10 @@
 #ifndef TVM_FLOW_H
 #define TVM_FLOW_H
 
-#include <stdint.h>
+#include "tvm_flow_base.h"
 
 #ifdef __cplusplus
 extern "C" {
-#endif
-
-#if defined(__GNUC__)
-#define TVM_FLOW_API __attribute__((visibility("default")))
-#else
-#define TVM_FLOW_API
 #endif
 
 typedef enum {
@@ -96,6 +90,11 @@ typedef struct {
   /* What may run parts of a plan besides the CPU (tvm_flow_device.h). The types stay until tvm_flow_close, the table is
    * read during tvm_flow_open only. Those that no library names are not opened. */
   const struct tvm_flow_device_type *const *devices;
+  /* All memory of the handle but mapped files, loaded libraries and the stacks of threads; NULL both: the system's. */
+  tvm_flow_allocate allocate;
+  tvm_flow_release release;
+  tvm_flow_log log; /* NULL: nobody listens */
+  void *user;       /* goes with the three */
 } tvm_flow_options;
 
 typedef struct tvm_flow tvm_flow;

@@ -5,13 +5,13 @@
 #include <string.h>
 
 uint32_t flow_usable_cpus(void) {
-  cpu_set_t set;
-  int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  flow_cpu_set set;
+  int count = flow_get_cpus(&set) == 0 ? CPU_COUNT(&set) : 1;
   return count < 1 ? 1u : (uint32_t)count;
 }
 
 tvm_flow_status flow_check_cpus(const uint32_t *cpus, uint32_t count, tvm_flow_error *error) {
-  cpu_set_t seen;
+  flow_cpu_set seen;
   CPU_ZERO(&seen);
   if (count && !cpus)
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options.cpus: expected %u CPU numbers, got NULL; pass the list",
@@ -29,10 +29,10 @@ tvm_flow_status flow_check_cpus(const uint32_t *cpus, uint32_t count, tvm_flow_e
 }
 
 tvm_flow_status flow_bind_cpu(const uint32_t *cpus, uint32_t row, tvm_flow_error *error) {
-  cpu_set_t one;
+  flow_cpu_set one;
   CPU_ZERO(&one);
   CPU_SET(cpus[row], &one);
-  if (sched_setaffinity(0, sizeof one, &one) == 0) return TVM_FLOW_OK;
+  if (flow_set_cpus(&one) == 0) return TVM_FLOW_OK;
   return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT,
                    "options.cpus[%u]: expected a CPU that is there, online and allowed for this process, got %u: %s; "
                    "see /sys/devices/system/cpu/online and the process's cpuset", row, cpus[row], strerror(errno));
@@ -55,9 +55,9 @@ static int capacity(uint32_t cpu) {
 }
 
 int flow_cpus_differ(const uint32_t *cpus, uint32_t count) {
-  cpu_set_t set;
+  flow_cpu_set set;
   CPU_ZERO(&set);
-  if (count == 0 && sched_getaffinity(0, sizeof set, &set) != 0) return 0;
+  if (count == 0 && flow_get_cpus(&set) != 0) return 0;
   for (uint32_t i = 0; i < count; i++) CPU_SET(cpus[i], &set);
   int known = 0;
   for (uint32_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {

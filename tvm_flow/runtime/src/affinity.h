@@ -3,9 +3,8 @@
 #ifndef TVM_FLOW_AFFINITY_H
 #define TVM_FLOW_AFFINITY_H
 
-#include <sched.h>
-
 #include "error.h"
+#include "platform.h"
 
 /* Cores that the calling thread may use; at least 1. */
 uint32_t flow_usable_cpus(void);

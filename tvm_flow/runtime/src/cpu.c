@@ -15,7 +15,7 @@ static void plain_name(const char *text, size_t length, char out[NAME_BYTES]) {
 /* The tables name what tvm_flow/target/feature_names.py lets a target use, without punctuation, and some aliases. */
 
 #if defined(__aarch64__)
-#include <sys/auxv.h>
+#include "platform.h"
 
 /* Bits from Linux's uapi/asm/hwcap.h for arm64. LLVM's aes means PMULL too, its sha2 SHA1, its sha3 SHA512. */
 static int cpu_has(const char *name) {

@@ -1,6 +1,5 @@
 /* Latents to frames, a chunk of latent frames at a time. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "../include/tvm_flow_control.h"
@@ -74,13 +73,14 @@ tvm_flow_status tvm_flow_decode_with(tvm_flow_decoder *decoder, const tvm_flow_d
 
 static tvm_flow_status verify_frames(tvm_flow_decoder *decoder, const float *latents, tvm_flow_error *error) {
   const uint64_t bytes = decoder->file.chunks * decoder->file.frame_values * sizeof(float);
-  float *frames = flow_alloc(bytes);
+  const flow_host *host = &decoder->function.context.host;
+  float *frames = flow_alloc(host, bytes);
   if (!frames) return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for frames; free memory");
   uint8_t digest[FLOW_SHA256_BYTES];
   const tvm_flow_decode_request request = {.latents = latents, .frames = frames};
   tvm_flow_status s = run(decoder, &request, error);
   flow_sha256((const void *)frames, (size_t)bytes, digest);
-  free(frames);
+  flow_free(host, frames);
   if (!s && memcmp(digest, decoder->file.header.golden_sha256, sizeof digest) != 0)
     s = flow_fail(error, TVM_FLOW_NOT_GOLDEN,
                   "decoder.bin: expected the frames of the machine that packed, got others; compile for this machine "

@@ -1,14 +1,14 @@
 #include "decoder.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static tvm_flow_status fill(tvm_flow_decoder *decoder, const char *bundle_dir, const tvm_flow_options *options,
-                            tvm_flow_error *error) {
+                            const flow_host *host, tvm_flow_error *error) {
   const flow_decoder_file *file = &decoder->file;
-  tvm_flow_status s = flow_function_init(&decoder->function, bundle_dir, error);
+  tvm_flow_status s = flow_function_init(&decoder->function, bundle_dir, host, error);
   if (!s) s = flow_decoder_file_read(bundle_dir, &decoder->file, error);
   const flow_signature signature = {.kind = &flow_decoder_graph,
+                                    .host = &decoder->function.context.host,
                                     .groups = &file->header.library,
                                     .num_groups = 1,
                                     .branches = 1,
@@ -28,9 +28,10 @@ tvm_flow_status tvm_flow_decoder_open(const char *bundle_dir, const tvm_flow_opt
   *out = NULL;
   tvm_flow_status s = flow_read_options(options, &read, error);
   if (s) return s;
-  tvm_flow_decoder *decoder = calloc(1, sizeof *decoder);
+  const flow_host host = flow_host_of(&read);
+  tvm_flow_decoder *decoder = flow_alloc(&host, sizeof *decoder);
   if (!decoder) return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for a handle; free memory");
-  s = fill(decoder, bundle_dir, &read, error);
+  s = fill(decoder, bundle_dir, &read, &host, error);
   if (s) tvm_flow_decoder_close(decoder);
   else *out = decoder;
   return s;
@@ -39,8 +40,9 @@ tvm_flow_status tvm_flow_decoder_open(const char *bundle_dir, const tvm_flow_opt
 tvm_flow_status tvm_flow_decoder_close(tvm_flow_decoder *decoder) {
   if (!decoder) return TVM_FLOW_OK;
   if (flow_function_take(&decoder->function, "tvm_flow_decoder_close", NULL)) return TVM_FLOW_BUSY;
+  const flow_host host = decoder->function.context.host;
   flow_function_close(&decoder->function);
-  free(decoder);
+  flow_free(&host, decoder);
   return TVM_FLOW_OK;
 }
 

@@ -175,5 +175,5 @@ tvm_flow_status flow_check_descriptor(const char *path, const tvm_flow_library_d
   if (!s) s = check_edges(&c);
   for (uint32_t i = 0; !s && i < descriptor->num_calls; i++) s = check_call(&c, i);
   for (uint32_t i = 0; !s && i < descriptor->num_folds; i++) s = check_fold(&c, i);
-  return s ? s : flow_check_segments(path, descriptor, error);
+  return s ? s : flow_check_segments(path, descriptor, signature->host, error);
 }

@@ -1,6 +1,5 @@
 #include "device_cpu.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "library.h"
@@ -24,20 +23,22 @@ typedef struct {
 
 static void cpu_close(void *opened) {
   cpu_device *device = opened;
-  free(device->arena);
-  for (int i = 0; i < FLOW_MAX_BRANCHES; i++) free(device->prompt[i]);
-  free(device);
+  const flow_host *host = &device->context->host;
+  flow_free(host, device->arena);
+  for (int i = 0; i < FLOW_MAX_BRANCHES; i++) flow_free(host, device->prompt[i]);
+  flow_free(host, device);
 }
 
 static tvm_flow_status cpu_open(const tvm_flow_device_open_info *info, void **out, tvm_flow_error *error) {
-  cpu_device *device = calloc(1, sizeof *device);
+  flow_context *context = info->services->user;
+  cpu_device *device = flow_alloc(&context->host, sizeof *device);
   if (!device) return flow_fail(error, TVM_FLOW_NO_MEMORY, "cpu: no memory for a device; free memory");
-  device->context = info->services->user;
+  device->context = context;
   device->weights = info->weights;
-  device->arena = flow_alloc(info->arena_bytes);
+  device->arena = flow_alloc(&context->host, info->arena_bytes);
   int whole = device->arena != NULL;
   for (uint32_t i = 0; whole && i < info->branches; i++)
-    whole = (device->prompt[i] = flow_alloc(info->prompt_bytes)) != NULL;
+    whole = (device->prompt[i] = flow_alloc(&context->host, info->prompt_bytes)) != NULL;
   *out = device;
   if (whole) return TVM_FLOW_OK;
   cpu_close(device);
@@ -48,9 +49,10 @@ static tvm_flow_status cpu_open(const tvm_flow_device_open_info *info, void **ou
 
 static void cpu_unbind(void *bound) {
   cpu_plan *plan = bound;
-  free(plan->tensors);
-  free(plan->args);
-  free(plan);
+  const flow_host *host = &plan->device->context->host;
+  flow_free(host, plan->tensors);
+  flow_free(host, plan->args);
+  flow_free(host, plan);
 }
 
 static void bind_tensor(flow_dltensor *out, const tvm_flow_tensor *tensor) {
@@ -65,12 +67,13 @@ static void bind_tensor(flow_dltensor *out, const tvm_flow_tensor *tensor) {
 
 static tvm_flow_status cpu_bind(void *opened, const tvm_flow_device_plan *given, void **out, tvm_flow_error *error) {
   const tvm_flow_library_descriptor *d = given->library;
-  cpu_plan *plan = calloc(1, sizeof *plan);
+  const flow_host *host = &((const cpu_device *)opened)->context->host;
+  cpu_plan *plan = flow_alloc(host, sizeof *plan);
   if (plan)
     *plan = (cpu_plan){.device = opened,
                        .library = d,
-                       .tensors = flow_alloc(d->num_tensors * sizeof *plan->tensors),
-                       .args = flow_alloc(d->num_args * sizeof *plan->args)};
+                       .tensors = flow_alloc(host, d->num_tensors * sizeof *plan->tensors),
+                       .args = flow_alloc(host, d->num_args * sizeof *plan->args)};
   if (!plan || !plan->tensors || !plan->args) {
     if (plan) cpu_unbind(plan);
     return flow_fail(error, TVM_FLOW_NO_MEMORY, "cpu: no memory for a plan of %u tensors; free memory", d->num_tensors);

@@ -4,6 +4,7 @@
 
 #include "../include/tvm_flow_device.h"
 #include "error.h"
+#include "host.h"
 
 typedef struct {
   const tvm_flow_device_type *type;
@@ -13,6 +14,7 @@ typedef struct {
 } flow_device;
 
 typedef struct {
+  const flow_host *host;
   uint32_t count;
   uint32_t opened;                        /* of them, in order */
   flow_device rows[TVM_FLOW_MAX_DEVICES]; /* row 0: the CPU */

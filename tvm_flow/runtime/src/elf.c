@@ -2,9 +2,11 @@
 
 #ifndef TVM_FLOW_NO_DLOPEN
 
-#include <dlfcn.h>
 #include <link.h>
+#include <stddef.h>
 #include <string.h>
+
+#include "platform.h"
 
 static int inside(uint64_t offset, uint64_t bytes, uint64_t space) {
   return offset <= space && bytes <= space - offset;
@@ -36,7 +38,39 @@ static int segments_fit(const flow_map *file) {
   return 1;
 }
 
+#if defined(__aarch64__)
+enum { MACHINE = EM_AARCH64 };
+#elif defined(__x86_64__)
+enum { MACHINE = EM_X86_64 };
+#elif defined(__i386__)
+enum { MACHINE = EM_386 };
+#elif defined(__arm__)
+enum { MACHINE = EM_ARM };
+#else
+enum { MACHINE = EM_NONE }; /* not known: the loader checks it */
+#endif
+
+static const char *machine_name(unsigned machine) {
+  return machine == EM_AARCH64  ? "aarch64"
+         : machine == EM_X86_64 ? "x86_64"
+         : machine == EM_386    ? "i386"
+         : machine == EM_ARM    ? "arm"
+                                : "another";
+}
+
+/* e_machine lies at one place in files of both word sizes. */
+static unsigned machine_of(const flow_map *file) {
+  ElfW(Half) machine = MACHINE;
+  if (file->bytes >= sizeof(Elf32_Ehdr) && memcmp(file->data, ELFMAG, SELFMAG) == 0)
+    memcpy(&machine, file->data + offsetof(Elf32_Ehdr, e_machine), sizeof machine);
+  return machine;
+}
+
 tvm_flow_status flow_check_elf(const char *path, const flow_map *file, tvm_flow_error *error) {
+  const unsigned found = machine_of(file);
+  if (MACHINE != EM_NONE && found != MACHINE)
+    return flow_fail(error, TVM_FLOW_BAD_LIBRARY, "%s: expected a library for %s, got one for %s (ELF machine %u); "
+                     "compile the bundle for this machine", path, machine_name(MACHINE), machine_name(found), found);
   if (segments_fit(file)) return TVM_FLOW_OK;
   return flow_fail(error, TVM_FLOW_BAD_LIBRARY,
                    "%s: expected an ELF library of this word size, whole, got %llu bytes that are not; link it again",
@@ -63,9 +97,9 @@ static int is_loaded_from(const flow_map *file, const uint8_t *base) {
 }
 
 tvm_flow_status flow_check_loaded(const char *path, const flow_map *file, const void *symbol, tvm_flow_error *error) {
-  Dl_info where;
+  const uint8_t *base = flow_dl_base(symbol);
   /* In a static program nothing was loaded, and there is nothing to compare. Libraries are linked at address 0. */
-  if (!dladdr(symbol, &where) || is_loaded_from(file, where.dli_fbase)) return TVM_FLOW_OK;
+  if (!base || is_loaded_from(file, base)) return TVM_FLOW_OK;
   return flow_fail(error, TVM_FLOW_BAD_LIBRARY,
                    "%s: expected the code of this file, got that of an older one still open under the same path (or a "
                    "debugger's breakpoints in it); close the bundle that this one replaced, then open it again",

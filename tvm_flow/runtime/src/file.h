@@ -11,8 +11,10 @@ typedef struct {
   uint64_t bytes;
 } flow_map;
 
-/* Newly allocated "directory/name", or NULL without memory. */
-char *flow_join(const char *directory, const char *name);
+enum { FLOW_PLACE_BYTES = 4096 };
+
+/* "directory/name", which the system takes up to this length. */
+tvm_flow_status flow_join(const char *directory, const char *name, char path[FLOW_PLACE_BYTES], tvm_flow_error *error);
 
 /* Maps directory/name. Only regular files are accepted: a fifo would block. */
 tvm_flow_status flow_map_file(const char *directory, const char *name, flow_map *out, tvm_flow_error *error);

@@ -1,6 +1,5 @@
 #include "function.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 tvm_flow_status flow_read_struct(const char *name, const void *given, void *out, tvm_flow_error *error) {
@@ -22,6 +21,8 @@ tvm_flow_status flow_read_options(const tvm_flow_options *given, tvm_flow_option
   if (out->num_linked && !out->linked)
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options.linked: expected %u rows, got NULL; pass the table",
                      out->num_linked);
+  if (!out->allocate != !out->release)
+    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options: expected allocate and release, got one; set both");
   return flow_check_device_types(out, error);
 }
 
@@ -60,8 +61,9 @@ static tvm_flow_status open_devices(flow_function *function, const flow_signatur
 static tvm_flow_status bind_plans(flow_function *function, const flow_signature *signature,
                                   const tvm_flow_options *options, tvm_flow_error *error) {
   const uint32_t groups = signature->num_groups;
-  function->plans = calloc(groups, sizeof *function->plans);
-  flow_library *libraries = calloc(groups, sizeof *libraries);
+  const flow_host *host = &function->context.host;
+  function->plans = flow_alloc(host, groups * sizeof *function->plans);
+  flow_library *libraries = flow_alloc(host, groups * sizeof *libraries);
   tvm_flow_status s = TVM_FLOW_OK;
   if (!function->plans || !libraries)
     s = flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for %u groups; free memory", groups);
@@ -73,21 +75,27 @@ static tvm_flow_status bind_plans(flow_function *function, const flow_signature 
     function->bound = g + 1;
   }
   for (uint32_t g = 0; libraries && g < groups; g++) flow_library_close(&libraries[g]);
-  free(libraries);
+  flow_free(host, libraries);
   return s;
 }
 
-static tvm_flow_status create_pool(const tvm_flow_options *options, flow_pool **out, tvm_flow_error *error) {
+static tvm_flow_status create_pool(const tvm_flow_options *options, const flow_host *host, flow_pool **out,
+                                   tvm_flow_error *error) {
   const flow_pool_options pool = {.threads = options->threads,
                                   .tasks_per_thread = options->tasks_per_thread,
                                   .cpus = options->cpus,
-                                  .num_cpus = options->num_cpus};
+                                  .num_cpus = options->num_cpus,
+                                  .host = host};
   return flow_pool_create(&pool, out, error);
 }
 
-tvm_flow_status flow_function_init(flow_function *function, const char *bundle_dir, tvm_flow_error *error) {
-  flow_context_open(&function->context);
-  function->bundle_dir = strdup(bundle_dir);
+tvm_flow_status flow_function_init(flow_function *function, const char *bundle_dir, const flow_host *host,
+                                   tvm_flow_error *error) {
+  const size_t bytes = strlen(bundle_dir) + 1;
+  flow_context_open(&function->context, host);
+  function->devices.host = &function->context.host;
+  function->bundle_dir = flow_alloc(host, bytes);
+  if (function->bundle_dir) memcpy(function->bundle_dir, bundle_dir, bytes);
   return function->bundle_dir ? TVM_FLOW_OK
                               : flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for a path; free memory");
 }
@@ -96,16 +104,17 @@ tvm_flow_status flow_function_open(flow_function *function, const flow_signature
                                    const tvm_flow_options *options, tvm_flow_error *error) {
   tvm_flow_status s = open_weights(function, signature, options->weights_checked != 0, error);
   if (!s) s = bind_plans(function, signature, options, error);
-  return s ? s : create_pool(options, &function->context.pool, error);
+  return s ? s : create_pool(options, &function->context.host, &function->context.pool, error);
 }
 
 void flow_function_close(flow_function *function) {
+  const flow_host *host = &function->context.host;
   flow_context_close(&function->context);
   for (uint32_t g = 0; g < function->bound; g++) flow_plan_free(&function->plans[g]);
-  free(function->plans);
+  flow_free(host, function->plans);
   flow_devices_close(&function->devices);
   flow_unmap(&function->weights);
-  free(function->bundle_dir);
+  flow_free(host, function->bundle_dir);
 }
 
 tvm_flow_status flow_function_take(flow_function *function, const char *name, tvm_flow_error *error) {

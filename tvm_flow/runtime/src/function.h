@@ -27,7 +27,8 @@ tvm_flow_status flow_read_options(const tvm_flow_options *given, tvm_flow_option
 
 /* For a zeroed function. `signature` is read during the call only. After a failure too flow_function_close frees it,
  * and after flow_function_init alone. */
-tvm_flow_status flow_function_init(flow_function *function, const char *bundle_dir, tvm_flow_error *error);
+tvm_flow_status flow_function_init(flow_function *function, const char *bundle_dir, const flow_host *host,
+                                   tvm_flow_error *error);
 tvm_flow_status flow_function_open(flow_function *function, const flow_signature *signature,
                                    const tvm_flow_options *options, tvm_flow_error *error);
 void flow_function_close(flow_function *function);

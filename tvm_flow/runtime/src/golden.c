@@ -1,7 +1,6 @@
 /* golden.bin: float32 arrays without a header, in this order: noise [latent], conditional tokens and mask,
  * unconditional tokens and mask, expected latents [latent]. The lengths follow from steps.bin, as does its sha256.
  * What steps draw is made for the seed 0. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "flow.h"
@@ -54,10 +53,10 @@ static tvm_flow_status verify(tvm_flow *flow, tvm_flow_error *error) {
   const flow_index *index = &flow->index;
   flow_map map = {0};
   tvm_flow_status s = flow_map_golden(flow, &map, error);
-  float *got = s ? NULL : flow_alloc(index->latent_floats * sizeof(float));
+  float *got = s ? NULL : flow_alloc(index->host, index->latent_floats * sizeof(float));
   if (!s && !got) s = flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for latents; free memory");
   if (!s) s = run_golden(flow, &map, got, error);
-  free(got);
+  flow_free(index->host, got);
   flow_unmap(&map);
   return s;
 }

@@ -1,7 +1,6 @@
 #include "index.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "limits.h"
@@ -102,7 +101,7 @@ static tvm_flow_status locate(flow_index *index, tvm_flow_error *error) {
     return flow_fail(error, TVM_FLOW_CORRUPT,
                      "steps.bin: its counts do not add up to its %llu bytes; pack the bundle again",
                      (unsigned long long)map->bytes);
-  index->sampler = calloc((size_t)h->sampler_bytes + 1, 1);
+  index->sampler = flow_alloc(index->host, (uint64_t)h->sampler_bytes + 1);
   if (!index->sampler) return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for the sampler's text; free memory");
   memcpy(index->sampler, sampler, h->sampler_bytes);
   return TVM_FLOW_OK;
@@ -165,8 +164,9 @@ static tvm_flow_status check_numbers(flow_index *index, tvm_flow_error *error) {
   return check_finite("variant value", index->values, h->variant_values, error);
 }
 
-tvm_flow_status flow_index_open(const char *bundle_dir, flow_index *out, tvm_flow_error *error) {
-  *out = (flow_index){0};
+tvm_flow_status flow_index_open(const char *bundle_dir, const flow_host *host, flow_index *out,
+                                tvm_flow_error *error) {
+  *out = (flow_index){.host = host};
   tvm_flow_status s = flow_map_file(bundle_dir, "steps.bin", &out->map, error);
   if (!s) s = check_identity(&out->map, error);
   out->header = (const void *)out->map.data;
@@ -179,7 +179,7 @@ tvm_flow_status flow_index_open(const char *bundle_dir, flow_index *out, tvm_flo
 }
 
 void flow_index_close(flow_index *index) {
-  free(index->sampler);
+  if (index->sampler) flow_free(index->host, index->sampler);
   flow_unmap(&index->map);
   *index = (flow_index){0};
 }

@@ -17,6 +17,7 @@
 #define TVM_FLOW_INDEX_H
 
 #include "file.h"
+#include "host.h"
 
 #define FLOW_INDEX_MAGIC "TVMFLOW"
 #define FLOW_INDEX_SCHEMA 2u
@@ -69,6 +70,7 @@ _Static_assert(sizeof(tvm_flow_update) == 40, "layout of steps.bin");
 
 /* steps.bin, mapped and checked. All pointers lie inside `map`, but for the JSON, which is copied to end in a zero. */
 typedef struct {
+  const flow_host *host;
   flow_map map;
   const flow_index_header *header;
   char *sampler;
@@ -85,7 +87,8 @@ typedef struct {
 } flow_index;
 
 /* On failure nothing is held. Library paths are relative and stay inside the bundle once this succeeds. */
-tvm_flow_status flow_index_open(const char *bundle_dir, flow_index *out, tvm_flow_error *error);
+tvm_flow_status flow_index_open(const char *bundle_dir, const flow_host *host, flow_index *out,
+                                tvm_flow_error *error);
 
 void flow_index_close(flow_index *index);
 

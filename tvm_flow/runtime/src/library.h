@@ -23,6 +23,7 @@ extern const flow_kind flow_decoder_graph;
 /* A function of one bundle: its kind, and the sizes that its file states. */
 typedef struct {
   const flow_kind *kind;
+  const flow_host *host;
   const flow_index_group *groups; /* libraries, [num_groups] */
   uint32_t num_groups;
   uint32_t branches;    /* at least 1 */
@@ -66,7 +67,7 @@ tvm_flow_status flow_check_descriptor(const char *path, const tvm_flow_library_d
 tvm_flow_status flow_check_devices(const char *path, const tvm_flow_library_descriptor *descriptor,
                                    tvm_flow_error *error);
 tvm_flow_status flow_check_segments(const char *path, const tvm_flow_library_descriptor *descriptor,
-                                    tvm_flow_error *error);
+                                    const flow_host *host, tvm_flow_error *error);
 
 /* "PATH: TABLE ROW: expected EXPECTED; compile the bundle again" */
 tvm_flow_status flow_bad_table(const char *path, const char *table, uint64_t row, const char *expected,

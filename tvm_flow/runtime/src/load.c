@@ -16,18 +16,18 @@ void flow_unload(void *loaded) { (void)loaded; }
 
 #else
 
-#include <dlfcn.h>
-#include <stdlib.h>
+#include "platform.h"
 
 static tvm_flow_status load(const char *bundle_dir, const char *path, flow_library *out, tvm_flow_error *error) {
-  char *full = flow_join(bundle_dir, path);
-  if (!full) return flow_fail(error, TVM_FLOW_NO_MEMORY, "%s: no memory for its path; free memory", path);
-  out->loaded = dlopen(full, RTLD_NOW | RTLD_LOCAL);
-  free(full);
+  char full[FLOW_PLACE_BYTES];
+  tvm_flow_status s = flow_join(bundle_dir, path, full, error);
+  if (s) return s;
+  out->loaded = flow_dl_open(full);
   if (!out->loaded)
-    return flow_fail(error, TVM_FLOW_BAD_LIBRARY, "%s: could not load: %s; compile the bundle for this machine", path,
-                     dlerror());
-  out->descriptor = dlsym(out->loaded, "tvm_flow_library");
+    return flow_fail(error, TVM_FLOW_BAD_LIBRARY,
+                     "%s: could not load: %s; compile the bundle for this machine, or copy it to a file system that is "
+                     "not mounted noexec", path, flow_dl_error());
+  out->descriptor = flow_dl_find(out->loaded, "tvm_flow_library");
   if (!out->descriptor)
     return flow_fail(error, TVM_FLOW_BAD_LIBRARY,
                      "%s: expected a symbol tvm_flow_library, got none; compile the bundle again", path);
@@ -48,7 +48,7 @@ tvm_flow_status flow_load(const char *bundle_dir, const flow_index_group *group,
 }
 
 void flow_unload(void *loaded) {
-  if (loaded) dlclose(loaded);
+  if (loaded) flow_dl_close(loaded);
 }
 
 #endif

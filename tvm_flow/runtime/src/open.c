@@ -1,13 +1,13 @@
-#include <stdlib.h>
 #include <string.h>
 
 #include "flow.h"
 
 static tvm_flow_status allocate(tvm_flow *flow, tvm_flow_error *error) {
+  const flow_host *host = &flow->function.context.host;
   const uint64_t latent = flow->index.latent_floats * sizeof(float), output = flow->index.output_floats * sizeof(float);
-  flow->z = flow_alloc(latent);
-  for (int i = 0; i < 2; i++) flow->prediction[i] = flow_alloc(output);
-  if (flow->index.draws_noise) flow->fresh = flow_alloc(latent);
+  flow->z = flow_alloc(host, latent);
+  for (int i = 0; i < 2; i++) flow->prediction[i] = flow_alloc(host, output);
+  if (flow->index.draws_noise) flow->fresh = flow_alloc(host, latent);
   if (flow->z && flow->prediction[0] && flow->prediction[1] && (flow->fresh || !flow->index.draws_noise))
     return TVM_FLOW_OK;
   return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for latents of %llu bytes and predictions of %llu; "
@@ -15,13 +15,14 @@ static tvm_flow_status allocate(tvm_flow *flow, tvm_flow_error *error) {
 }
 
 static tvm_flow_status fill(tvm_flow *flow, const char *bundle_dir, const tvm_flow_options *options,
-                            tvm_flow_error *error) {
-  tvm_flow_status s = flow_function_init(&flow->function, bundle_dir, error);
-  if (!s) s = flow_index_open(bundle_dir, &flow->index, error);
+                            const flow_host *host, tvm_flow_error *error) {
+  tvm_flow_status s = flow_function_init(&flow->function, bundle_dir, host, error);
+  if (!s) s = flow_index_open(bundle_dir, &flow->function.context.host, &flow->index, error);
   if (s) return s;
   const flow_index *index = &flow->index;
   const flow_index_header *h = index->header;
   const flow_signature signature = {.kind = &flow_step_graph,
+                                    .host = &flow->function.context.host,
                                     .groups = index->groups,
                                     .num_groups = h->groups,
                                     .branches = h->branches,
@@ -42,9 +43,10 @@ tvm_flow_status tvm_flow_open(const char *bundle_dir, const tvm_flow_options *op
   *out = NULL;
   tvm_flow_status s = flow_read_options(options, &read, error);
   if (s) return s;
-  tvm_flow *flow = calloc(1, sizeof *flow);
+  const flow_host host = flow_host_of(&read);
+  tvm_flow *flow = flow_alloc(&host, sizeof *flow);
   if (!flow) return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for a handle; free memory");
-  s = fill(flow, bundle_dir, &read, error);
+  s = fill(flow, bundle_dir, &read, &host, error);
   if (s) tvm_flow_close(flow);
   else *out = flow;
   return s;
@@ -53,12 +55,13 @@ tvm_flow_status tvm_flow_open(const char *bundle_dir, const tvm_flow_options *op
 tvm_flow_status tvm_flow_close(tvm_flow *flow) {
   if (!flow) return TVM_FLOW_OK;
   if (flow_function_take(&flow->function, "tvm_flow_close", NULL)) return TVM_FLOW_BUSY;
+  const flow_host host = flow->function.context.host;
   flow_function_close(&flow->function);
-  free(flow->z);
-  for (int i = 0; i < 2; i++) free(flow->prediction[i]);
-  free(flow->fresh);
+  flow_free(&host, flow->z);
+  for (int i = 0; i < 2; i++) flow_free(&host, flow->prediction[i]);
+  flow_free(&host, flow->fresh);
   flow_index_close(&flow->index);
-  free(flow);
+  flow_free(&host, flow);
   return TVM_FLOW_OK;
 }
 

@@ -1,7 +1,6 @@
 #include "plan.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "device_cpu.h"
@@ -65,10 +64,11 @@ tvm_flow_status flow_plan_bind(const flow_library *library, const flow_devices *
                                flow_plan *out, tvm_flow_error *error) {
   const tvm_flow_library_descriptor *d = library->descriptor;
   const uint64_t staging = staging_bytes(d);
-  *out = (flow_plan){.weights = weights,
-                     .step_block = flow_alloc(d->step_bytes),
-                     .staging = staging ? flow_alloc(staging) : NULL,
-                     .views = flow_alloc(most_arguments(d) * sizeof *out->views)};
+  *out = (flow_plan){.host = devices->host,
+                     .weights = weights,
+                     .step_block = flow_alloc(devices->host, d->step_bytes),
+                     .staging = staging ? flow_alloc(devices->host, staging) : NULL,
+                     .views = flow_alloc(devices->host, most_arguments(d) * sizeof *out->views)};
   tvm_flow_status s = TVM_FLOW_OK;
   if (!out->step_block || !out->views || (staging && !out->staging))
     s = flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for a plan of %llu step bytes and %llu to copy; free memory",
@@ -86,9 +86,9 @@ void flow_plan_free(flow_plan *plan) {
     const flow_bound *device = &plan->devices[--plan->num_bound];
     device->type->unbind(device->bound);
   }
-  free(plan->step_block);
-  free(plan->staging);
-  free(plan->views);
+  flow_free(plan->host, plan->step_block);
+  flow_free(plan->host, plan->staging);
+  flow_free(plan->host, plan->views);
   flow_library_close(&plan->library);
   *plan = (flow_plan){0};
 }
@@ -162,7 +162,7 @@ tvm_flow_status flow_plan_execute(const flow_plan *plan, flow_part part, const f
                                   tvm_flow_error *error) {
   const tvm_flow_library_descriptor *d = plan->library.descriptor;
   flow_context *context = run->context;
-  cpu_set_t cpus;
+  flow_cpu_set cpus;
   tvm_flow_status s = flow_pool_enter(context->pool, &cpus, error);
   if (s) return s;
   context->enter = d->enter;

@@ -13,6 +13,7 @@ typedef struct {
 } flow_bound;
 
 typedef struct {
+  const flow_host *host;
   flow_library library;
   const uint8_t *weights;
   flow_bound devices[TVM_FLOW_MAX_DEVICES]; /* by row of the library's table */

@@ -1,5 +1,4 @@
 /* What a trace sees of a call, on whatever device it ran. */
-#include <stdlib.h>
 
 #include "device_cpu.h"
 #include "plan.h"
@@ -48,7 +47,7 @@ tvm_flow_status flow_plan_trace(const flow_plan *plan, uint32_t segment, uint32_
   uint64_t bytes = 0;
   for (uint32_t i = 0; i < call->num_args; i++)
     if (is_fetched(&d->tensors[args[i]])) bytes += rounded_bytes(&d->tensors[args[i]]);
-  uint8_t *memory = bytes ? flow_alloc(bytes) : NULL;
+  uint8_t *memory = bytes ? flow_alloc(plan->host, bytes) : NULL;
   if (bytes && !memory)
     return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory to trace call %u; free memory, or trace nothing", row);
   tvm_flow_status s = fetch(plan, args, call->num_args, run->branch, memory, error);
@@ -62,6 +61,6 @@ tvm_flow_status flow_plan_trace(const flow_plan *plan, uint32_t segment, uint32_
   if (!s && run->trace(run->trace_user, &seen))
     s = flow_fail(error, TVM_FLOW_CANCELLED, "step %u, branch %u, call %u: the trace asked to stop", run->step,
                   run->branch, row);
-  free(memory);
+  flow_free(plan->host, memory);
   return s;
 }

@@ -1,8 +1,6 @@
 #include "pool.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* A pause is about 40 ns on x86 and less on ARM: workers wait 50 to 100 us awake, longer than the serial stretch
@@ -26,14 +24,15 @@ struct flow_pool {
   flow_task task;
   void *data;
   int count;
-  pthread_mutex_t lock;
-  pthread_cond_t wake;
+  flow_mutex lock;
+  flow_condition wake;
   uint32_t threads;
   uint32_t tasks_per_thread;
   uint32_t started;
   int bound;      /* workers are bound to CPUs, the caller to first_cpu */
   uint32_t first_cpu;
-  pthread_t workers[];
+  const flow_host *host;
+  flow_thread workers[];
 };
 
 static void relax(void) {
@@ -59,11 +58,11 @@ static int run_one(flow_pool *pool) {
 /* Counts itself as a sleeper before the last look at `unclaimed`; flow_pool_run stores `unclaimed` before it looks at
  * `sleepers`. Both sides are sequentially consistent, so one of them sees the other and no wake-up is lost. */
 static void sleep_until_work(flow_pool *pool) {
-  pthread_mutex_lock(&pool->lock);
+  flow_mutex_lock(&pool->lock);
   atomic_fetch_add(&pool->sleepers, 1);
-  while (atomic_load(&pool->unclaimed) == 0 && !atomic_load(&pool->stop)) pthread_cond_wait(&pool->wake, &pool->lock);
+  while (atomic_load(&pool->unclaimed) == 0 && !atomic_load(&pool->stop)) flow_condition_wait(&pool->wake, &pool->lock);
   atomic_fetch_sub(&pool->sleepers, 1);
-  pthread_mutex_unlock(&pool->lock);
+  flow_mutex_unlock(&pool->lock);
 }
 
 static void *work(void *argument) {
@@ -86,7 +85,7 @@ static tvm_flow_status start_workers(flow_pool *pool, const flow_pool_options *o
   tvm_flow_status s = TVM_FLOW_OK;
   for (; !s && pool->started + 1 < pool->threads; pool->started += !s) {
     if (pool->bound) s = flow_bind_cpu(options->cpus, pool->started + 1, error);
-    if (!s && pthread_create(&pool->workers[pool->started], NULL, work, pool) != 0)
+    if (!s && flow_thread_start(&pool->workers[pool->started], work, pool))
       s = flow_fail(error, TVM_FLOW_NO_THREAD, "expected %u threads, could start %u; ask for fewer", pool->threads,
                     pool->started + 1);
   }
@@ -112,18 +111,19 @@ static tvm_flow_status check_options(const flow_pool_options *given, flow_pool_o
 
 tvm_flow_status flow_pool_create(const flow_pool_options *given, flow_pool **out, tvm_flow_error *error) {
   flow_pool_options options;
-  cpu_set_t before;
+  flow_cpu_set before;
   *out = NULL;
   tvm_flow_status s = check_options(given, &options, error);
   if (s) return s;
-  flow_pool *pool = calloc(1, sizeof *pool + options.threads * sizeof(pthread_t));
+  flow_pool *pool = flow_alloc(options.host, sizeof *pool + options.threads * sizeof(flow_thread));
   if (!pool) return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for %u threads; free memory", options.threads);
+  pool->host = options.host;
   pool->threads = options.threads;
   pool->tasks_per_thread = options.tasks_per_thread;
   pool->bound = options.num_cpus > 0;
   pool->first_cpu = pool->bound ? options.cpus[0] : 0;
-  pthread_mutex_init(&pool->lock, NULL);
-  pthread_cond_init(&pool->wake, NULL);
+  flow_mutex_init(&pool->lock);
+  flow_condition_init(&pool->wake);
   s = flow_pool_enter(pool, &before, error);
   if (!s) {
     s = start_workers(pool, &options, error);
@@ -134,28 +134,28 @@ tvm_flow_status flow_pool_create(const flow_pool_options *given, flow_pool **out
   return s;
 }
 
-tvm_flow_status flow_pool_enter(const flow_pool *pool, cpu_set_t *before, tvm_flow_error *error) {
+tvm_flow_status flow_pool_enter(const flow_pool *pool, flow_cpu_set *before, tvm_flow_error *error) {
   if (!pool->bound) return TVM_FLOW_OK;
-  if (sched_getaffinity(0, sizeof *before, before) != 0)
+  if (flow_get_cpus(before) != 0)
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options.cpus: this system has more CPUs than a mask of %d; "
                      "leave them out", CPU_SETSIZE);
   return flow_bind_cpu(&pool->first_cpu, 0, error);
 }
 
-void flow_pool_leave(const flow_pool *pool, const cpu_set_t *before) {
-  if (pool->bound) sched_setaffinity(0, sizeof *before, before);
+void flow_pool_leave(const flow_pool *pool, const flow_cpu_set *before) {
+  if (pool->bound) flow_set_cpus(before);
 }
 
 void flow_pool_destroy(flow_pool *pool) {
   if (!pool) return;
-  pthread_mutex_lock(&pool->lock);
+  flow_mutex_lock(&pool->lock);
   atomic_store(&pool->stop, 1);
-  pthread_cond_broadcast(&pool->wake);
-  pthread_mutex_unlock(&pool->lock);
-  for (uint32_t i = 0; i < pool->started; i++) pthread_join(pool->workers[i], NULL);
-  pthread_cond_destroy(&pool->wake);
-  pthread_mutex_destroy(&pool->lock);
-  free(pool);
+  flow_condition_broadcast(&pool->wake);
+  flow_mutex_unlock(&pool->lock);
+  for (uint32_t i = 0; i < pool->started; i++) flow_thread_join(pool->workers[i]);
+  flow_condition_destroy(&pool->wake);
+  flow_mutex_destroy(&pool->lock);
+  flow_free(pool->host, pool);
 }
 
 uint32_t flow_pool_threads(const flow_pool *pool) { return pool->threads; }
@@ -180,15 +180,15 @@ int flow_pool_run(flow_pool *pool, flow_task task, void *data, int count) {
   atomic_store_explicit(&pool->failure, 0, memory_order_relaxed);
   atomic_store(&pool->unclaimed, count);
   if (atomic_load(&pool->sleepers) > 0) {
-    pthread_mutex_lock(&pool->lock);
-    pthread_cond_broadcast(&pool->wake);
-    pthread_mutex_unlock(&pool->lock);
+    flow_mutex_lock(&pool->lock);
+    flow_condition_broadcast(&pool->wake);
+    flow_mutex_unlock(&pool->lock);
   }
   while (run_one(pool)) {
   }
   /* Past the spin the worker has probably lost its core; give it ours. */
   for (int spins = 0; atomic_load_explicit(&pool->done, memory_order_acquire) < count; spins++)
     if (spins < SPINS) relax();
-    else sched_yield();
+    else flow_thread_yield();
   return atomic_load_explicit(&pool->failure, memory_order_relaxed);
 }

@@ -10,6 +10,7 @@
 #define TVM_FLOW_POOL_H
 
 #include "affinity.h"
+#include "host.h"
 
 typedef struct flow_pool flow_pool;
 
@@ -22,6 +23,7 @@ typedef struct {
   uint32_t tasks_per_thread;
   const uint32_t *cpus; /* read during flow_pool_create only */
   uint32_t num_cpus;
+  const flow_host *host; /* outlives the pool */
 } flow_pool_options;
 
 /* On failure nothing is held, and the calling thread has the CPUs that it had. */
@@ -36,8 +38,8 @@ int flow_pool_tasks(const flow_pool *pool);
 
 /* The calling thread becomes worker 0: bound to its CPU until flow_pool_leave gives it back the ones that it had, which
  * `before` holds meanwhile. Without options.cpus both do nothing. Fails when the CPU went offline since. */
-tvm_flow_status flow_pool_enter(const flow_pool *pool, cpu_set_t *before, tvm_flow_error *error);
-void flow_pool_leave(const flow_pool *pool, const cpu_set_t *before);
+tvm_flow_status flow_pool_enter(const flow_pool *pool, flow_cpu_set *before, tvm_flow_error *error);
+void flow_pool_leave(const flow_pool *pool, const flow_cpu_set *before);
 
 /* Runs each id in 0 .. count-1 once, the caller helping, and returns when all are done: 0, or the code of a task that
  * failed. One caller at a time. */

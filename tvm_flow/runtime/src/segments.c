@@ -1,5 +1,4 @@
 /* The tables of a library that say what runs where. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "library.h"
@@ -119,10 +118,11 @@ static tvm_flow_status check_all(const checked *c) {
   return s;
 }
 
-tvm_flow_status flow_check_segments(const char *path, const tvm_flow_library_descriptor *d, tvm_flow_error *error) {
-  const checked c = {.path = path, .d = d, .written = calloc((size_t)d->num_tensors + 1, 1), .error = error};
+tvm_flow_status flow_check_segments(const char *path, const tvm_flow_library_descriptor *d, const flow_host *host,
+                                    tvm_flow_error *error) {
+  const checked c = {.path = path, .d = d, .written = flow_alloc(host, d->num_tensors), .error = error};
   if (!c.written) return flow_fail(error, TVM_FLOW_NO_MEMORY, "%s: no memory for its checks; free memory", path);
   tvm_flow_status s = check_all(&c);
-  free(c.written);
+  flow_free(host, c.written);
   return s;
 }

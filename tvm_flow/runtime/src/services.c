@@ -1,18 +1,9 @@
 #include "services.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "tvm_abi.h"
-
-void *flow_alloc(uint64_t bytes) {
-  if (bytes > SIZE_MAX / 2) return NULL;
-  size_t rounded = (size_t)(bytes / 64 + 1) * 64;
-  void *memory;
-  if (posix_memalign(&memory, 64, rounded) != 0) return NULL;
-  return memset(memory, 0, rounded);
-}
 
 typedef struct {
   const flow_context *context;
@@ -48,50 +39,53 @@ static void append(char *buffer, size_t bytes, const char *text) {
 
 static void raise_error(void *user, const char *kind, const char **parts, int32_t num_parts) {
   flow_context *context = user;
-  pthread_mutex_lock(&context->lock);
+  flow_mutex_lock(&context->lock);
   if (context->message[0] == 0) {
     append(context->message, sizeof context->message, kind ? kind : "error");
     append(context->message, sizeof context->message, ": ");
     for (int32_t i = 0; i < num_parts; i++) append(context->message, sizeof context->message, parts[i]);
   }
-  pthread_mutex_unlock(&context->lock);
+  flow_mutex_unlock(&context->lock);
 }
 
 /* Kernels answer a null pointer with a bare -1, so the reason is left here. */
 static void *allocate(void *user, uint64_t bytes, uint64_t alignment) {
   char size[32];
   const char *parts[] = {size, " bytes of workspace"};
-  void *memory;
-  if (bytes <= SIZE_MAX / 2 && posix_memalign(&memory, (size_t)alignment, (size_t)(bytes / 64 + 1) * 64) == 0)
-    return memory;
+  const flow_host *host = &((flow_context *)user)->host;
+  void *memory = bytes <= SIZE_MAX / 2 ? host->allocate(host->user, (bytes / 64 + 1) * 64, alignment) : NULL;
+  if (memory) return memory;
   snprintf(size, sizeof size, "%llu", (unsigned long long)bytes);
   raise_error(user, "MemoryError", parts, 2);
   return NULL;
 }
 
 static void release(void *user, void *memory) {
-  (void)user;
-  free(memory);
+  flow_free(&((flow_context *)user)->host, memory);
 }
 
-static void say(void *user, uint32_t level, const char *message) { (void)user, (void)level, (void)message; }
+static void say(void *user, uint32_t level, const char *message) {
+  const flow_host *host = &((flow_context *)user)->host;
+  if (host->log) host->log(host->user, level, message);
+}
 
-void flow_context_open(flow_context *context) {
+void flow_context_open(flow_context *context, const flow_host *host) {
   *context = (flow_context){.services = {.struct_bytes = sizeof(tvm_flow_services),
                                          .user = context,
                                          .parallel_launch = launch_in_pool,
                                          .allocate = allocate,
                                          .release = release,
                                          .raise = raise_error,
-                                         .log = say}};
+                                         .log = say},
+                             .host = *host};
   context->in_task = context->services;
   context->in_task.parallel_launch = launch_here;
-  pthread_mutex_init(&context->lock, NULL);
+  flow_mutex_init(&context->lock);
 }
 
 void flow_context_close(flow_context *context) {
   flow_pool_destroy(context->pool);
-  pthread_mutex_destroy(&context->lock);
+  flow_mutex_destroy(&context->lock);
 }
 
 tvm_flow_status flow_check_cancelled(const flow_context *context, uint32_t step, uint32_t branch, uint32_t call,

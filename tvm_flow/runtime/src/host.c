@@ -1,0 +1,25 @@
+#include "host.h"
+
+#include <string.h>
+
+#include "platform.h"
+
+flow_host flow_host_of(const tvm_flow_options *options) {
+  flow_host host = {.allocate = flow_system_allocate, .release = flow_system_release};
+  if (!options) return host;
+  if (options->allocate) host.allocate = options->allocate, host.release = options->release;
+  host.log = options->log;
+  host.user = options->user;
+  return host;
+}
+
+void *flow_alloc(const flow_host *host, uint64_t bytes) {
+  if (bytes > SIZE_MAX / 2) return NULL;
+  const uint64_t rounded = (bytes / 64 + 1) * 64;
+  void *memory = host->allocate(host->user, rounded, 64);
+  return memory ? memset(memory, 0, (size_t)rounded) : NULL;
+}
+
+void flow_free(const flow_host *host, void *memory) {
+  if (memory) host->release(host->user, memory);
+}

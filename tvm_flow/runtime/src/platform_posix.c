@@ -1,0 +1,87 @@
+/* Linux and Android, with any C library. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "platform.h"
+
+void *flow_system_allocate(void *user, uint64_t bytes, uint64_t alignment) {
+  void *memory;
+  (void)user;
+  return posix_memalign(&memory, (size_t)alignment, (size_t)bytes) == 0 ? memory : NULL;
+}
+
+void flow_system_release(void *user, void *memory) {
+  (void)user;
+  free(memory);
+}
+
+void flow_mutex_init(flow_mutex *mutex) { pthread_mutex_init(mutex, NULL); }
+void flow_mutex_destroy(flow_mutex *mutex) { pthread_mutex_destroy(mutex); }
+void flow_mutex_lock(flow_mutex *mutex) { pthread_mutex_lock(mutex); }
+void flow_mutex_unlock(flow_mutex *mutex) { pthread_mutex_unlock(mutex); }
+void flow_condition_init(flow_condition *condition) { pthread_cond_init(condition, NULL); }
+void flow_condition_destroy(flow_condition *condition) { pthread_cond_destroy(condition); }
+void flow_condition_wait(flow_condition *condition, flow_mutex *mutex) { pthread_cond_wait(condition, mutex); }
+void flow_condition_broadcast(flow_condition *condition) { pthread_cond_broadcast(condition); }
+
+/* A new thread has its creator's mask. */
+int flow_thread_start(flow_thread *thread, void *(*run)(void *argument), void *argument) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  int failed = pthread_create(thread, NULL, run, argument);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return failed;
+}
+
+void flow_thread_join(flow_thread thread) { pthread_join(thread, NULL); }
+void flow_thread_yield(void) { sched_yield(); }
+
+int flow_get_cpus(flow_cpu_set *out) { return sched_getaffinity(0, sizeof *out, out); }
+int flow_set_cpus(const flow_cpu_set *cpus) { return sched_setaffinity(0, sizeof *cpus, cpus); }
+
+static const char *map_descriptor(int fd, const uint8_t **data, uint64_t *bytes) {
+  struct stat status;
+  if (fd < 0 || fstat(fd, &status) != 0) return strerror(errno);
+  if (!S_ISREG(status.st_mode)) return "no regular file";
+  *bytes = (uint64_t)status.st_size;
+  if (*bytes == 0) return NULL;
+  if (*bytes > SIZE_MAX) return strerror(EFBIG);
+  void *mapped = mmap(NULL, (size_t)*bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+  if (mapped == MAP_FAILED) return strerror(errno);
+  *data = mapped;
+  return NULL;
+}
+
+/* Not blocking: a fifo would wait for its writer. */
+const char *flow_system_map(const char *path, const uint8_t **data, uint64_t *bytes) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  *data = NULL;
+  const char *wrong = map_descriptor(fd, data, bytes);
+  if (fd >= 0) close(fd);
+  return wrong;
+}
+
+void flow_system_unmap(const uint8_t *data, uint64_t bytes) { munmap((void *)(uintptr_t)data, (size_t)bytes); }
+
+#ifndef TVM_FLOW_NO_DLOPEN
+
+#include <dlfcn.h>
+
+void *flow_dl_open(const char *path) { return dlopen(path, RTLD_NOW | RTLD_LOCAL); }
+const char *flow_dl_error(void) { return dlerror(); }
+void *flow_dl_find(void *library, const char *symbol) { return dlsym(library, symbol); }
+void flow_dl_close(void *library) { dlclose(library); }
+
+const uint8_t *flow_dl_base(const void *symbol) {
+  Dl_info where;
+  return dladdr(symbol, &where) ? where.dli_fbase : NULL;
+}
+
+#endif
