@@ -13,8 +13,19 @@ from support import toy_bundle
 from tvm_flow.toolchain.runtime_library import C_FLAGS, RUNTIME, runtime_sources
 
 # The public API, and nothing else, may be visible.
-_NAMES = ("open", "close", "describe", "velocity", "gaussian", "generate", "verify", "set_trace", "cancel")
-_HANDLE = ("open", "close", "describe", "verify", "set_trace", "cancel")
+_NAMES = (
+    "open",
+    "close",
+    "describe_sized",
+    "version",
+    "velocity",
+    "gaussian",
+    "generate",
+    "verify",
+    "set_trace",
+    "cancel",
+)
+_HANDLE = ("open", "close", "describe_sized", "verify", "set_trace", "cancel")
 _DECODER = ("decode", "decode_rgb8", "decode_with", *(f"decoder_{name}" for name in _HANDLE))
 _PROMPT = ("prompt_open", "null_prompt", "prompt_close")
 API = {f"tvm_flow_{name}" for name in (*_NAMES, *_DECODER, *_PROMPT)}

@@ -94,6 +94,11 @@ def test_services_inside_and_outside_of_tasks(sanitizer: str, tmp_path: Path) ->
     assert run(build(tmp_path, "services_check", sources, sanitizer)) == "ok\n"
 
 
+def test_a_program_of_an_older_version_runs(bundle_dir: Path, tmp_path: Path) -> None:
+    program = build(tmp_path, "version_check", runtime_sources(), SANITIZERS["address"])
+    assert run(program, str(bundle_dir)) == "ok\n"
+
+
 def test_workers_leave_signals_to_the_application(bundle_dir: Path, tmp_path: Path) -> None:
     assert run(build(tmp_path, "signal_check", runtime_sources()), str(bundle_dir)) == "ok\n"
 

@@ -89,7 +89,15 @@ class Bundle(Handle):
         noise, out = self._latents("noise", noise), np.empty(self.info.latent_shape, np.float32)
         arrays = self._prompt("cond", cond), self._prompt("uncond", uncond)
         drawn = draw_callback(draw, self.info.latent_shape, self._guard)
-        request = native.CRequest(noise.ctypes.data, _c_prompt(arrays[0]), _c_prompt(arrays[1]), drawn, None, seed)
+        request = native.CRequest(
+            ctypes.sizeof(native.CRequest),
+            noise.ctypes.data,
+            _c_prompt(arrays[0]),
+            _c_prompt(arrays[1]),
+            drawn,
+            None,
+            seed,
+        )
 
         callback, values = self._progress(progress), out.ctypes.data
         try:

@@ -32,7 +32,7 @@ class BundleDecoder(Handle):
         """Use `open`."""
         super().__init__(directory, runtime, pointer)
         out = native.CDecoderDescription()
-        runtime.tvm_flow_decoder_describe(pointer, ctypes.byref(out))
+        runtime.tvm_flow_decoder_describe_sized(pointer, ctypes.byref(out), ctypes.sizeof(out))
         self.latent_shape = tuple(out.latent_shape)
         self.video_shape = (out.frames, out.height, out.width, 3)
         self.chunk, self.threads, self.arena_bytes = out.chunk, out.threads, out.arena_bytes

@@ -56,7 +56,7 @@ def check_sampler(directory: Path, have: Mapping[str, Any], wanted: SamplerConfi
 def describe(runtime: ctypes.CDLL, handle: ctypes.c_void_p) -> BundleInfo:
     """Ask the runtime what it has opened."""
     out = native.CDescription()
-    runtime.tvm_flow_describe(handle, ctypes.byref(out))
+    runtime.tvm_flow_describe_sized(handle, ctypes.byref(out), ctypes.sizeof(out))
     same = {
         name: getattr(out, name)
         for name in BundleInfo.__dataclass_fields__

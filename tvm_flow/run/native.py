@@ -14,6 +14,7 @@ from ctypes import (
     c_int,
     c_int32,
     c_int64,
+    c_size_t,
     c_uint8,
     c_void_p,
 )
@@ -98,6 +99,7 @@ class CRequest(Structure):
     """tvm_flow_request."""
 
     _fields_: ClassVar = [
+        ("struct_bytes", u64),
         ("noise", c_void_p),
         ("cond", CPrompt),
         ("uncond", CPrompt),
@@ -182,7 +184,7 @@ class Function:
         """All that its class calls."""
         yield Prototype(f"{self.prefix}_open", (c_char_p, POINTER(COptions), POINTER(c_void_p), _ERROR))
         yield Prototype(f"{self.prefix}_close", (c_void_p,), None)
-        yield Prototype(f"{self.prefix}_describe", (c_void_p, POINTER(self.description)), None)
+        yield Prototype(f"{self.prefix}_describe_sized", (c_void_p, POINTER(self.description), c_size_t), None)
         yield Prototype(f"{self.prefix}_verify", (c_void_p, _ERROR))
         yield Prototype(f"{self.prefix}_set_trace", (c_void_p, TRACE, c_void_p), None)
         yield Prototype(f"{self.prefix}_cancel", (c_void_p,), None)
@@ -208,7 +210,10 @@ DECODER = Function(
 )
 FUNCTIONS = (STEP, DECODER)
 """The prologue is the step's own. A fourth function is a row here and a class over `tvm_flow.run.handle.Handle`."""
-WITHOUT_HANDLE = (Prototype("tvm_flow_gaussian", (u64, u64, c_void_p, u64), None),)
+WITHOUT_HANDLE = (
+    Prototype("tvm_flow_gaussian", (u64, u64, c_void_p, u64), None),
+    Prototype("tvm_flow_version", (), u32),
+)
 
 
 def load_runtime() -> ctypes.CDLL:

@@ -14,7 +14,7 @@
  *
  * Threads: any number of handles may run at once, each in its own thread. One handle serves one call at a time, from
  * whatever thread: all but describe and cancel return BUSY, and change nothing, while another runs or from one of its
- * callbacks, which run on the thread that called. A kernel's parallel loops reach their thread pool through a thread-local pointer
+ * callbacks, which run on the thread that called. Parallel loops reach their thread pool through a thread-local pointer
  * of its library, set while a plan runs, because TVM's launch has no argument for a handle.
  * Workers sleep when they have had nothing to do for 50 to 100 us. A process that forks has no workers in the child:
  * open the bundle there.
@@ -25,8 +25,7 @@
  * While a handle is open its files must not be truncated (weights are memory-mapped). Replacing a bundle whole is
  * fine, but the dynamic loader knows libraries by path: the new bundle opens once the old handle is closed.
  *
- * Versions: tvm_flow_options says its own size, so a program that was compiled with an older header runs with a newer
- * libtvm_flow.so; fields that it did not know have their defaults.
+ * Versions: structures that may grow come with their size: programs of older headers run with a newer libtvm_flow.so.
  */
 #ifndef TVM_FLOW_H
 #define TVM_FLOW_H
@@ -55,8 +54,7 @@ typedef enum {
   TVM_FLOW_NOT_FINITE = 15     /* a prediction or latents hold NaN or an infinity; the message says at which step */
 } tvm_flow_status;
 
-/* Owned by the caller; every function accepts NULL. Written on failure only: which thing, what was expected, what was
- * found, what to do next; one line, cut at the end of the buffer. */
+/* The caller's; may be NULL. Written on failure only: which thing, expected, found, what to do next; one line, cut. */
 typedef struct { tvm_flow_status status; char message[508]; } tvm_flow_error;
 
 struct tvm_flow_library_descriptor;
@@ -143,6 +141,7 @@ typedef int (*tvm_flow_draw)(void *user, uint32_t step, float *noise, uint64_t c
 /* noise: float32 [latent_shape], standard normal values. uncond is not read when there is one branch. What steps draw
  * comes from `draw`; where it is NULL, from tvm_flow_gaussian(seed, step + 1). */
 typedef struct {
+  uint64_t struct_bytes; /* sizeof(tvm_flow_request); 0: the fields up to seed */
   const float *noise;
   tvm_flow_prompt cond;
   tvm_flow_prompt uncond;
@@ -176,8 +175,10 @@ TVM_FLOW_API tvm_flow_status tvm_flow_open(const char *bundle_dir, const tvm_flo
 /* Frees everything; NULL is allowed. While a function runs on the handle it does nothing and returns BUSY. */
 TVM_FLOW_API tvm_flow_status tvm_flow_close(tvm_flow *flow);
 
-/* Fills *out; no pointer may be NULL. Allowed at any time, also while another thread runs the handle. Cannot fail. */
-TVM_FLOW_API void tvm_flow_describe(const tvm_flow *flow, tvm_flow_description *out);
+/* Fills `bytes` of *out, its size as the caller knows it, with zeros past the runtime's own. No pointer may be NULL.
+ * Allowed at any time, also while another thread runs the handle. */
+TVM_FLOW_API void tvm_flow_describe_sized(const tvm_flow *flow, tvm_flow_description *out, size_t bytes);
+#define tvm_flow_describe(flow, out) tvm_flow_describe_sized(flow, out, sizeof(tvm_flow_description))
 
 /* One step graph: what the model predicts of latents z float32 [latent_shape] at `step` (0 is the noisiest), with the
  * constants of `branch` (0 conditional, 1 unconditional): velocity or noise, float32 [output_floats]. What depends on

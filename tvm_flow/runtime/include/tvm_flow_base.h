@@ -3,13 +3,24 @@
 #ifndef TVM_FLOW_BASE_H
 #define TVM_FLOW_BASE_H
 
+#include <stddef.h>
 #include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 #if defined(__GNUC__)
 #define TVM_FLOW_API __attribute__((visibility("default")))
 #else
 #define TVM_FLOW_API
 #endif
+
+#define TVM_FLOW_VERSION 0x000100u /* of these headers: major, minor, patch, a byte each */
+
+/* TVM_FLOW_VERSION of the runtime. Within a major version structures grow at their ends only: a program runs with a
+ * runtime of its own minor version or a later one. */
+TVM_FLOW_API uint32_t tvm_flow_version(void);
 
 /* Memory whose address `alignment` divides, a power of two from 8 to 4096; NULL when there is none. Called by open,
  * verify and close, by kernels for workspace, and by a trace; with a handle's threads, several at once. */
@@ -22,4 +33,7 @@ typedef void (*tvm_flow_release)(void *user, void *memory);
  * any thread of the handle. */
 typedef void (*tvm_flow_log)(void *user, uint32_t level, const char *message);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -42,7 +42,11 @@ TVM_FLOW_API tvm_flow_status tvm_flow_decoder_open(const char *bundle_dir, const
 /* As tvm_flow_close. */
 TVM_FLOW_API tvm_flow_status tvm_flow_decoder_close(tvm_flow_decoder *decoder);
 
-TVM_FLOW_API void tvm_flow_decoder_describe(const tvm_flow_decoder *decoder, tvm_flow_decoder_description *out);
+/* As tvm_flow_describe_sized. */
+TVM_FLOW_API void tvm_flow_decoder_describe_sized(const tvm_flow_decoder *decoder, tvm_flow_decoder_description *out,
+                                                  size_t bytes);
+#define tvm_flow_decoder_describe(decoder, out) \
+  tvm_flow_decoder_describe_sized(decoder, out, sizeof(tvm_flow_decoder_description))
 
 /* latents float32 [latent_shape] to frames float32 [frames, height, width, 3], red, green, blue in 0..1. Frames are
  * written chunk by chunk, also when a later chunk fails. */

@@ -46,10 +46,11 @@ tvm_flow_status tvm_flow_decoder_close(tvm_flow_decoder *decoder) {
   return TVM_FLOW_OK;
 }
 
-void tvm_flow_decoder_describe(const tvm_flow_decoder *decoder, tvm_flow_decoder_description *out) {
+void tvm_flow_decoder_describe_sized(const tvm_flow_decoder *decoder, tvm_flow_decoder_description *out,
+                                     size_t bytes) {
   const flow_decoder_file *file = &decoder->file;
   const flow_decoder_header *h = &file->header;
-  *out = (tvm_flow_decoder_description){.chunk = h->chunk,
+  tvm_flow_decoder_description all = {.chunk = h->chunk,
                                         .frames = (uint32_t)file->chunks * h->frame_shape[0],
                                         .height = h->frame_shape[1],
                                         .width = h->frame_shape[2],
@@ -58,7 +59,8 @@ void tvm_flow_decoder_describe(const tvm_flow_decoder *decoder, tvm_flow_decoder
                                         .frame_values = file->chunks * file->frame_values,
                                         .arena_bytes = decoder->function.devices.rows[0].arena_bytes,
                                         .weights_bytes = h->weights_bytes};
-  memcpy(out->latent_shape, h->latent_shape, sizeof out->latent_shape);
+  memcpy(all.latent_shape, h->latent_shape, sizeof all.latent_shape);
+  flow_write_struct(&all, sizeof all, out, bytes);
 }
 
 tvm_flow_status tvm_flow_decoder_set_trace(tvm_flow_decoder *decoder, tvm_flow_trace trace, void *user) {

@@ -14,6 +14,11 @@ tvm_flow_status flow_read_struct(const char *name, const void *given, void *out,
   return TVM_FLOW_OK;
 }
 
+void flow_write_struct(const void *all, size_t known, void *out, size_t bytes) {
+  memset(out, 0, bytes);
+  memcpy(out, all, bytes < known ? bytes : known);
+}
+
 tvm_flow_status flow_read_options(const tvm_flow_options *given, tvm_flow_options *out, tvm_flow_error *error) {
   *out = (tvm_flow_options){.struct_bytes = sizeof *out};
   tvm_flow_status s = given ? flow_read_struct("options", given, out, error) : TVM_FLOW_OK;

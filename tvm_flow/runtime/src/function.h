@@ -22,6 +22,9 @@ typedef struct {
  * fields past the caller's keep theirs. `name` is the type's, without tvm_flow_. */
 tvm_flow_status flow_read_struct(const char *name, const void *given, void *out, tvm_flow_error *error);
 
+/* The reverse: as much of a description as the caller knows, and zeros past what it may know more. */
+void flow_write_struct(const void *all, size_t known, void *out, size_t bytes);
+
 /* Checks `given`, which may be NULL; fields past the caller's struct_bytes keep their defaults. */
 tvm_flow_status flow_read_options(const tvm_flow_options *given, tvm_flow_options *out, tvm_flow_error *error);
 

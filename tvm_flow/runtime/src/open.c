@@ -65,10 +65,12 @@ tvm_flow_status tvm_flow_close(tvm_flow *flow) {
   return TVM_FLOW_OK;
 }
 
-void tvm_flow_describe(const tvm_flow *flow, tvm_flow_description *out) {
+uint32_t tvm_flow_version(void) { return TVM_FLOW_VERSION; }
+
+void tvm_flow_describe_sized(const tvm_flow *flow, tvm_flow_description *out, size_t bytes) {
   const flow_index_header *h = flow->index.header;
   const flow_device *cpu = &flow->function.devices.rows[0];
-  *out = (tvm_flow_description){.latent_ndim = h->latent_ndim,
+  tvm_flow_description all = {.latent_ndim = h->latent_ndim,
                                 .latent_floats = flow->index.latent_floats,
                                 .output_floats = flow->index.output_floats,
                                 .text_tokens = h->text_tokens,
@@ -85,8 +87,9 @@ void tvm_flow_describe(const tvm_flow *flow, tvm_flow_description *out) {
                                 .sampler_json = flow->index.sampler,
                                 .timesteps = flow->index.t,
                                 .updates = flow->index.updates};
-  memcpy(out->latent_shape, h->latent_shape, sizeof h->latent_shape);
-  for (uint32_t g = 0; g < h->groups; g++) out->step_bytes += flow->function.plans[g].library.descriptor->step_bytes;
+  memcpy(all.latent_shape, h->latent_shape, sizeof h->latent_shape);
+  for (uint32_t g = 0; g < h->groups; g++) all.step_bytes += flow->function.plans[g].library.descriptor->step_bytes;
+  flow_write_struct(&all, sizeof all, out, bytes);
 }
 
 tvm_flow_status tvm_flow_set_trace(tvm_flow *flow, tvm_flow_trace trace, void *user) {

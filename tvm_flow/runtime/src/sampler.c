@@ -79,6 +79,9 @@ tvm_flow_status tvm_flow_generate(tvm_flow *flow, const tvm_flow_request *reques
                                   tvm_flow_progress progress, void *user, tvm_flow_error *error) {
   if (!flow || !request || !latents || !complete(flow, request))
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "tvm_flow_generate: expected no null pointer");
+  if (request->struct_bytes && request->struct_bytes != sizeof *request)
+    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "request.struct_bytes: expected %zu, got %llu; set it to "
+                     "sizeof(tvm_flow_request)", sizeof *request, (unsigned long long)request->struct_bytes);
   tvm_flow_status s = flow_function_take(&flow->function, "tvm_flow_generate", error);
   if (s) return s;
   s = flow_denoise(flow, request, flow->index.header->steps, latents, progress, user, error);
