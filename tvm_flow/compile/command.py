@@ -31,6 +31,7 @@ from tvm_flow.compile.failures import kept_check
 from tvm_flow.compile.functions import Builder, BundleFunction, Figures, Job
 from tvm_flow.compile.interrupted import interrupts_kept
 from tvm_flow.compile.kernel_lines import kernel_lines
+from tvm_flow.compile.measured import measured
 from tvm_flow.compile.options import CompileOptions, Emit
 from tvm_flow.compile.static import check_static, link_static, static_files
 from tvm_flow.compile.step_build import Steps, build_steps, bundle_contents, golden_input, unchecked
@@ -165,8 +166,11 @@ class _Check:
             check = function.check(contents, compare, None if self.machine.whole else compare.steps)
             shape = function.result_shape(contents)
             try:
-                result = run_checked(self.machine, trial / "bundle", check, shape, options.threads, options.progress)
-                figures = function.figures(check)
+                with measured(f"check {check.part} on {self.machine.describe()}"):
+                    result = run_checked(
+                        self.machine, trial / "bundle", check, shape, options.threads, options.progress
+                    )
+                    figures = function.figures(check)
             except BitExactError as error:
                 raise kept_check(error, function.libraries, check.part, job.target, job.output) from error
         return function.golden(contents, check, result), figures

@@ -21,6 +21,7 @@ from tvm_flow.compile.dump import dump_passes, dump_plan
 from tvm_flow.compile.failures import kept_build
 from tvm_flow.compile.interrupted import interrupts_kept
 from tvm_flow.compile.library import build_library
+from tvm_flow.compile.measured import measured
 from tvm_flow.compile.options import CompileOptions
 from tvm_flow.errors import BuildError
 from tvm_flow.export import Exported
@@ -103,7 +104,8 @@ def build_libraries(source: Source, job: Job, work: Path) -> tuple[GroupLibrary,
     with tqdm(total=len(source.groups), desc=words, unit="group", disable=not job.options.progress) as bar:
         libraries = []
         for index in range(len(source.groups)):
-            libraries.append(_build_library(source, index, job, work))
+            with measured(f"{words}, {source.names[index]}"):
+                libraries.append(_build_library(source, index, job, work))
             bar.update()
         return tuple(libraries)
 
