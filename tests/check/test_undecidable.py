@@ -84,3 +84,22 @@ def test_sharp_softmax_is_checked(size: float) -> None:
     for index, call in enumerate(program.program.calls):
         tensors = tuple(seen.tensors[name] for name in (*call.args, call.output))
         check_call(program, index, tensors, "here", ExactnessReport())
+
+
+def test_nan_passes_where_its_bound_is_no_number_either() -> None:
+    x = X.copy()
+    x[2, 5] = np.nan
+    output = np.exp(X - X.max(-1, keepdims=True))
+    output = (output / output.sum(-1, keepdims=True)).astype(np.float32)
+    output[2] = np.nan
+    checked(packed([node("Softmax", "x", "y", axis=-1)]), x, output)
+    output[2, 0] = 1
+    with pytest.raises(BitExactError, match=r"element \(2, 0\): expected nan.*1 of 32 are wrong"):
+        checked(packed([node("Softmax", "x", "y", axis=-1)]), x, output)
+
+
+def test_a_scalar_is_compared() -> None:
+    program = lowered(imported(model([node("Mul", "x x", "y")], {"x": ()}, {"y": ()})))
+    checked(program, np.array(3, np.float32), np.array(9, np.float32))
+    with pytest.raises(BitExactError, match="1 of 1 are wrong"):
+        checked(program, np.array(3, np.float32), np.array(8, np.float32))

@@ -27,8 +27,8 @@ from tvm_flow.pipeline import stages
 from tvm_flow.pipeline.generate import Generation, generate_latents, noise_for
 
 COMMANDS = (
-    *("inspect", "embed", "calibrate", "quantize", "export", "compile", "targets", "run", "compare", "diff", "build"),
-    *("demo", "replay"),
+    *("inspect", "embed", "calibrate", "quantize", "export", "compile", "import", "replay", "targets", "run"),
+    *("compare", "diff", "build", "demo"),
 )
 _HELP = """
 import sys

@@ -47,7 +47,7 @@ class Graph:
         bindings = [(v, e) for v, e in bindings_of(self.block.get()["main"]) if not isinstance(e, relax.Var)]
         found: dict[str, set[str]] = {}
         first = frozenset(var for var, _ in bindings if self.names.get(var) in early)
-        for var, last in clusters(bindings, result, first).items():
+        for var, last in clusters(bindings, [result], first).items():
             found.setdefault(self.names[last], set()).add(self.names[var])
         return {name: members for name, members in found.items() if len(members) > 1}
 
@@ -214,7 +214,7 @@ def test_only_the_last_of_a_cluster_is_read_outside(steps: list[tuple[str, int, 
     main = graph.block.get()["main"]
     bindings = [(v, e) for v, e in bindings_of(main) if not isinstance(e, relax.Var)]
     result = next(v for v, name in graph.names.items() if name == "result")
-    last, live = clusters(bindings, result), {result}
+    last, live = clusters(bindings, [result]), {result}
     for var, call in reversed(bindings):
         live |= set(tensor_args(call)) if var in live else set()
     for var, call in bindings:

@@ -150,11 +150,13 @@ def _compare_floats(expected: Bounded, got: Array, report: ExactnessReport) -> n
     with np.errstate(divide="ignore", invalid="ignore"):
         distance = np.abs(got.astype(np.float64) - expected.value)
         # Infinities and NaN are equal or not; they have no distance.
-        distance[(got == expected.value) | (np.isnan(got) & np.isnan(expected.value))] = 0.0
+        same = (got == expected.value) | (np.isnan(got) & np.isnan(expected.value))
+        distance = np.where(same, 0.0, distance)
         share = np.where(distance > 0, distance / expected.error, 0.0)
     report.floats += got.size
     report.worst_float = max(report.worst_float, float(np.nan_to_num(share, nan=np.inf).max(initial=0.0)))
-    right = (distance <= expected.error) & (np.isfinite(expected.error) | (distance == 0))
+    # The bound of NaN is NaN.
+    right = ((distance <= expected.error) & np.isfinite(expected.error)) | (distance == 0)
     return np.asarray(~right, np.bool_)
 
 

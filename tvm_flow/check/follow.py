@@ -138,7 +138,8 @@ class FollowedRuns(ABC):
         """For every call of ``program`` the tensors that nothing reads after it: all of a step fill a machine."""
         if id(program) not in self.dropped:
             last = {name: index for index, call in enumerate(program.calls) for name in (call.output, *call.args)}
-            last.pop(program.output)
+            for output in program.outputs:
+                last.pop(output)
             by_call: list[list[str]] = [[] for _ in program.calls]
             for name, index in last.items():
                 by_call[index].append(name)

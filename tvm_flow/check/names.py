@@ -25,5 +25,6 @@ def require_names_apart(packed: PackedProgram) -> None:
         if call.output in known:
             raise BitExactError(f"{where}: expected a new name for what it writes, got {call.output!r}; report this")
         known.add(call.output)
-    if program.output not in known:
-        raise BitExactError(f"names: expected {program.output!r}, the output, to be written; report this graph")
+    for name in program.outputs:
+        if name not in known:
+            raise BitExactError(f"names: expected {name!r}, an output, to be written; report this graph")

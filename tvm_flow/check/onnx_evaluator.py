@@ -20,15 +20,20 @@ Array = npt.NDArray[Any]
 
 def evaluate_graph(path: Path, inputs: Mapping[str, Array]) -> Array:
     """The one output of the graph ``path`` for ``inputs``."""
+    (output,) = evaluate_outputs(path, inputs)
+    return output
+
+
+def evaluate_outputs(path: Path, inputs: Mapping[str, Array]) -> tuple[Array, ...]:
+    """All outputs of the graph ``path`` for ``inputs``, in its order."""
     evaluator = ReferenceEvaluator(onnx.load(str(path)))
     values: dict[str, Any] = {"": None, **evaluator.rt_inits_, **inputs}
-    (output,) = evaluator.output_names
     last = {name: index for index, node in enumerate(evaluator.rt_nodes_) for name in node.input}
-    last[""] = last[output] = len(evaluator.rt_nodes_)
+    last |= dict.fromkeys(("", *evaluator.output_names), len(evaluator.rt_nodes_))
     for index, node in enumerate(evaluator.rt_nodes_):
         results = node.run(*(values[name] for name in node.input))
         values.update(zip(node.output, results, strict=False))
         for name in {*node.input, *node.output}:
             if last.get(name, index) <= index:
                 values.pop(name, None)
-    return np.asarray(values[output])
+    return tuple(np.asarray(values[name]) for name in evaluator.output_names)

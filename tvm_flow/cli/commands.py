@@ -126,6 +126,21 @@ def replay(arguments: argparse.Namespace) -> None:
     print(replayed.replay(folder, again))
 
 
+def import_(arguments: argparse.Namespace) -> None:
+    """Write a graph's library, header and report, and print the report."""
+    from tvm_flow.compile.graph_report import report_text
+    from tvm_flow.pipeline.importing import OUTPUTS, ImportRequest, import_stage
+    from tvm_flow.target.spec import load_target
+
+    given = arguments
+    wanted = ImportRequest(given.graph, load_target(given.target), given.output, given.inputs, given.name)
+    report = import_stage(wanted)
+    print(report_text(report))
+    print(f"library: {given.output / report['library']}\nheader: {given.output / report['header']}")
+    if given.inputs is not None:
+        print(f"outputs: {given.output / OUTPUTS}")
+
+
 def targets(arguments: argparse.Namespace) -> None:
     """List the targets, or print one as YAML."""
     from tvm_flow.target import inventory

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from keyword import iskeyword
 from pathlib import Path
 
 from tvm_flow import __version__
@@ -26,6 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     _export(_command(sub, "export", "one QDQ ONNX graph per step and branch, sharing one weight file"))
     _compile(_command(sub, "compile", "step graphs to a checked bundle of plain shared libraries"))
     _replay(_command(sub, "replay", "repeat the kernel that made a compile fail, from the folder that it kept"))
+    _import(_command(sub, "import", "an ONNX graph from elsewhere to a checked library with a C header"))
     _targets(_command(sub, "targets", "what compile can build for"))
     _run(_command(sub, "run", "videos from a bundle"))
     _compare(_command(sub, "compare", "a bundle beside its model in FP32, from equal noise: dB for each step, a sheet"))
@@ -45,7 +47,7 @@ _Sub = argparse._SubParsersAction  # the only name argparse gives it
 
 def _command(sub: _Sub[argparse.ArgumentParser], name: str, text: str) -> argparse.ArgumentParser:
     parser = sub.add_parser(name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.set_defaults(run=getattr(commands, name))
+    parser.set_defaults(run=getattr(commands, f"{name}_" if iskeyword(name) else name))
     parser.add_argument(
         "-v", "--verbose", action="count", default=0, help="say what is decided; twice: how compilers are called, too"
     )
@@ -142,6 +144,16 @@ def _replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--again", action="store_true", help="lower the kernel anew, instead of the TIR that failed")
     parser.add_argument("--tir", action="store_true", help="print its scheduled TIR")
     parser.add_argument("--disassemble", action="store_true", help="print its machine code")
+
+
+def _import(parser: argparse.ArgumentParser) -> None:
+    text = "ONNX file of fixed shapes; what QuantizeLinear and DequantizeLinear surround becomes integer arithmetic"
+    parser.add_argument("graph", type=Path, metavar="GRAPH.onnx", help=text)
+    parser.add_argument("--target", default="host", help="'host', a name in targets/, or a YAML file")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for library, header, report")
+    text = "its inputs as numpy.savez writes them, by name: the compiled library's outputs go to DIR/out.npz"
+    parser.add_argument("--run", dest="inputs", type=Path, metavar="IN.npz", help=text)
+    parser.add_argument("--name", help="of library, header and function; that of the file when left out")
 
 
 def _targets(parser: argparse.ArgumentParser) -> None:

@@ -31,7 +31,7 @@ class Program:
 
     ``kernels`` maps a name to its Relax function, which is its meaning: the generated code must compute it, and the
     integer reference executes it. The first ``prologue`` calls depend on the prompt alone: no latent, and no constant
-    that changes with the step.
+    that changes with the step. ``others`` are the outputs after the first, which step graphs do not have.
     """
 
     graph: LiftedGraph
@@ -40,6 +40,12 @@ class Program:
     tensors: dict[str, TensorSpec]
     output: str
     prologue: int = 0
+    others: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """All of them, in the order of the graph."""
+        return (self.output, *self.others)
 
     def kept(self) -> tuple[str, ...]:
         """Tensors that the prologue hands over to the step, in the order they are written."""

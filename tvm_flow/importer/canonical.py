@@ -75,7 +75,9 @@ def canonicalize(graph: LiftedGraph) -> LiftedGraph:
 
 
 def _computed(builder: Builder, inputs: list[Any], output: Any) -> Any:
-    """``output``, copied when it is no kernel's: an input, a constant."""
+    """``output``, copied when it is no kernel's: an input, a constant; of several outputs each."""
+    if isinstance(output, relax.Tuple):
+        return relax.Tuple([_computed(builder, inputs, field) for field in output.fields])
     if isinstance(output, ir.Constant) and dtype_of(output) not in ("float32", "int8", "int32"):
         raise ImportGraphError(f"output: expected float32 values or codes, got a constant of {dtype_of(output)}")
     if isinstance(output, ir.Constant) or output in inputs or builder.is_parameter(output):

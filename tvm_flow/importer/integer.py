@@ -13,6 +13,7 @@ reason. Outputs of the graph have the types that the ONNX graph gives them, code
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -38,7 +39,11 @@ from tvm_flow.importer.scope import Accumulator, Codes, Scope, Unsigned
 _LIFTED = ("float32", "int8", "int32")
 
 
-def to_integer(graph: LiftedGraph) -> LiftedGraph:
+Note = Callable[[Any, Any, tuple[str, ...]], object]
+"""Is told of each variable of the old graph, what it stands for in the new one, and why that was left in float."""
+
+
+def to_integer(graph: LiftedGraph, note: Note | None = None) -> LiftedGraph:
     """Rewrite every quantize, dequantize and quantized linear of ``graph``; see the module's formulas.
 
     Raises ImportGraphError when a scale or zero point is not a constant, or codes are not of 8 bits.
@@ -51,7 +56,10 @@ def to_integer(graph: LiftedGraph) -> LiftedGraph:
     with block.function("main"):
         with block.dataflow():
             for var, value in bindings_of(main):
+                before = len(scope.left)
                 scope.env[var] = _rewrite(scope, var, value)
+                if note is not None:
+                    note(var, scope.env[var], tuple(scope.left[before:]))
             output = block.emit_output(_plain(scope, main.body.body))
         block.emit_func_output(output, [*inputs, *scope.builder.parameters.values()])
     left = (*graph.left_in_float, *scope.left)

@@ -88,6 +88,9 @@ class _Folder:
                 if value in kept:
                     kept[var] = kept[value]
             return
+        if isinstance(value, relax.Tuple):  # the graph's outputs
+            self.tensors[var] = self.plain(value)
+            return
         if _is_product(value) and var in chosen:
             args = [self.matrix(value.args[0]), self.plain(value.args[1])]
         elif not (_is_rowwise(value) and (args := self.operands(var, value, chosen))):

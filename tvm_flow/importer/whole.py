@@ -6,6 +6,7 @@ the graph that fails is looked for, from its first node on: its last node is the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import onnx
@@ -30,7 +31,13 @@ def import_whole(split: SplitGraph, name: str = "graph") -> LiftedGraph:
     try:
         return _imported(checked)
     except Exception as error:
-        raise ImportGraphError(f"{name}: {_named(checked, error)}") from error
+        raise ImportGraphError(f"{name}: {_named(checked, error, _imported)}") from error
+
+
+def refused_node(split: SplitGraph, error: Exception, lower: Callable[[LiftedGraph], object]) -> str:
+    """What is wrong, where ``lower`` raised ``error`` for the graph of ``split``: one line that names the node."""
+    checked = replace(split, structure=require_legal(split.structure))
+    return _named(checked, error, lambda part: lower(_imported(part)))
 
 
 def _imported(split: SplitGraph) -> LiftedGraph:
@@ -38,13 +45,16 @@ def _imported(split: SplitGraph) -> LiftedGraph:
     return fold_rows(canonicalize(to_integer(graph)))
 
 
-def _named(split: SplitGraph, error: Exception) -> str:
+Attempt = Callable[[SplitGraph], object]
+
+
+def _named(split: SplitGraph, error: Exception, attempt: Attempt) -> str:
     """What is wrong, and with which node where a part of the graph shows it."""
     nodes = list(split.structure.graph.node)
     low, high, reason = 0, len(nodes) + 1, one_line(error)
     while high - low > 1:  # the first `low` nodes can be imported, the first `high` cannot
         middle = (low + high) // 2
-        failure = _failure(split, middle)
+        failure = _failure(split, middle, attempt)
         low, high = (middle, high) if failure is None else (low, middle)
         reason = one_line(failure) if failure is not None else reason
     if high > len(nodes):
@@ -52,8 +62,8 @@ def _named(split: SplitGraph, error: Exception) -> str:
     return f"{describe(nodes[high - 1], opset_of(split.structure))}: {reason}"
 
 
-def _failure(split: SplitGraph, count: int) -> Exception | None:
-    """What importing the first ``count`` nodes raises."""
+def _failure(split: SplitGraph, count: int, attempt: Attempt) -> Exception | None:
+    """What ``attempt`` raises of the first ``count`` nodes."""
     part = onnx.ModelProto()
     part.CopyFrom(split.structure)
     last = part.graph.node[count - 1]
@@ -62,7 +72,7 @@ def _failure(split: SplitGraph, count: int) -> Exception | None:
     del part.graph.output[:]
     part.graph.output.extend(outputs)
     try:
-        _imported(replace(split, structure=part))
+        attempt(replace(split, structure=part))
     except Exception as error:
         return error
     return None

@@ -27,13 +27,13 @@ SOFTMAX = {"relax.add", "relax.subtract", "relax.multiply", "relax.divide", "rel
 Binding = tuple[Any, Any]
 
 
-def clusters(bindings: list[Binding], result: Any, early: frozenset[Any] = frozenset()) -> dict[Any, Any]:
+def clusters(bindings: list[Binding], results: list[Any], early: frozenset[Any] = frozenset()) -> dict[Any, Any]:
     """The last variable of its kernel, for every variable of an epilogue or an attention.
 
-    ``bindings`` are the graph's, in order and without aliases; ``result`` is the variable that the graph returns.
+    ``bindings`` are the graph's, in order and without aliases; ``results`` are the variables that the graph returns.
     No kernel holds variables of ``early`` and others.
     """
-    readers = _readers(bindings, result)
+    readers = _readers(bindings, results)
     last: dict[Any, Any] = {}
     for side in (True, False):
         last.update(_clusters_of([binding for binding in bindings if (binding[0] in early) is side], readers))
@@ -63,9 +63,9 @@ def tensor_args(call: Any) -> Iterator[Any]:
                 yield part
 
 
-def _readers(bindings: list[Binding], result: Any) -> dict[Any, set[Any]]:
-    """Who reads each live variable; the result is read by None."""
-    readers: dict[Any, set[Any]] = {result: {None}}
+def _readers(bindings: list[Binding], results: list[Any]) -> dict[Any, set[Any]]:
+    """Who reads each live variable; the results are read by None."""
+    readers: dict[Any, set[Any]] = {result: {None} for result in results}
     for var, call in reversed(bindings):
         if var in readers:
             for arg in tensor_args(call):

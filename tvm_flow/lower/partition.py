@@ -72,31 +72,47 @@ class _Group:
 def partition(graph: LiftedGraph) -> Program:
     """Group the bindings of ``graph`` and name the kernels; raises BuildError for a graph with several outputs."""
     main = graph.module["main"]
-    result = main.body.body
-    if not isinstance(result.ty, relax.TensorType):
-        raise BuildError(f"step graph: expected one output tensor, got {result.ty}; export one output per graph")
-    bindings = [(v, e) for v, e in bindings_of(main)]
-    alias = {v: e for v, e in bindings if isinstance(e, relax.Var)}
-    while result in alias:
-        result = alias[result]
-    bindings = [(v, e) for v, e in bindings if v not in alias]
+    if not isinstance(main.body.body.ty, relax.TensorType):
+        raise BuildError(
+            f"step graph: expected one output tensor, got {main.body.body.ty}; export one output per graph"
+        )
+    bindings, results = _straight(main)
     inputs = list(main.params)[: len(graph.inputs)]
-    early = prologue_variables(inputs, ((v, tensor_args(e)) for v, e in bindings), result)
-    groups = _assign(bindings, result, early)
-    return _emit(graph, groups, result)
+    early = prologue_variables(inputs, ((v, tensor_args(e)) for v, e in bindings), results[0])
+    return _emit(graph, _assign(bindings, results, early), results)
 
 
-def _assign(bindings: list[tuple[Any, Any]], result: Any, early: frozenset[Any]) -> list[_Group]:
+def partition_whole(graph: LiftedGraph) -> Program:
+    """`partition` of a graph that is no step: it has no prologue, and any number of outputs."""
+    bindings, results = _straight(graph.module["main"])
+    return _emit(graph, _assign(bindings, results, frozenset()), results)
+
+
+def _straight(main: Any) -> tuple[list[tuple[Any, Any]], list[Any]]:
+    """Bindings of operators, and what the function returns, all without aliases."""
+    other = {v: e for v, e in bindings_of(main) if isinstance(e, relax.Var | relax.Tuple)}
+    bindings = [(v, e) for v, e in bindings_of(main) if v not in other]
+
+    def named(expr: Any) -> Any:
+        while expr in other:
+            expr = other[expr]
+        return expr
+
+    result = named(main.body.body)
+    return bindings, [named(field) for field in result.fields] if isinstance(result, relax.Tuple) else [result]
+
+
+def _assign(bindings: list[tuple[Any, Any]], results: list[Any], early: frozenset[Any]) -> list[_Group]:
     """Kernels' bindings, none with some of ``early`` and some others; the order among groups is left to the caller."""
     users: dict[Any, set[int]] = defaultdict(set)
     groups: list[_Group] = []
-    last = clusters(bindings, result, early)
+    last = clusters(bindings, results, early)
     home: dict[Any, int] = {}
     for var, call in reversed(bindings):
         readers = users.get(var, set())
-        if not readers and not var.same_as(result):
+        if not readers and var not in results:
             continue
-        index = next(iter(readers)) if len(readers) == 1 and not var.same_as(result) else None
+        index = next(iter(readers)) if len(readers) == 1 and var not in results else None
         if var in last:
             index = home.get(last[var])
         elif index is not None and (groups[index].prologue != (var in early) or not _joins(var, call, groups[index])):
@@ -117,7 +133,7 @@ def _joins(var: Any, call: Any, group: _Group) -> bool:
     return not (group.moves and op_name(call) in REDUCTIONS) and not (group.reduces and op_name(call) in CONDITIONAL)
 
 
-def _emit(graph: LiftedGraph, groups: list[_Group], result: Any) -> Program:
+def _emit(graph: LiftedGraph, groups: list[_Group], results: list[Any]) -> Program:
     main = graph.module["main"]
     tensors = {p.name: TensorSpec(shape_of(p), str(p.ty.dtype)) for p in main.params}
     names: dict[Any, str] = {p: p.name for p in main.params}
@@ -134,7 +150,8 @@ def _emit(graph: LiftedGraph, groups: list[_Group], result: Any) -> Program:
         calls.append(KernelCall(kernel, tuple(names[a] for a in arguments), names[output]))
     early = sum(g.prologue for g in groups)
     _log.info("%d kernels for %d calls, %d of them in the prologue", len(kernels), len(calls), early)
-    return Program(graph, kernels, tuple(calls), tensors, names[result], early)
+    first, *others = (names[result] for result in results)
+    return Program(graph, kernels, tuple(calls), tensors, first, early, tuple(others))
 
 
 def _function_of(group: _Group) -> tuple[Any, list[Any]]:

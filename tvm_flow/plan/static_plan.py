@@ -182,7 +182,7 @@ def lifetimes_on(packed: PackedProgram, where: Spread, device: str) -> dict[str,
 
     The parts, prologue and step, run one after the other; a step without a prologue before it needs nothing of that,
     because inputs are written before each part and what the prologue hands over is not in the arena. A copy is needed
-    from the first call of its segment on, and what it is made from until then. The output is needed on the CPU to after
+    from the first call of its segment on, and what it is made from until then. Outputs are needed on the CPU to after
     the last call.
     """
     program = packed.program
@@ -207,7 +207,7 @@ def lifetimes_on(packed: PackedProgram, where: Spread, device: str) -> dict[str,
             for name in (*call.args, call.output):
                 needed(name, position)
     if device == CPU:
-        last[program.output] = len(program.calls)
+        last |= dict.fromkeys(program.outputs, len(program.calls))
     return {name: Lifetime(tensor_bytes(program.tensors[name]), first[name], last[name]) for name in first}
 
 

@@ -12,17 +12,23 @@ from tvm_flow.toolchain.zig import zig_cc
 INCLUDE = Path(__file__).resolve().parent.parent / "runtime" / "include"
 EMULATE = INCLUDE.parent / "emulate"
 """C of the small programs that run kernels alone."""
-# The descriptor is the only name that leaves the library: two libraries in one process must not see each other's.
-_EXPORTS = "{ global: tvm_flow_library; local: *; };\n"
+# One name leaves a library, mostly the descriptor: two libraries in one process must not see each other's.
+_EXPORTS = "{{ global: {}; local: *; }};\n"
+_DESCRIPTOR = "tvm_flow_library"
 _FLAGS = ("-std=c11", "-O2", "-fPIC", "-Wall", "-Wextra", "-Werror", "-shared", "-s")
 # A thread-local pointer by descriptor, as AArch64 always has it: the other way calls a function of one C library.
 _X86_FLAGS = ("-mtls-dialect=gnu2",)
 
 
 def link_library(
-    objects: Sequence[Path], plan_source: str, zig_triple: str, output: Path, c_flags: Sequence[str] = ()
+    objects: Sequence[Path],
+    plan_source: str,
+    zig_triple: str,
+    output: Path,
+    c_flags: Sequence[str] = (),
+    exported: str = _DESCRIPTOR,
 ) -> None:
-    """Write ``output``: one ELF with no undefined symbol outside libc and libm.
+    """Write ``output``: one ELF with no undefined symbol outside libc and libm; ``objects`` may be C files too.
 
     Raises BuildError with the compiler's own words.
     """
@@ -30,7 +36,7 @@ def link_library(
         folder = Path(name)
         (folder / "plan.c").write_text(plan_source)
         flags = (*_FLAGS, *(_X86_FLAGS if zig_triple.startswith("x86_64") else ()), *c_flags)
-        (folder / "exports.map").write_text(_EXPORTS)
+        (folder / "exports.map").write_text(_EXPORTS.format(exported))
         with atomic_path(output) as temporary:
             arguments = (
                 *(*flags, f"-I{INCLUDE}"),
