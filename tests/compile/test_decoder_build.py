@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from support import tiny_model
+from support.tiny_vae import make_vae
 
 from tvm_flow.check.conformance import run_checked
 from tvm_flow.check.decoding import DecoderCheck
@@ -30,20 +31,7 @@ from tvm_flow.pack import read_decoder, read_golden
 from tvm_flow.run import BundleDecoder, TracedCall
 from tvm_flow.target.spec import load_target
 
-# As few kernels as an AutoencoderKL can have; every piece of a decoder is compiled in tests/lower/test_images.py.
-SIZES: dict[str, Any] = {
-    **{"latent_channels": 4, "block_out_channels": (4,), "norm_num_groups": 2, "layers_per_block": 0},
-    **{"mid_block_add_attention": False, "norm_num_groups": 2},
-}
 FRAMES = tiny_model.LATENT[1]
-
-
-def make_vae() -> ImageVAE:
-    """Decodes each of the three latent frames for itself."""
-    from diffusers import AutoencoderKL
-
-    torch.manual_seed(4)
-    return ImageVAE(AutoencoderKL(**SIZES).eval().requires_grad_(False))
 
 
 @pytest.fixture(scope="module")

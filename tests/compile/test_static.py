@@ -45,8 +45,10 @@ class TestBundle:
         manifest = verify_bundle(static_bundle)
         headers = {f"include/{path.name}" for path in (RUNTIME / "include").glob("*.h")}
         archives = {f"{LIB}/libtvm_flow_groups.a", f"{LIB}/gnu/libtvm_flow.a", f"{LIB}/musl/libtvm_flow.a"}
-        assert len(headers) == 7 and set(manifest.static) == headers | archives
+        assert len(headers) == 8 and set(manifest.static) == headers | archives
         assert set(manifest.static) <= set(manifest.files)
+        brought = {"LICENSE", f"{LIB}/libtvm_flow.so.0", f"{LIB}/check_bundle"}
+        assert brought <= set(manifest.files) - set(manifest.static)
         for archive in archives:
             assert (static_bundle / archive).read_bytes().startswith(b"!<arch>\n")
 
@@ -55,7 +57,11 @@ class TestBundle:
         with Bundle.open(static_bundle, threads=1) as bundle:
             bundle.verify()
 
-    @pytest.mark.parametrize("name", [f"{LIB}/libtvm_flow_groups.a", "include/tvm_flow.h"])
+    def test_its_own_program_checks_it(self, static_bundle: Path) -> None:
+        """With the shared libraries and the runtime beside it."""
+        assert run(static_bundle / LIB / "check_bundle", static_bundle).stdout.endswith("output, bit for bit\n")
+
+    @pytest.mark.parametrize("name", [f"{LIB}/libtvm_flow_groups.a", f"{LIB}/libtvm_flow.so.0", "include/tvm_flow.h"])
     def test_damage_is_seen(self, static_bundle: Path, tmp_path: Path, name: str) -> None:
         shutil.copytree(static_bundle, tmp_path / "b")
         file = tmp_path / "b" / name

@@ -140,7 +140,7 @@ def test_a_prompt_of_another_model_says_both_sizes(bundle_dir: Path, tmp_path: P
     write_prompt(tmp_path / "p", Prompt(np.ones((5, 2), np.float32), np.zeros(5, np.float32)))
     status, message = open_prompt(bundle_dir, tmp_path / "p")
     assert status is Status.INVALID_ARGUMENT
-    assert "expected 3 tokens of 4 channels for this bundle, got 5 of 2; write one for it" in message
+    assert "expected schema 1, 3 tokens of 4 channels, got schema 1, 5 tokens of 2; use tvm-flow embed" in message
 
 
 @pytest.mark.parametrize("damage", ["absent", "folder", "fifo"])

@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tvm_flow.pack import read_golden
+from tvm_flow.pack import Prompt, read_golden
+from tvm_flow.pack.prompt_file import read_prompt
+from tvm_flow.run import Bundle, BundleDecoder
+from tvm_flow.sampler import seeded_noise
 from tvm_flow.toolchain.runtime_library import RUNTIME
 
 EXAMPLES = RUNTIME / "examples"
@@ -41,18 +44,22 @@ def headers(program: Path) -> str:
     return run("readelf", "-ldW", program)
 
 
-def golden_frames(bundle: Path) -> npt.NDArray[np.int64]:
-    """Grey values [frames, height, width] of the first channel of the golden latents, as make_video.c computes them."""
-    plane = read_golden(bundle).latents[0]
-    return np.clip(np.float32(127.5) + np.float32(42.5) * plane, 0, 255).astype(np.int64)
+def expected_frames(bundle: Path, prompt: Path, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """uint8 [frames, height, width, 3] of what Python makes of the same prompt file and seed."""
+    golden, cond = read_golden(bundle), read_prompt(prompt)
+    noise = seeded_noise(seed, 0, golden.noise.shape)
+    with Bundle.open(bundle, threads=2) as opened:
+        latents = opened.generate(noise, cond, Prompt(golden.uncond.tokens, cond.mask), seed=seed)
+    with BundleDecoder.open(bundle, threads=2) as decoder:
+        return decoder.decode_rgb8(latents)
 
 
-def read_frames(folder: Path) -> npt.NDArray[np.int64]:
+def read_frames(folder: Path) -> npt.NDArray[np.uint8]:
     """The same of what make_video wrote."""
     frames = []
-    for path in sorted(folder.glob("frame*.pgm")):
+    for path in sorted(folder.glob("frame*.ppm")):
         header, pixels = path.read_bytes().split(b"\n", 1)
         kind, width, height, most = header.split()
-        assert (kind, most) == (b"P5", b"255")
-        frames.append(np.frombuffer(pixels, np.uint8).reshape(int(height), int(width)))
-    return np.stack(frames).astype(np.int64)
+        assert (kind, most) == (b"P6", b"255")
+        frames.append(np.frombuffer(pixels, np.uint8).reshape(int(height), int(width), 3))
+    return np.stack(frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from support import tiny_model
+from support.tiny_vae import make_vae
 from tvm_flow.compile.command import Compiled, compile_bundle
 from tvm_flow.compile.library import build_library
 from tvm_flow.compile.options import CompileOptions, Emit
-from tvm_flow.export import Exported
+from tvm_flow.export import Exported, load_exported
+from tvm_flow.export.decoder_file import export_decoder
 from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.plan.store import WeightStore
@@ -76,4 +79,21 @@ def static_bundle(exporter: Exporter, host: TargetSpec, tmp_path_factory: pytest
     compile_bundle(
         exporter("w8a8_first_float")[1], host, output, CompileOptions(threads=1, progress=False, emit=Emit.STATIC)
     )
+    return output
+
+
+@pytest.fixture(scope="session")
+def ending_export(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Two groups, and a decoder."""
+    folder = tmp_path_factory.mktemp("ending") / "export"
+    shutil.copytree(exporter("w8a8_first_float")[1].folder, folder)
+    export_decoder(make_vae(), tiny_model.LATENT, folder)
+    return load_exported(folder)
+
+
+@pytest.fixture(scope="session")
+def ending_bundle(ending_export: Exported, host: TargetSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `static_bundle`, ending in frames."""
+    output = tmp_path_factory.mktemp("ending") / "bundle"
+    compile_bundle(ending_export, host, output, CompileOptions(threads=1, progress=False, emit=Emit.STATIC))
     return output

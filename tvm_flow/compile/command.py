@@ -8,7 +8,8 @@
 With `Unchecked` nothing is run: the bundle has an input and no output, its manifest says so, and whoever opens it has
 to ask for that.
 
-With `Emit.STATIC` it has the archives of `tvm_flow.compile.static` too, and a program linked from them verified it.
+It brings the runtime and a program that checks it for its target, `tvm_flow.compile.board_files`. With `Emit.STATIC` it
+has the archives of `tvm_flow.compile.static` too, and a program linked from them verified it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tvm_flow.check.conformance import run_checked
 from tvm_flow.check.machines import Machine, machine_of
 from tvm_flow.check.sampling import Compared, Unchecked, choose_calls
 from tvm_flow.check.sums import link_sums
+from tvm_flow.compile.board_files import board_files
 from tvm_flow.compile.decoder_build import build_decoder
 from tvm_flow.compile.failures import kept_check
 from tvm_flow.compile.functions import Builder, BundleFunction, Figures, Job
@@ -135,7 +137,7 @@ def _compile(job: Job, work: Path) -> Compiled:
             reports.append(report)
     compiled = _compiled(job, steps, reports, [library for made in functions for library in made.libraries])
     measured = {key: value for key, value in vars(compiled).items() if key != "bundle"}
-    final = replace(contents, provenance={**contents.provenance, "compiled": measured})
+    final = replace(contents, provenance={**contents.provenance, "compiled": measured}, extra=board_files(target))
     if options.emit is Emit.STATIC:
         final = replace(final, static=archives())
         if machine is not None and not machine.command:

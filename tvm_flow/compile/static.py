@@ -3,14 +3,16 @@
     lib/<target>/libtvm_flow_groups.a     kernels and plans of all groups, and the table of `tvm_flow_groups.h`
     lib/<target>/gnu/libtvm_flow.a        the runtime without dlopen, for programs that use glibc
     lib/<target>/musl/libtvm_flow.a       the same for musl
-    include/tvm_flow*.h                   the runtime's headers
 
     cc app.c -Iinclude -Llib/T -Llib/T/musl -ltvm_flow_groups -ltvm_flow -lm -lpthread -static
 
-The groups need no C library beyond memcpy and memset, so one archive serves both. The shared libraries stay beside
-it: Python runs and checks a bundle through them, and nothing on the board does. A program reads steps.bin and
-weights.bin, and golden.bin when it verifies; the other files need not be on the board. Every file is listed in the
-manifest with its hash, and ``static`` there names those above.
+The groups need no C library beyond memcpy and memset, so one archive serves both. Those of the runtime refuse a program
+of the other C library when it is linked (tvm_flow_libc.h). Headers lie in every bundle.
+
+The shared libraries stay beside the archives: Python runs and checks a bundle through them, and nothing on the board
+does. A program reads steps.bin and weights.bin, and golden.bin when it verifies or takes the null caption; the other
+files need not be on the board. Every file is listed in the manifest with its hash, and ``static`` there names those
+above and the headers.
 
 A static program refuses a bundle of another build: the table holds the sha256 of the shared library that was linked
 from the same kernels and plan, and steps.bin holds it too.
@@ -24,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tvm_flow.artifact import atomic_path, sha256_file
+from tvm_flow.compile.board_files import INCLUDE, header_files
 from tvm_flow.compile.library import plan_source
 from tvm_flow.errors import BuildError
 from tvm_flow.pack import Contents, write_bundle
@@ -31,15 +34,14 @@ from tvm_flow.plan.emit import emit_linked
 from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.toolchain.runtime_library import RUNTIME, build_static_runtime
-from tvm_flow.toolchain.zig import archive, zig_cc
+from tvm_flow.toolchain.zig import PAGES, archive, zig_cc
 
 GROUPS_ARCHIVE, RUNTIME_ARCHIVE = "libtvm_flow_groups.a", "libtvm_flow.a"
 # Headers of before 2.33 name functions that later static libraries lack (__fxstat), those of 2.38 the other way round.
 _LIBCS = {"gnu": "linux-gnu.2.34", "musl": "linux-musl"}
-_INCLUDE = RUNTIME / "include"
 _WARNINGS = ("-Wall", "-Wextra", "-Werror")
-_GROUP_FLAGS = ("-std=c11", "-O2", "-fPIC", "-g0", *_WARNINGS, f"-I{_INCLUDE}", "-r", "-Wl,-S")
-_PROGRAM_FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", *_WARNINGS, "-s", "-DSTATIC_GROUPS", f"-I{_INCLUDE}")
+_GROUP_FLAGS = ("-std=c11", "-O2", "-fPIC", "-g0", *_WARNINGS, f"-I{INCLUDE}", "-r", "-Wl,-S", "-DTVM_FLOW_ANY_LIBC")
+_PROGRAM_FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", *_WARNINGS, "-s", "-DSTATIC_GROUPS", PAGES, f"-I{INCLUDE}")
 
 
 def static_files(libraries: Sequence[GroupLibrary], target: TargetSpec, folder: Path) -> dict[str, Path]:
@@ -55,7 +57,7 @@ def static_files(libraries: Sequence[GroupLibrary], target: TargetSpec, folder: 
         runtime = folder / libc / RUNTIME_ARCHIVE
         _archive(runtime, build_static_runtime(_triple(target, libc)))
         files[f"{lib}/{libc}/{RUNTIME_ARCHIVE}"] = runtime
-    return files | {f"include/{path.name}": path for path in sorted(_INCLUDE.glob("*.h"))}
+    return files | header_files()
 
 
 def link_static(files: Mapping[str, Path], target: TargetSpec, main: Path, output: Path, libc: str = "musl") -> None:

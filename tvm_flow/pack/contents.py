@@ -90,6 +90,7 @@ class Contents:
     golden           input and output that `tvm_flow_verify` compares bit for bit
     decoder          latents to frames, if the bundle is to end in frames
     static           files for programs that link the groups in, by their paths in the bundle
+    extra            other files that come along, for people and their programs
     ===============  =======================================================================================
     """
 
@@ -111,6 +112,7 @@ class Contents:
     golden: Golden
     decoder: Decoder | None = None
     static: Mapping[str, Path] = field(default_factory=dict)
+    extra: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def weights_bytes(self) -> int:

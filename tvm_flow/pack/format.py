@@ -12,8 +12,9 @@ A bundle is a directory of regular files, all of them listed in the manifest:
                              and mask, expected latents [latent]; what steps draw is made for the seed 0. In an
                              unchecked bundle (golden steps 0xFFFFFFFF) nobody computed these, and they are zero
     decoder.*, ...           latents to frames, if the bundle ends in frames: see tvm_flow.pack.decoder
-    lib/<target>/**.a, include/*.h
-                             only when compiled with --emit static; see `tvm_flow.compile.static`
+    lib/<target>/libtvm_flow.so.0, lib/<target>/check_bundle, include/*.h, LICENSE
+                             for C programs of the target; see `tvm_flow.compile.board_files`
+    lib/<target>/**.a        only when compiled with --emit static; see `tvm_flow.compile.static`
 
 steps.bin is little endian. Its sections follow each other, each padded with zeros to 64 bytes, so that
 positions follow from the counts and none can lie. The last 32 bytes are the sha256 of all before.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from tvm_flow import __version__
@@ -33,7 +34,7 @@ def write_bundle(directory: Path, contents: Contents) -> None:
         _write(temporary / STEPS, encode_index(contents, libraries, weights_sha256, golden_sha256))
         files = [WEIGHTS, GOLDEN, STEPS, *(library.path for library in libraries)]
         files += _write_decoder(temporary, contents)
-        files += _copy_static(temporary, contents)
+        files += _copy_named(temporary, {**contents.extra, **contents.static})
         manifest = Manifest(
             version=__version__,
             target=contents.target,
@@ -110,15 +111,16 @@ def _place(path: Path, weights: bytes | bytearray | memoryview | Path) -> bytes:
     return bytes.fromhex(sha256_file(path))
 
 
-def _copy_static(temporary: Path, contents: Contents) -> list[str]:
-    for path, source in contents.static.items():
+def _copy_named(temporary: Path, named: Mapping[str, Path]) -> list[str]:
+    """By their paths in the bundle; programs stay executable."""
+    for path, source in named.items():
         if not is_safe_path(path) or (temporary / path).exists():
             raise BundleError(f"{path}: expected a path of its own inside the bundle for {source}, got this; rename it")
         if not source.is_file():
             raise BundleError(f"{source}: expected the file for {path}; build it first")
         (temporary / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, temporary / path)
-    return list(contents.static)
+        shutil.copy(source, temporary / path)
+    return list(named)
 
 
 def _write(path: Path, data: bytes | bytearray | memoryview) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tvm_flow.artifact import atomic_path
-from tvm_flow.toolchain.zig import zig_cc
+from tvm_flow.toolchain.zig import PAGES, zig_cc
 
 INCLUDE = Path(__file__).resolve().parent.parent / "runtime" / "include"
 EMULATE = INCLUDE.parent / "emulate"
@@ -40,7 +40,7 @@ def link_library(
         with atomic_path(output) as temporary:
             arguments = (
                 *(*flags, f"-I{INCLUDE}"),
-                *(f"-Wl,--version-script={folder / 'exports.map'}", "-Wl,-z,defs"),
+                *(f"-Wl,--version-script={folder / 'exports.map'}", "-Wl,-z,defs", PAGES),
                 *("-o", str(temporary), str(folder / "plan.c"), *map(str, objects), "-lm"),
             )
             zig_cc(arguments, output.name, zig_triple)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tvm_flow.artifact import atomic_path
 from tvm_flow.toolchain.versions import zig_version
-from tvm_flow.toolchain.zig import zig_cc
+from tvm_flow.toolchain.zig import PAGES, zig_cc
 
 RUNTIME = Path(__file__).resolve().parent.parent / "runtime"
 """The folder with the runtime's sources and headers."""
@@ -25,8 +25,13 @@ C_FLAGS = (
 )
 # One object, whose functions the program's own link keeps or drops one by one.
 STATIC_FLAGS = ("-DTVM_FLOW_NO_DLOPEN", "-ffunction-sections", "-fdata-sections", "-g0", "-r")
+SONAME = "libtvm_flow.so.0"
+"""0: the major version, as CMakeLists.txt has it."""
 # Optimized as a whole: 3 % of the library. The static object is left to the link of the program.
-LINK_FLAGS = ("-shared", "-s", "-flto", "-Wl,--hash-style=gnu", "-lm", "-lpthread", "-ldl")
+_SHARED = ("-shared", "-s", "-flto", f"-Wl,-soname,{SONAME}", PAGES)
+LINK_FLAGS = (*_SHARED, "-Wl,-Bsymbolic", "-Wl,--hash-style=gnu", "-lm", "-lpthread", "-ldl")
+_CHECKER = RUNTIME / "examples" / "check_bundle.c"
+_CHECKER_FLAGS = ("-std=c11", "-O2", "-s", "-Wall", "-Wextra", "-Werror", PAGES, "-Wl,-rpath,$ORIGIN")
 _log = logging.getLogger(__name__)
 
 
@@ -54,7 +59,7 @@ def build_runtime(triple: str | None = None) -> Path:
     output.
     """
     triple = triple or host_triple()
-    return _cached("runtime", "libtvm_flow.so", triple, C_FLAGS, LINK_FLAGS)
+    return _cached("runtime", "libtvm_flow.so", triple, C_FLAGS, runtime_sources(), LINK_FLAGS)
 
 
 def build_static_runtime(triple: str) -> Path:
@@ -63,16 +68,26 @@ def build_static_runtime(triple: str) -> Path:
     The object holds structures of the C library that it was compiled for, such as its mutex: musl's and glibc's are not
     interchangeable.
     """
-    return _cached("static", "tvm_flow.o", triple, (*C_FLAGS, *STATIC_FLAGS))
+    return _cached("static", "tvm_flow.o", triple, (*C_FLAGS, *STATIC_FLAGS), runtime_sources())
 
 
-def _cached(kind: str, name: str, triple: str, flags: Sequence[str], libraries: Sequence[str] = ()) -> Path:
+def build_checker(triple: str) -> Path:
+    """examples/check_bundle.c for ``triple``, as `build_runtime`; it finds `SONAME` in the folder where it lies."""
+    inputs = (f"-I{RUNTIME / 'include'}", _CHECKER, build_runtime(triple))
+    path = _cached("check", "check_bundle", triple, _CHECKER_FLAGS, inputs)
+    path.chmod(0o755)
+    return path
+
+
+def _cached(
+    kind: str, name: str, triple: str, flags: Sequence[str], inputs: Sequence[str | Path], libraries: Sequence[str] = ()
+) -> Path:
     path = cache_directory() / f"{kind}-{_key(triple, (*flags, *libraries))}" / name
     if path.exists():
         _log.info("runtime for %s: from the cache, %s", triple, path)
         return path
     with atomic_path(path) as temporary:
-        arguments = ("-o", str(temporary), *flags, *map(str, runtime_sources()), *libraries)
+        arguments = ("-o", str(temporary), *flags, *map(str, inputs), *libraries)
         zig_cc(arguments, f"runtime {name}", triple, "reinstall ziglang, or name another target")
     _log.info("runtime for %s: compiled into %s", triple, path)
     return path
@@ -80,6 +95,6 @@ def _cached(kind: str, name: str, triple: str, flags: Sequence[str], libraries: 
 
 def _key(triple: str, flags: Sequence[str]) -> str:
     digest = hashlib.sha256(repr((zig_version(), triple, *flags)).encode())
-    for path in [*sorted((RUNTIME / "src").glob("*")), *sorted((RUNTIME / "include").glob("*"))]:
+    for path in [*sorted((RUNTIME / "src").glob("*")), *sorted((RUNTIME / "include").glob("*")), _CHECKER]:
         digest.update(f"{path.relative_to(RUNTIME)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]

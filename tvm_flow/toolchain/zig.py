@@ -13,6 +13,8 @@ from tvm_flow.errors import BuildError
 
 MOST_WORDS = 3000
 """Characters of the compiler's output that an error's message holds; its note holds all."""
+PAGES = "-Wl,-z,max-page-size=16384"
+"""For every link: some AArch64 kernels, Android 15 among them, have pages of 16 KB and refuse smaller alignments."""
 _ADVICE = "report this message, or choose another target"
 _log = logging.getLogger(__name__)
 

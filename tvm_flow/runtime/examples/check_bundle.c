@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "tvm_flow.h"
+#include "tvm_flow_decoder.h"
 #ifdef STATIC_GROUPS
 #include "tvm_flow_groups.h"
 #endif
@@ -31,6 +31,20 @@ static void print_memory(const tvm_flow_description *d) {
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) printf("  %14llu %s\n", rows[i].bytes, rows[i].name);
 }
 
+static int has_decoder(const char *bundle) {
+  char path[4096];
+  snprintf(path, sizeof path, "%s/decoder.bin", bundle);
+  FILE *file = fopen(path, "rb");
+  return file ? fclose(file), 1 : 0;
+}
+
+static int wrong_frames(const char *bundle, const tvm_flow_options *options, tvm_flow_error *error) {
+  tvm_flow_decoder *decoder;
+  if (tvm_flow_decoder_open(bundle, options, &decoder, error)) return 1;
+  int wrong = tvm_flow_decoder_verify(decoder, error) != TVM_FLOW_OK;
+  return tvm_flow_decoder_close(decoder), wrong;
+}
+
 int main(int argc, char **argv) {
   tvm_flow *flow;
   tvm_flow_error error;
@@ -47,8 +61,10 @@ int main(int argc, char **argv) {
   printf("%u steps, %u branches, %u groups, %u threads\n", d.steps, d.branches, d.groups, d.threads);
   print_memory(&d);
   int wrong = tvm_flow_verify(flow, &error) != TVM_FLOW_OK;
-  if (wrong) fprintf(stderr, "%s\n", error.message);
-  else puts("the golden output, bit for bit");
   tvm_flow_close(flow);
+  if (!wrong) puts("the golden output, bit for bit");
+  if (!wrong && has_decoder(argv[1]) && !(wrong = wrong_frames(argv[1], &options, &error)))
+    puts("the golden frames, bit for bit");
+  if (wrong) fprintf(stderr, "%s\n", error.message);
   return wrong;
 }

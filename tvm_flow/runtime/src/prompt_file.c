@@ -8,6 +8,7 @@
 
 #define PROMPT_MAGIC "TVMFPRM"
 #define PROMPT_SCHEMA 1u
+#define WRITE_IT "use tvm-flow embed --for-bundle"
 
 typedef struct {
   char magic[8];
@@ -38,19 +39,13 @@ static tvm_flow_status keep(const flow_index *index, const float *tokens, const 
 static tvm_flow_status check_header(const char *path, const flow_map *map, const flow_index_header *bundle,
                                     tvm_flow_error *error) {
   const prompt_header *h = (const void *)map->data;
-  const int whole = map->bytes >= sizeof *h && memcmp(h->magic, PROMPT_MAGIC, sizeof h->magic) == 0;
-  if (!whole || (h->schema == PROMPT_SCHEMA && h->header_bytes != sizeof *h))
-    return flow_fail(error, TVM_FLOW_CORRUPT,
-                     "%s: expected a prompt that begins with %s, got another file; write it with tvm-flow embed "
-                     "--for-bundle", path, PROMPT_MAGIC);
-  if (h->schema != PROMPT_SCHEMA)
-    return flow_fail(error, TVM_FLOW_WRONG_SCHEMA,
-                     "%s: expected schema %u, got %u; write it with the tvm-flow that this runtime came from", path,
-                     PROMPT_SCHEMA, h->schema);
-  if (h->text_tokens != bundle->text_tokens || h->text_channels != bundle->text_channels)
-    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT,
-                     "%s: expected %u tokens of %u channels for this bundle, got %u of %u; write one for it with "
-                     "tvm-flow embed --for-bundle", path, bundle->text_tokens, bundle->text_channels, h->text_tokens,
+  if (map->bytes < sizeof *h || memcmp(h->magic, PROMPT_MAGIC, sizeof h->magic) != 0 || h->header_bytes != sizeof *h)
+    return flow_fail(error, TVM_FLOW_CORRUPT, "%s: expected a prompt, got another file; " WRITE_IT, path);
+  const tvm_flow_status s = h->schema != PROMPT_SCHEMA ? TVM_FLOW_WRONG_SCHEMA : TVM_FLOW_INVALID_ARGUMENT;
+  if (s == TVM_FLOW_WRONG_SCHEMA || h->text_tokens != bundle->text_tokens || h->text_channels != bundle->text_channels)
+    return flow_fail(error, s,
+                     "%s: expected schema %u, %u tokens of %u channels, got schema %u, %u tokens of %u; " WRITE_IT,
+                     path, PROMPT_SCHEMA, bundle->text_tokens, bundle->text_channels, h->schema, h->text_tokens,
                      h->text_channels);
   return TVM_FLOW_OK;
 }
@@ -78,19 +73,19 @@ static tvm_flow_status check(const char *path, const flow_map *map, const flow_i
   const float *values = (const void *)(map->data + sizeof(prompt_header));
   if (!s && !numbers_hold(values, tokens, values + tokens, masks))
     s = flow_fail(error, TVM_FLOW_CORRUPT,
-                  "%s: expected finite tokens and a mask of at most 0 that keeps one; write it again", path);
+                  "%s: expected finite tokens, one kept; " WRITE_IT, path);
   return s;
 }
 
 static tvm_flow_status map_path(const char *path, flow_map *map, tvm_flow_error *error) {
+  char folder[4096] = ".";
   const char *slash = strrchr(path, '/');
-  if (!slash) return flow_map_file(".", path, map, error);
-  char *folder = strdup(path);
-  if (!folder) return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for a path; free memory");
+  if (!slash) return flow_map_file(folder, path, map, error);
+  if ((size_t)(slash - path) >= sizeof folder)
+    return flow_fail(error, TVM_FLOW_FILE_ERROR, "%s: expected a shorter path", path);
+  memcpy(folder, path, (size_t)(slash - path));
   folder[slash - path] = 0;
-  tvm_flow_status s = flow_map_file(folder, slash + 1, map, error);
-  free(folder);
-  return s;
+  return flow_map_file(folder, slash + 1, map, error);
 }
 
 tvm_flow_status tvm_flow_prompt_open(const char *path, const tvm_flow *flow, tvm_flow_prompt *out,
