@@ -23,7 +23,7 @@ from tvm_flow.errors import BitExactError
 from tvm_flow.export import Exported
 from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.pack import Contents, write_bundle
-from tvm_flow.plan.static_plan import Plan, make_plan, tensor_bytes
+from tvm_flow.plan.static_plan import DeviceRow, Plan, SegmentRow, make_plan, tensor_bytes
 from tvm_flow.plan.store import WeightStore
 from tvm_flow.sampler import seeded_noise
 from tvm_flow.target.spec import TargetSpec
@@ -48,7 +48,7 @@ def check(exported: Exported, host: TargetSpec, tmp_path_factory: pytest.TempPat
         folder, weights = tmp_path_factory.mktemp("trial"), WeightStore()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(library_module, "make_plan", lambda *args: change(make_plan(*args)))
-            patch.setattr(library_module, "compile_object", compile_once)
+            patch.setattr("tvm_flow.backends.cpu.backend.compile_object", compile_once)
             libraries = [build_library(g, exported, host, weights, folder, f"g{i}") for i, g in enumerate(groups)]
         contents = bundle_contents(exported, host, libraries, weights, golden_input(exported))
         write_bundle(folder / "bundle", contents)
@@ -119,11 +119,16 @@ def test_a_prompts_tensor_at_anothers_place_is_refused(check: Checker) -> None:
         check(overlapping)
 
 
+def with_spaces(plan: Plan, arena_bytes: int) -> Plan:
+    """``plan`` of the CPU alone with an arena of that size and no PROMPT."""
+    return replace(plan, arena_bytes=arena_bytes, prompt_bytes=0, devices=(DeviceRow("cpu", arena_bytes, 0),))
+
+
 def prompt_in_arena(plan: Plan) -> Plan:
     """PROMPT at the end of the arena."""
     base = plan.arena_bytes
     tensors = [replace(t, space="arena", offset=base + t.offset) if t.space == "prompt" else t for t in plan.tensors]
-    return replace(plan, tensors=tuple(tensors), arena_bytes=base + plan.prompt_bytes, prompt_bytes=0)
+    return with_spaces(replace(plan, tensors=tuple(tensors)), base + plan.prompt_bytes)
 
 
 def test_a_prompts_tensor_in_the_arena_is_refused(check: Checker) -> None:
@@ -141,7 +146,8 @@ def test_a_prologue_that_runs_at_every_step_is_refused(check: Checker) -> None:
         for index in plan.inputs:
             tensors[index] = replace(tensors[index], offset=end)
             end += -(-tensor_bytes(tensors[index].spec) // 64) * 64
-        return replace(moved, tensors=tuple(tensors), arena_bytes=end, prologue_calls=0)
+        whole = (SegmentRow(0, 0, len(plan.calls)),)
+        return with_spaces(replace(moved, tensors=tuple(tensors), prologue_calls=0, segments=whole), end)
 
     with pytest.raises(BitExactError, match=r"expected call [1-9]\d* of step 1, branch 0, got call 0 of step 1"):
         check(in_one_part)

@@ -64,7 +64,7 @@ def test_what_came_before_a_failing_pass_is_kept(
     def refuse(*_: object) -> None:
         raise BuildError("no")
 
-    monkeypatch.setattr("tvm_flow.compile.dump.pack_weights", refuse)
+    monkeypatch.setattr("tvm_flow.compile.dump.place", refuse)
     with pytest.raises(BuildError, match="no"):
         dump_passes(exported.graphs[0][0], host, tmp_path)
     assert [path.stem[3:] for path in sorted(tmp_path.iterdir())] == list(NAMES[:4])

@@ -97,8 +97,8 @@ def test_no_float_copy_of_a_weight_survives(graph: LiftedGraph) -> None:
     assert not {op_name(e) for _, e in values} & {"relax.quantize", "relax.dequantize"}
     # Products read codes, packed, and no kernel reads them unpacked.
     read = {name for call in lowered(graph).program.calls for name in call.args}
-    assert sum(".packed_" in name for name in read) == 3
-    assert not {name.split(".packed_")[0] for name in read if ".packed_" in name} & read
+    assert sum(".pack_columns_" in name for name in read) == 3
+    assert not {name.split(".pack_columns_")[0] for name in read if ".pack_columns_" in name} & read
 
 
 def codes_of(made: ModelProto, feeds: dict[str, Array]) -> list[Array]:

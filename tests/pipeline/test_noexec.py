@@ -28,7 +28,14 @@ needs_mount = pytest.mark.skipif(
 
 @pytest.fixture
 def noexec(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifact.os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_NOEXEC))
+    statvfs = os.statvfs
+
+    def without_exec(path: str) -> SimpleNamespace:
+        found = statvfs(path)
+        sizes = {name: getattr(found, name) for name in ("f_frsize", "f_blocks", "f_bfree", "f_bavail")}
+        return SimpleNamespace(f_flag=os.ST_NOEXEC, **sizes)
+
+    monkeypatch.setattr(artifact.os, "statvfs", without_exec)
 
 
 @needs_mount

@@ -218,7 +218,7 @@ class TestLink:
         assert len(addresses) == 2
 
     def test_the_linkers_words_reach_the_user(self, library: GroupLibrary, host: TargetSpec, tmp_path: Path) -> None:
-        kernels, output = library.path.with_suffix(".o"), tmp_path / "out.so"
+        (kernels,), output = library.artifacts.objects, tmp_path / "out.so"
         with pytest.raises(BuildError, match=r"out\.so: expected zig cc .*exit code 1.*no_such_type"):
             link_library([kernels], "no_such_type x;", host.zig_triple, output)
         with pytest.raises(BuildError, match="no_such_kernel"):

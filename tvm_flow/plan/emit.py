@@ -101,8 +101,8 @@ const tvm_flow_library_descriptor {linked or "tvm_flow_library"} = {{
   .enter = {_ENTER if linked else "enter"},
 }};
 """
-    ours = {plan.calls[i].kernel for s in plan.segments if not s.device for i in range(s.first_call, s.end)}
-    symbols = [f"__tvm_ffi_{prefix}{kernel}" if i in ours else "0" for i, kernel in enumerate(plan.kernels)]
+    theirs = {plan.calls[i].kernel for s in plan.segments if s.device for i in range(s.first_call, s.end)}
+    symbols = ["0" if i in theirs else f"__tvm_ffi_{prefix}{kernel}" for i, kernel in enumerate(plan.kernels)]
     called = [symbol for symbol in symbols if symbol != "0"]
     declarations = "".join(f"extern int {symbol}(void *, const void *, int32_t, void *);\n" for symbol in called)
     payloads = payloads or {}

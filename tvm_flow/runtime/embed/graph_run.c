@@ -48,7 +48,8 @@ static void *address(const graph *g, unsigned char *arena, uint32_t tensor) {
   return t->space == TVM_FLOW_ARENA ? arena + t->offset : (unsigned char *)(uintptr_t)g->weights + t->offset;
 }
 
-static void bind(const graph *g, const tvm_flow_call *call, unsigned char *arena, flow_dltensor *views, flow_any *args) {
+static void bind(const graph *g, const tvm_flow_call *call, unsigned char *arena, flow_dltensor *views,
+                 flow_any *args) {
   for (uint32_t i = 0; i < call->num_args; i++) {
     const uint32_t tensor = g->library->args[call->first_arg + i];
     const tvm_flow_tensor *t = &g->library->tensors[tensor];
