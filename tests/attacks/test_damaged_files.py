@@ -207,11 +207,11 @@ def test_a_negative_sigma(attack: Attack, victim: Path) -> None:
 @pytest.mark.parametrize("value", [-1e308, 1e308])
 @pytest.mark.parametrize("column", range(5))
 def test_huge_constants_run_without_harm(attack: Attack, victim: Path, column: int, value: float) -> None:
-    """Numbers that are finite and absurd: latents that are none, and no undefined behaviour on the way."""
+    """Numbers that are finite and absurd: latents that are none are an error, nothing is undefined on the way."""
     value = abs(value) if column == 2 else value
     forge(victim, lambda data: struct.pack_into("<d", data, UPDATES_AT + 40 * 3 + 8 * column, value))
     # Without a variance the exponential is not looked at.
-    expected = Status.OK if column > 2 else Status.NOT_GOLDEN
+    expected = Status.OK if column > 2 else Status.NOT_FINITE
     assert status_of(attack("try_open", victim))[0] is expected
 
 
@@ -230,7 +230,16 @@ def test_output_channels_that_belong_to_no_sampler(attack: Attack, victim: Path,
         read_index(victim / "steps.bin")
 
 
-@pytest.mark.parametrize("steps", [5, 2**32 - 1])
+def test_steps_that_say_they_are_unchecked_contradict_the_manifest(attack: Attack, victim: Path) -> None:
+    """C reads no manifest: it opens them, and has nothing to compare with."""
+    forge(victim, lambda data: struct.pack_into("<I", data, 188, 2**32 - 1))
+    status, message = status_of(attack("try_open", victim))
+    assert status is Status.NOT_GOLDEN and "unchecked" in message
+    with pytest.raises(BundleError):
+        verify_bundle(victim)
+
+
+@pytest.mark.parametrize("steps", [5, 2**32 - 2])
 def test_more_golden_steps_than_steps(attack: Attack, victim: Path, steps: int) -> None:
     forge(victim, lambda data: struct.pack_into("<I", data, 188, steps))
     status, message = status_of(attack("try_open", victim))
