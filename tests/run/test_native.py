@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support import toy_bundle
 
-from tvm_flow.errors import BundleError, RuntimeFailure
+from tvm_flow.errors import BundleError, NotFiniteError, RuntimeFailure
 from tvm_flow.run import native
 from tvm_flow.run.status import CError, Status, as_exception
 from tvm_flow.toolchain.runtime_library import RUNTIME
@@ -85,7 +85,8 @@ def test_every_status_is_an_exception(status: Status) -> None:
     raised = as_exception(Path("some.bundle"), error)
     assert str(raised) == "some.bundle: x.so: expected this, got that; do something"
     of_the_machine = {"INVALID_ARGUMENT", "NO_MEMORY", "NO_THREAD", "KERNEL_FAILED", "CANCELLED", "NO_DEVICE", "BUSY"}
-    assert type(raised) is (RuntimeFailure if status.name in of_the_machine else BundleError)
+    kinds = dict.fromkeys(of_the_machine, RuntimeFailure) | {"NOT_FINITE": NotFiniteError}
+    assert type(raised) is kinds.get(status.name, BundleError)
 
 
 def test_a_message_cut_inside_a_letter_is_readable() -> None:
