@@ -64,7 +64,8 @@ def test_a_seed_gives_another_video_and_the_same_again(
 
 
 def test_ctrl_c_stops_it_without_a_frame(built: Path, ending_bundle: Path, prompt: Path, tmp_path: Path) -> None:
-    """A full pipe holds it where it would say that its first step is done, until the signal has come."""
+    """A full pipe holds it where it would say that its first step is done, until the signal has come: before that it
+    would stop within the step."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     filled = 0
@@ -75,13 +76,18 @@ def test_ctrl_c_stops_it_without_a_frame(built: Path, ending_bundle: Path, promp
     command = [built / "make_video", ending_bundle, prompt, tmp_path]
     with subprocess.Popen(command, stderr=writer) as process, os.fdopen(reader, "rb") as stream:
         os.close(writer)
-        while not catches(process.pid, signal.SIGINT):
+        while not (catches(process.pid, signal.SIGINT) and waits(process.pid)):
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         said = stream.read()[filled:].decode()
         assert process.wait(60) == 1
     assert said == "step 1 of 3\ncancelled after step 1 of 3\n"
     assert not list(tmp_path.iterdir())
+
+
+def waits(pid: int) -> bool:
+    """Whether the first thread of a process sleeps in a system call."""
+    return re.search(r"State:\s*S", Path(f"/proc/{pid}/status").read_text()) is not None
 
 
 def catches(pid: int, number: int) -> bool:

@@ -97,7 +97,6 @@ typedef struct {
 
 typedef struct tvm_flow tvm_flow;
 #define TVM_FLOW_MAX_LATENT_DIMS 8
-
 /* One step of the sampler, in double; tvm_flow_generate says what each number multiplies. */
 typedef struct {
   double of_z;
@@ -155,8 +154,8 @@ typedef int (*tvm_flow_progress)(void *user, uint32_t done, uint32_t steps);
 
 /* Opens and checks a bundle directory.
  *
- * bundle_dir  path, UTF-8 or whatever the file system takes; not kept
- * options     NULL for the defaults; not kept, and neither are `linked` and `cpus`
+ * bundle_dir  path, UTF-8 or whatever the file system takes; not kept, and neither are `linked` and `cpus`
+ * options     NULL for the defaults; not kept
  * out         the handle, for tvm_flow_close; NULL on failure, and nothing is held then
  * error       may be NULL
  *
@@ -167,8 +166,7 @@ typedef int (*tvm_flow_progress)(void *user, uint32_t done, uint32_t steps);
  * FILE_ERROR         a file is absent, unreadable or not a regular file
  * CORRUPT            a size, hash or number is wrong          WRONG_SCHEMA  steps.bin of another version
  * BAD_LIBRARY, WRONG_ABI, WRONG_CPU   a group that cannot run here, or a linked one of another build
- * NO_DEVICE          a group needs a device that the options do not bring
- * NO_MEMORY, NO_THREAD */
+ * NO_DEVICE          a group needs a device that the options do not bring          NO_MEMORY, NO_THREAD */
 TVM_FLOW_API tvm_flow_status tvm_flow_open(const char *bundle_dir, const tvm_flow_options *options, tvm_flow **out,
                                            tvm_flow_error *error);
 
@@ -182,9 +180,9 @@ TVM_FLOW_API void tvm_flow_describe_sized(const tvm_flow *flow, tvm_flow_descrip
 
 /* One step graph: what the model predicts of latents z float32 [latent_shape] at `step` (0 is the noisiest), with the
  * constants of `branch` (0 conditional, 1 unconditional): velocity or noise, float32 [output_floats]. What depends on
- * the prompt alone is computed in every call; tvm_flow_generate computes it once.
- * velocity may be the same array as z where that is as long. It is written only on success.
- * INVALID_ARGUMENT a null pointer, step or branch out of range; KERNEL_FAILED; CANCELLED by a trace. */
+ * the prompt alone is computed in every call; tvm_flow_generate computes it once. velocity may be z where that is as
+ * long, and is written only on success.
+ * INVALID_ARGUMENT a null pointer, step or branch out of range; KERNEL_FAILED; CANCELLED by trace or cancel. */
 TVM_FLOW_API tvm_flow_status tvm_flow_velocity(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z,
                                                const tvm_flow_prompt *prompt, float *velocity, tvm_flow_error *error);
 
@@ -204,18 +202,16 @@ TVM_FLOW_API void tvm_flow_gaussian(uint64_t seed, uint64_t stream, float *noise
  * What depends on a prompt alone is computed at its first step, and again at the first step after another step group.
  * latents float32 [latent_shape] may be the same array as noise. It is written only on success. The same request gives
  * the same bits for every number of threads, choice of CPUs and tasks_per_thread. progress and user may be NULL; user
- * is handed to progress and not looked at.
- * Every prediction and every latent is looked through, once.
- * INVALID_ARGUMENT a null pointer; KERNEL_FAILED; NOT_FINITE, where a trace finds the kernel; CANCELLED by progress or a
- * trace (tvm_flow_trace.h). */
+ * is handed to progress and not looked at. Every prediction and every latent is looked through, once.
+ * INVALID_ARGUMENT a null pointer; KERNEL_FAILED; NOT_FINITE, where a trace (tvm_flow_trace.h) finds the kernel;
+ * CANCELLED by progress, a trace or tvm_flow_cancel. */
 TVM_FLOW_API tvm_flow_status tvm_flow_generate(tvm_flow *flow, const tvm_flow_request *request, float *latents,
                                                tvm_flow_progress progress, void *user, tvm_flow_error *error);
 
 /* Generates from the bundle's golden input and compares the latents bit for bit with its golden output: whether this
  * machine computes what the one that packed did. Takes as long as one video, or for a bundle that keeps the golden
  * output of its first steps as long as those, and one latent of memory more.
- * FILE_ERROR or CORRUPT golden.bin; NO_MEMORY; KERNEL_FAILED; NOT_GOLDEN, also for an unchecked bundle (compiled with
- * --check none), which has no golden output. */
+ * FILE_ERROR or CORRUPT golden.bin; NO_MEMORY; KERNEL_FAILED; NOT_GOLDEN, and for a bundle of --check none. */
 TVM_FLOW_API tvm_flow_status tvm_flow_verify(tvm_flow *flow, tvm_flow_error *error);
 
 #ifdef __cplusplus

@@ -13,9 +13,7 @@ uint32_t flow_usable_cpus(void) {
 tvm_flow_status flow_check_cpus(const uint32_t *cpus, uint32_t count, tvm_flow_error *error) {
   flow_cpu_set seen;
   CPU_ZERO(&seen);
-  if (count && !cpus)
-    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options.cpus: expected %u CPU numbers, got NULL; pass the list",
-                     count);
+  if (count && !cpus) return flow_no_rows(error, "cpus", count);
   for (uint32_t i = 0; i < count; i++) {
     if (cpus[i] >= CPU_SETSIZE)
       return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options.cpus[%u]: expected a CPU below %d, got %u; see "

@@ -20,9 +20,8 @@ static void plain_name(const char *text, size_t length, char out[NAME_BYTES]) {
 /* Bits from Linux's uapi/asm/hwcap.h for arm64. LLVM's aes means PMULL too, its sha2 SHA1, its sha3 SHA512. */
 static int cpu_has(const char *name) {
   static const struct {
-    const char *name;
-    unsigned long type;
-    unsigned bit, also;
+    char name[10]; /* no pointer: it would be relocated */
+    uint8_t type, bit, also;
   } known[] = {{"fparmv8", AT_HWCAP, 0, 0},   {"neon", AT_HWCAP, 1, 1},      {"asimd", AT_HWCAP, 1, 1},
                {"aes", AT_HWCAP, 3, 4},       {"sha2", AT_HWCAP, 6, 5},      {"crc", AT_HWCAP, 7, 7},
                {"lse", AT_HWCAP, 8, 8},       {"atomics", AT_HWCAP, 8, 8},   {"fphp", AT_HWCAP, 9, 10},
@@ -56,8 +55,9 @@ static unsigned saved_state(void) {
 /* From Intel's and AMD's manuals of CPUID; a feature counts only if the system saves the registers that it uses. */
 static int cpu_has(const char *name) {
   static const struct {
-    const char *name;
-    unsigned leaf, part, word, bit, state;
+    char name[16]; /* no pointer: it would be relocated */
+    unsigned leaf;
+    uint8_t part, word, bit, state;
   } known[] = {
       {"sse3", 1, 0, ECX, 0, NO_STATE},
       {"pclmul", 1, 0, ECX, 1, NO_STATE},

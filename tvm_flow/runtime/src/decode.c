@@ -39,13 +39,9 @@ static tvm_flow_status run(tvm_flow_decoder *decoder, const tvm_flow_decode_requ
   return s;
 }
 
-static tvm_flow_status null_argument(const char *function, tvm_flow_error *error) {
-  return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "%s: expected no null pointer", function);
-}
-
 static tvm_flow_status decode(tvm_flow_decoder *decoder, const char *name, const tvm_flow_decode_request *request,
                               tvm_flow_error *error) {
-  if (!decoder || !request->latents || (!request->frames && !request->rgb8)) return null_argument(name, error);
+  if (!decoder || !request->latents || (!request->frames && !request->rgb8)) return flow_null(error, name);
   tvm_flow_status s = flow_function_take(&decoder->function, name, error);
   if (s) return s;
   s = run(decoder, request, error);
@@ -75,7 +71,7 @@ static tvm_flow_status verify_frames(tvm_flow_decoder *decoder, const float *lat
   const uint64_t bytes = decoder->file.chunks * decoder->file.frame_values * sizeof(float);
   const flow_host *host = &decoder->function.context.host;
   float *frames = flow_alloc(host, bytes);
-  if (!frames) return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for frames; free memory");
+  if (!frames) return flow_no_memory(error, "frames");
   uint8_t digest[FLOW_SHA256_BYTES];
   const tvm_flow_decode_request request = {.latents = latents, .frames = frames};
   tvm_flow_status s = run(decoder, &request, error);
@@ -93,21 +89,18 @@ static tvm_flow_status verify(tvm_flow_decoder *decoder, tvm_flow_error *error) 
   const uint64_t bytes = decoder->file.chunks * decoder->file.latent_floats * sizeof(float);
   static const uint8_t not_computed[FLOW_SHA256_BYTES];
   if (memcmp(decoder->file.header.golden_sha256, not_computed, sizeof not_computed) == 0)
-    return flow_fail(error, TVM_FLOW_NOT_GOLDEN,
-                     "decoder.bin: expected frames that were computed, got a bundle that is unchecked (--check none): "
-                     "nothing to compare with; compile it where its target can be checked");
+    return flow_unchecked("decoder.bin", error);
   flow_map map = {0};
   tvm_flow_status s = flow_map_file(decoder->function.bundle_dir, "golden.bin", &map, error);
   if (!s && (map.bytes < bytes || map.bytes % sizeof(float)))
-    s = flow_fail(error, TVM_FLOW_CORRUPT, "golden.bin: expected at least %llu bytes, got %llu; copy the bundle again",
-                  (unsigned long long)bytes, (unsigned long long)map.bytes);
+    s = flow_corrupt(error, "golden.bin", "file size, at least", bytes, map.bytes);
   if (!s) s = verify_frames(decoder, (const void *)(map.data + (map.bytes - bytes)), error);
   flow_unmap(&map);
   return s;
 }
 
 tvm_flow_status tvm_flow_decoder_verify(tvm_flow_decoder *decoder, tvm_flow_error *error) {
-  if (!decoder) return null_argument("tvm_flow_decoder_verify", error);
+  if (!decoder) return flow_null(error, "tvm_flow_decoder_verify");
   tvm_flow_status s = flow_function_take(&decoder->function, "tvm_flow_decoder_verify", error);
   if (s) return s;
   s = verify(decoder, error);

@@ -22,15 +22,13 @@ static tvm_flow_status fill(tvm_flow_decoder *decoder, const char *bundle_dir, c
 tvm_flow_status tvm_flow_decoder_open(const char *bundle_dir, const tvm_flow_options *options, tvm_flow_decoder **out,
                                       tvm_flow_error *error) {
   tvm_flow_options read;
-  if (!bundle_dir || !out)
-    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT,
-                     "tvm_flow_decoder_open: expected a directory and an out pointer");
+  if (!bundle_dir || !out) return flow_null(error, "tvm_flow_decoder_open");
   *out = NULL;
   tvm_flow_status s = flow_read_options(options, &read, error);
   if (s) return s;
   const flow_host host = flow_host_of(&read);
   tvm_flow_decoder *decoder = flow_alloc(&host, sizeof *decoder);
-  if (!decoder) return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for a handle; free memory");
+  if (!decoder) return flow_no_memory(error, "a handle");
   s = fill(decoder, bundle_dir, &read, &host, error);
   if (s) tvm_flow_decoder_close(decoder);
   else *out = decoder;

@@ -4,29 +4,15 @@
 
 #include "limits.h"
 
-static tvm_flow_status corrupt(tvm_flow_error *error, const char *what, uint64_t expected, uint64_t got) {
-  return flow_fail(error, TVM_FLOW_CORRUPT, "decoder.bin: %s: expected %llu, got %llu; pack the bundle again", what,
-                   (unsigned long long)expected, (unsigned long long)got);
-}
+static const char file_name[] = "decoder.bin";
 
 static tvm_flow_status check_identity(const flow_map *map, tvm_flow_error *error) {
-  const flow_decoder_header *h = (const void *)map->data;
-  uint8_t digest[FLOW_SHA256_BYTES];
-  const uint64_t bytes = sizeof *h + sizeof digest;
-  if (map->bytes != bytes) return corrupt(error, "file size", bytes, map->bytes);
-  if (memcmp(h->magic, FLOW_DECODER_MAGIC, sizeof h->magic) != 0)
-    return flow_fail(error, TVM_FLOW_CORRUPT, "decoder.bin: expected the magic %s, got other bytes; check the path",
-                     FLOW_DECODER_MAGIC);
-  if (h->schema != FLOW_DECODER_SCHEMA)
-    return flow_fail(error, TVM_FLOW_WRONG_SCHEMA,
-                     "decoder.bin: expected schema %u, got %u; pack with the tvm-flow that this runtime came from",
-                     FLOW_DECODER_SCHEMA, h->schema);
-  if (h->header_bytes != sizeof *h) return corrupt(error, "header_bytes", sizeof *h, h->header_bytes);
-  flow_sha256(map->data, sizeof *h, digest);
-  if (memcmp(digest, map->data + sizeof *h, sizeof digest) != 0)
-    return flow_fail(error, TVM_FLOW_CORRUPT,
-                     "decoder.bin: its content does not have the sha256 at its end; copy the bundle again");
-  return TVM_FLOW_OK;
+  static const flow_head head = {FLOW_DECODER_MAGIC, FLOW_DECODER_SCHEMA, sizeof(flow_decoder_header)};
+  const uint64_t bytes = sizeof(flow_decoder_header) + FLOW_SHA256_BYTES;
+  tvm_flow_status s = flow_check_head(file_name, map, &head, error);
+  if (s) return s;
+  return map->bytes == bytes ? flow_check_tail(file_name, map, error)
+                             : flow_wrong_bytes(error, file_name, bytes, map->bytes);
 }
 
 /* Product of four positive sizes, or 0 when it is beyond what a tensor may have. */
@@ -61,7 +47,7 @@ static tvm_flow_status check_sizes(flow_decoder_file *file, tvm_flow_error *erro
 tvm_flow_status flow_decoder_file_read(const char *bundle_dir, flow_decoder_file *out, tvm_flow_error *error) {
   flow_map map = {0};
   *out = (flow_decoder_file){0};
-  tvm_flow_status s = flow_map_file(bundle_dir, "decoder.bin", &map, error);
+  tvm_flow_status s = flow_map_file(bundle_dir, file_name, &map, error);
   if (!s) s = check_identity(&map, error);
   if (!s) {
     memcpy(&out->header, map.data, sizeof out->header);

@@ -2,15 +2,13 @@
 
 enum { ALIGN = 64, MAX_TABLE = 1 << 20 };
 
-const flow_kind flow_step_graph = {.function = "a step graph",
-                                   .weights_file = "weights.bin",
+const flow_kind flow_step_graph = {.weights_file = "weights.bin",
                                    .takes = "three: z, y and mask",
                                    .inputs = {"input z", "input y", "input mask"},
                                    .num_inputs = 3,
                                    .branches = 2};
 
-const flow_kind flow_decoder_graph = {.function = "a decoder",
-                                      .weights_file = "decoder_weights.bin",
+const flow_kind flow_decoder_graph = {.weights_file = "decoder_weights.bin",
                                       .takes = "one: latents",
                                       .inputs = {"input latents"},
                                       .num_inputs = 1,
@@ -153,9 +151,7 @@ static tvm_flow_status check_edges(const checked *c) {
   const flow_kind *kind = signature->kind;
   if (c->d->num_inputs != kind->num_inputs) return bad(c, "inputs", c->d->num_inputs, kind->takes);
   if (!kind->branches && (c->d->num_prologue_calls || c->d->prompt_bytes))
-    return flow_fail(c->error, TVM_FLOW_BAD_LIBRARY,
-                     "%s: prologue calls %u: expected no prologue of %s; compile the bundle again", c->path,
-                     c->d->num_prologue_calls, kind->function);
+    return bad(c, "prologue calls", c->d->num_prologue_calls, "no prologue of a decoder");
   for (uint32_t i = 0; i < kind->num_inputs; i++) {
     tvm_flow_status s = check_edge(c, kind->inputs[i], c->d->inputs[i], signature->input_floats[i]);
     if (s) return s;

@@ -32,7 +32,7 @@ static void cpu_close(void *opened) {
 static tvm_flow_status cpu_open(const tvm_flow_device_open_info *info, void **out, tvm_flow_error *error) {
   flow_context *context = info->services->user;
   cpu_device *device = flow_alloc(&context->host, sizeof *device);
-  if (!device) return flow_fail(error, TVM_FLOW_NO_MEMORY, "cpu: no memory for a device; free memory");
+  if (!device) return flow_no_memory(error, "the CPU");
   device->context = context;
   device->weights = info->weights;
   device->arena = flow_alloc(&context->host, info->arena_bytes);
@@ -76,7 +76,7 @@ static tvm_flow_status cpu_bind(void *opened, const tvm_flow_device_plan *given,
                        .args = flow_alloc(host, d->num_args * sizeof *plan->args)};
   if (!plan || !plan->tensors || !plan->args) {
     if (plan) cpu_unbind(plan);
-    return flow_fail(error, TVM_FLOW_NO_MEMORY, "cpu: no memory for a plan of %u tensors; free memory", d->num_tensors);
+    return flow_no_memory(error, "a plan's tensors");
   }
   for (uint32_t i = 0; i < d->num_tensors; i++) bind_tensor(&plan->tensors[i], &d->tensors[i]);
   for (uint32_t i = 0; i < d->num_args; i++)

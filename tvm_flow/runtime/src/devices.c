@@ -6,8 +6,7 @@
 
 tvm_flow_status flow_check_device_types(const tvm_flow_options *options, tvm_flow_error *error) {
   if (options->num_devices && !options->devices)
-    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options.devices: expected %u rows, got NULL; pass the table",
-                     options->num_devices);
+    return flow_no_rows(error, "devices", options->num_devices);
   for (uint32_t i = 0; i < options->num_devices; i++) {
     const tvm_flow_device_type *t = options->devices[i];
     if (!t || t->abi != TVM_FLOW_DEVICE_ABI || t->struct_bytes < sizeof *t || !t->name)

@@ -13,3 +13,27 @@ tvm_flow_status flow_fail(tvm_flow_error *error, tvm_flow_status status, const c
   }
   return status;
 }
+
+tvm_flow_status flow_no_memory(tvm_flow_error *error, const char *what) {
+  return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for %s; free memory", what);
+}
+
+tvm_flow_status flow_null(tvm_flow_error *error, const char *function) {
+  return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "%s: expected no null pointer", function);
+}
+
+tvm_flow_status flow_no_rows(tvm_flow_error *error, const char *table, uint32_t rows) {
+  return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options.%s: expected %u rows, got NULL; pass the table", table,
+                   rows);
+}
+
+tvm_flow_status flow_corrupt(tvm_flow_error *error, const char *file, const char *what, uint64_t expected,
+                             uint64_t got) {
+  return flow_fail(error, TVM_FLOW_CORRUPT, "%s: %s: expected %llu, got %llu; pack the bundle again", file, what,
+                   (unsigned long long)expected, (unsigned long long)got);
+}
+
+tvm_flow_status flow_wrong_bytes(tvm_flow_error *error, const char *file, uint64_t expected, uint64_t got) {
+  return flow_fail(error, TVM_FLOW_CORRUPT, "%s: expected %llu bytes, got %llu; copy the bundle again", file,
+                   (unsigned long long)expected, (unsigned long long)got);
+}

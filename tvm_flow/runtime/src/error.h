@@ -8,4 +8,15 @@
 __attribute__((format(printf, 3, 4))) tvm_flow_status flow_fail(tvm_flow_error *error, tvm_flow_status status,
                                                                 const char *format, ...);
 
+/* The messages that many places share, each stated once: NO_MEMORY, INVALID_ARGUMENT for a null pointer among the
+ * arguments of `function`, and for a table of the options that is absent behind its count. */
+tvm_flow_status flow_no_memory(tvm_flow_error *error, const char *what);
+tvm_flow_status flow_null(tvm_flow_error *error, const char *function);
+tvm_flow_status flow_no_rows(tvm_flow_error *error, const char *table, uint32_t rows);
+
+/* CORRUPT: a number of `file` that is another one, and a file of another size. */
+tvm_flow_status flow_corrupt(tvm_flow_error *error, const char *file, const char *what, uint64_t expected,
+                             uint64_t got);
+tvm_flow_status flow_wrong_bytes(tvm_flow_error *error, const char *file, uint64_t expected, uint64_t got);
+
 #endif

@@ -36,3 +36,25 @@ tvm_flow_status flow_check_hash(const char *name, const flow_map *map, const uin
                    "%s: expected sha256 %02x%02x%02x%02x..., got %02x%02x%02x%02x...; copy the bundle again", name,
                    expected[0], expected[1], expected[2], expected[3], digest[0], digest[1], digest[2], digest[3]);
 }
+
+tvm_flow_status flow_check_head(const char *name, const flow_map *map, const flow_head *expected,
+                                tvm_flow_error *error) {
+  const flow_head *got = (const void *)map->data;
+  const uint64_t least = (uint64_t)expected->header_bytes + FLOW_SHA256_BYTES;
+  if (map->bytes < least) return flow_corrupt(error, name, "file size, at least", least, map->bytes);
+  if (memcmp(got->magic, expected->magic, sizeof got->magic) != 0)
+    return flow_fail(error, TVM_FLOW_CORRUPT, "%s: expected the magic %s, got other bytes; check the path", name,
+                     expected->magic);
+  if (got->schema != expected->schema)
+    return flow_fail(error, TVM_FLOW_WRONG_SCHEMA,
+                     "%s: expected schema %u, got %u; pack with the tvm-flow that this runtime came from", name,
+                     expected->schema, got->schema);
+  if (got->header_bytes != expected->header_bytes)
+    return flow_corrupt(error, name, "header_bytes", expected->header_bytes, got->header_bytes);
+  return TVM_FLOW_OK;
+}
+
+tvm_flow_status flow_check_tail(const char *name, const flow_map *map, tvm_flow_error *error) {
+  const flow_map body = {.data = map->data, .bytes = map->bytes - FLOW_SHA256_BYTES};
+  return flow_check_hash(name, &body, body.data + body.bytes, error);
+}

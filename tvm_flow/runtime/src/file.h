@@ -25,4 +25,21 @@ void flow_unmap(flow_map *map);
 tvm_flow_status flow_check_hash(const char *name, const flow_map *map, const uint8_t expected[FLOW_SHA256_BYTES],
                                 tvm_flow_error *error);
 
+/* For a bundle without the golden output that `file` would hold or name. */
+tvm_flow_status flow_unchecked(const char *file, tvm_flow_error *error);
+
+/* How the bundle's own binary files begin. They end in the sha256 of all before it. */
+typedef struct {
+  char magic[8];
+  uint32_t schema;
+  uint32_t header_bytes;
+} flow_head;
+
+/* Long enough for its header, and of this runtime's schema. */
+tvm_flow_status flow_check_head(const char *name, const flow_map *map, const flow_head *expected,
+                                tvm_flow_error *error);
+
+/* The hash at the end, of a map that is longer than it. */
+tvm_flow_status flow_check_tail(const char *name, const flow_map *map, tvm_flow_error *error);
+
 #endif

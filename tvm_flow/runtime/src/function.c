@@ -5,7 +5,7 @@
 tvm_flow_status flow_read_struct(const char *name, const void *given, void *out, tvm_flow_error *error) {
   uint32_t known, bytes;
   memcpy(&known, out, sizeof known);
-  if (!given) return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "%s: expected no null pointer", name);
+  if (!given) return flow_null(error, name);
   memcpy(&bytes, given, sizeof bytes);
   if (bytes < sizeof bytes || bytes > known)
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "%s.struct_bytes: expected 4 to %u, got %u; set it to "
@@ -24,8 +24,7 @@ tvm_flow_status flow_read_options(const tvm_flow_options *given, tvm_flow_option
   tvm_flow_status s = given ? flow_read_struct("options", given, out, error) : TVM_FLOW_OK;
   if (s) return s;
   if (out->num_linked && !out->linked)
-    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options.linked: expected %u rows, got NULL; pass the table",
-                     out->num_linked);
+    return flow_no_rows(error, "linked", out->num_linked);
   if (!out->allocate != !out->release)
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options: expected allocate and release, got one; set both");
   return flow_check_device_types(out, error);
@@ -37,8 +36,7 @@ static tvm_flow_status open_weights(flow_function *function, const flow_signatur
   tvm_flow_status s = flow_map_file(function->bundle_dir, name, &function->weights, error);
   if (s) return s;
   if (function->weights.bytes != signature->weights_bytes)
-    return flow_fail(error, TVM_FLOW_CORRUPT, "%s: expected %llu bytes, got %llu; copy the bundle again", name,
-                     (unsigned long long)signature->weights_bytes, (unsigned long long)function->weights.bytes);
+    return flow_wrong_bytes(error, name, signature->weights_bytes, function->weights.bytes);
   return checked ? TVM_FLOW_OK : flow_check_hash(name, &function->weights, signature->weights_sha256, error);
 }
 
@@ -71,7 +69,7 @@ static tvm_flow_status bind_plans(flow_function *function, const flow_signature 
   flow_library *libraries = flow_alloc(host, groups * sizeof *libraries);
   tvm_flow_status s = TVM_FLOW_OK;
   if (!function->plans || !libraries)
-    s = flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for %u groups; free memory", groups);
+    s = flow_no_memory(error, "step groups");
   if (!s) s = open_libraries(function, signature, options, libraries, error);
   if (!s) s = open_devices(function, signature, error);
   for (uint32_t g = 0; !s && g < groups; g++) {
@@ -102,7 +100,7 @@ tvm_flow_status flow_function_init(flow_function *function, const char *bundle_d
   function->bundle_dir = flow_alloc(host, bytes);
   if (function->bundle_dir) memcpy(function->bundle_dir, bundle_dir, bytes);
   return function->bundle_dir ? TVM_FLOW_OK
-                              : flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for a path; free memory");
+                              : flow_no_memory(error, "a path");
 }
 
 tvm_flow_status flow_function_open(flow_function *function, const flow_signature *signature,
@@ -128,8 +126,8 @@ tvm_flow_status flow_function_take(flow_function *function, const char *name, tv
     return TVM_FLOW_OK;
   }
   return flow_fail(error, TVM_FLOW_BUSY,
-                   "%s: expected a handle that runs nothing, got one in use by another thread or by the function that "
-                   "called this one; wait for it, or open another handle", name);
+                   "%s: expected a handle that runs nothing, got one in use by another thread or by this function's "
+                   "caller; wait for it, or open another", name);
 }
 
 void flow_function_leave(flow_function *function) { atomic_store(&function->busy, 0); }

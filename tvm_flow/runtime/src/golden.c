@@ -13,8 +13,8 @@ static tvm_flow_status compare(const float *expected, const float *got, uint64_t
     }
   if (different == 0) return TVM_FLOW_OK;
   return flow_fail(error, TVM_FLOW_NOT_GOLDEN,
-                   "golden.bin: %llu of %llu latents differ; first %llu: expected %.9g, got %.9g; this machine "
-                   "computes otherwise than the one that packed: compile for it and pack there",
+                   "golden.bin: %llu of %llu latents differ; first %llu: expected %.9g, got %.9g; compile for this "
+                   "machine and pack there",
                    (unsigned long long)different, (unsigned long long)count, (unsigned long long)first,
                    (double)expected[first], (double)got[first]);
 }
@@ -35,17 +35,19 @@ static tvm_flow_status run_golden(tvm_flow *flow, const flow_map *map, float *go
   return s ? s : compare(expected, got, index->latent_floats, error);
 }
 
+tvm_flow_status flow_unchecked(const char *file, tvm_flow_error *error) {
+  return flow_fail(error, TVM_FLOW_NOT_GOLDEN,
+                   "%s: expected what was computed, got a bundle that is unchecked (--check none): nothing to compare "
+                   "with; compile it where its target can be checked", file);
+}
+
 tvm_flow_status flow_map_golden(const tvm_flow *flow, flow_map *out, tvm_flow_error *error) {
   const flow_index *index = &flow->index;
   if (index->header->golden_steps == FLOW_NOT_COMPUTED)
-    return flow_fail(error, TVM_FLOW_NOT_GOLDEN,
-                     "golden.bin: expected latents that were computed, got a bundle that is unchecked (--check none): "
-                     "nothing to compare with; compile it where its target can be checked");
+    return flow_unchecked("golden.bin", error);
   uint64_t bytes = 8 * (index->latent_floats + index->text_floats + index->header->text_tokens);
   tvm_flow_status s = flow_map_file(flow->function.bundle_dir, "golden.bin", out, error);
-  if (!s && out->bytes != bytes)
-    s = flow_fail(error, TVM_FLOW_CORRUPT, "golden.bin: expected %llu bytes, got %llu; copy the bundle again",
-                  (unsigned long long)bytes, (unsigned long long)out->bytes);
+  if (!s && out->bytes != bytes) s = flow_wrong_bytes(error, "golden.bin", bytes, out->bytes);
   return s ? s : flow_check_hash("golden.bin", out, index->header->golden_sha256, error);
 }
 
@@ -54,7 +56,7 @@ static tvm_flow_status verify(tvm_flow *flow, tvm_flow_error *error) {
   flow_map map = {0};
   tvm_flow_status s = flow_map_golden(flow, &map, error);
   float *got = s ? NULL : flow_alloc(index->host, index->latent_floats * sizeof(float));
-  if (!s && !got) s = flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for latents; free memory");
+  if (!s && !got) s = flow_no_memory(error, "latents");
   if (!s) s = run_golden(flow, &map, got, error);
   flow_free(index->host, got);
   flow_unmap(&map);
@@ -62,7 +64,7 @@ static tvm_flow_status verify(tvm_flow *flow, tvm_flow_error *error) {
 }
 
 tvm_flow_status tvm_flow_verify(tvm_flow *flow, tvm_flow_error *error) {
-  if (!flow) return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "tvm_flow_verify: expected a handle");
+  if (!flow) return flow_null(error, "tvm_flow_verify");
   tvm_flow_status s = flow_function_take(&flow->function, "tvm_flow_verify", error);
   if (s) return s;
   s = verify(flow, error);

@@ -7,10 +7,7 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "steps.bin is read in place");
 
-static tvm_flow_status corrupt(tvm_flow_error *error, const char *what, uint64_t expected, uint64_t got) {
-  return flow_fail(error, TVM_FLOW_CORRUPT, "steps.bin: %s: expected %llu, got %llu; pack the bundle again", what,
-                   (unsigned long long)expected, (unsigned long long)got);
-}
+static const char file_name[] = "steps.bin";
 
 static tvm_flow_status in_range(tvm_flow_error *error, const char *what, uint64_t low, uint64_t high, uint64_t got) {
   if (got >= low && got <= high) return TVM_FLOW_OK;
@@ -19,25 +16,13 @@ static tvm_flow_status in_range(tvm_flow_error *error, const char *what, uint64_
 }
 
 static tvm_flow_status check_identity(const flow_map *map, tvm_flow_error *error) {
+  static const flow_head head = {FLOW_INDEX_MAGIC, FLOW_INDEX_SCHEMA, sizeof(flow_index_header)};
   const flow_index_header *header = (const void *)map->data;
-  if (map->bytes < sizeof *header + FLOW_SHA256_BYTES)
-    return corrupt(error, "file size, at least", sizeof *header + FLOW_SHA256_BYTES, map->bytes);
-  if (memcmp(header->magic, FLOW_INDEX_MAGIC, sizeof header->magic) != 0)
-    return flow_fail(error, TVM_FLOW_CORRUPT, "steps.bin: expected the magic %s, got other bytes; check the path",
-                     FLOW_INDEX_MAGIC);
-  if (header->schema != FLOW_INDEX_SCHEMA)
-    return flow_fail(error, TVM_FLOW_WRONG_SCHEMA,
-                     "steps.bin: expected schema %u, got %u; pack with the tvm-flow that this runtime came from",
-                     FLOW_INDEX_SCHEMA, header->schema);
-  if (header->header_bytes != sizeof *header)
-    return corrupt(error, "header_bytes", sizeof *header, header->header_bytes);
-  if (header->file_bytes != map->bytes) return corrupt(error, "file size", header->file_bytes, map->bytes);
-  uint8_t digest[FLOW_SHA256_BYTES];
-  flow_sha256(map->data, (size_t)map->bytes - sizeof digest, digest);
-  if (memcmp(digest, map->data + map->bytes - sizeof digest, sizeof digest) != 0)
-    return flow_fail(error, TVM_FLOW_CORRUPT, "steps.bin: its content does not have the sha256 at its end; copy the "
-                                              "bundle again");
-  return TVM_FLOW_OK;
+  tvm_flow_status s = flow_check_head(file_name, map, &head, error);
+  if (s) return s;
+  if (header->file_bytes != map->bytes)
+    return flow_corrupt(error, file_name, "file size", header->file_bytes, map->bytes);
+  return flow_check_tail(file_name, map, error);
 }
 
 static tvm_flow_status check_counts(flow_index *index, tvm_flow_error *error) {
@@ -102,7 +87,7 @@ static tvm_flow_status locate(flow_index *index, tvm_flow_error *error) {
                      "steps.bin: its counts do not add up to its %llu bytes; pack the bundle again",
                      (unsigned long long)map->bytes);
   index->sampler = flow_alloc(index->host, (uint64_t)h->sampler_bytes + 1);
-  if (!index->sampler) return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for the sampler's text; free memory");
+  if (!index->sampler) return flow_no_memory(error, "the sampler's text");
   memcpy(index->sampler, sampler, h->sampler_bytes);
   return TVM_FLOW_OK;
 }
@@ -129,7 +114,8 @@ static tvm_flow_status check_variants(const flow_index *index, tvm_flow_error *e
     tvm_flow_status s = in_range(error, "group of a variant", 0, h->groups - 1, variant->group);
     if (s) return s;
     uint64_t floats = index->groups[variant->group].variant_floats;
-    if (floats > h->variant_values) return corrupt(error, "values, at least", floats, h->variant_values);
+    if (floats > h->variant_values)
+      return flow_corrupt(error, file_name, "values, at least", floats, h->variant_values);
     if ((s = in_range(error, "first value of a variant", 0, h->variant_values - floats, variant->first))) return s;
   }
   return TVM_FLOW_OK;
@@ -167,7 +153,7 @@ static tvm_flow_status check_numbers(flow_index *index, tvm_flow_error *error) {
 tvm_flow_status flow_index_open(const char *bundle_dir, const flow_host *host, flow_index *out,
                                 tvm_flow_error *error) {
   *out = (flow_index){.host = host};
-  tvm_flow_status s = flow_map_file(bundle_dir, "steps.bin", &out->map, error);
+  tvm_flow_status s = flow_map_file(bundle_dir, file_name, &out->map, error);
   if (!s) s = check_identity(&out->map, error);
   out->header = (const void *)out->map.data;
   if (!s) s = check_counts(out, error);

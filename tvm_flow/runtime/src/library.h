@@ -9,10 +9,9 @@ enum { FLOW_MAX_INPUTS = 3 };
 
 /* What the functions of a bundle are: one row for each kind. */
 typedef struct {
-  const char *function; /* for people */
-  const char *weights_file;
-  const char *takes; /* for people: how many inputs, and which */
-  const char *inputs[FLOW_MAX_INPUTS];
+  char weights_file[20]; /* arrays: a pointer would be relocated */
+  char takes[24];        /* for people: how many inputs, and which */
+  char inputs[FLOW_MAX_INPUTS][16];
   uint32_t num_inputs;
   uint32_t branches; /* at most; each may have a PROMPT. 0: one run after the other, and no prologue */
 } flow_kind;

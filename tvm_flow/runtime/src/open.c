@@ -38,14 +38,13 @@ static tvm_flow_status fill(tvm_flow *flow, const char *bundle_dir, const tvm_fl
 tvm_flow_status tvm_flow_open(const char *bundle_dir, const tvm_flow_options *options, tvm_flow **out,
                               tvm_flow_error *error) {
   tvm_flow_options read;
-  if (!bundle_dir || !out)
-    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "tvm_flow_open: expected a directory and an out pointer");
+  if (!bundle_dir || !out) return flow_null(error, "tvm_flow_open");
   *out = NULL;
   tvm_flow_status s = flow_read_options(options, &read, error);
   if (s) return s;
   const flow_host host = flow_host_of(&read);
   tvm_flow *flow = flow_alloc(&host, sizeof *flow);
-  if (!flow) return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for a handle; free memory");
+  if (!flow) return flow_no_memory(error, "a handle");
   s = fill(flow, bundle_dir, &read, &host, error);
   if (s) tvm_flow_close(flow);
   else *out = flow;

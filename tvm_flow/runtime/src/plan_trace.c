@@ -49,7 +49,7 @@ tvm_flow_status flow_plan_trace(const flow_plan *plan, uint32_t segment, uint32_
     if (is_fetched(&d->tensors[args[i]])) bytes += rounded_bytes(&d->tensors[args[i]]);
   uint8_t *memory = bytes ? flow_alloc(plan->host, bytes) : NULL;
   if (bytes && !memory)
-    return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory to trace call %u; free memory, or trace nothing", row);
+    return flow_no_memory(error, "the trace of a call");
   tvm_flow_status s = fetch(plan, args, call->num_args, run->branch, memory, error);
   const tvm_flow_kernel_call seen = {.step = run->step,
                                      .branch = run->branch,

@@ -116,7 +116,7 @@ tvm_flow_status flow_pool_create(const flow_pool_options *given, flow_pool **out
   tvm_flow_status s = check_options(given, &options, error);
   if (s) return s;
   flow_pool *pool = flow_alloc(options.host, sizeof *pool + options.threads * sizeof(flow_thread));
-  if (!pool) return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for %u threads; free memory", options.threads);
+  if (!pool) return flow_no_memory(error, "threads");
   pool->host = options.host;
   pool->threads = options.threads;
   pool->tasks_per_thread = options.tasks_per_thread;

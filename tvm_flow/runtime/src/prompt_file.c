@@ -1,10 +1,10 @@
 /* Captions in memory of their own: tokens, then the mask, one allocation that `tokens` points to. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "../include/tvm_flow_prompt.h"
 #include "flow.h"
+#include "platform.h"
 
 #define PROMPT_MAGIC "TVMFPRM"
 #define PROMPT_SCHEMA 1u
@@ -20,16 +20,12 @@ typedef struct {
 
 _Static_assert(sizeof(prompt_header) == 24, "layout of prompt.bin");
 
-static tvm_flow_status invalid(const char *function, tvm_flow_error *error) {
-  return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "%s: expected no null pointer", function);
-}
-
 /* Copies of both arrays; the sizes are below 2^28 each, so the sum of their bytes fits 32 bits. */
 static tvm_flow_status keep(const flow_index *index, const float *tokens, const float *mask, tvm_flow_prompt *out,
                             tvm_flow_error *error) {
   const size_t floats = (size_t)index->text_floats, masks = index->header->text_tokens;
-  float *memory = malloc((floats + masks) * sizeof *memory);
-  if (!memory) return flow_fail(error, TVM_FLOW_NO_MEMORY, "no memory for a prompt; free memory");
+  float *memory = flow_system_allocate(NULL, (floats + masks) * sizeof *memory, 64);
+  if (!memory) return flow_no_memory(error, "a prompt");
   memcpy(memory, tokens, floats * sizeof *memory);
   memcpy(memory + floats, mask, masks * sizeof *memory);
   *out = (tvm_flow_prompt){.tokens = memory, .mask = memory + floats};
@@ -69,7 +65,7 @@ static tvm_flow_status check(const char *path, const flow_map *map, const flow_i
   if (map->bytes != body + FLOW_SHA256_BYTES)
     return flow_fail(error, TVM_FLOW_CORRUPT, "%s: expected %llu bytes, got %llu; copy it again", path,
                      (unsigned long long)body + FLOW_SHA256_BYTES, (unsigned long long)map->bytes);
-  s = flow_check_hash(path, &(flow_map){map->data, body}, map->data + body, error);
+  s = flow_check_tail(path, map, error);
   const float *values = (const void *)(map->data + sizeof(prompt_header));
   if (!s && !numbers_hold(values, tokens, values + tokens, masks))
     s = flow_fail(error, TVM_FLOW_CORRUPT,
@@ -90,7 +86,7 @@ static tvm_flow_status map_path(const char *path, flow_map *map, tvm_flow_error 
 
 tvm_flow_status tvm_flow_prompt_open(const char *path, const tvm_flow *flow, tvm_flow_prompt *out,
                                      tvm_flow_error *error) {
-  if (!path || !flow || !out) return invalid("tvm_flow_prompt_open", error);
+  if (!path || !flow || !out) return flow_null(error, "tvm_flow_prompt_open");
   *out = (tvm_flow_prompt){0};
   flow_map map = {0};
   tvm_flow_status s = map_path(path, &map, error);
@@ -105,7 +101,7 @@ tvm_flow_status tvm_flow_prompt_open(const char *path, const tvm_flow *flow, tvm
 
 tvm_flow_status tvm_flow_null_prompt(const tvm_flow *flow, const tvm_flow_prompt *cond, tvm_flow_prompt *out,
                                      tvm_flow_error *error) {
-  if (!flow || !cond || !cond->mask || !out) return invalid("tvm_flow_null_prompt", error);
+  if (!flow || !cond || !cond->mask || !out) return flow_null(error, "tvm_flow_null_prompt");
   flow_map map = {0};
   tvm_flow_prompt made = {0};
   tvm_flow_status s = flow_map_golden(flow, &map, error);
@@ -122,6 +118,6 @@ tvm_flow_status tvm_flow_null_prompt(const tvm_flow *flow, const tvm_flow_prompt
 
 void tvm_flow_prompt_close(tvm_flow_prompt *prompt) {
   if (!prompt) return;
-  free((void *)(uintptr_t)prompt->tokens);
+  flow_system_release(NULL, (void *)(uintptr_t)prompt->tokens);
   *prompt = (tvm_flow_prompt){0};
 }

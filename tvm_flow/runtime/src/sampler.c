@@ -7,7 +7,7 @@
 tvm_flow_status tvm_flow_velocity(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z,
                                   const tvm_flow_prompt *prompt, float *velocity, tvm_flow_error *error) {
   if (!flow || !z || !prompt || !prompt->tokens || !prompt->mask || !velocity)
-    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "tvm_flow_velocity: expected no null pointer");
+    return flow_null(error, "tvm_flow_velocity");
   const flow_index_header *h = flow->index.header;
   if (step >= h->steps || branch >= h->branches)
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT,
@@ -43,7 +43,7 @@ static tvm_flow_status expect_finite(const char *what, uint32_t step, const floa
 
 static tvm_flow_status predict(tvm_flow *flow, uint32_t step, uint32_t branch, const tvm_flow_prompt *prompt,
                                tvm_flow_error *error) {
-  static const char *const names[2] = {"branch 0 (conditional)", "branch 1 (unconditional)"};
+  static const char names[2][32] = {"branch 0 (conditional)", "branch 1 (unconditional)"};
   tvm_flow_status s = flow_step(flow, step, branch, flow->z, prompt, flow->prediction[branch], error);
   return s ? s : expect_finite(names[branch], step, flow->prediction[branch], flow->index.output_floats, error);
 }
@@ -77,8 +77,7 @@ static int complete(const tvm_flow *flow, const tvm_flow_request *r) {
 
 tvm_flow_status tvm_flow_generate(tvm_flow *flow, const tvm_flow_request *request, float *latents,
                                   tvm_flow_progress progress, void *user, tvm_flow_error *error) {
-  if (!flow || !request || !latents || !complete(flow, request))
-    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "tvm_flow_generate: expected no null pointer");
+  if (!flow || !request || !latents || !complete(flow, request)) return flow_null(error, "tvm_flow_generate");
   if (request->struct_bytes && request->struct_bytes != sizeof *request)
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "request.struct_bytes: expected %zu, got %llu; set it to "
                      "sizeof(tvm_flow_request)", sizeof *request, (unsigned long long)request->struct_bytes);

@@ -121,7 +121,7 @@ static tvm_flow_status check_all(const checked *c) {
 tvm_flow_status flow_check_segments(const char *path, const tvm_flow_library_descriptor *d, const flow_host *host,
                                     tvm_flow_error *error) {
   const checked c = {.path = path, .d = d, .written = flow_alloc(host, d->num_tensors), .error = error};
-  if (!c.written) return flow_fail(error, TVM_FLOW_NO_MEMORY, "%s: no memory for its checks; free memory", path);
+  if (!c.written) return flow_no_memory(error, "the checks of a library");
   tvm_flow_status s = check_all(&c);
   flow_free(host, c.written);
   return s;
