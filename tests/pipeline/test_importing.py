@@ -228,3 +228,58 @@ def test_a_folder_of_something_else_stays(tmp_path: Path) -> None:
 def test_the_report_is_json_of_what_was_returned(tmp_path: Path) -> None:
     report = imported(mlp(), tmp_path, None)
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == json.loads(json.dumps(report))
+
+
+def relu_of_product(activation: str) -> ModelProto:
+    nodes = [node("MatMul", "x w", "p"), node(activation, "p", "y")]
+    return model(nodes, {"x": (2, 4)}, {"y": (2, 4)}, {"w": np.eye(4, dtype=np.float32)})
+
+
+@pytest.mark.parametrize("location", ["graph", "inputs"])
+def test_weights_of_any_file_name_and_the_graph_both_count(location: str, tmp_path: Path) -> None:
+    x = floats(2, 4)
+    for activation, want in (("Relu", np.maximum(x, 0)), ("Neg", -x)):
+        made = relu_of_product(activation)
+        onnx.save(made, tmp_path / "net.onnx", save_as_external_data=True, location=location, size_threshold=0)
+        np.savez(tmp_path / "in.npz", x=x)
+        import_stage(ImportRequest(tmp_path / "net.onnx", HOST, tmp_path / "out", tmp_path / "in.npz", progress=False))
+        np.testing.assert_array_equal(outputs(tmp_path)["y"], want.astype(np.float32))
+
+
+def test_a_folder_with_another_report_stays(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.json").write_text("{}")
+    (tmp_path / "out" / "model.safetensors").write_text("precious")
+    with pytest.raises(ConfigError, match="a folder with other files"):
+        imported(relu_of_product("Relu"), tmp_path, None)
+    assert (tmp_path / "out" / "model.safetensors").read_text() == "precious"
+
+
+def test_names_that_c_or_the_file_system_cannot_take(tmp_path: Path) -> None:
+    onnx.save(relu_of_product("Relu"), tmp_path / "graph.onnx")
+    report = import_stage(ImportRequest(tmp_path / "graph.onnx", HOST, tmp_path / "out", progress=False))
+    assert report["library"] == "libgraph_graph.so" and (tmp_path / "out" / "libgraph_graph.so").is_file()
+    with pytest.raises(ConfigError, match="a name of at most 180 letters, got 240"):
+        import_stage(ImportRequest(tmp_path / "graph.onnx", HOST, tmp_path / "long", name="b" * 240, progress=False))
+    with pytest.raises(ConfigError, match="expected a folder with a name of its own"):
+        import_stage(ImportRequest(tmp_path / "graph.onnx", HOST, Path(), progress=False))
+
+
+def test_one_tensor_may_be_two_outputs(tmp_path: Path) -> None:
+    nodes = [node("Relu", "x", "r"), node("Identity", "r", "y"), node("Identity", "r", "v")]
+    x = floats(2, 4)
+    imported(model(nodes, {"x": (2, 4)}, {"y": (2, 4), "v": (2, 4)}, {}), tmp_path, {"x": x})
+    got = outputs(tmp_path)
+    np.testing.assert_array_equal(got["y"], np.maximum(x, 0))
+    np.testing.assert_array_equal(got["v"], got["y"])
+
+
+@pytest.mark.parametrize("cut", [0, 100])
+def test_damaged_inputs_are_one_line(cut: int, tmp_path: Path) -> None:
+    onnx.save(relu_of_product("Relu"), tmp_path / "net.onnx")
+    np.savez_compressed(tmp_path / "in.npz", x=floats(2, 4))
+    data = bytearray((tmp_path / "in.npz").read_bytes())
+    data[cut : cut + 8] = b"\xff" * 8 if cut else b""
+    (tmp_path / "in.npz").write_bytes(bytes(data) if cut else b"")
+    with pytest.raises(ConfigError, match=r"expected arrays as numpy.savez writes them, got: [^\n]+; check"):
+        import_stage(ImportRequest(tmp_path / "net.onnx", HOST, tmp_path / "out", tmp_path / "in.npz", progress=False))

@@ -237,15 +237,15 @@ class TestStoppingWithoutATrace:
 
     @pytest.fixture
     def slow(self, tmp_path: Path) -> Iterator[Bundle]:
-        """Its prologue takes half a second; the step's kernels come after."""
-        libraries = [toy_bundle.compile_group(tmp_path / f"{i}.so", pause=500_000) for i in range(2)]
+        """Its prologue takes almost a second; the step's kernels come after."""
+        libraries = [toy_bundle.compile_group(tmp_path / f"{i}.so", pause=900_000) for i in range(2)]
         contents = toy_bundle.of_one_group(toy_bundle.make_contents((libraries[0], libraries[1])))
         write_bundle(tmp_path / "b", contents)
         with Bundle.open(tmp_path / "b", threads=2) as opened:
             yield opened
 
     def test_ctrl_c_stops_velocity(self, slow: Bundle) -> None:
-        timer = threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT))
+        timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
         timer.start()
         with pytest.raises(KeyboardInterrupt) as raised:
             slow.velocity(0, 0, REQUEST.noise, REQUEST.cond)

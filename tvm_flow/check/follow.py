@@ -139,7 +139,7 @@ class FollowedRuns(ABC):
         if id(program) not in self.dropped:
             last = {name: index for index, call in enumerate(program.calls) for name in (call.output, *call.args)}
             for output in program.outputs:
-                last.pop(output)
+                last.pop(output, None)
             by_call: list[list[str]] = [[] for _ in program.calls]
             for name, index in last.items():
                 by_call[index].append(name)

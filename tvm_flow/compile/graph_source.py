@@ -15,8 +15,10 @@ from tvm_flow.plan.static_plan import Plan, tensor_bytes
 ARGUMENT_BYTES = 64
 """What graph_run.c needs of one argument of a call."""
 WEIGHTS = "weights.bin"
-_SYSTEM = frozenset({"c", "m", "dl", "rt", "util", "pthread", "resolv", "gcc_s", "tvm_flow"})
-"""Whose libNAME.so a program may load beside ours."""
+LONGEST_NAME = 180
+"""What is left of a file's name beside what is put before and behind it."""
+_SYSTEM = frozenset({"c", "m", "dl", "rt", "util", "pthread", "resolv", "gcc_s", "tvm_flow", "graph"})
+"""Whose libNAME.so a program may load beside ours; and `graph_run` is the function that every library has inside."""
 
 # The weights become a part of the library: one file is all that there is to deploy.
 _TABLES = """
@@ -110,6 +112,10 @@ class Interface:
 def identifier(text: str) -> str:
     """``text`` as the beginning of C's names; raises ConfigError when nothing of it can be."""
     plain = re.sub(r"\W", "_", text, flags=re.ASCII).strip("_")
+    if len(plain) > LONGEST_NAME:
+        raise ConfigError(
+            f"{text[:40]}...: expected a name of at most {LONGEST_NAME} letters, got {len(plain)}; give one by --name"
+        )
     if not plain:
         raise ConfigError(f"{text!r}: expected a name with a letter or digit of ASCII; choose one with --name")
     return plain if plain[0].isalpha() and plain not in _SYSTEM else f"graph_{plain}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,7 @@ from tvm_flow.toolchain.versions import compiler_versions
 
 REPORT, OUTPUTS = "report.json", "out.npz"
 _SEEDED = "random inputs, seed 0"
+_DAMAGED = (zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def import_stage(wanted: ImportRequest) -> Report:
     expect_room(output)
     require_exec(output, "what is compiled is loaded from there: choose another output")
     with exclusive(output):
-        files = {"graph": wanted.graph, **_external(wanted.graph)}
+        files = {"graph": wanted.graph} | {f"external {name}": path for name, path in _external(wanted.graph).items()}
         files |= {"inputs": wanted.inputs} if wanted.inputs is not None else {}
         options = {"name": name, "target": wanted.target.describe(), "compilers": compiler_versions()}
         stamp = make_stamp(files, options, __name__)
@@ -124,8 +126,8 @@ def _load(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        words = " ".join(str(error).split())
+    except (OSError, ValueError, AttributeError, TypeError, EOFError, NotImplementedError, *_DAMAGED) as error:
+        words = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(
             f"{path}: expected arrays as numpy.savez writes them, got: {words}; check the path"
         ) from error
@@ -151,9 +153,17 @@ def _external(graph: Path) -> dict[str, Path]:
     return {place: graph.parent / place for place in sorted(locations) if (graph.parent / place).is_file()}
 
 
+def _is_import(folder: Path) -> bool:
+    """True for a folder with a report and nothing that an import does not write."""
+    names = [path.name for path in folder.iterdir()]
+    return REPORT in names and all(name in (REPORT, OUTPUTS) or name.endswith((".so", ".h")) for name in names)
+
+
 def _check_output(output: Path) -> None:
     """Raise ConfigError when ``output`` holds something else than an earlier import: a typo must not cost a folder."""
-    if output.is_dir() and (not any(output.iterdir()) or (output / REPORT).is_file()):
+    if not output.name:
+        raise ConfigError(f"{output}: expected a folder with a name of its own, got this one; choose another path")
+    if output.is_dir() and (not any(output.iterdir()) or _is_import(output)):
         return
     if output.exists():
         found = "a folder with other files" if output.is_dir() else "a file"

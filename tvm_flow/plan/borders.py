@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tvm_flow.backends.packed import CPU, PackedProgram, Segment
+from tvm_flow.errors import BuildError
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,13 @@ class Spread:
 
 
 def spread(packed: PackedProgram) -> Spread:
-    """Where everything of ``packed`` lies."""
+    """Where everything of ``packed`` lies; raises BuildError for several outputs on several devices."""
     program = packed.program
+    if program.others and {packed.device_of(call.kernel) for call in program.calls} - {CPU}:
+        raise BuildError(
+            f"outputs {', '.join(program.outputs)}: expected one of a program on several devices, got "
+            f"{len(program.outputs)}; compile it for the CPU alone"
+        )
     home = dict.fromkeys(program.graph.inputs, CPU)
     there: set[tuple[str, str]] = set()
     found: list[SpreadSegment] = []
