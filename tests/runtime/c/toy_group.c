@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
-#include <unistd.h>
+#include <time.h>
 
 #include "tvm_flow_library.h"
 
@@ -87,7 +87,7 @@
 #define TOY_PROLOGUE_CALLS 1
 #endif
 #ifndef TOY_PAUSE
-#define TOY_PAUSE 0 /* microseconds before the prologue computes */
+#define TOY_PAUSE 0 /* microseconds below a second before the prologue computes */
 #endif
 #ifndef TOY_FIRST_ARG
 #define TOY_FIRST_ARG 1
@@ -126,7 +126,9 @@ static int toy_modulate(void *self, const void *args, int32_t num_args, void *re
 static int toy_context(void *self, const void *args, int32_t num_args, void *result) {
   const float *y = data(args, 0), *mask = data(args, 1), *scale = data(args, 2);
   float *sum = services->allocate(services->user, CHANNELS * sizeof(float), 64);
-  if (TOY_PAUSE) usleep(TOY_PAUSE);
+  struct timespec left = {.tv_nsec = 1000L * TOY_PAUSE};
+  while (TOY_PAUSE && nanosleep(&left, &left)) { /* a signal does not end it */
+  }
   (void)self, (void)result, (void)num_args;
 #ifdef TOY_RAISE
   static const char *parts[] = {"the toy ", "was told to fail"};
