@@ -42,7 +42,8 @@ class Fake:
         self.lock = threading.Lock()
 
     @contextmanager
-    def open(self, _directory: Path, *, workers: Workers) -> Iterator[Fake]:
+    def open(self, _directory: Path, *, workers: Workers, unchecked: bool) -> Iterator[Fake]:
+        assert not unchecked
         self.opened.append(workers.threads)
         self.bound.append(tuple(workers.cpus))
         yield self
