@@ -105,7 +105,7 @@ static void refuses(uint32_t threads, uint32_t tasks_per_thread, const uint32_t 
 static void refusals(void) {
   const uint32_t twice[] = {0, 1, 0}, huge[] = {0, 1u << 20}, absent[] = {CPU_SETSIZE - 1};
   refuses(1, 65, NULL, 0, "options.tasks_per_thread: expected at most 64, got 65");
-  refuses(1, 0, NULL, 2, "options.cpus: expected 2 CPU numbers, got NULL");
+  refuses(1, 0, NULL, 2, "options.cpus: expected 2 rows, got NULL");
   refuses(0, 0, twice, 3, "options.cpus[2]: expected each CPU once, got 0 again");
   refuses(0, 0, huge, 2, "options.cpus[1]: expected a CPU below 1024, got 1048576");
   refuses(0, 0, absent, 1, "options.cpus[0]: expected a CPU that is there, online and allowed for this process, got 1023");
