@@ -1,9 +1,9 @@
 /* make_video BUNDLE PROMPT FOLDER [SEED]: a video as FOLDER/frame000.ppm, ... PROMPT is a file of embed --for-bundle.
  * Ctrl-C stops after the kernel that runs. -DSTATIC_GROUPS: the groups are in this program. */
+#define _DEFAULT_SOURCE /* signal() lets a write go on */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-
 #include "tvm_flow_control.h"
 #include "tvm_flow_prompt.h"
 #ifdef STATIC_GROUPS
