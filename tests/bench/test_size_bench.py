@@ -18,7 +18,7 @@ def test_sizes_stay_within_their_limits(capsys: pytest.CaptureFixture[str]) -> N
     (text,) = capsys.readouterr().out.splitlines()
     line = json.loads(text)
     assert list(line) == KEYS
-    assert 0 < line["runtime_bytes"] <= RUNTIME_LIMIT <= 64_000
+    assert 0 < line["runtime_bytes"] <= RUNTIME_LIMIT <= 48_000
     assert line["library_bytes"] > 0
     assert 0 < line["liveness_bound_bytes"] <= line["peak_over_weights_bytes"]
     assert line["peak_over_weights_bytes"] <= PEAK_LIMIT * line["liveness_bound_bytes"]
