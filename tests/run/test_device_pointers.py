@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,3 +53,14 @@ def test_a_library_that_cannot_be_loaded_is_named(backend: ReferenceBackend, tmp
     (tmp_path / "libtvm_flow_device_reference.so").write_bytes(b"no library")
     with pytest.raises(RuntimeFailure, match="device reference: expected to load"):
         device_pointers([backend.name])
+
+
+def test_what_runs_a_bundle_does_not_load_the_compiler() -> None:
+    """torch, TVM and onnx took 360 MB of a process that needed none of them."""
+    lines = [
+        "import sys",
+        "from tvm_flow.run.devices import device_pointers",
+        "device_pointers(['cpu'])",
+        "assert not {'torch', 'tvm', 'onnx'} & set(sys.modules)",
+    ]
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)

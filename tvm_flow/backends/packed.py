@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
 
+from tvm_flow.backends.always import CPU as CPU
 from tvm_flow.backends.cpu.packing import Product
 from tvm_flow.graph.constants import Array, Constant
 from tvm_flow.graph.program import Program
-
-CPU = "cpu"
-"""The backend that is always there; the inputs and the output of a graph are its."""
 
 
 class Layout(Protocol):

@@ -1,7 +1,8 @@
 """Devices besides the CPU that a bundle's libraries name: where their part of the runtime is.
 
 Each backend of `tvm_flow.backends.registry` builds, or knows, a shared library that exports `tvm_flow_device_NAME` of
-tvm_flow_device.h. Nothing is built or loaded before a bundle needs it.
+tvm_flow_device.h. Nothing is built, loaded or imported before a bundle needs it: the compiler behind the registry
+takes 360 MB.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ import ctypes
 from collections.abc import Sequence
 from ctypes import Array, c_char, c_void_p
 
-from tvm_flow.backends.packed import CPU
-from tvm_flow.backends.registry import backend_named
+from tvm_flow.backends.always import CPU
 from tvm_flow.errors import RuntimeFailure
 
 
@@ -25,6 +25,8 @@ def device_pointers(names: Sequence[str]) -> Array[c_void_p]:
 
 
 def _address(name: str) -> int:
+    from tvm_flow.backends.registry import backend_named
+
     path, symbol = backend_named(name).runtime_library(), f"tvm_flow_device_{name}"
     try:
         return ctypes.addressof(c_char.in_dll(ctypes.CDLL(str(path)), symbol))
