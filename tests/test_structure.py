@@ -15,7 +15,8 @@ from tvm_flow.sources import PACKAGE, imported_modules, package_modules
 FLOW = (
     *("errors", "limits", "numerics", "shipped", "sources", "artifact", "fields", "room"),
     *("model", "sampler", "demo", "opensora", "calibrate", "quantize", "export"),
-    *("graph", "importer", "lower", "target", "toolchain", "backends", "plan", "pack", "run", "check", "compile"),
+    *("graph", "importer", "lower", "target", "toolchain", "backends", "plan", "pack", "run"),
+    *("check", "tune", "compile"),
     *("quality", "train", "pipeline", "cli", "bench"),
 )
 """What a part may import stands to its left: data goes one way, so a stage is read, tested and replaced without those

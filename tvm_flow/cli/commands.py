@@ -114,6 +114,33 @@ def compile(arguments: argparse.Namespace) -> None:
         print(f"link with: the archives in {given.output / 'lib'}, headers in {given.output / 'include'}")
 
 
+def records(arguments: argparse.Namespace) -> None:
+    """Look at a store of measurements, or tidy it."""
+    from tvm_flow.tune import records as kept
+
+    given, store, what = arguments, arguments.records, arguments.what
+    if given.action == "list":
+        print("\n".join(kept.list_records(store)) or f"no records in {store}")
+    elif given.action == "verify":
+        found = kept.verify_records(*(map(Path, what) if what else [store]))
+        print(f"{len(found.entries)} records, every line counts")
+    elif given.action == "prune":
+        from tvm_flow.tune.workloads import compilers_text
+
+        compilers = compilers_text()
+        done = kept.prune_records(store, lambda entry: given.all_versions or entry.key.compilers == compilers)
+        held = "".join(f"; {path.name} is being written, and was left" for path in done.in_use)
+        print(f"{done.kept} records kept, {done.removed} removed{held}")
+    elif not what:
+        given.complain(f"{given.action}: expected what to {given.action}")
+    elif given.action == "show":
+        print("\n".join(line for each in what for line in kept.show_records(store, each)))
+    elif given.action == "merge":
+        print(f"{kept.merge_records(store, list(map(Path, what)))} new records in {store}")
+    else:
+        print(f"{kept.export_records(store, Path(what[0]))} records that won: {what[0]}")
+
+
 def replay(arguments: argparse.Namespace) -> None:
     """Repeat the kernel of a failed compile; an error when it fails as it did."""
     from tvm_flow.check import replay as replayed

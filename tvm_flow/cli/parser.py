@@ -26,6 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
     _quantize(_command(sub, "quantize", "ranges and a recipe to static int8 weights and per-step scales"))
     _export(_command(sub, "export", "one QDQ ONNX graph per step and branch, sharing one weight file"))
     _compile(_command(sub, "compile", "step graphs to a checked bundle of plain shared libraries"))
+    _records(_command(sub, "records", "the store of measurements: list, show, merge, verify, export, prune"))
     _replay(_command(sub, "replay", "repeat the kernel that made a compile fail, from the folder that it kept"))
     _import(_command(sub, "import", "an ONNX graph from elsewhere to a checked library with a C header"))
     _targets(_command(sub, "targets", "what compile can build for"))
@@ -137,6 +138,24 @@ def _compile(parser: argparse.ArgumentParser) -> None:
         help="static adds archives and headers, to link a program with that needs no dlopen",
     )
     _threads(parser)
+
+
+def _records(parser: argparse.ArgumentParser) -> None:
+    actions = ("list", "show", "merge", "verify", "export", "prune")
+    text = (
+        "show the records of a kernel; merge in folders or files; export winners to a file; prune what other versions "
+        "of the compilers measured, and lines that do not count"
+    )
+    parser.add_argument("action", choices=actions, help=text)
+    text = "start of a kernel's hash for show, paths for merge, verify and export"
+    parser.add_argument("what", nargs="*", help=text)
+    _store(parser)
+    parser.add_argument("--all-versions", action="store_true", help="prune: keep what other compilers measured")
+    parser.set_defaults(complain=parser.error)
+
+
+def _store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--records", type=Path, default=_ARTIFACTS / "records", help="folder of measurements")
 
 
 def _replay(parser: argparse.ArgumentParser) -> None:
