@@ -86,6 +86,7 @@ class TestHelp:
             ["diff", "one"],
             ["compile", "--threads", "-1"],
             ["compile", "--threads", "two"],
+            ["compile", "--require-coverage", "95"],
             ["compile", "--emit", "wasm"],
             ["run", "x", "--seed", "-3"],
             ["run", "x", "--count", "0"],

@@ -68,6 +68,13 @@ def test_every_other_kernel_ran_on_it(compiled: Compiled) -> None:
     assert set(devices.values()) == {NAME, "cpu"}
 
 
+def test_what_it_runs_and_refuses_is_said(compiled: Compiled) -> None:
+    lines = [line for line in compiled.coverage if line.startswith("group0: ")]
+    assert any(line.startswith(f"group0: {NAME} runs ") for line in lines)
+    assert any(f"{NAME} refused " in line and "it takes every other kernel" in line for line in lines)
+    assert " crossings, " in lines[-1] and 0.0 < compiled.accelerated < 1.0
+
+
 def test_latents_are_those_of_the_cpu_alone(demo: SmallDemo, compiled: Compiled) -> None:
     """Float kernels sum in another order and may tip a rounding tie, no more: as between boards."""
     assert psnr_db(read_golden(demo.compiled.bundle).latents, read_golden(compiled.bundle).latents) > 60

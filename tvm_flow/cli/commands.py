@@ -108,7 +108,8 @@ def compile(arguments: argparse.Namespace) -> None:
     from tvm_flow.pipeline.stages import compile_stage
 
     given = arguments
-    options = CompileOptions(given.threads, True, parse_check(given.check), Emit(given.emit), given.debug_dump)
+    check, emit = parse_check(given.check), Emit(given.emit)
+    options = CompileOptions(given.threads, True, check, emit, given.require_coverage, given.debug_dump)
     _report(compile_stage(given.export, given.target, given.output, options))
     if given.emit == "static":
         print(f"link with: the archives in {given.output / 'lib'}, headers in {given.output / 'include'}")
@@ -249,6 +250,8 @@ def _report(compiled: Compiled) -> None:
         _report_check(compiled)
     for line in compiled.kernels:
         print(f"kernels: {line}")
+    for line in compiled.coverage:
+        print(f"coverage: {line}")
     for line in compiled.left_in_float:
         print(f"left in float: {line}")
     if not checked:

@@ -130,6 +130,8 @@ def _compile(parser: argparse.ArgumentParser) -> None:
     )
     dumped = "write the module after each pass, kernels' TIR and assembly, and the plan to this folder"
     parser.add_argument("--debug-dump", type=Path, metavar="DIR", help=dumped)
+    covered = "fail when less of the steps' multiply-adds leaves the CPU, such as 0.95 on a target with an accelerator"
+    parser.add_argument("--require-coverage", type=_share, default=0.0, metavar="SHARE", help=covered)
     parser.add_argument("--check", default="auto", metavar="auto|all|N|none", help=checked)
     parser.add_argument(
         "--emit",
@@ -245,6 +247,14 @@ def _cores(parser: argparse.ArgumentParser) -> None:
 
 def _threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=_at_least(0), default=0, help="worker threads; 0 for every core")
+
+
+def _share(text: str) -> float:
+    """0 to 1, what argparse shows a user's number as when it is not."""
+    share = float(text)
+    if not 0.0 <= share <= 1.0:
+        raise argparse.ArgumentTypeError(f"expected a share between 0 and 1, got {text}; 0.95 is 95 %")
+    return share
 
 
 def _at_least(least: int) -> Callable[[str], int]:

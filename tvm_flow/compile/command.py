@@ -41,6 +41,7 @@ from tvm_flow.compile.workspace import work_folder
 from tvm_flow.errors import BitExactError, BundleError
 from tvm_flow.export import Exported
 from tvm_flow.pack import Contents, read_manifest, write_bundle
+from tvm_flow.plan.coverage import coverage, coverage_lines, require_coverage
 from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.room import expect_room
 from tvm_flow.sampler import SamplerConfig, require_tables_of
@@ -71,6 +72,10 @@ class Compiled:
     """What was compared of the decoder; None without one."""
     kernels: tuple[str, ...] = ()
     """What products, attention and rows run on, and what is slow; see `tvm_flow.compile.kernel_lines`."""
+    coverage: tuple[str, ...] = ()
+    """What each device runs of each library, and what was refused; see `tvm_flow.plan.coverage`."""
+    accelerated: float = 0.0
+    """Share of the steps' multiply-adds that another device than the CPU runs, the least of all step groups."""
 
 
 def compile_bundle(
@@ -88,7 +93,8 @@ def compile_bundle(
     sampler = SamplerConfig.from_dict(exported.sampler)
     require_tables_of(str(exported.folder), sampler, exported.timesteps, exported.updates)
     stamp = _stamp(job)
-    if job.options.debug_dump is None and is_current(output, stamp) and (known := _read_back(output)) is not None:
+    known = _read_back(output) if options.debug_dump is None and is_current(output, stamp) else None
+    if known is not None and known.accelerated >= options.least_coverage:
         return known
     expect_room(output, LIBRARIES + sum(path.stat().st_size for path in exported.folder.glob("*.bin")))
     with work_folder(output) as work:
@@ -109,7 +115,7 @@ def _read_back(output: Path) -> Compiled | None:
     """What the manifest of ``output`` says was measured when it was made; None for a bundle that does not say."""
     try:
         values = read_manifest(output).provenance["compiled"]
-        lists = {key: tuple(values[key]) for key in ("left_in_float", "kernels")}
+        lists = {key: tuple(values[key]) for key in ("left_in_float", "kernels", "coverage")}
         return Compiled(bundle=output, **(values | lists))
     except (BundleError, TypeError, KeyError):
         return None
@@ -118,6 +124,8 @@ def _read_back(output: Path) -> Compiled | None:
 def _compile(job: Job, work: Path) -> Compiled:
     exported, target, options = job.exported, job.target, job.options
     steps = build_steps(job, work)
+    for library in steps.libraries:
+        require_coverage(library.path.stem, coverage(library.packed), options.least_coverage)
     others = [made for build in FUNCTIONS if (made := build(job, work)) is not None]
     functions: list[BundleFunction[Any]] = [steps, *others]
 
@@ -181,6 +189,7 @@ class _Check:
 def _compiled(job: Job, steps: Steps, reports: Sequence[Figures], libraries: Sequence[GroupLibrary]) -> Compiled:
     plans = [library.plan for library in steps.libraries]
     exactness, *decoder = (dict(report) for report in reports or [{}])
+    covered = {library.path.stem: coverage(library.packed) for library in libraries}
     return Compiled(
         bundle=job.output,
         groups=len(plans),
@@ -192,4 +201,6 @@ def _compiled(job: Job, steps: Steps, reports: Sequence[Figures], libraries: Seq
         checked_on=job.machine.describe() if job.machine else "",
         decoder=decoder[0] if decoder else None,
         kernels=tuple(kernel_lines(libraries, job.target)),
+        coverage=tuple(line for name, found in covered.items() for line in coverage_lines(name, found)),
+        accelerated=min(covered[library.path.stem].accelerated for library in steps.libraries),
     )

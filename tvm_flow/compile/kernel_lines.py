@@ -1,4 +1,4 @@
-"""What the compile command says of kernels: the instructions of each, what is slow, and what a target leaves unused."""
+"""What the compile command says of the CPU's kernels: their instructions, what is slow, what a target leaves unused."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tvm_flow.backends.cpu.chosen import ChosenKernel, chosen_kernels, report, unused
+from tvm_flow.backends.packed import CPU
 from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.target.features import offered
 from tvm_flow.target.inventory import LOCAL_NAME
@@ -26,4 +27,5 @@ def kernel_lines(libraries: Sequence[GroupLibrary], target: TargetSpec) -> list[
 
 def _counted(library: GroupLibrary, target: TargetSpec) -> Iterator[tuple[ChosenKernel, int]]:
     calls = Counter(call.kernel for call in library.packed.program.calls)
-    return ((kernel, calls[kernel.kernel]) for kernel in chosen_kernels(library.packed, target.features))
+    chosen = chosen_kernels(library.packed, target.features)
+    return ((kernel, calls[kernel.kernel]) for kernel in chosen if library.packed.device_of(kernel.kernel) == CPU)

@@ -33,5 +33,7 @@ class CompileOptions:
     check: CheckCalls = field(default_factory=Automatic)
     """Kernel calls that are compared with the reference."""
     emit: Emit = Emit.SHARED
+    least_coverage: float = 0.0
+    """Share of the steps' multiply-adds that must leave the CPU, or nothing is compiled."""
     debug_dump: Path | None = None
     """Folder for the module after each pass; a bundle that is current is made again for it."""
