@@ -104,7 +104,7 @@ class Writer:
         self._file: int | None = None
 
     def append(self, entry: Entry) -> None:
-        """Write ``entry`` and wait until the disk has it; raises OSError when it cannot: then the line does not count."""
+        """Write ``entry`` and wait until the disk has it; raises OSError when it cannot."""
         if self._file is None:
             self._file = _create(self.path)
         line = encode(entry)

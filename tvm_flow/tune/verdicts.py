@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tvm_flow.tune.entries import DEFAULT, Entry, Key, Kind
-from tvm_flow.tune.statistics import NO_GAIN, Interval, interval, spread
+from tvm_flow.tune.statistics import FEWEST_PAIRS, NO_GAIN, Interval, interval, spread
 
 NOISIEST = 0.25
 """Spread of candidate 0's samples above which nothing that was measured beside them can be told apart."""
@@ -39,14 +39,14 @@ def judge(entry: Entry) -> tuple[Interval, str]:
     if not entry.exact:
         return NO_GAIN, "its output was not compared with the reference"
     half = len(entry.samples) // 2
-    first = interval(entry.baseline[:half], entry.samples[:half])
-    second = interval(entry.baseline[half:], entry.samples[half:])
-    lower = min(first, second, key=lambda each: each.low)
+    parts = (slice(half), slice(half, None)) if half >= FEWEST_PAIRS else (slice(None),)
+    found = [interval(entry.baseline[part], entry.samples[part]) for part in parts]
+    lower = min(found, key=lambda each: each.low)
     if spread(entry.baseline) > NOISIEST:
         return lower, f"the machine was too noisy: the default's own samples spread by {spread(entry.baseline):.0%}"
-    if not (first.wins and second.wins):
+    if not all(each.wins for each in found):
         return lower, f"it is not surely faster: default / candidate is {lower}"
-    return lower, ""
+    return lower, "" if len(parts) == 2 else "no second set of pairs confirmed it"
 
 
 def verdicts(entries: Iterable[Entry]) -> dict[Key, Verdict]:

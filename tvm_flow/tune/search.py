@@ -1,0 +1,146 @@
+"""The search of one kernel: races over proposals until the budget is met, then finals, then a confirmed winner.
+
+Everything that is measured goes to the writer at once. What the store knew before counts: a budget that is met costs no
+trial, a larger one runs the difference, and finalists may come from an earlier run.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tvm_flow.tune.entries import DEFAULT, Entry, Key, Kind
+from tvm_flow.tune.machine_state import joined
+from tvm_flow.tune.proposals import propose
+from tvm_flow.tune.rounds import FINALISTS, PAIRS, NoTimeError, Sampler, Timed, finals, race
+from tvm_flow.tune.statistics import median, ratios
+from tvm_flow.tune.verdicts import Verdict, tried, verdict
+
+BATCH = 8
+"""Candidates of a race: they are compiled together and run in one process."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A kernel to be tuned: its ``space``, the most promising first, without candidate 0."""
+
+    key: Key
+    label: str
+    space: tuple[str, ...]
+    calls: int = 1
+    """How often it runs in all that the export does."""
+
+
+class Bench(Protocol):
+    """Where kernels run."""
+
+    def open(self, task: Task, candidates: Sequence[str]) -> AbstractContextManager[Sampler]:
+        """Candidate 0 and ``candidates``, compiled, compared with the reference, ready to be timed.
+
+        One that cannot be run raises NoTimeError when it is sampled; so does candidate 0, which ends the task.
+        """
+
+    def code(self, task: Task, candidate: str) -> str:
+        """Hash of the scheduled kernel."""
+
+
+@dataclass
+class Progress:
+    """What a search has done so far."""
+
+    trials: int = 0
+    best: float = 1.0
+    seen: Callable[[Task, Progress], None] | None = None
+
+    def tell(self, task: Task) -> None:
+        if self.seen is not None:
+            self.seen(task, self)
+
+
+@dataclass
+class Search:
+    """See the module; ``write`` keeps an entry for good, ``late`` says that the time is up."""
+
+    bench: Bench
+    write: Callable[[Entry], None]
+    late: Callable[[], bool] = field(default=lambda: False)
+
+    def run(self, task: Task, known: Iterable[Entry], trials: int, progress: Progress | None = None) -> Verdict:
+        """Try up to ``trials`` candidates of ``task``, those ``known`` included; raises NoTimeError for candidate 0."""
+        progress, entries = progress or Progress(), [each for each in known if each.key == task.key]
+        before = len(entries)
+        while not self.late() and (proposed := self._next(task, entries, trials)):
+            entries += self._race(task, proposed)
+            progress.trials += len(proposed)
+            progress.best = max([1.0, *_ratios(entries).values()])
+            progress.tell(task)
+        if len(entries) > before:
+            entries += self._finals(task, entries)
+        return verdict(entries)
+
+    def _next(self, task: Task, entries: Sequence[Entry], trials: int) -> list[str]:
+        count = min(BATCH, trials - len(tried(entries)))
+        return propose(task.space, _ratios(entries), count, zlib.crc32(task.key.workload.encode())) if count > 0 else []
+
+    def _race(self, task: Task, candidates: Sequence[str]) -> list[Entry]:
+        with self.bench.open(task, candidates) as sampler:
+            timed = race(sampler, candidates)
+        return [self._kept(task, each, timed, Kind.TRIAL) for each in candidates]
+
+    def _finals(self, task: Task, entries: Sequence[Entry]) -> list[Entry]:
+        """The best of all races against candidate 0, and the best of them a second time."""
+        order = sorted(_ratios(entries).items(), key=lambda each: (-each[1], each[0]))
+        chosen = [candidate for candidate, ratio in order if ratio > 1.0][:FINALISTS]
+        if not chosen:
+            return []
+        with self.bench.open(task, chosen) as sampler:
+            timed = finals(sampler, chosen)
+            winner = max(timed.samples, key=lambda each: timed.interval(each).low, default=DEFAULT)
+            if winner and timed.interval(winner).wins:
+                _append(timed, finals(sampler, [winner], PAIRS), winner)
+        return [self._kept(task, each, timed, Kind.FINAL) for each in chosen]
+
+    def _kept(self, task: Task, candidate: str, timed: Timed, kind: Kind) -> Entry:
+        """The entry of ``candidate``, written."""
+        samples, baseline = timed.samples.get(candidate, []), timed.baseline.get(candidate, [])
+        cause = timed.failed.get(candidate, "" if samples else "candidate 0 never held still beside it")
+        failed = not samples or candidate in timed.failed
+        entry = Entry(
+            task.key,
+            Kind.FAILED if failed else kind,
+            candidate,
+            code="" if failed else self.bench.code(task, candidate),
+            default_code=self.bench.code(task, DEFAULT),
+            samples=() if failed else tuple(samples),
+            baseline=() if failed else tuple(baseline),
+            exact=not failed,
+            cause=cause,
+            label=task.label,
+            state=joined(timed.states) | {"repeated_rounds": timed.repeated, "rounds_given_up": timed.given_up},
+        )
+        self.write(entry)
+        return entry
+
+
+def _append(first: Timed, second: Timed, candidate: str) -> None:
+    """Two sets of pairs are one record; one that was not finished is no second opinion."""
+    if candidate in second.failed:
+        first.failed[candidate] = second.failed[candidate]
+    first.samples[candidate] += second.samples.get(candidate, [])
+    first.baseline[candidate] += second.baseline.get(candidate, [])
+
+
+def _ratios(entries: Iterable[Entry]) -> dict[str, float]:
+    """Candidate -> median ratio of its latest record; 0 for one that gave no time."""
+    found = {}
+    for entry in entries:
+        if entry.candidate != DEFAULT:
+            pairs = ratios(entry.baseline, entry.samples)
+            found[entry.candidate] = median(pairs) if pairs else 0.0
+    return found
+
+
+__all__ = ["BATCH", "Bench", "NoTimeError", "Progress", "Search", "Task"]
