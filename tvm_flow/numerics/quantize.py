@@ -26,9 +26,6 @@ from tvm_flow.errors import QuantizeError
 
 Integers = NDArray[np.integer[Any]]
 
-QMAX = 127
-"""Greatest magnitude of a symmetric int8 number; -128 stays unused, so that negation never overflows."""
-
 LEAST_SCALE = np.finfo(np.float32).tiny
 _EXACT_DTYPES = tuple(np.dtype(name) for name in ("int8", "uint8", "int16", "uint16"))
 
@@ -61,20 +58,28 @@ def dequantize(q: Integers, scale: ArrayLike, zero_point: ArrayLike = 0) -> NDAr
     return difference.astype(np.float32) * _scales(scale)
 
 
-def weight_scale(weight: ArrayLike) -> NDArray[np.float32]:
+def greatest_code(bits: int) -> int:
+    """Greatest magnitude of a symmetric number of ``bits`` bits, 127 for 8; -128 stays unused, so that negation never
+    overflows.
+    """
+    return (1 << (bits - 1)) - 1
+
+
+def weight_scale(weight: ArrayLike, bits: int = 8) -> NDArray[np.float32]:
     """Symmetric scale of each output channel: max_k |w[n, k]| / 127 -> float32 [N] for ``weight`` [N, K].
 
-    With it ``quantize`` never gives -128. A channel of zeros (see the module on zero ranges) gets 1.0.
+    With fewer ``bits`` 127 is 2^(bits - 1) - 1. With it ``quantize`` never gives -128. A channel of zeros (see the
+    module on zero ranges) gets 1.0.
     Raises QuantizeError for NaN, infinity or another number of axes than two.
     """
     values = _finite(weight, "weight")
     if values.ndim != 2 or 0 in values.shape:
         raise QuantizeError(f"weight: expected a non-empty [out, in] matrix, got shape {values.shape}")
-    scale = np.abs(values).max(axis=1) / np.float32(QMAX)
+    scale = np.abs(values).max(axis=1) / np.float32(greatest_code(bits))
     return np.where(scale < LEAST_SCALE, np.float32(1), scale).astype(np.float32)
 
 
-def activation_scale(lo: float, hi: float, symmetric: bool = True) -> tuple[np.float32, int]:
+def activation_scale(lo: float, hi: float, symmetric: bool = True, bits: int = 8) -> tuple[np.float32, int]:
     """Scale and zero point of an int8 tensor whose values lie in [lo, hi].
 
     symmetric     scale = max(|lo|, |hi|) / 127, zero point 0
@@ -82,20 +87,22 @@ def activation_scale(lo: float, hi: float, symmetric: bool = True) -> tuple[np.f
                   zero point = rint(-128 - lo / scale); rounding it costs the ends of the range no more than
                   the half step that any value may lose
 
-    Computed in float64, scale rounded to float32 last. Zero ranges give (1.0, 0).
+    With fewer ``bits`` 127, 128 and 255 are 2^(bits - 1) - 1, 2^(bits - 1) and 2^bits - 1. Computed in float64, scale
+    rounded to float32 last. Zero ranges give (1.0, 0).
     Raises QuantizeError when a bound is not finite in float32 or lo > hi.
     """
     bounds = _finite([lo, hi], "activation range").astype(np.float64)
     if bounds[0] > bounds[1]:
         raise QuantizeError(f"activation range: expected lo <= hi, got [{lo}, {hi}]; were min and max swapped?")
     if symmetric:
-        scale = np.float32(np.abs(bounds).max() / QMAX)
+        scale = np.float32(np.abs(bounds).max() / greatest_code(bits))
         return (scale, 0) if scale >= LEAST_SCALE else (np.float32(1), 0)
     low, high = min(bounds[0], 0.0), max(bounds[1], 0.0)
-    scale = np.float32((high - low) / 255)
+    least, most = -greatest_code(bits) - 1, greatest_code(bits)
+    scale = np.float32((high - low) / (most - least))
     if scale < LEAST_SCALE:
         return np.float32(1), 0
-    return scale, int(np.clip(np.rint(-128 - low / np.float64(scale)), -128, 127))
+    return scale, int(np.clip(np.rint(least - low / np.float64(scale)), least, most))
 
 
 def accumulate(xq: Integers, wq: Integers, zero_point: int = 0) -> NDArray[np.int32]:
