@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tvm_flow.calibrate import CalibrationPrompt, Denoising, Ranges, calibrate, load_ranges
+from tvm_flow.calibrate.samples import Samples, sample_inputs
 from tvm_flow.model import AnyModel, STDiT, STDiT3, STDiT3Block, STDiT3Config, STDiTBlock, STDiTConfig
 from tvm_flow.sampler import SamplerConfig
 
@@ -73,6 +74,13 @@ def ranges_path(
 @pytest.fixture(scope="session")
 def ranges(ranges_path: Path) -> Ranges:
     return load_ranges(ranges_path)
+
+
+@pytest.fixture(scope="session")
+def samples(model: AnyModel, sampler: SamplerConfig, latent: tuple[int, int, int, int]) -> Samples:
+    """Inputs of the linears over the same trajectories."""
+    prompts = [CalibrationPrompt(text, seed) for seed, text in enumerate(LENGTHS)]
+    return sample_inputs(Denoising(model, sampler, latent), prompts, embed, rows=20, progress=False)
 
 
 def embed(captions: list[str]) -> tuple[Tensor, Tensor]:

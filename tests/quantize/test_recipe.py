@@ -14,6 +14,7 @@ from tvm_flow.calibrate import layer_names
 from tvm_flow.errors import ConfigError
 from tvm_flow.model import STDiT3Config
 from tvm_flow.quantize import KeepFloat, Recipe, Smoothing, load_recipe
+from tvm_flow.quantize.recipe_parts import Fit, Override, Widths
 
 RECIPES = Path(__file__).parents[2] / "calibration" / "recipes"
 NAMES = layer_names(STDiT3Config(depth=2, hidden=32, heads=2))
@@ -53,12 +54,40 @@ recipes = st.builds(
     st.lists(st.builds(KeepFloat, st.text(), st.none() | st.tuples(st.integers(), st.integers())), max_size=3).map(
         tuple
     ),
+    st.sampled_from(["static", "dynamic", "float16", "float32"]),
+    st.builds(Widths, st.integers(2, 8), st.integers(2, 8)),
+    st.none(),
+    st.builds(Fit, st.sampled_from(["minmax", "mse"]), center=st.sampled_from(["none", "group", "step"])),
+    st.lists(st.builds(Override, st.text(), st.none() | st.integers(2, 8)), max_size=3).map(tuple),
 )
 
 
 @given(recipes)
 def test_recipes_survive_yaml(recipe: Recipe) -> None:
     assert Recipe.from_dict(yaml.safe_load(yaml.safe_dump(recipe.to_dict()))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("widths: {weights: 9}", "recipe: widths.weights: expected a whole number from 2 to 8, got 9"),
+        ("widths: 4", "recipe: widths: expected a mapping .* got int 4"),
+        ("fit: {clip: most}", "recipe: fit.clip: expected minmax, percentile or mse, got 'most'"),
+        ("fit: {alphas: [2]}", "recipe: fit.alphas: expected a list of numbers from 0 to 1"),
+        ("{groups: 2, ranges: all_steps}", "recipe: groups: expected null with ranges all_steps, got 2"),
+        ("groups: 0", "recipe: groups: expected a whole number from 1 "),
+        ("method: fp8", "recipe: method: expected static, dynamic, float16 or float32, got 'fp8'"),
+        ("overrides: [{layers: '*', weights: 4, steps: [0, 1]}]", "expected no steps beside weights"),
+    ],
+)
+def test_mistakes_in_what_is_simulated_are_told(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(write(tmp_path, text))
+
+
+def test_more_groups_than_steps_are_refused() -> None:
+    with pytest.raises(ConfigError, match="recipe: groups: expected at most the 3 steps, got 4"):
+        Recipe(groups=4).check(NAMES, 3)
 
 
 def test_a_full_recipe_is_read(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from tvm_flow.artifact import is_current, make_stamp, write_stamp
 from tvm_flow.calibrate import LayerRanges, Ranges, layer_names, load_ranges, model_sha256
-from tvm_flow.errors import CalibrationError, QuantizeError
+from tvm_flow.errors import CalibrationError, ConfigError, QuantizeError
 from tvm_flow.model import AnyModel
 from tvm_flow.numerics import quantize as to_int8
 from tvm_flow.numerics import weight_scale
@@ -66,6 +66,11 @@ def quantize_model(model: AnyModel, ranges: Ranges, recipe: Recipe, progress: bo
     names = layer_names(model.config)
     _check(model, ranges, names)
     recipe.check(names, ranges.sampler.steps)
+    if asked := recipe.simulated_only:
+        raise ConfigError(
+            f"recipe: {', '.join(asked)}: expected what libraries can run, got what is simulated so far; leave "
+            f"{'it' if len(asked) == 1 else 'them'} out, or use tvm-flow evaluate"
+        )
     gains = _gains(model, ranges, recipe)
     bar = tqdm(names, desc="quantize", unit="layer", disable=not progress)
     layers = {

@@ -10,13 +10,22 @@
       - "*.cross_attn.proj"
       - {layers: "*.mlp.fc2", steps: [0, 2]}
 
+And what `evaluate` simulates and `quantize` does not make yet, absent from most recipes:
+
+    method: static             # or dynamic: a scale per token, found at run time; float16; float32
+    widths: {weights: 8, activations: 8}
+    groups: null               # of per_step ranges: join steps to so many contiguous groups, by least summed error
+    fit: {clip: mse}           # see ``Fit`` in `recipe_parts`
+    overrides:                 # other widths for some layers, and steps
+      - {layers: "*.mlp.fc2", weights: 8, activations: 8, steps: [0, 2]}
+
 Every key may be left out; the defaults are those of ``Recipe``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,9 +34,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tvm_flow.errors import ConfigError
-from tvm_flow.fields import check_fields, described, from_mapping, number, read_yaml, require_keys
+from tvm_flow.fields import check_fields, described, from_mapping, number, read_yaml, require_keys, whole
+from tvm_flow.limits import MAX_STEPS
+from tvm_flow.quantize.recipe_parts import Fit, Override, Widths
 
+_ALL_EIGHT, _NOTHING_FITTED = Widths(), Fit()
 _CHOICES = ("activation", "ranges", "branches")
+_SIMULATED = ("method", "widths", "groups", "fit", "overrides")
+"""Written only where they differ from their defaults: files made before there were such keys stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +75,32 @@ class Recipe:
     ranges: Annotated[Literal["per_step", "all_steps"], described("per_step or all_steps")] = "per_step"
     branches: Annotated[Literal["separate", "shared"], described("separate or shared")] = "separate"
     keep_float: Annotated[tuple[KeepFloat, ...], described("a list of patterns, or of layers and steps")] = ()
+    method: Annotated[
+        Literal["static", "dynamic", "float16", "float32"], described("static, dynamic, float16 or float32")
+    ] = "static"
+    widths: Annotated[Widths, described("a mapping of weights and activations")] = _ALL_EIGHT
+    groups: Annotated[int | None, whole(1, MAX_STEPS)] = None
+    fit: Annotated[Fit, described("a mapping of what is fitted")] = _NOTHING_FITTED
+    overrides: Annotated[tuple[Override, ...], described("a list of layers with their widths")] = ()
 
     def __post_init__(self) -> None:
         check_fields(self, "recipe: ")
+        if self.groups is not None and self.ranges != "per_step":
+            raise ConfigError(f"recipe: groups: expected null with ranges {self.ranges}, got {self.groups}; drop one")
+
+    @property
+    def simulated_only(self) -> tuple[str, ...]:
+        """The keys by which this recipe asks for more than `quantize` makes."""
+        plain = Recipe()
+        return tuple(key for key in _SIMULATED if getattr(self, key) != getattr(plain, key))
+
+    def bits(self, layer: str, step: int) -> Widths:
+        """The widths of ``layer`` at ``step``; of several overrides the last one counts."""
+        weights, activations = self.widths.weights, self.widths.activations
+        for rule in self.overrides:
+            if rule.fits(layer, step):
+                weights, activations = rule.weights or weights, rule.activations or activations
+        return Widths(weights, activations)
 
     def smooths(self, layer: str) -> bool:
         """True when ``layer`` gets a smoothing vector."""
@@ -80,19 +117,30 @@ class Recipe:
 
     def check(self, layers: Sequence[str], steps: int) -> None:
         """Raise ConfigError for a pattern that matches none of ``layers``, or steps that do not exist."""
-        patterns = [rule.layers for rule in self.keep_float]
+        rules: dict[str, tuple[KeepFloat | Override, ...]] = {
+            "keep_float": self.keep_float,
+            "overrides": self.overrides,
+        }
+        patterns = [rule.layers for given in rules.values() for rule in given]
         patterns += self.smoothing.layers if self.smoothing else ()
         for pattern in patterns:
             if not any(fnmatchcase(layer, pattern) for layer in layers):
                 raise ConfigError(
                     f"recipe: pattern {pattern!r} matches no layer; layers are called {layers[0]} to {layers[-1]}"
                 )
-        for rule in self.keep_float:
-            if rule.steps is not None and not 0 <= rule.steps[0] <= rule.steps[1] < steps:
-                raise ConfigError(
-                    f"recipe: keep_float {rule.layers!r}: expected steps [first, last] "
-                    f"within 0 to {steps - 1}, got {list(rule.steps)}"
-                )
+        if self.groups is not None and self.groups > steps:
+            raise ConfigError(f"recipe: groups: expected at most the {steps} steps, got {self.groups}; lower it")
+        rules: dict[str, tuple[KeepFloat | Override, ...]] = {
+            "keep_float": self.keep_float,
+            "overrides": self.overrides,
+        }
+        for key, given in rules.items():
+            for rule in given:
+                if rule.steps is not None and not 0 <= rule.steps[0] <= rule.steps[1] < steps:
+                    raise ConfigError(
+                        f"recipe: {key} {rule.layers!r}: expected steps [first, last] "
+                        f"within 0 to {steps - 1}, got {list(rule.steps)}"
+                    )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values under the keys of the YAML file."""
@@ -101,7 +149,8 @@ class Recipe:
             rule.layers if rule.steps is None else {"layers": rule.layers, "steps": list(rule.steps)}
             for rule in self.keep_float
         ]
-        return {**{k: getattr(self, k) for k in _CHOICES}, "smoothing": smoothing, "keep_float": kept}
+        more = {key: _plain(getattr(self, key)) for key in self.simulated_only}
+        return {**{k: getattr(self, k) for k in _CHOICES}, "smoothing": smoothing, "keep_float": kept, **more}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
@@ -112,6 +161,12 @@ class Recipe:
             fields["smoothing"] = from_mapping(Smoothing, "recipe: smoothing: ", fields["smoothing"])
         if isinstance(fields.get("keep_float"), list):
             fields["keep_float"] = tuple(_keep_float(rule) for rule in fields["keep_float"])
+        for key, kind in (("widths", Widths), ("fit", Fit)):
+            if key in fields:
+                fields[key] = from_mapping(kind, f"recipe: {key}: ", fields[key])
+        if isinstance(fields.get("overrides"), list):
+            rules = fields["overrides"]
+            fields["overrides"] = tuple(from_mapping(Override, "recipe: overrides: ", rule) for rule in rules)
         return cls(**fields)
 
 
@@ -126,3 +181,11 @@ def load_recipe(path: Path) -> Recipe:
 
 def _keep_float(rule: Any) -> KeepFloat:
     return KeepFloat(rule) if isinstance(rule, str) else from_mapping(KeepFloat, "recipe: keep_float: ", rule)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Fit):
+        return value.to_dict()
+    if isinstance(value, tuple):
+        return [rule.to_dict() for rule in value]
+    return asdict(value) if isinstance(value, Widths) else value

@@ -1,0 +1,84 @@
+"""What a recipe may say beyond how int8 is scaled: bit widths, what is fitted on samples, and exceptions to both."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
+
+from tvm_flow.errors import ConfigError
+from tvm_flow.fields import check_fields, described, number, whole
+
+LEAST_BITS, MOST_BITS = 2, 8
+Bits = Annotated[int, whole(LEAST_BITS, MOST_BITS)]
+Per = Literal["none", "group", "step"]
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Bits of the quantized layers' weights and inputs."""
+
+    weights: Bits = 8
+    activations: Bits = 8
+
+    def __post_init__(self) -> None:
+        check_fields(self, "recipe: widths.")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What is fitted on sampled inputs of each layer, at no cost at run time but the bytes of its tables.
+
+    ===========  ==========================================================================================
+    clip         an activation's range: minmax; percentile (99.9 of the magnitudes); mse: the share of minmax whose
+                 error in the layer's output is least
+    weight_clip  the same for each output channel of the weights: minmax or mse
+    rounding     of weights: nearest, or gptq (arXiv 2210.17323) with the Hessian summed over all steps
+    center       subtract each channel's mean before quantizing, where that folds into a norm's shift or into V's bias,
+                 and give its product to the layer's bias: for every step group, every step, or not
+    correction   add the mean error of a layer's output to its bias: likewise
+    alphas       smoothing strengths of which each layer takes the one whose worst step errs least; empty: smoothing's
+    ===========  ==========================================================================================
+    """
+
+    clip: Annotated[Literal["minmax", "percentile", "mse"], described("minmax, percentile or mse")] = "minmax"
+    weight_clip: Annotated[Literal["minmax", "mse"], described("minmax or mse")] = "minmax"
+    rounding: Annotated[Literal["nearest", "gptq"], described("nearest or gptq")] = "nearest"
+    center: Annotated[Per, described("none, group or step")] = "none"
+    correction: Annotated[Per, described("none, group or step")] = "none"
+    alphas: Annotated[tuple[Annotated[float, number(0, 1)], ...], described("a list of numbers from 0 to 1")] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self, "recipe: fit.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values under the keys of the YAML file."""
+        return {**asdict(self), "alphas": list(self.alphas)}
+
+
+@dataclass(frozen=True)
+class Override:
+    """Other bits for the layers that match ``layers``; ``activations`` only at ``steps`` (first, last) if given."""
+
+    layers: Annotated[str, described("a glob pattern over layer names")]
+    weights: Bits | None = None
+    activations: Bits | None = None
+    steps: Annotated[tuple[int, int] | None, described("[first, last]")] = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, "recipe: overrides: ")
+        if self.weights is not None and self.steps is not None:
+            raise ConfigError(
+                f"recipe: overrides: {self.layers!r}: expected no steps beside weights, which all steps share, got "
+                f"{list(self.steps)}; make it two overrides"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values under the keys of the YAML file, without those that are not given."""
+        values = {key: value for key, value in asdict(self).items() if value is not None}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+    def fits(self, layer: str, step: int) -> bool:
+        """Whether it speaks of ``layer`` at ``step``."""
+        first, last = self.steps or (step, step)
+        return fnmatchcase(layer, self.layers) and first <= step <= last
