@@ -130,10 +130,6 @@ class Recipe:
                 )
         if self.groups is not None and self.groups > steps:
             raise ConfigError(f"recipe: groups: expected at most the {steps} steps, got {self.groups}; lower it")
-        rules: dict[str, tuple[KeepFloat | Override, ...]] = {
-            "keep_float": self.keep_float,
-            "overrides": self.overrides,
-        }
         for key, given in rules.items():
             for rule in given:
                 if rule.steps is not None and not 0 <= rule.steps[0] <= rule.steps[1] < steps:
