@@ -1,0 +1,7 @@
+"""Kernels as Vulkan compute shaders.
+
+kernel --schedule--> TIR with its loops bound to workgroups and invocations        schedules.py, rows_schedule.py
+TIR    --lower-->    flat buffers, barriers                                        lowering.py
+TIR    --print-->    GLSL                                                          printer.py, expressions.py
+GLSL   --glslang-->  SPIR-V, held to the target's features                         shader.py
+"""
