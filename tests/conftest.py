@@ -8,7 +8,12 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("tvm_flow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tvm_flow")
 
-pytest_plugins = ("support.toy_fixtures", "support.tiny_fixtures", "support.garment_fixtures")
+pytest_plugins = (
+    "support.toy_fixtures",
+    "support.tiny_fixtures",
+    "support.garment_fixtures",
+    "support.vulkan_fixtures",
+)
 
 # A shell's background job starts with Ctrl-C ignored, and so would every program that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

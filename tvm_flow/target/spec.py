@@ -6,6 +6,7 @@
     features: [dotprod]             that the kernels may use, and the runtime checks before the first one runs
     disabled: [sve]                 that the kernels must not use; what is not listed they do not use anyway
     backends: [cpu]                 the kinds of device, in the order in which kernels are offered to them
+    vulkan: {...}                   what its GPU offers: `tvm_flow.target.vulkan_device`
 
 and the cores, cache and source of `tvm_flow.target.board`. Features may be spelled as LLVM or Linux does, and bring
 what they need; `tvm_flow.target.features` has the rule.
@@ -31,10 +32,11 @@ from tvm_flow.shipped import shipped_folder
 from tvm_flow.target.board import KEYS, Board, read_board
 from tvm_flow.target.feature_names import ARCHITECTURES
 from tvm_flow.target.features import checkable, closed, known, llvm_cpus, llvm_target, reported, settle
+from tvm_flow.target.vulkan_device import VulkanDevice, read_vulkan
 
 GLIBC = "2.28"
 _REQUIRED = {"name", "triple", "cpu"}
-_KEYS = _REQUIRED | {"features", "disabled", "backends"} | KEYS
+_KEYS = _REQUIRED | {"features", "disabled", "backends", "vulkan"} | KEYS
 _TRIPLES = tuple(f"{architecture}-linux-gnu" for architecture in sorted(ARCHITECTURES))
 
 
@@ -55,6 +57,7 @@ class TargetSpec:
     board: Board = field(default_factory=Board)
     backends: tuple[str, ...] = ("cpu",)
     """Names of those that are asked for each kernel, in order of preference; see `tvm_flow.backends.registry`."""
+    vulkan: VulkanDevice | None = None
 
     def __post_init__(self) -> None:
         if self.architecture in ARCHITECTURES:
@@ -78,7 +81,8 @@ class TargetSpec:
         """For a manifest: what the machine code depends on."""
         lists = {"features": sorted(self.features), "disabled": sorted(self.disabled)}
         said = {"name": self.name, "triple": self.triple, "cpu": self.cpu} | lists
-        return said | ({"backends": list(self.backends)} if self.backends != ("cpu",) else {})
+        devices = {"backends": list(self.backends)} if self.backends != ("cpu",) else {}
+        return said | devices | ({"vulkan": self.vulkan.describe()} if self.vulkan is not None else {})
 
     @property
     def c_flags(self) -> tuple[str, ...]:
@@ -154,7 +158,15 @@ def _from_mapping(path: Path, values: dict[str, Any]) -> TargetSpec:
     _require(path, "disabled", sorted(both), not both, "nothing that features lists or needs")
     board = read_board(path, values)
     features, disabled = (frozenset(lists[key]) for key in ("features", "disabled"))
-    return TargetSpec(name, triple, cpu, features, disabled, board, _backends(path, values.get("backends", ["cpu"])))
+    backends = _backends(path, values.get("backends", ["cpu"]))
+    return TargetSpec(name, triple, cpu, features, disabled, board, backends, _vulkan(path, values, backends))
+
+
+def _vulkan(path: Path, values: dict[str, Any], backends: tuple[str, ...]) -> VulkanDevice | None:
+    if ("vulkan" in values) != ("vulkan" in backends):
+        _require(path, "vulkan", values.get("vulkan"), False, "a section, and vulkan among the backends, or neither")
+    with _named(path, "vulkan"):
+        return read_vulkan(values["vulkan"]) if "vulkan" in values else None
 
 
 def _backends(path: Path, names: Any) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ What the file does not say is the least that Vulkan guarantees.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from tvm_flow.errors import ConfigError
@@ -55,10 +55,10 @@ class VulkanDevice:
     source: Annotated[str, text()] = "the least that Vulkan guarantees"
 
     def __post_init__(self) -> None:
-        check_fields(self, "vulkan: ")
+        check_fields(self, "")
         unknown = sorted(set(self.features) - set(FEATURES))
         if unknown:
-            raise ConfigError(f"vulkan: features: unknown names {unknown}; have {', '.join(FEATURES)}; correct them")
+            raise ConfigError(f"features: unknown names {unknown}; have {', '.join(FEATURES)}; correct them")
 
     def has(self, feature: str) -> bool:
         """Whether shaders may use ``feature``, a name of `FEATURES`."""
@@ -69,6 +69,10 @@ class VulkanDevice:
         """All that a module may declare."""
         return frozenset({"Shader"}).union(*(FEATURES[name] for name in self.features))
 
+    def describe(self) -> dict[str, Any]:
+        """For a manifest: what the shaders depend on."""
+        return asdict(self) | {"features": sorted(self.features)}
+
     @property
     def environment(self) -> str:
         """As SPIR-V's tools name the version."""
@@ -77,4 +81,4 @@ class VulkanDevice:
 
 def read_vulkan(values: Any) -> VulkanDevice:
     """The device of a target file's section; raises ConfigError naming a wrong key."""
-    return from_mapping(VulkanDevice, "vulkan: ", values)
+    return from_mapping(VulkanDevice, "", values)

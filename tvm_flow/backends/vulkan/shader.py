@@ -27,13 +27,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tvm_flow.backends.vulkan.expressions import CannotPrint
+from tvm_flow.backends.vulkan.lowering import lowered
+from tvm_flow.backends.vulkan.places import BINDINGS, ArgumentPlace, bits_of
+from tvm_flow.backends.vulkan.printer import Printed, arguments_of, grid_of, print_shader
+from tvm_flow.backends.vulkan.schedules import CannotSchedule, schedule_shader
 from tvm_flow.errors import BuildError
-from tvm_flow.graph.types import Relax
+from tvm_flow.graph.types import PrimFunc, Relax
+from tvm_flow.lower.legalize import to_prim_func
 from tvm_flow.target.vulkan_device import VulkanDevice
+from tvm_flow.toolchain.spirv import assemble, capabilities_of
 
-BINDINGS: Mapping[str, int] = {"arena": 0, "weights": 1, "step": 2, "prompt": 3}
-"""Binding of each space in descriptor set 0."""
+__all__ = ["BINDINGS", "ENTRY", "Argument", "CannotTranslate", "Shader", "shader", "shader_of_tir"]
+
 ENTRY = "main"
+MODES: Mapping[str, tuple[int, int]] = {"rte_float32": (4467, 4462), "preserve_float32": (4466, 4461)}
+"""Capability and execution mode of a feature, by their numbers in SPIR-V."""
 
 
 class CannotTranslate(BuildError):
@@ -48,6 +57,11 @@ class Argument:
     bytes: int
     space: str
     written: bool
+
+    @property
+    def binding(self) -> int:
+        """Of descriptor set 0."""
+        return BINDINGS[self.space]
 
 
 @dataclass(frozen=True)
@@ -65,8 +79,11 @@ class Shader:
     capabilities: tuple[str, ...]
     schedule: str
     """What it is, for reports: "elements", "rows", "attention", "int8 product"."""
+    shared_bytes: int = 0
     specialization: tuple[int, ...] = ()
     """Values of the specialization constants 0, 1, ... as 32-bit words, to be given when the pipeline is made."""
+    fallback: Shader | None = None
+    """The same without integer dot products, where this has them: same arguments, grid and results."""
 
 
 def shader(name: str, function: Relax, device: VulkanDevice, spaces: tuple[str, ...] = ()) -> Shader:
@@ -75,4 +92,78 @@ def shader(name: str, function: Relax, device: VulkanDevice, spaces: tuple[str, 
     Raises CannotTranslate naming the TIR construct, type or limit that stands against it, BuildError when glslang or
     spirv-val refuse what was printed.
     """
-    raise CannotTranslate(f"kernel {name}: nothing is compiled yet for {device.vendor}, {function} in {spaces}")
+    return shader_of_tir(name, to_prim_func(function, name), device, spaces)
+
+
+def shader_of_tir(name: str, function: PrimFunc, device: VulkanDevice, spaces: tuple[str, ...] = ()) -> Shader:
+    """The same for an unscheduled TIR function."""
+    try:
+        arguments = arguments_of(function, spaces or ("arena",) * len(function.params))
+        _check_arguments(arguments, device)
+        scheduled = schedule_shader(function, device)
+        printed = print_shader(lowered(scheduled.function), arguments, preamble(device))
+    except (CannotSchedule, CannotPrint) as error:
+        raise CannotTranslate(f"kernel {name}: no Vulkan shader for {error}") from error
+    _check_limits(name, printed, device)
+    return _assembled(name, printed, arguments, device, scheduled.kind)
+
+
+def preamble(device: VulkanDevice) -> str:
+    """Version, and the execution modes of float arithmetic that ``device`` has."""
+    modes = [MODES[feature] for feature in MODES if device.has(feature)]
+    extension = "#extension GL_EXT_spirv_intrinsics : require\n" if modes else ""
+    lines = (
+        f'spirv_execution_mode(extensions = ["SPV_KHR_float_controls"], capabilities = [{capability}], {mode}, 32);\n'
+        for capability, mode in modes
+    )
+    return f"#version 450\n{extension}{''.join(lines)}"
+
+
+def _check_arguments(arguments: tuple[ArgumentPlace, ...], device: VulkanDevice) -> None:
+    for place in arguments:
+        if _bytes(place) > device.storage_bytes:
+            raise CannotPrint(
+                f"argument {place.name} of {_bytes(place)} bytes, which one descriptor of {device.storage_bytes} "
+                "cannot hold"
+            )
+    if 4 * len(arguments) > device.push_bytes:
+        raise CannotPrint(
+            f"{len(arguments)} arguments, of which {device.push_bytes} bytes of push constants hold fewer"
+        )
+
+
+def _check_limits(name: str, printed: Printed, device: VulkanDevice) -> None:
+    for what, needed, limit in (
+        ("bytes of shared memory", printed.shared_bytes, device.shared_bytes),
+        ("invocations of a workgroup", printed.local, device.invocations),
+    ):
+        if needed > limit:
+            raise CannotTranslate(f"kernel {name}: no Vulkan shader with {needed} {what}, the device has {limit}")
+
+
+def _assembled(
+    name: str, printed: Printed, arguments: tuple[ArgumentPlace, ...], device: VulkanDevice, schedule: str
+) -> Shader:
+    spirv = assemble(name, printed.glsl, device.environment)
+    capabilities = capabilities_of(spirv)
+    beyond = sorted(set(capabilities) - device.capabilities)
+    if beyond:
+        raise BuildError(
+            f"shader {name}: expected capabilities among {sorted(device.capabilities)}, which the target's features "
+            f"allow, got {beyond} too; report this kernel"
+        )
+    return Shader(
+        name,
+        printed.glsl,
+        spirv,
+        (printed.local, 1, 1),
+        grid_of(printed.groups),
+        tuple(Argument(a.dtype, _bytes(a), a.space, a is arguments[-1]) for a in arguments),
+        capabilities,
+        schedule,
+        printed.shared_bytes,
+    )
+
+
+def _bytes(place: ArgumentPlace) -> int:
+    return place.elements * bits_of(place.dtype) // 8

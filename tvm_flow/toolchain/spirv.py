@@ -1,0 +1,70 @@
+"""GLSL to SPIR-V by glslang, and SPIR-V held to the rules of a Vulkan version: the one place that runs either."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import shutil
+import struct
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tvm_flow.errors import BuildError
+
+GLSLANG = ("glslangValidator", "glslang")
+VALIDATOR = "spirv-val"
+MAGIC = 0x07230203
+_CAPABILITY = 17
+_NAMES = {
+    **{1: "Shader", 9: "Float16", 11: "Int64", 22: "Int16", 39: "Int8", 61: "GroupNonUniform"},
+    **{63: "GroupNonUniformArithmetic", 4433: "StorageBuffer16BitAccess", 4448: "StorageBuffer8BitAccess"},
+    **{4464: "DenormPreserve", 4466: "SignedZeroInfNanPreserve", 4467: "RoundingModeRTE"},
+    **{6016: "DotProductInputAll", 6017: "DotProductInput4x8Bit", 6018: "DotProductInput4x8BitPacked"},
+    **{6019: "DotProduct"},
+}
+"""Capabilities by number, of those that shaders here could come to declare."""
+_log = logging.getLogger(__name__)
+
+
+def assemble(name: str, glsl: str, environment: str) -> bytes:
+    """The validated SPIR-V of the compute shader ``glsl``; ``environment`` is a Vulkan version as "vulkan1.1".
+
+    Raises BuildError naming the tool that is missing, or the shader with the first words of the tool that refused it.
+    """
+    glslang = next((path for tool in GLSLANG if (path := shutil.which(tool))), None)
+    if glslang is None or shutil.which(VALIDATOR) is None:
+        raise BuildError(
+            f"shader {name}: expected {GLSLANG[0]} and {VALIDATOR} on the path, found "
+            f"{glslang or 'no glslang'} and {shutil.which(VALIDATOR) or f'no {VALIDATOR}'}; "
+            "apt-get install glslang-tools spirv-tools"
+        )
+    with tempfile.TemporaryDirectory(prefix="tvm-flow-shader-") as folder:
+        module = Path(folder) / "shader.spv"
+        options = ["-V", "-g0", "--target-env", environment, "--stdin", "-S", "comp", "-o", str(module)]
+        _run([glslang, *options], name, glsl)
+        _run([VALIDATOR, "--target-env", environment, str(module)], name)
+        return module.read_bytes()
+
+
+def capabilities_of(spirv: bytes) -> tuple[str, ...]:
+    """What a module declares that it needs, in order; numbers of which this package knows no name stay numbers."""
+    words = struct.unpack(f"<{len(spirv) // 4}I", spirv)
+    found, at = [], 5
+    while at < len(words) and words[at] & 0xFFFF == _CAPABILITY:
+        found.append(_NAMES.get(words[at + 1], str(words[at + 1])))
+        at += words[at] >> 16
+    return tuple(found)
+
+
+def _run(command: list[str], name: str, text: str | None = None) -> None:
+    _log.debug("%s", shlex.join(command))
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        words = (done.stdout + done.stderr).strip()
+        error = BuildError(
+            f"shader {name}: expected {Path(command[0]).name} to accept it, got exit code {done.returncode}: "
+            f"{words[:2000]}; report this kernel"
+        )
+        error.add_note(text or words)
+        raise error
