@@ -30,7 +30,6 @@ class Pipeline:
 
     spirv: bytes
     local: tuple[int, int, int]
-    bindings: int
     shared_bytes: int = 0
     constants: tuple[tuple[int, int], ...] = ()
     """(id, value) of 32 bits each."""
@@ -58,7 +57,7 @@ class Scratch:
 
 @dataclass(frozen=True)
 class Dispatch:
-    """``pipeline`` on ``grid`` workgroups; push constant word i is where ``args[i]`` begins in its binding, in words."""
+    """``pipeline`` on ``grid`` workgroups; push constant i is the word of its binding where ``args[i]`` begins."""
 
     pipeline: Pipeline
     grid: tuple[int, int, int]
@@ -75,7 +74,7 @@ class ShaderKernel:
 @dataclass
 class _Tables:
     modules: dict[bytes, int] = field(default_factory=dict)
-    pipelines: dict[tuple[Pipeline, int], int] = field(default_factory=dict)
+    pipelines: dict[tuple[Pipeline, tuple[int, ...]], int] = field(default_factory=dict)
     rows: dict[str, list[tuple[int, ...]]] = field(
         default_factory=lambda: {name: [] for name in ("modules", "pipelines", "constants", "dispatches", "args")}
     )
@@ -88,18 +87,20 @@ class _Tables:
             self.words += len(spirv) // 4
         return self.modules[spirv]
 
-    def pipeline(self, wanted: Pipeline, num_args: int) -> int:
-        if (wanted, num_args) not in self.pipelines:
-            fallback = NONE if wanted.fallback is None else self.pipeline(wanted.fallback, num_args)
+    def pipeline(self, wanted: Pipeline, bindings: tuple[int, ...]) -> int:
+        """Its row, for arguments at ``bindings``."""
+        if (wanted, bindings) not in self.pipelines:
+            fallback = NONE if wanted.fallback is None else self.pipeline(wanted.fallback, bindings)
             first = len(self.rows["constants"])
             self.rows["constants"] += wanted.constants
-            self.pipelines[wanted, num_args] = len(self.pipelines)
-            sizes = (wanted.shared_bytes, wanted.bindings, num_args, first, len(wanted.constants))
+            self.pipelines[wanted, bindings] = len(self.pipelines)
+            used = sum(1 << binding for binding in {*bindings})
+            sizes = (wanted.shared_bytes, used, len(bindings), first, len(wanted.constants))
             self.rows["pipelines"].append((self.module(wanted.spirv), fallback, *wanted.local, *sizes))
-        return self.pipelines[wanted, num_args]
+        return self.pipelines[wanted, bindings]
 
     def dispatch(self, wanted: Dispatch) -> None:
-        pipeline = self.pipeline(wanted.pipeline, len(wanted.args))
+        pipeline = self.pipeline(wanted.pipeline, tuple(arg.binding for arg in wanted.args))
         self.rows["dispatches"].append((pipeline, *wanted.grid, len(self.rows["args"]), len(wanted.args)))
         for arg in wanted.args:
             where = (0, 0) if isinstance(arg, Argument) else (arg.offset, arg.size)

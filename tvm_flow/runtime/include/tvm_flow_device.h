@@ -42,6 +42,8 @@ extern "C" {
 
 #define TVM_FLOW_DEVICE_ABI 1u
 
+struct tvm_flow_device_type;
+
 /* What a device gets when it is opened. */
 typedef struct {
   uint32_t struct_bytes;
@@ -51,6 +53,9 @@ typedef struct {
   uint64_t weights_bytes;
   uint64_t arena_bytes; /* the most that a plan of the handle needs */
   uint64_t prompt_bytes;
+  /* Row of options.devices: the first member of a larger structure where its struct_bytes say so, whose other members
+   * are the device's own options. */
+  const struct tvm_flow_device_type *type;
 } tvm_flow_device_open_info;
 
 /* A plan of which some segments are the device's: those whose `device` is `row`. */

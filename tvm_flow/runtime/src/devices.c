@@ -66,6 +66,7 @@ tvm_flow_status flow_devices_open(flow_devices *devices, const tvm_flow_device_o
   for (uint32_t i = 0; !s && i < devices->count; i++) {
     flow_device *device = &devices->rows[i];
     tvm_flow_device_open_info own = *info;
+    own.type = device->type;
     own.arena_bytes = device->arena_bytes;
     own.prompt_bytes = device->prompt_bytes;
     s = device->type->open(&own, &device->device, error);

@@ -13,9 +13,9 @@
  *   layout(push_constant) uniform ... { uint at[N]; }   at[i]: word of the buffer where arg i begins
  *
  * An arg is an argument of the call by its position, or a part of SCRATCH, memory that belongs to the kernel while it
- * runs. Every arg has a binding; those that share one lie in one space at every call, and their binding covers all of
- * them. With a binding of its own an arg may be in ARENA at one call and in PROMPT at another. Push constants are one
- * word for each arg, in the order of args, and nothing else: scales and zero points are arguments in STEP.
+ * runs. Every arg has a binding, below 32; those that share one lie in one space at every call of the kernel, and their
+ * binding covers all of them and what is between. Push constants are one word for each arg, in the order of args, and
+ * nothing else: scales and zero points are arguments in STEP.
  *
  * A tensor begins at a multiple of 64 bytes and its binding ends after a whole 16 bytes: bytes past its end, up to
  * there, belong to nobody, and may be read as anything and written.
@@ -58,7 +58,7 @@ typedef struct {
   uint32_t fallback; /* row of pipelines, or NONE */
   uint32_t local[3]; /* as the module and its constants have it */
   uint32_t shared_bytes;
-  uint32_t bindings; /* 0 .. bindings - 1, all of them used */
+  uint32_t bindings; /* bit B: there is a binding B, and an arg at it */
   uint32_t num_args; /* of every dispatch */
   uint32_t first_constant;
   uint32_t num_constants;

@@ -1,0 +1,23 @@
+/* Errors of this device, in the words of the runtime: which thing, expected, got, what to do next. */
+#ifndef TVM_FLOW_VF_ERROR_H
+#define TVM_FLOW_VF_ERROR_H
+
+#include "tvm_flow.h"
+#include "vk_base.h"
+
+#if defined(__GNUC__)
+#define VF_PRINTS(text, first) __attribute__((format(printf, text, first)))
+#else
+#define VF_PRINTS(text, first)
+#endif
+
+/* Fills `error`, which may be NULL, with "device vulkan: ..." and returns `status`. */
+tvm_flow_status vf_fail(tvm_flow_error *error, tvm_flow_status status, const char *format, ...) VF_PRINTS(3, 4);
+
+/* What a function of Vulkan answered, as `what` was asked of it: OK, NO_MEMORY, or KERNEL_FAILED where nothing else
+ * says it. */
+tvm_flow_status vf_answer(tvm_flow_error *error, VkResult result, const char *what);
+
+tvm_flow_status vf_no_memory(tvm_flow_error *error, const char *what);
+
+#endif

@@ -1,0 +1,187 @@
+#include "vf_instance.h"
+
+#include <ctype.h>
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tvm_flow_vulkan.h"
+
+/* ISO C has no conversion between pointers to data and to functions; POSIX has that of dlsym. */
+static PFN_vkVoidFunction symbol(void *library, const char *name) {
+  void *found = dlsym(library, name);
+  PFN_vkVoidFunction function;
+  memcpy(&function, &found, sizeof function);
+  return function;
+}
+
+static tvm_flow_status no_function(tvm_flow_error *error, const char *name) {
+  return vf_fail(error, TVM_FLOW_NO_DEVICE, "expected libvulkan and its driver to have %s, got none; install those of "
+                 "Vulkan 1.1 or later", name);
+}
+
+#define LOAD(result, name, parameters)                          \
+  vulkan->f.name = (result(*) parameters)vulkan->find(of, #name); \
+  if (!vulkan->f.name) return no_function(error, #name);
+
+static tvm_flow_status load_global(vf_instance *vulkan, tvm_flow_error *error) {
+  const VkInstance of = NULL;
+  VF_GLOBAL_FUNCTIONS(LOAD)
+  return TVM_FLOW_OK;
+}
+
+static tvm_flow_status load_instance(vf_instance *vulkan, tvm_flow_error *error) {
+  const VkInstance of = vulkan->instance;
+  VF_INSTANCE_FUNCTIONS(LOAD)
+  return TVM_FLOW_OK;
+}
+
+#define LOAD_OF_DEVICE(result, name, parameters)                                            \
+  vulkan->f.name = (result(*) parameters)vulkan->f.vkGetDeviceProcAddr(device, #name); \
+  if (!vulkan->f.name) return no_function(error, #name);
+
+tvm_flow_status vf_load_device(vf_instance *vulkan, VkDevice device, tvm_flow_error *error) {
+  VF_DEVICE_FUNCTIONS(LOAD_OF_DEVICE)
+  return TVM_FLOW_OK;
+}
+
+static tvm_flow_status make_instance(vf_instance *vulkan, tvm_flow_error *error) {
+  uint32_t version = 0;
+  if (vulkan->f.vkEnumerateInstanceVersion(&version) != VK_SUCCESS) version = 0;
+  if (version < VK_API_VERSION_1_1)
+    return vf_fail(error, TVM_FLOW_NO_DEVICE, "expected a libvulkan of Vulkan 1.1 or later, got %u.%u; install it",
+                   version >> 22, version >> 12 & 1023);
+  const VkApplicationInfo application = {.sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
+                                         .pEngineName = "tvm_flow",
+                                         .engineVersion = TVM_FLOW_VERSION,
+                                         .apiVersion = VK_API_VERSION_1_3};
+  const VkInstanceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO, .pApplicationInfo = &application};
+  VkResult result = vulkan->f.vkCreateInstance(&info, NULL, &vulkan->instance);
+  if (result == VK_SUCCESS) return load_instance(vulkan, error);
+  vulkan->instance = NULL;
+  if (result == VK_ERROR_INCOMPATIBLE_DRIVER)
+    return vf_fail(error, TVM_FLOW_NO_DEVICE, "expected a driver for Vulkan, got none; install the GPU's, or "
+                   "mesa-vulkan-drivers");
+  return vf_answer(error, result, "the instance");
+}
+
+tvm_flow_status vf_instance_open(vf_instance *vulkan, const char *loader, tvm_flow_error *error) {
+  if (!loader || !loader[0]) loader = getenv("TVM_FLOW_VULKAN_LOADER");
+  const int given = loader && loader[0];
+  vulkan->library = dlopen(given ? loader : "libvulkan.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (!vulkan->library && !given) vulkan->library = dlopen("libvulkan.so", RTLD_NOW | RTLD_LOCAL); /* Android */
+  if (!vulkan->library)
+    return vf_fail(error, TVM_FLOW_NO_DEVICE, "expected libvulkan.so.1 or TVM_FLOW_VULKAN_LOADER, got: %.200s; install "
+                   "libvulkan1 and the GPU's driver", dlerror());
+  vulkan->find = (PFN_vkVoidFunction(*)(VkInstance, const char *))symbol(vulkan->library, "vkGetInstanceProcAddr");
+  if (!vulkan->find) return no_function(error, "vkGetInstanceProcAddr");
+  tvm_flow_status s = load_global(vulkan, error);
+  return s ? s : make_instance(vulkan, error);
+}
+
+void vf_instance_close(vf_instance *vulkan) {
+  if (vulkan->instance && vulkan->f.vkDestroyInstance) vulkan->f.vkDestroyInstance(vulkan->instance, NULL);
+  if (vulkan->library) dlclose(vulkan->library);
+  *vulkan = (vf_instance){0};
+}
+
+tvm_flow_status vf_devices(const vf_instance *vulkan, VkPhysicalDevice out[VF_MOST_DEVICES], uint32_t *count,
+                           tvm_flow_error *error) {
+  *count = VF_MOST_DEVICES;
+  VkResult result = vulkan->f.vkEnumeratePhysicalDevices(vulkan->instance, count, out);
+  if (result != VK_SUCCESS && result != VK_INCOMPLETE) return vf_answer(error, result, "the list of devices");
+  if (*count) return TVM_FLOW_OK;
+  return vf_fail(error, TVM_FLOW_NO_DEVICE, "expected a GPU with a driver, got none; install its driver");
+}
+
+static int same_uuid(const char *text, const uint8_t uuid[16]) {
+  char hex[33] = {0};
+  size_t used = 0;
+  for (; *text && used < 32; text++)
+    if (*text != '-') hex[used++] = (char)tolower((unsigned char)*text);
+  char own[33];
+  for (int i = 0; i < 16; i++) snprintf(own + 2 * i, 3, "%02x", uuid[i]);
+  return *text == 0 && strcmp(hex, own) == 0;
+}
+
+static int is_part(const char *part, const char *name) {
+  for (; *name; name++) {
+    size_t i = 0;
+    while (part[i] && tolower((unsigned char)part[i]) == tolower((unsigned char)name[i])) i++;
+    if (!part[i]) return 1;
+  }
+  return 0;
+}
+
+static int is_number(const char *text) {
+  return text[0] && strspn(text, "0123456789") == strlen(text) && strlen(text) < 4;
+}
+
+tvm_flow_status vf_choose(const vf_instance *vulkan, const char *wanted, VkExtensionProperties *room,
+                          VkPhysicalDevice *out, tvm_flow_error *error) {
+  VkPhysicalDevice found[VF_MOST_DEVICES];
+  vf_facts facts;
+  vf_feature_chain chain;
+  uint32_t count, last = 0;
+  tvm_flow_status s = vf_devices(vulkan, found, &count, error);
+  if (s) return s;
+  for (uint32_t i = 0; i < count; i++) {
+    vf_look(&vulkan->f, found[last = i], room, &facts, &chain);
+    *out = found[i];
+    if (!wanted || !wanted[0]) {
+      if (facts.properties.deviceType != VK_PHYSICAL_DEVICE_TYPE_CPU) return TVM_FLOW_OK;
+    } else if (is_number(wanted)) {
+      if ((uint32_t)atoi(wanted) == i) return TVM_FLOW_OK;
+    } else if (same_uuid(wanted, facts.uuid) || is_part(wanted, facts.properties.deviceName)) {
+      return TVM_FLOW_OK;
+    }
+  }
+  *out = found[0];
+  if (!wanted || !wanted[0]) return TVM_FLOW_OK;
+  return vf_fail(error, TVM_FLOW_NO_DEVICE, "expected a device %.64s, got %u others, the last one %.100s; correct "
+                 "TVM_FLOW_VULKAN_DEVICE, or the option", wanted, last + 1, facts.properties.deviceName);
+}
+
+static const char *kind_of(VkPhysicalDeviceType type) {
+  static const char *const kinds[] = {"other", "integrated GPU", "discrete GPU", "virtual GPU", "CPU"};
+  return kinds[type >= 0 && type <= VK_PHYSICAL_DEVICE_TYPE_CPU ? type : 0];
+}
+
+static int show(const vf_instance *vulkan, VkPhysicalDevice physical, uint32_t index, VkExtensionProperties *room,
+                tvm_flow_vulkan_see see, void *user) {
+  vf_facts facts;
+  vf_feature_chain chain;
+  char lacks[VF_MOST_NAMES];
+  vf_look(&vulkan->f, physical, room, &facts, &chain);
+  vf_name_lacking(&facts, lacks);
+  const VkPhysicalDeviceProperties *p = &facts.properties;
+  tvm_flow_vulkan_device seen = {.struct_bytes = sizeof seen,
+                                 .index = index,
+                                 .name = p->deviceName,
+                                 .kind = kind_of(p->deviceType),
+                                 .driver = facts.driver,
+                                 .lacks = lacks,
+                                 .api_version = p->apiVersion,
+                                 .driver_version = p->driverVersion,
+                                 .subgroup = facts.subgroup,
+                                 .shared_bytes = p->limits.maxComputeSharedMemorySize,
+                                 .invocations = p->limits.maxComputeWorkGroupInvocations,
+                                 .memory_bytes = facts.memory_bytes};
+  memcpy(seen.uuid, facts.uuid, sizeof seen.uuid);
+  return see(user, &seen);
+}
+
+/* No handle lends memory here. */
+tvm_flow_status tvm_flow_vulkan_list(const char *loader, tvm_flow_vulkan_see see, void *user, tvm_flow_error *error) {
+  vf_instance vulkan = {0};
+  VkPhysicalDevice found[VF_MOST_DEVICES];
+  uint32_t count = 0;
+  VkExtensionProperties *room = malloc(VF_MOST_EXTENSIONS * sizeof *room);
+  tvm_flow_status s = room ? vf_instance_open(&vulkan, loader, error) : vf_no_memory(error, "a list of extensions");
+  if (!s) s = vf_devices(&vulkan, found, &count, error);
+  for (uint32_t i = 0; !s && i < count && !show(&vulkan, found[i], i, room, see, user); i++) {}
+  vf_instance_close(&vulkan);
+  free(room);
+  return s;
+}
