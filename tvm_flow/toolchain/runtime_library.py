@@ -28,8 +28,8 @@ STATIC_FLAGS = ("-DTVM_FLOW_NO_DLOPEN", "-ffunction-sections", "-fdata-sections"
 SONAME = "libtvm_flow.so.0"
 """0: the major version, as CMakeLists.txt has it."""
 # Optimized as a whole: 3 % of the library. The static object is left to the link of the program.
-_SHARED = ("-shared", "-s", "-flto", f"-Wl,-soname,{SONAME}", PAGES)
-LINK_FLAGS = (*_SHARED, "-Wl,-Bsymbolic", "-Wl,--hash-style=gnu", "-lm", "-lpthread", "-ldl")
+_SHARED = ("-shared", "-s", "-flto", PAGES, "-Wl,-Bsymbolic", "-Wl,--hash-style=gnu")
+LINK_FLAGS = (*_SHARED, f"-Wl,-soname,{SONAME}", "-lm", "-lpthread", "-ldl")
 _CHECKER = RUNTIME / "examples" / "check_bundle.c"
 _CHECKER_FLAGS = ("-std=c11", "-O2", "-s", "-Wall", "-Wextra", "-Werror", PAGES, "-Wl,-rpath,$ORIGIN")
 _log = logging.getLogger(__name__)
@@ -71,6 +71,16 @@ def build_static_runtime(triple: str) -> Path:
     return _cached("static", "tvm_flow.o", triple, (*C_FLAGS, *STATIC_FLAGS), runtime_sources())
 
 
+def build_device(name: str, folder: Path, triple: str | None = None) -> Path:
+    """A backend's part of the runtime: the C files of ``folder``, which loads what it needs; as `build_runtime`.
+
+    It is optimized for size: a device waits for its kernels.
+    """
+    flags = (*C_FLAGS, "-Os", f"-I{RUNTIME / 'include'}")
+    sources, library = sorted(folder.glob("*.c")), f"libtvm_flow_device_{name}.so"
+    return _cached("device", library, triple or host_triple(), flags, sources, (*_SHARED, "-ldl"))
+
+
 def build_checker(triple: str) -> Path:
     """examples/check_bundle.c for ``triple``, as `build_runtime`; it finds `SONAME` in the folder where it lies."""
     inputs = (f"-I{RUNTIME / 'include'}", _CHECKER, build_runtime(triple))
@@ -82,7 +92,7 @@ def build_checker(triple: str) -> Path:
 def _cached(
     kind: str, name: str, triple: str, flags: Sequence[str], inputs: Sequence[str | Path], libraries: Sequence[str] = ()
 ) -> Path:
-    path = cache_directory() / f"{kind}-{_key(triple, (*flags, *libraries))}" / name
+    path = cache_directory() / f"{kind}-{_key(triple, (*flags, *libraries), inputs)}" / name
     if path.exists():
         _log.info("runtime for %s: from the cache, %s", triple, path)
         return path
@@ -93,8 +103,10 @@ def _cached(
     return path
 
 
-def _key(triple: str, flags: Sequence[str]) -> str:
+def _key(triple: str, flags: Sequence[str], inputs: Sequence[str | Path] = ()) -> str:
+    """Of all that the compiler sees: the runtime, and what lies beside the inputs."""
     digest = hashlib.sha256(repr((zig_version(), triple, *flags)).encode())
-    for path in [*sorted((RUNTIME / "src").glob("*")), *sorted((RUNTIME / "include").glob("*")), _CHECKER]:
-        digest.update(f"{path.relative_to(RUNTIME)}\0".encode() + path.read_bytes())
+    folders = {RUNTIME / "include", RUNTIME / "src", *(path.parent for path in inputs if isinstance(path, Path))}
+    for path in sorted({path for folder in folders for path in folder.glob("*.[ch]")}):
+        digest.update(f"{path.name}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]

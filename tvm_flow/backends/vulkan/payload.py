@@ -110,17 +110,18 @@ class _Tables:
 
 def encode_payload(kernels: Mapping[str, ShaderKernel], calls: Sequence[str | None]) -> bytes:
     """The payload of a library whose call i runs ``kernels[calls[i]]``; None: it is another device's."""
-    tables, rows = _Tables(), []
+    tables, index = _Tables(), {name: row for row, name in enumerate(kernels)}
+    ranges: list[tuple[int, ...]] = []
     for kernel in kernels.values():
-        rows.append((len(tables.rows["dispatches"]), len(kernel.dispatches)))
+        ranges.append((len(tables.rows["dispatches"]), len(kernel.dispatches)))
         for dispatch in kernel.dispatches:
             tables.dispatch(dispatch)
-    index = {name: row for row, name in enumerate(kernels)}
-    parts = [
-        *(tables.rows["modules"], tables.rows["pipelines"], tables.rows["constants"], rows),
-        *(tables.rows["dispatches"], tables.rows["args"]),
-        [(NONE if name is None else index[name],) for name in calls],
-    ]
+    named: list[tuple[int, ...]] = [(NONE if name is None else index[name],) for name in calls]
+    own = tables.rows
+    parts = (
+        *(own["modules"], own["pipelines"], own["constants"], ranges),
+        *(own["dispatches"], own["args"], named),
+    )
     body = b"".join(_words(row) for part in parts for row in part) + b"".join(tables.modules)
     counts = (*(len(part) for part in parts), tables.words, _scratch_bytes(kernels))
     return _words((MAGIC, VERSION, 4 * (3 + len(counts)) + len(body), *counts)) + body

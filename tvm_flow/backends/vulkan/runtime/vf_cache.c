@@ -101,9 +101,10 @@ tvm_flow_status vf_cache_open(vf_device *device, const char *folder, tvm_flow_er
                                           .initialDataSize = file ? (size_t)(bytes - sizeof(header)) : 0,
                                           .pInitialData = file ? file + sizeof(header) : NULL};
   const VkPipelineCacheCreateInfo empty = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
-  VkResult result = vf_of(device)->vkCreatePipelineCache(device->device, &info, NULL, &device->cache);
+  VkResult result;
+  VF_MADE(result, vf_of(device)->vkCreatePipelineCache(device->device, &info, NULL, &device->cache), device->cache);
   if (result != VK_SUCCESS && file)
-    result = vf_of(device)->vkCreatePipelineCache(device->device, &empty, NULL, &device->cache);
+    VF_MADE(result, vf_of(device)->vkCreatePipelineCache(device->device, &empty, NULL, &device->cache), device->cache);
   device->cache_bytes = info.initialDataSize;
   vf_give(device, file);
   return vf_answer(error, result, "the cache of pipelines");

@@ -82,11 +82,9 @@ static tvm_flow_status make_device(vf_device *device, tvm_flow_error *error) {
                                    .pQueueCreateInfos = &queue,
                                    .enabledExtensionCount = device->facts.num_extensions,
                                    .ppEnabledExtensionNames = device->facts.extensions};
-  VkResult result = vf_of(device)->vkCreateDevice(device->physical, &info, NULL, &device->device);
-  if (result != VK_SUCCESS) {
-    device->device = NULL;
-    return vf_answer(error, result, "the device");
-  }
+  VkResult result;
+  VF_MADE(result, vf_of(device)->vkCreateDevice(device->physical, &info, NULL, &device->device), device->device);
+  if (result != VK_SUCCESS) return vf_answer(error, result, "the device");
   tvm_flow_status s = vf_load_device(&device->vulkan, device->device, error);
   if (!s) vf_of(device)->vkGetDeviceQueue(device->device, device->family, 0, &device->queue);
   return s;
@@ -96,8 +94,10 @@ static tvm_flow_status make_queue(vf_device *device, tvm_flow_error *error) {
   const VkCommandPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
                                         .queueFamilyIndex = device->family};
   const VkFenceCreateInfo fence = {.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
-  VkResult result = vf_of(device)->vkCreateCommandPool(device->device, &pool, NULL, &device->commands);
-  if (result == VK_SUCCESS) result = vf_of(device)->vkCreateFence(device->device, &fence, NULL, &device->fence);
+  VkResult result;
+  VF_MADE(result, vf_of(device)->vkCreateCommandPool(device->device, &pool, NULL, &device->commands), device->commands);
+  if (result == VK_SUCCESS)
+    VF_MADE(result, vf_of(device)->vkCreateFence(device->device, &fence, NULL, &device->fence), device->fence);
   return vf_answer(error, result, "a queue");
 }
 
@@ -106,14 +106,13 @@ static tvm_flow_status open_all(vf_device *device, const tvm_flow_vulkan *option
   if (!s) s = find_physical(device, options->device, error);
   if (!s) s = make_device(device, error);
   if (!s) s = make_queue(device, error);
-  if (!s) s = vf_cache_open(device, options->cache, error);
   if (s) return s;
   vf_memory_open(device, options->own_memory != 0);
   if (options->plain_products) vf_drop_dot(&device->facts);
   vf_log(device, TVM_FLOW_LOG_INFO, "%s, Vulkan %u.%u, %s, %s", device->facts.properties.deviceName,
          device->facts.properties.apiVersion >> 22 & 127, device->facts.properties.apiVersion >> 12 & 1023,
          device->facts.driver, device->own_memory ? "memory of its own" : "memory shared with the CPU");
-  return TVM_FLOW_OK;
+  return vf_cache_open(device, options->cache, error);
 }
 
 tvm_flow_status vf_open(const tvm_flow_device_open_info *info, void **out, tvm_flow_error *error) {
@@ -171,7 +170,10 @@ tvm_flow_status vf_submit(vf_device *device, VkCommandBuffer commands, const cha
       .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO, .commandBufferCount = 1, .pCommandBuffers = &commands};
   VkResult result = device->lost ? VK_ERROR_DEVICE_LOST : f->vkResetFences(device->device, 1, &device->fence);
   if (result == VK_SUCCESS) result = f->vkQueueSubmit(device->queue, 1, &info, device->fence);
-  if (result == VK_SUCCESS) result = f->vkWaitForFences(device->device, 1, &device->fence, 1, UINT64_MAX);
+  if (result == VK_SUCCESS) {
+    result = f->vkWaitForFences(device->device, 1, &device->fence, 1, UINT64_MAX);
+    if (result != VK_SUCCESS) f->vkDeviceWaitIdle(device->device); /* nobody knows what still runs */
+  }
   device->lost |= result == VK_ERROR_DEVICE_LOST;
   return vf_answer(error, result, what);
 }

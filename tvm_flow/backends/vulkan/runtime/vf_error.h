@@ -18,6 +18,13 @@ tvm_flow_status vf_fail(tvm_flow_error *error, tvm_flow_status status, const cha
  * says it. */
 tvm_flow_status vf_answer(tvm_flow_error *error, VkResult result, const char *what);
 
+/* A handle is undefined where Vulkan failed to make it, and must not be given back. */
+#define VF_MADE(result, call, handle) \
+  do {                                \
+    (result) = (call);                \
+    if ((result) != VK_SUCCESS) (handle) = 0; \
+  } while (0)
+
 tvm_flow_status vf_no_memory(tvm_flow_error *error, const char *what);
 
 #endif

@@ -47,12 +47,13 @@ static tvm_flow_status take_memory(vf_device *device, vf_kind kind, const char *
   if (type == UINT32_MAX) return vf_answer(error, VK_ERROR_OUT_OF_DEVICE_MEMORY, what);
   const VkMemoryAllocateInfo info = {
       .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, .allocationSize = needs.size, .memoryTypeIndex = type};
-  VkResult result = f->vkAllocateMemory(device->device, &info, NULL, &out->memory);
+  VkResult result;
+  VF_MADE(result, f->vkAllocateMemory(device->device, &info, NULL, &out->memory), out->memory);
   if (result == VK_SUCCESS) result = f->vkBindBufferMemory(device->device, out->buffer, out->memory, 0);
   if (result == VK_SUCCESS && !(kind == VF_DEVICE && device->own_memory) &&
       device->memory.memoryTypes[type].propertyFlags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT) {
-    void *mapped = NULL;
-    result = f->vkMapMemory(device->device, out->memory, 0, out->bytes, 0, &mapped);
+    void *mapped;
+    VF_MADE(result, f->vkMapMemory(device->device, out->memory, 0, out->bytes, 0, &mapped), mapped);
     out->mapped = mapped;
   }
   return vf_answer(error, result, what);
@@ -69,7 +70,8 @@ tvm_flow_status vf_buffer_make(vf_device *device, vf_kind kind, uint64_t bytes, 
     return vf_fail(error, TVM_FLOW_NO_MEMORY, "%s: expected at most %llu bytes at once, got %llu; choose another device, "
                    "or a smaller model", what, (unsigned long long)device->facts.most_allocated,
                    (unsigned long long)out->bytes);
-  VkResult result = vf_of(device)->vkCreateBuffer(device->device, &info, NULL, &out->buffer);
+  VkResult result;
+  VF_MADE(result, vf_of(device)->vkCreateBuffer(device->device, &info, NULL, &out->buffer), out->buffer);
   return result == VK_SUCCESS ? take_memory(device, kind, what, out, error) : vf_answer(error, result, what);
 }
 

@@ -88,8 +88,11 @@ static VkResult make_layouts(vf_device *device, const vf_pipeline *row, vf_compi
                                              .pSetLayouts = &out->set,
                                              .pushConstantRangeCount = row->num_args > 0,
                                              .pPushConstantRanges = &push};
-  VkResult result = vf_of(device)->vkCreateDescriptorSetLayout(device->device, &set, NULL, &out->set);
-  return result ? result : vf_of(device)->vkCreatePipelineLayout(device->device, &layout, NULL, &out->layout);
+  VkResult result;
+  VF_MADE(result, vf_of(device)->vkCreateDescriptorSetLayout(device->device, &set, NULL, &out->set), out->set);
+  if (result == VK_SUCCESS)
+    VF_MADE(result, vf_of(device)->vkCreatePipelineLayout(device->device, &layout, NULL, &out->layout), out->layout);
+  return result;
 }
 
 static VkResult make_pipeline(vf_device *device, VkShaderModule module, const vf_pipeline *row,
@@ -111,7 +114,11 @@ static VkResult make_pipeline(vf_device *device, VkShaderModule module, const vf
                                                       .pSpecializationInfo = row->num_constants ? &special : NULL},
                                             .layout = out->layout,
                                             .basePipelineIndex = -1};
-  return vf_of(device)->vkCreateComputePipelines(device->device, device->cache, 1, &info, NULL, &out->pipeline);
+  VkResult result;
+  VF_MADE(result,
+          vf_of(device)->vkCreateComputePipelines(device->device, device->cache, 1, &info, NULL, &out->pipeline),
+          out->pipeline);
+  return result;
 }
 
 tvm_flow_status vf_compile(vf_device *device, const uint32_t *code, uint32_t words, const vf_pipeline *row,

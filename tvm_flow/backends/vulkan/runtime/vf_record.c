@@ -28,7 +28,10 @@ static VkResult make_pool(vf_bound *bound, uint32_t descriptors) {
                                            .maxSets = branches * bound->num_sets,
                                            .poolSizeCount = 1,
                                            .pPoolSizes = &size};
-  return vf_of(bound->device)->vkCreateDescriptorPool(bound->device->device, &info, NULL, &bound->pool);
+  VkResult result;
+  VF_MADE(result, vf_of(bound->device)->vkCreateDescriptorPool(bound->device->device, &info, NULL, &bound->pool),
+          bound->pool);
+  return result;
 }
 
 /* Exactly the bindings of the layout: there are drivers that fail at others. */

@@ -44,7 +44,8 @@ static VkResult make_set(vf_device *device, const vf_compiled *shader, const vf_
                                            .maxSets = 1,
                                            .poolSizeCount = 1,
                                            .pPoolSizes = &size};
-  VkResult result = vf_of(device)->vkCreateDescriptorPool(device->device, &info, NULL, pool);
+  VkResult result;
+  VF_MADE(result, vf_of(device)->vkCreateDescriptorPool(device->device, &info, NULL, pool), *pool);
   if (result != VK_SUCCESS) return result;
   const VkDescriptorSetAllocateInfo one = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
                                            .descriptorPool = *pool,

@@ -1,0 +1,100 @@
+/* A libvulkan that is the real one but for what FAULT in the environment names:
+ *
+ *   NAME:RESULT:N   the Nth call of NAME (from 0; ANY: of all functions below) gives RESULT, a wait after its time
+ *   dot             integer dot products are of unsigned bytes
+ *   no64            the device has no 64-bit integers
+ *
+ * faulty_calls counts those calls. Arguments are passed on as six registers, which all of them fit. */
+#include <dlfcn.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <vulkan/vulkan.h>
+
+__attribute__((visibility("default"))) int faulty_calls;
+static int named_calls;
+
+#define EXPORT __attribute__((visibility("default")))
+#define REGISTERS intptr_t a, intptr_t b, intptr_t c, intptr_t d, intptr_t e, intptr_t f
+#define FUNCTIONS(X)                                                                                          \
+  X(vkCreateBuffer) X(vkAllocateMemory) X(vkBindBufferMemory) X(vkMapMemory) X(vkCreateShaderModule)           \
+  X(vkCreatePipelineCache) X(vkCreateComputePipelines) X(vkCreateDescriptorSetLayout) X(vkCreatePipelineLayout) \
+  X(vkCreateDescriptorPool) X(vkAllocateDescriptorSets) X(vkCreateCommandPool) X(vkAllocateCommandBuffers)      \
+  X(vkBeginCommandBuffer) X(vkEndCommandBuffer) X(vkCreateFence) X(vkResetFences) X(vkQueueSubmit)             \
+  X(vkWaitForFences)
+
+typedef int (*function)(REGISTERS);
+
+static int fault(const char *name) {
+  const char *wanted = getenv("FAULT");
+  char which[64];
+  int result, at, any;
+  faulty_calls++;
+  if (!wanted || sscanf(wanted, "%63[^:]:%d:%d", which, &result, &at) != 3) return 0;
+  any = strcmp(which, "ANY") == 0;
+  if (!any && strcmp(which, name) != 0) return 0;
+  return (any ? faulty_calls - 1 : named_calls++) == at ? result : 0;
+}
+
+static int is_on(const char *name) {
+  const char *wanted = getenv("FAULT");
+  return wanted && strcmp(wanted, name) == 0;
+}
+
+#define WRAP(name)                                              \
+  static function real_##name;                                  \
+  static int wrapped_##name(REGISTERS) {                        \
+    int result = fault(#name);                                  \
+    if (result && strcmp(#name, "vkWaitForFences")) return result; \
+    int own = real_##name(a, b, c, d, e, f);                    \
+    return result ? result : own;                               \
+  }
+FUNCTIONS(WRAP)
+
+static int lying_module(REGISTERS) {
+  VkShaderModuleCreateInfo info = *(const VkShaderModuleCreateInfo *)b;
+  uint32_t *code = malloc(info.codeSize);
+  memcpy(code, info.pCode, info.codeSize);
+  for (size_t i = 5; i < info.codeSize / 4; i += code[i] >> 16)
+    if ((code[i] & 0xffff) == 4450) code[i]++; /* OpSDot, OpUDot */
+  info.pCode = code;
+  int result = real_vkCreateShaderModule(a, (intptr_t)&info, c, d, e, f);
+  free(code);
+  return result;
+}
+
+static PFN_vkGetPhysicalDeviceFeatures2 real_features;
+static void no_64(VkPhysicalDevice physical, VkPhysicalDeviceFeatures2 *out) {
+  real_features(physical, out);
+  out->features.shaderInt64 = 0;
+}
+
+static PFN_vkGetDeviceProcAddr real_of_device;
+static PFN_vkVoidFunction of_device(VkDevice device, const char *name) {
+  PFN_vkVoidFunction own = real_of_device(device, name);
+#define REPLACE(each)                       \
+  if (strcmp(name, #each) == 0) {           \
+    real_##each = (function)own;            \
+    own = (PFN_vkVoidFunction)wrapped_##each; \
+  }
+  FUNCTIONS(REPLACE)
+  if (strcmp(name, "vkCreateShaderModule") == 0 && is_on("dot")) own = (PFN_vkVoidFunction)lying_module;
+  return own;
+}
+
+EXPORT PFN_vkVoidFunction vkGetInstanceProcAddr(VkInstance instance, const char *name) {
+  static PFN_vkGetInstanceProcAddr real;
+  if (!real) real = (PFN_vkGetInstanceProcAddr)dlsym(dlopen("libvulkan.so.1", RTLD_NOW), "vkGetInstanceProcAddr");
+  PFN_vkVoidFunction own = real(instance, name);
+  if (strcmp(name, "vkCreateInstance") == 0) faulty_calls = named_calls = 0;
+  if (strcmp(name, "vkGetDeviceProcAddr") == 0) {
+    real_of_device = (PFN_vkGetDeviceProcAddr)own;
+    return (PFN_vkVoidFunction)of_device;
+  }
+  if (strcmp(name, "vkGetPhysicalDeviceFeatures2") == 0 && is_on("no64")) {
+    real_features = (PFN_vkGetPhysicalDeviceFeatures2)own;
+    return (PFN_vkVoidFunction)no_64;
+  }
+  return own;
+}

@@ -1,0 +1,102 @@
+"""What a driver may do wrong: answer with errors, be lost, lack a feature, or compute other products than it says."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import toy_bundle
+from support.validated_vulkan import Said
+from support.vulkan_driver import ARENA, DeviceError, Driven, Memory, Plan, Tensor
+from support.vulkan_plans import R, W, constants, multiplied, shader
+
+from tvm_flow.backends.vulkan.payload import Argument, Dispatch, Pipeline, Scratch, ShaderKernel, encode_payload
+from tvm_flow.run.status import Status
+
+OUT_OF_HOST_MEMORY, OUT_OF_DEVICE_MEMORY, DEVICE_LOST, UNKNOWN = -1, -2, -4, -13
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = Path(__file__).parent / "c" / "faulty_vulkan.c"
+    return toy_bundle.compile_c(tmp_path_factory.mktemp("faulty") / "libfaulty.so", [source], "-shared", "-fPIC")
+
+
+@pytest.fixture(autouse=True)
+def _as_loader(faulty: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TVM_FLOW_VULKAN_LOADER", str(faulty))
+    yield
+
+
+def test_a_lost_device_is_an_error_and_the_handle_can_be_closed(affine: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Driven(affine) as driven:
+        driven.step(constants(1))
+        driven.write(0, np.arange(13))
+        driven.run()
+        monkeypatch.setenv("FAULT", f"vkWaitForFences:{DEVICE_LOST}:0")
+        with pytest.raises(DeviceError, match=r"k0_toy: the device was lost.*; close the handle") as caught:
+            driven.run()
+        assert caught.value.status == Status.KERNEL_FAILED
+        monkeypatch.delenv("FAULT")
+        with pytest.raises(DeviceError, match="the device was lost"):
+            driven.run()
+
+
+@pytest.mark.parametrize("own_memory", [0, 1], ids=["shared memory", "memory of its own"])
+def test_every_failing_call_of_vulkan_is_an_error_and_nothing_stays(
+    affine: Plan, faulty: Path, monkeypatch: pytest.MonkeyPatch, own_memory: int
+) -> None:
+    """The layers see to what Vulkan made; the services to the rest."""
+    with Driven(affine, own_memory=own_memory):
+        calls = ctypes.c_int.in_dll(ctypes.CDLL(str(faulty)), "faulty_calls").value
+    assert calls > 20
+    statuses = {OUT_OF_HOST_MEMORY: Status.NO_MEMORY, OUT_OF_DEVICE_MEMORY: Status.NO_MEMORY}
+    for call in range(calls):
+        result = (OUT_OF_HOST_MEMORY, OUT_OF_DEVICE_MEMORY, UNKNOWN, DEVICE_LOST)[call % 4]
+        memory = Memory()
+        monkeypatch.setenv("FAULT", f"ANY:{result}:{call}")
+        with pytest.raises(DeviceError, match="; ") as caught:
+            Driven(affine, memory, own_memory=own_memory)
+        assert caught.value.status == statuses.get(result, Status.KERNEL_FAILED)
+        assert not memory.held
+
+
+def test_products_that_are_not_what_the_driver_says_are_not_used(
+    product: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAULT", "dot")
+    with Driven(product) as driven:
+        assert multiplied(driven)
+        assert any("of 13 sums of integer dot products are wrong; they are not used" in s for s in driven.memory.lines)
+
+
+def test_a_device_that_lacks_a_feature_is_refused_by_name(
+    affine: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything of it is taken: the layers would count a buffer that stays."""
+    args = (Argument(0, 0, R), Argument(1, 1, R), Argument(2, 2, W))
+    wide = Pipeline(shader("add", "-DWIDE", folder=tmp_path), (8, 1, 1))
+    kernel = ShaderKernel((Dispatch(wide, (1, 1, 1), args),))
+    plan = replace(affine, payload=encode_payload({"k": kernel}, ["k"]), calls=[(0, 1, 2)], segments=[1])
+    with Driven(plan):
+        pass
+    monkeypatch.setenv("FAULT", "no64")
+    with pytest.raises(DeviceError, match=r"a device with 64-bit integers.* got llvmpipe.*; choose another") as caught:
+        Driven(plan)
+    assert caught.value.status == Status.NO_DEVICE
+
+
+def test_the_layers_would_have_said_something(said: Said, tmp_path: Path) -> None:
+    """The second dispatch reads what the first writes and does not say so: no barrier is between them."""
+    pipeline = Pipeline(shader("add", folder=tmp_path), (8, 1, 1))
+    first = Dispatch(pipeline, (1, 1, 1), (Argument(0, 0, R), Argument(0, 1, R), Scratch(0, 32, 2, R)))
+    second = Dispatch(pipeline, (1, 1, 1), (Scratch(0, 32, 0, R), Argument(0, 1, R), Argument(1, 2, W)))
+    payload = encode_payload({"k": ShaderKernel((first, second))}, ["k"])
+    with Driven(Plan([Tensor(ARENA, 64 * i, (8,), "int32") for i in range(2)], [(0, 1)], [1], payload)):
+        pass
+    assert "SYNC-HAZARD-READ" in said.text
+    said.path.unlink()
