@@ -50,7 +50,9 @@ def exp_expression(x: Any) -> Any:
     mantissa = poly * (r * r) + r + f32(1.0)
     exponent = tirx.shift_left(n.astype("int32") + tirx.const(126, "int32"), tirx.const(23, "int32"))
     value = (mantissa + mantissa) * tirx.reinterpret("float32", exponent)
-    return tirx.Select(x < f32(LOWER), f32(0.0), value)
+    # Not a Select: TVM makes a branch of one that reads memory, and then a scalar loop of the vectors around it.
+    kept = (x < f32(LOWER)).astype("int32") - tirx.const(1, "int32")
+    return tirx.reinterpret("float32", tirx.bitwise_and(tirx.reinterpret("int32", value), kept))
 
 
 def te_exp(x: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,21 @@ def test_small_products_stay_on_one_thread(isa: Isa) -> None:
 def test_tiles_use_the_instruction(isa: Isa) -> None:
     """Without it the product is right too, and several times slower."""
     assert "call_llvm_pure_intrin" in str(gemm("tile", 8, 64, isa.columns * 2, isa))
+
+
+def test_rows_of_pairs_are_widened_before_the_tiles_that_read_them() -> None:
+    """A tile then broadcasts pairs as it loads them; widened in each, they took a third of the vector units' time."""
+    function = gemm("wide", 64, 64, 96, x86.AVX2)
+    module = tvm.tirx.build(tvm.IRModule({"wide": function}), target=client_target("haswell"))
+    assembly = module.inspect_source("s")
+    assert assembly.count("vpmaddwd") >= x86.AVX2.rows * x86.AVX2.vectors
+    assert "vpbroadcastd" in assembly and "vpbroadcastw" not in assembly
+
+
+@pytest.mark.parametrize("isa", [x86.AVX2, x86.SSE2], ids=lambda i: i.name)
+def test_few_rows_are_cut_along_the_columns_so_that_all_cores_have_work(isa: Isa) -> None:
+    """120 rows of a caption make few groups of tiles."""
+    assert re.search(r"fused in range\(T\.int64\(16\)\)", str(gemm("few", 8, 64, 48 * isa.columns, isa)))
 
 
 @pytest.mark.parametrize("isa", [i for i in RUNNABLE if i.depth > 1], ids=lambda i: i.name)

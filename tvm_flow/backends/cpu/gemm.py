@@ -14,12 +14,15 @@ from types import ModuleType
 
 from tvm import s_tir, te
 
-from tvm_flow.backends.cpu import biased, pairs, plain
+from tvm_flow.backends.cpu import biased, pairs, plain, widened
+from tvm_flow.backends.cpu.blocks import lanes_of
 from tvm_flow.backends.cpu.isa import Isa, Sums
 from tvm_flow.backends.cpu.tiling import DefaultTiling, Stages, Tiling
 from tvm_flow.errors import BuildError
-from tvm_flow.graph.types import Loop, PrimFunc, Schedule
+from tvm_flow.graph.types import Block, Loop, PrimFunc, Schedule
 
+TASKS = 16
+"""Products whose rows are widened have so many tasks at least, where there are columns enough."""
 PARALLEL_MACS = 1 << 20
 """Products below this many multiplications run on one thread: waking another costs more."""
 SUMS = "C"
@@ -59,6 +62,8 @@ def tile_gemm(schedule: Schedule, m: int, k: int, n: int, isa: Isa, tiling: Tili
     epilogue = blocks[names.index(SUMS) + 1 :]
     for block in epilogue[:-1]:
         schedule.compute_inline(block)
+    if n % isa.columns != 0 and isa.sums is Sums.WIDENED:
+        schedule.compute_inline(schedule.get_sblock(widened.ROWS))
     if n % isa.columns == 0:
         stages = _style(isa).stages(schedule, epilogue[-1] if epilogue else None)
         loops = tiling.split(schedule, schedule.get_loops(stages.store)[0], m, isa)
@@ -72,7 +77,11 @@ def _tile(schedule: Schedule, stages: Stages, isa: Isa, loops: tuple[Loop, Loop,
     groups, tiles, rows = loops
     blocks, columns = schedule.split(schedule.get_loops(stages.store)[-1], [None, isa.columns])
     schedule.reorder(groups, blocks, tiles, rows, columns)
-    outer = schedule.fuse(groups, blocks)
+    if stages.widen is None:
+        outer = schedule.fuse(groups, blocks)
+    else:
+        chunks, blocks = schedule.split(blocks, [_chunks(schedule, groups, blocks), None])
+        outer = schedule.fuse(groups, chunks)
     if parallel:
         schedule.parallel(outer)
     if stages.rearrange is not None:
@@ -80,6 +89,8 @@ def _tile(schedule: Schedule, stages: Stages, isa: Isa, loops: tuple[Loop, Loop,
         for loop in schedule.get_loops(stages.rearrange)[2:]:
             schedule.unroll(loop)
     schedule.compute_at(stages.accumulate, tiles, preserve_unit_loops=True)
+    if stages.widen is not None:
+        _widen(schedule, stages.widen, outer)
     _style(isa).tile(schedule, stages.accumulate, isa)
     if stages.unrolled:
         schedule.unroll(rows)
@@ -93,7 +104,20 @@ def _tile(schedule: Schedule, stages: Stages, isa: Isa, loops: tuple[Loop, Loop,
             schedule.unroll(vectors)
 
 
-_STYLES = {Sums.PLAIN: plain, Sums.BIASED: biased, Sums.PAIRED: pairs}
+def _chunks(schedule: Schedule, groups: Loop, blocks: Loop) -> int:
+    """Into how many parts to cut the blocks of columns, each of which widens its rows anew: enough for the cores."""
+    tasks, extent = (int(schedule.get(loop).extent) for loop in (groups, blocks))
+    return next(parts for parts in range(1, extent + 1) if extent % parts == 0 and parts * tasks >= min(TASKS, extent))
+
+
+def _widen(schedule: Schedule, block: Block, outer: Loop) -> None:
+    schedule.compute_at(block, outer, preserve_unit_loops=True)
+    last = schedule.get_loops(block)[-1]
+    _, lane = schedule.split(last, [None, lanes_of(int(schedule.get(last).extent))])
+    schedule.vectorize(lane)
+
+
+_STYLES = {Sums.PLAIN: plain, Sums.BIASED: biased, Sums.WIDENED: widened, Sums.PAIRED: pairs}
 
 
 def _style(isa: Isa) -> ModuleType:

@@ -10,12 +10,12 @@ from tvm.script import tirx as T
 from tvm_flow.graph.types import PrimFunc
 
 
-def dot_description(lanes: int, depth: int, offset: int = 0) -> PrimFunc:
-    """TIR of C[i] += sum_k X[k] (W[i, k] + offset): X int8 [depth], W int8 [lanes, depth], C int32 [lanes]."""
+def dot_description(lanes: int, depth: int, offset: int = 0, rows: str = "int8") -> PrimFunc:
+    """TIR of C[i] += sum_k X[k] (W[i, k] + offset): X [depth] of ``rows``, W int8 [lanes, depth], C int32 [lanes]."""
 
     @T.prim_func(s_tir=True)
     def description(x: T.handle, w: T.handle, c: T.handle) -> None:
-        X = T.match_buffer(x, (depth,), "int8", offset_factor=1)
+        X = T.match_buffer(x, (depth,), rows, offset_factor=1)
         W = T.match_buffer(w, (lanes, depth), "int8", offset_factor=1)
         C = T.match_buffer(c, (lanes,), "int32", offset_factor=1)
         with T.sblock("root"):

@@ -17,6 +17,8 @@ class Sums(Enum):
     """Sums of one column."""
     BIASED = "biased"
     """The same, of weights + 128."""
+    WIDENED = "widened"
+    """Sums of one column, of rows that are widened to int16 before."""
     PAIRED = "paired"
     """A 2x2 block of two rows and two columns."""
 
@@ -73,7 +75,7 @@ class Isa:
             return f"K = {k} is no multiple of {self.depth * self.groups}"
         if m % 2 != 0 and self.paired:
             return f"M = {m} is odd"
-        if n % self.columns != 0 and self.sums is not Sums.PLAIN:
+        if n % self.columns != 0 and self.sums in (Sums.BIASED, Sums.PAIRED):
             return f"N = {n} is no multiple of {self.columns}"
         return ""
 

@@ -31,7 +31,7 @@ def stages(schedule: Schedule, epilogue: Block | None) -> Stages:
 
 def tile(schedule: Schedule, block: Block, isa: Isa) -> None:
     """Order and vectorise the sums of one tile."""
-    ii, j, ko, ki = schedule.get_loops(block)[2:]
+    ii, j, ko, ki = schedule.get_loops(block)[-4:]
     jv, jl = schedule.split(j, [isa.vectors, isa.lanes])
     ko, kg = schedule.split(ko, [None, isa.groups])
     schedule.reorder(ko, ii, jv, kg, jl, ki)
@@ -42,7 +42,7 @@ def tile(schedule: Schedule, block: Block, isa: Isa) -> None:
         schedule.vectorize(jl)
     start = schedule.decompose_reduction(block, ko)
     *outer, last = schedule.get_loops(start)
-    for loop in outer[2:]:
+    for loop in outer[-2:]:
         schedule.unroll(loop)
     if isa.register is not None:
         schedule.vectorize(last)

@@ -53,7 +53,8 @@ def rows_of_a_tile(m: int, isa: Isa) -> list[int]:
 
 @dataclass(frozen=True)
 class Stages:
-    """Blocks of a product: ``accumulate`` adds up, ``rearrange`` puts sums in order of rows, ``store`` writes out.
+    """Blocks of a product: ``accumulate`` adds up, ``rearrange`` puts sums in order of rows, ``store`` writes out,
+    ``widen`` makes int16 of rows before.
 
     ``unrolled`` leaves no loop over the rows of a tile when it is stored; ``scalar`` no vectors either.
     """
@@ -61,5 +62,6 @@ class Stages:
     accumulate: Block
     store: Block
     rearrange: Block | None = None
+    widen: Block | None = None
     unrolled: bool = False
     scalar: bool = False

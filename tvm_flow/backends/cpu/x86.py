@@ -1,6 +1,7 @@
 """x86 int8 products that never saturate: sign-extend to int16, multiply and add adjacent pairs (vpmaddwd).
 
-|x| <= 128, so a pair's sum is at most 2 * 128 * 128 < 2^31: exact. The tempting vpmaddubsw adds pairs in int16 and
+|x| <= 128, so a pair's sum is at most 2 * 128 * 128 < 2^31: exact. Rows are widened before, weights as they are read:
+see `tvm_flow.backends.cpu.widened`. The tempting vpmaddubsw adds pairs in int16 and
 saturates, which is why it is not here.
 
 AVX512-VNNI and AVX-VNNI multiply four unsigned by four signed codes and add them to int32 in one instruction
@@ -28,22 +29,22 @@ def _register_maddwd(lanes: int, intrinsic: str) -> str:
 
     @T.prim_func(s_tir=True)
     def implementation(
-        X: T.Buffer((2,), "int8", offset_factor=1),
+        X: T.Buffer((2,), "int16", offset_factor=1),
         W: T.Buffer((lanes, 2), "int8", offset_factor=1),
         C: T.Buffer((lanes,), "int32", offset_factor=1),
     ) -> None:
         with T.sblock("root"):
             T.reads(C[0:lanes], X[0:2], W[0:lanes, 0:2])
             T.writes(C[0:lanes])
-            pair = T.reinterpret(X.vload([0], "int8x2"), dtype="int16")
-            row = T.cast(T.reinterpret(T.broadcast(pair, lanes), dtype=codes), pairs)
+            pair = T.reinterpret(X.vload([0], "int16x2"), dtype="int32")
+            row = T.reinterpret(T.broadcast(pair, lanes), dtype=pairs)
             column = T.cast(W.vload([0, 0], dtype=codes), pairs)
             C[T.ramp(T.int32(0), 1, lanes)] = C.vload([0], dtype=sums) + T.call_llvm_pure_intrin(
                 T.uint32(identifier), row, column, dtype=sums
             )
 
     name = f"tvm_flow.maddwd_{lanes}"
-    TensorIntrin.register(name, dot_description(lanes, 2), implementation, override=True)
+    TensorIntrin.register(name, dot_description(lanes, 2, rows="int16"), implementation, override=True)
     return name
 
 
@@ -56,6 +57,7 @@ AVX512BW = register_isa(
         rows=8,
         vectors=2,
         register=lambda: _register_maddwd(16, "llvm.x86.avx512.pmaddw.d.512"),
+        sums=Sums.WIDENED,
     )
 )
 AVX2 = register_isa(
@@ -67,6 +69,7 @@ AVX2 = register_isa(
         rows=4,
         vectors=2,
         register=lambda: _register_maddwd(8, "llvm.x86.avx2.pmadd.wd"),
+        sums=Sums.WIDENED,
     )
 )
 SSE2 = register_isa(
@@ -78,6 +81,7 @@ SSE2 = register_isa(
         rows=4,
         vectors=2,
         register=lambda: _register_maddwd(4, "llvm.x86.sse2.pmadd.wd"),
+        sums=Sums.WIDENED,
     )
 )
 
