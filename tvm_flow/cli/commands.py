@@ -221,6 +221,29 @@ def compare(arguments: argparse.Namespace) -> None:
     print(f"figures: {output / 'comparison.json'}")
 
 
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Try recipes on prompts and seeds, and print what the file holds by then."""
+    from tvm_flow.pipeline.asked import read_prompts
+    from tvm_flow.pipeline.evaluating import EvaluationRequest, evaluate_stage
+    from tvm_flow.quality.lines import read_lines
+    from tvm_flow.quality.standings import text_table, verdicts
+    from tvm_flow.quality.trials import crossed
+    from tvm_flow.quantize.named_recipes import recipe_names
+
+    given = arguments
+    if given.list_recipes:
+        print("\n".join(recipe_names()))
+        return
+    prompts, seed = read_prompts([], given.prompts, given.seed)
+    pairs = crossed(prompts[: given.count], range(seed, seed + given.seeds))
+    request = EvaluationRequest(
+        *(tuple(given.recipes), tuple(pairs), given.calibration, given.output, given.outliers, given.batch)
+    )
+    evaluate_stage(_load_source(given, None), request)
+    print(text_table(verdicts(read_lines(given.output))))
+    print(f"scores: {given.output}")
+
+
 def build(arguments: argparse.Namespace) -> None:
     """All stages from one YAML file."""
     from tvm_flow.pipeline.config import load_build_config

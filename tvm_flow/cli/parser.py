@@ -13,6 +13,7 @@ from tvm_flow.shipped import output_folder, shipped_folder
 
 _ARTIFACTS = output_folder()
 _CALIBRATION = shipped_folder("calibration")
+_RECIPES = ("fp32", "dynamic-w8a8", "static-asq-w8a8", "static-w8a8")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -32,6 +33,9 @@ def make_parser() -> argparse.ArgumentParser:
     _targets(_command(sub, "targets", "what compile can build for"))
     _run(_command(sub, "run", "videos from a bundle"))
     _compare(_command(sub, "compare", "a bundle beside its model in FP32, from equal noise: dB for each step, a sheet"))
+    _evaluate(
+        _command(sub, "evaluate", "try recipes on a model, simulated: quality against FP32 over prompts and seeds")
+    )
     _diff(_command(sub, "diff", "what differs between two bundles: fields, sizes, bytes"))
     _build(_command(sub, "build", "calibrate, quantize, export and compile from one YAML file"))
     _demo(_command(sub, "demo", "the main job on the model that ships, judged against float"))
@@ -212,6 +216,24 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     text = "folder for figures and sheet; left out, one beside the bundle: comparison"
     parser.add_argument("--output", type=Path, help=text)
     _cores(parser)
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipes", nargs="*", default=list(_RECIPES), help="names (see --list-recipes) or YAML files")
+    parser.add_argument("--list-recipes", action="store_true", help="print the names and do nothing else")
+    _source(parser)
+    text = "prompt set: what to make, and the seed of the first noise"
+    parser.add_argument("--prompts", type=Path, default=_CALIBRATION / "evaluation.yaml", metavar="FILE", help=text)
+    parser.add_argument("--count", type=_at_least(1), metavar="N", help="only the first N of its prompts")
+    parser.add_argument("--seeds", type=_at_least(1), default=3, metavar="N", help="videos of each prompt")
+    parser.add_argument("--seed", type=_seed, help="of the first, instead of the prompt set's; the next ones count on")
+    text = "prompt set that recipes are fitted on"
+    parser.add_argument("--calibration", type=Path, default=_CALIBRATION / "prompts.yaml", metavar="FILE", help=text)
+    text = "YAML of outlier channels to insert into the model first, which computes the same"
+    parser.add_argument("--outliers", type=Path, metavar="FILE", help=text)
+    parser.add_argument("--batch", type=_at_least(1), default=12, metavar="N", help="videos at a time")
+    text = "file of JSON lines, one for each video; what it has is not made again"
+    parser.add_argument("--output", type=Path, default=_ARTIFACTS / "evaluation.jsonl", help=text)
 
 
 def _diff(parser: argparse.ArgumentParser) -> None:

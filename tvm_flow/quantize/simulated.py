@@ -37,8 +37,9 @@ class StaticCodes:
         shape = (2, *(1 for _ in halves.shape[1:]))
         scale, zero = self.scale[step].reshape(shape), self.zero[step].reshape(shape)
         most = greatest_code(self.bits[step])
-        codes = ((halves / scale).round_() + zero).clamp_(-most - 1, most)
-        return codes.sub_(zero), scale
+        # round(x) + z, saturated, less z is round(x) saturated at ends moved by z.
+        low, high = -most - 1 - zero, most - zero
+        return torch.minimum(torch.maximum((halves / scale).round_(), low), high), scale
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class SimulatedLayer:
         halves = self.shifted(x.unflatten(0, (2, -1)), step)  # type: ignore[no-untyped-call]
         codes, scale = self.codes.encode(halves, step)
         total = F.linear(codes, self.weight)
-        return (total * (scale * self.weight_scale) + _rows(self.bias[step], total)).flatten(0, 1)
+        return total.mul_(scale * self.weight_scale).add_(_rows(self.bias[step], total)).flatten(0, 1)
 
     def shifted(self, halves: Tensor, step: int) -> Tensor:
         """What is rounded: ``halves`` [2, ..., K] times the gain, less the center."""

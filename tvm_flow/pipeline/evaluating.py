@@ -1,0 +1,63 @@
+"""The evaluate command: recipes tried on a model, plain or with outliers inserted, into a file of JSON lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tvm_flow.calibrate import CalibrationPrompt, Denoising, Ranges, load_prompts, model_sha256
+from tvm_flow.calibrate.samples import Samples, sample_inputs
+from tvm_flow.demo.vae import VAE
+from tvm_flow.pipeline.source import Source
+from tvm_flow.quality.judge import load_judge
+from tvm_flow.quality.outliers import load_outliers, with_outliers
+from tvm_flow.quality.scores import Viewer
+from tvm_flow.quality.trials import Pair, Subject, Trials, run_trials
+from tvm_flow.quantize.named_recipes import find_recipe
+
+ROWS = 12
+"""Of each calibration prompt, step, branch and layer; 16 prompts make 192."""
+BATCH = 12
+"""Videos at a time: 1.25 s of an idle core each, where 1 takes 1.7 s and 16 take 1.4 (demo model, 2026-11-26)."""
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to try: ``recipes`` by name or file on ``pairs``, fitted on the prompt set ``calibration``.
+
+    With ``outliers``, a YAML file of `tvm_flow.quality.outliers`, on the model with these inserted.
+    """
+
+    recipes: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+    calibration: Path
+    output: Path
+    outliers: Path | None = None
+    batch: int = BATCH
+
+
+def evaluate_stage(source: Source, request: EvaluationRequest, progress: bool = True) -> int:
+    """Score what the output lacks; returns how many videos were made.
+
+    Raises ConfigError for a recipe or file that is not there or fits no layer, PromptError for an unknown prompt, and
+    what `run_trials` raises.
+    """
+    recipes = {name: find_recipe(name) for name in request.recipes}
+    prompts = load_prompts(request.calibration)
+    plain = Denoising(source.model, source.sampler, source.latent)
+    samples = sample_inputs(plain, prompts, source.embed, ROWS, progress)
+    subject = Subject("plain", plain, source.embed, samples, prompts)
+    if request.outliers is not None:
+        outliers = load_outliers(request.outliers)
+        changed = replace(plain, model=with_outliers(source.model, _ranges(plain, samples, prompts), outliers))
+        samples = sample_inputs(changed, prompts, source.embed, ROWS, progress)
+        subject = Subject("outliers", changed, source.embed, samples, prompts)
+    # The demo's decoder draws the domain that the judge knows; another model's latents are compared as they are.
+    viewer = Viewer(source.decoder.decode, load_judge()) if isinstance(source.decoder, VAE) else Viewer()
+    trials = Trials({**{"fp32": find_recipe("fp32")}, **recipes}, request.pairs, request.batch, request.output)
+    return run_trials(subject, trials, viewer, progress)
+
+
+def _ranges(denoising: Denoising, samples: Samples, prompts: tuple[CalibrationPrompt, ...]) -> Ranges:
+    layers = {name: layer.ranges() for name, layer in samples.items()}
+    return Ranges(model_sha256(denoising.model), denoising.sampler, denoising.latent, prompts, layers)

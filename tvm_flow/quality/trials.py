@@ -1,0 +1,166 @@
+"""Recipes x prompts x seeds, simulated: each pair's scores as a JSON line, resumable.
+
+Pairs run in batches, and every recipe has a batch before the next one begins: whenever it is stopped, all recipes stand
+at about the same number of pairs. A batch's lines are written together, when they are all there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from tvm_flow.artifact import probe
+from tvm_flow.calibrate import CalibrationPrompt, Denoising, Embed, model_sha256
+from tvm_flow.calibrate.samples import Samples
+from tvm_flow.errors import ConfigError, InterruptedCommand
+from tvm_flow.quality.lines import Line, appending, read_lines
+from tvm_flow.quality.scores import Viewer
+from tvm_flow.quantize import Recipe
+from tvm_flow.quantize.scheme import Scheme, make_scheme
+from tvm_flow.quantize.simulated import simulated_outputs, simulating
+from tvm_flow.sampler import denoise, drawn_from, model_outputs
+
+REFERENCE = "fp32"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A video: a prompt, and the seed of its noise, which is the same under every prompt."""
+
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A model that recipes are tried on, and what they are fitted on; ``variant`` is plain or outliers."""
+
+    variant: str
+    denoising: Denoising
+    embed: Embed
+    samples: Samples
+    calibrated_on: tuple[CalibrationPrompt, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """What is to be tried: ``recipes`` by name, on ``pairs``, in batches of ``batch``, into the file ``output``."""
+
+    recipes: Mapping[str, Recipe]
+    pairs: Sequence[Pair]
+    batch: int
+    output: Path
+
+
+def crossed(prompts: Sequence[str], seeds: Sequence[int]) -> list[Pair]:
+    """Every prompt under every seed, seeds innermost; raises ConfigError for none."""
+    if not prompts or not seeds:
+        raise ConfigError(f"pairs: expected prompts and seeds, got {len(prompts)} and {len(seeds)}; give some")
+    return [Pair(prompt, seed) for prompt in prompts for seed in seeds]
+
+
+def run_trials(subject: Subject, trials: Trials, viewer: Viewer, progress: bool = True) -> int:
+    """Score what ``trials.output`` lacks; returns how many lines were added.
+
+    Raises ConfigError when another process writes the file, InterruptedCommand on Ctrl-C, with all finished batches
+    kept.
+    """
+    probe(trials.output)
+    subject.embed([pair.prompt for pair in trials.pairs])  # an unknown one fails before the work
+    with appending(trials.output) as file:
+        keys = {name: trial_key(subject, recipe) for name, recipe in trials.recipes.items()}
+        there = {_identity(line) for line in read_lines(trials.output)}
+        work = _Work(subject, trials, viewer, {})
+        todo = [
+            (batch, [name for name in keys if any((keys[name], p.prompt, p.seed) not in there for p in batch)])
+            for batch in _batches(trials)
+        ]
+        total, added = sum(len(batch) * len(names) for batch, names in todo), 0
+        with tqdm(total=total, desc=f"evaluate {subject.variant}", unit="video", disable=not progress) as bar:
+            try:
+                for batch, names in todo:
+                    exact = work.exact(batch) if names else torch.empty(0)
+                    for name in names:
+                        lines = work.lines(batch, exact, name, keys[name])
+                        file.append(
+                            [each for each in lines if (each["key"], each["prompt"], each["seed"]) not in there]
+                        )
+                        added += len(batch)
+                        bar.update(len(batch))
+            except KeyboardInterrupt:
+                raise InterruptedCommand(
+                    f"evaluate: interrupted after {added} of {total} videos; {trials.output} holds them; run the same "
+                    "command again to go on"
+                ) from None
+    return added
+
+
+def trial_key(subject: Subject, recipe: Recipe) -> str:
+    """Digest of all that a pair's scores depend on but the pair."""
+    content = {
+        "model": model_sha256(subject.denoising.model),
+        "sampler": subject.denoising.sampler.to_dict(),
+        "latent": list(subject.denoising.latent),
+        "variant": subject.variant,
+        "recipe": recipe.to_dict(),
+        "calibrated_on": [asdict(prompt) for prompt in subject.calibrated_on],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(eq=False)
+class _Work:
+    subject: Subject
+    trials: Trials
+    viewer: Viewer
+    schemes: dict[str, Scheme]
+
+    def exact(self, batch: Sequence[Pair]) -> Tensor:
+        """FP32's latents."""
+        denoising = self.subject.denoising
+        outputs = model_outputs(denoising.model, *self.subject.embed([p.prompt for p in batch]), denoising.sampler)
+        return denoise(outputs, self._noise(batch, 0), denoising.sampler, lambda step: self._noise(batch, step + 1))
+
+    def lines(self, batch: Sequence[Pair], exact: Tensor, name: str, key: str) -> list[dict[str, object]]:
+        latents, scheme = self._latents(batch, name, exact)
+        scores = self.viewer.scores(latents, exact, [pair.prompt for pair in batch])
+        head = {"key": key, "recipe": name, "model": self.subject.variant, "bytes_per_step": scheme.bytes_per_step}
+        head |= {"groups": [int(group) for group in scheme.groups]}
+        return [{**head, **asdict(pair), **row} for pair, row in zip(batch, scores, strict=True)]
+
+    def _latents(self, batch: Sequence[Pair], name: str, exact: Tensor) -> tuple[Tensor, Scheme]:
+        denoising, recipe = self.subject.denoising, self.trials.recipes[name]
+        if name not in self.schemes:
+            self.schemes[name] = make_scheme(denoising.model, recipe, self.subject.samples)
+        scheme = self.schemes[name]
+        if recipe.method == "float32":
+            return exact, scheme
+        caption = self.subject.embed([pair.prompt for pair in batch])
+        with torch.no_grad(), simulating(denoising.model, scheme.layers) as clock:
+            outputs = simulated_outputs(denoising.model, clock, caption, denoising.sampler)
+            noise = self._noise(batch, 0)
+            return denoise(outputs, noise, denoising.sampler, lambda step: self._noise(batch, step + 1)), scheme
+
+    def _noise(self, batch: Sequence[Pair], stream: int) -> Tensor:
+        """What a trajectory starts from (stream 0), or what its step ``stream`` - 1 draws: [N, C, T, H, W]."""
+        latent = self.subject.denoising.latent
+        if stream:
+            return torch.cat([drawn_from(pair.seed, latent)(stream - 1) for pair in batch])
+        starts = [torch.randn(latent, generator=torch.Generator().manual_seed(pair.seed)) for pair in batch]
+        return torch.stack(starts)
+
+
+def _identity(line: Line) -> tuple[object, object, object]:
+    return line.get("key"), line.get("prompt"), line.get("seed")
+
+
+def _batches(trials: Trials) -> Iterator[list[Pair]]:
+    for start in range(0, len(trials.pairs), trials.batch):
+        yield list(trials.pairs[start : start + trials.batch])
