@@ -1,0 +1,90 @@
+"""``scripts/bench quality``: recipes beside FP32, simulated, on the demo model, plain and with outliers inserted.
+
+    {"recipe", "model": "plain"|"outliers", "pairs", "latent_psnr_db": [mean, low, high], "judge": [mean, low, high],
+     "confidence", "flow", "flow_error", "warp_error": likewise, "bytes_per_step", "step_groups",
+     "confidence_to_fp32": [difference, low, high], "margin", "equivalent_to_fp32"}
+
+One line a recipe and model; intervals are 95 percent, by bootstrap over prompts and seeds, of the difference to FP32 90
+percent, as two one-sided tests at 5 percent take them. The margin is FP32's standard deviation between seeds. What is
+done is kept in the file, so that another call goes on: with 216 pairs it takes minutes for each recipe and model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from tvm_flow.pipeline.asked import read_prompts
+from tvm_flow.pipeline.evaluating import EvaluationRequest, evaluate_stage
+from tvm_flow.pipeline.source import load_source
+from tvm_flow.quality.lines import read_lines
+from tvm_flow.quality.standings import Verdict, compared, noise_of_fp32, text_table, verdicts
+from tvm_flow.quality.trials import REFERENCE, crossed
+from tvm_flow.quantize.named_recipes import recipe_names
+from tvm_flow.shipped import shipped_folder
+
+MAIN = (
+    *("fp32", "fp16", "dynamic-w8a8", "static-w8a8", "static-asq-w8a8", "static-w8a8-nosmooth", "static-free-w8a8"),
+    *("static-free-w8a8-g1", "dynamic-w4a8", "static-w4a8", "static-free-w4a8", "static-free-w4a8-g1"),
+    *("static-w6a6", "static-w4a6", "static-free-w4a6", "static-w8a4", "static-free-w8a4", "dynamic-w8a4"),
+    *("static-asq-w8a8-nosmooth", "static-asq-w8a4", "static-w8a8-g2", "static-w8a8-g5"),
+)
+"""The recipes of the README's table."""
+CLAIMS = (
+    ("static-w8a8", "fp32", "confidence"),
+    ("static-w8a8", "dynamic-w8a8", "confidence"),
+    ("static-w8a8", "dynamic-w8a8", "latent_psnr_db"),
+    ("static-free-w8a8-g1", "static-w8a8", "latent_psnr_db"),
+    ("static-w8a8", "static-asq-w8a8", "latent_psnr_db"),
+    ("static-free-w4a8", "static-w4a8", "latent_psnr_db"),
+)
+"""What is held against what on each model, in which metric; printed to stderr whatever comes out."""
+
+
+def main(arguments: list[str]) -> None:
+    """Evaluate, and print the lines."""
+    calibration = shipped_folder("calibration")
+    parser = argparse.ArgumentParser(prog="scripts/bench quality", description=__doc__)
+    parser.add_argument("--recipes", nargs="+", default=list(MAIN), help="names, or all (default: those of the README)")
+    parser.add_argument("--models", nargs="+", default=["plain", "outliers"], help="plain, outliers (default: both)")
+    parser.add_argument("--count", type=int, default=72, help="prompts (default: 72)")
+    parser.add_argument("--seeds", type=int, default=3, help="of each prompt (default: 3)")
+    parser.add_argument("--output", type=Path, default=Path("artifacts/quality.jsonl"), help="file of scored pairs")
+    parser.add_argument("--markdown", action="store_true", help="print the table for the README to stderr, too")
+    options = parser.parse_args(arguments)
+    prompts, seed = read_prompts([], calibration / "evaluation.yaml", None)
+    pairs = tuple(crossed(prompts[: options.count], range(seed, seed + options.seeds)))
+    recipes = recipe_names() if options.recipes == ["all"] else tuple(options.recipes)
+    for model in options.models:
+        outliers = calibration / "outliers.yaml" if model == "outliers" else None
+        request = EvaluationRequest(recipes, pairs, calibration / "prompts.yaml", options.output, outliers)
+        evaluate_stage(load_source(), request)
+    found = [verdict for verdict in verdicts(read_lines(options.output)) if verdict.recipe in recipes]
+    for verdict in found:
+        print(json.dumps(verdict.line()))
+    print("\n".join(claims(found)), file=sys.stderr)
+    if options.markdown:
+        print(text_table(found, markdown=True), file=sys.stderr)
+
+
+def claims(found: list[Verdict]) -> list[str]:
+    """Each of `CLAIMS` with the interval of its difference, on every model that has both."""
+    by_name = {(verdict.recipe, verdict.model): verdict for verdict in found}
+    lines = []
+    for model in sorted({model for _, model in by_name}):
+        if (reference := by_name.get((REFERENCE, model))) is not None:
+            noise = ", ".join(f"{metric} {value:.4f}" for metric, value in noise_of_fp32(reference).items())
+            lines.append(f"{model}: FP32 between seeds, standard deviation: {noise}")
+        for ours, other, metric in CLAIMS:
+            if (ours, model) in by_name and (other, model) in by_name:
+                a, b = by_name[ours, model], by_name[other, model]
+                margin = noise_of_fp32(reference).get(metric, 0.0) if reference is not None else 0.0
+                held = compared(a, b, metric, margin)
+                mean, low, high = held.difference.rounded()
+                words = "equivalent" if held.equivalent else "not below" if held.not_below else "below, or not shown"
+                lines.append(
+                    f"{model}: {ours} less {other}, {metric}: {mean} [{low}, {high}], margin {margin:.4f}: {words}"
+                )
+    return lines
