@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper
@@ -161,7 +161,17 @@ def test_weights_that_are_not_finite_are_refused() -> None:
         weight_scale([[np.nan, 1.0]])
 
 
-@given(finite, finite, st.booleans(), st.floats(0, 1))
+WIDEST = float(np.finfo(np.float32).max) * (1 - 1 / 254)
+"""The end of a range all of whose codes are finite. An end m becomes a code of at most m + s / 2 and a rounding, with
+s = (hi - lo) / 255 of at most 2 m / 255, so at most m (1 + 1 / 255) (1 + 2^-23) < m / (1 - 1 / 254). (With
+s = m / 127 the end's code is m itself, and two roundings.)"""
+ends = st.floats(width=32, min_value=-float(np.float32(WIDEST)), max_value=float(np.float32(WIDEST)))
+
+
+@given(ends, ends, st.booleans(), st.floats(0, 1))
+@example(-3.3e38, 3.3e38, False, 0.0)
+@example(-float(np.float32(WIDEST)), float(np.float32(WIDEST)), False, 0.0)
+@example(-float(np.float32(WIDEST)), 0.0, True, 0.0)
 def test_every_value_of_the_range_is_within_half_a_step(a: float, b: float, symmetric: bool, at: float) -> None:
     lo, hi = min(a, b), max(a, b)
     scale, zero = activation_scale(lo, hi, symmetric)
@@ -169,6 +179,13 @@ def test_every_value_of_the_range_is_within_half_a_step(a: float, b: float, symm
     error = abs(float(dequantize(quantize(x, scale, zero), scale, zero)) - float(x))
     assert scale.dtype == np.float32 and -128 <= zero <= 127
     assert error <= float(scale) * (0.5 + 1e-3)
+
+
+def test_a_code_beyond_float32_is_infinite() -> None:
+    """As a kernel's product is: the end of the widest range is half a step from its code, which is no float32."""
+    most = float(np.finfo(np.float32).max)
+    scale, zero = activation_scale(-most, most, symmetric=False)
+    assert dequantize(quantize([-most, most], scale, zero), scale, zero).tolist() == [-np.inf, 127 * scale]
 
 
 @given(finite, finite)

@@ -12,7 +12,8 @@ Scales are positive normal float32 numbers. A range whose scale would be smaller
 machine flushes denormals to zero.
 
 ONNX lets NaN and infinities through with an undefined result; here they raise QuantizeError, because an
-integer model cannot show where they came from.
+integer model cannot show where they came from. A kernel cannot raise: on every target it makes the largest code
+of NaN (127, or 255 of uint8), and saturates infinities.
 """
 
 from __future__ import annotations
@@ -53,9 +54,13 @@ def quantize(x: ArrayLike, scale: ArrayLike, zero_point: ArrayLike = 0, dtype: D
 
 
 def dequantize(q: Integers, scale: ArrayLike, zero_point: ArrayLike = 0) -> NDArray[np.float32]:
-    """(q - zero_point) * scale: exact difference, one float32 product; shapes and errors as ``quantize``."""
+    """(q - zero_point) * scale: exact difference, one float32 product; shapes and errors as ``quantize``.
+
+    The outermost codes of a range that nearly fills float32 can lie beyond it, and are infinite.
+    """
     difference = np.asarray(q).astype(np.int64) - np.asarray(zero_point).astype(np.int64)
-    return difference.astype(np.float32) * _scales(scale)
+    with np.errstate(over="ignore"):
+        return difference.astype(np.float32) * _scales(scale)
 
 
 def greatest_code(bits: int) -> int:
