@@ -72,12 +72,21 @@ def call_with(call: Expr, args: Iterable[Expr]) -> Expr:
     return tvm.ir.Call(call.op, list(args), call.attrs)
 
 
+class BlockBuilder(relax.BlockBuilder):  # type: ignore[misc]  # TVM has no types
+    """TVM's, which ends its block when an error leaves its function: else it warns on stderr as it goes."""
+
+    def _exit_function_scope(self, kind: object, error: object, trace: object) -> None:
+        if kind is not None and not self._func._is_emit_func_output_called:
+            self._end_block()
+        super()._exit_function_scope(kind, error, trace)
+
+
 @dataclass
 class Builder:
     """Emits one straight-line function, collecting parameters as they are first used."""
 
     inputs: list[Var]
-    block: relax.BlockBuilder = field(default_factory=relax.BlockBuilder)
+    block: BlockBuilder = field(default_factory=BlockBuilder)
     parameters: dict[str, Var] = field(default_factory=dict)
     constants: dict[str, Constant] = field(default_factory=dict)
     made: dict[Constant, str] = field(default_factory=dict)

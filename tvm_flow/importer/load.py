@@ -15,14 +15,16 @@ from typing import Any
 
 import numpy as np
 import onnx
+import tvm
 from onnx import numpy_helper
-from tvm.relax.frontend.onnx import from_onnx
+from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
 from tvm_flow.errors import ImportGraphError
 from tvm_flow.graph.constants import Array, Given
-from tvm_flow.graph.lifted import LiftedGraph
+from tvm_flow.graph.lifted import BlockBuilder, LiftedGraph
 from tvm_flow.graph.names import quote_names
 from tvm_flow.importer.initializers import ExternalFiles, SplitGraph, same_skeleton, split_values
+from tvm_flow.importer.legal import opset_of
 
 
 def read_onnx(path: Path, files: ExternalFiles | None = None) -> SplitGraph:
@@ -89,7 +91,7 @@ def import_split(split: SplitGraph, name: str = "graph") -> LiftedGraph:
         # TVM prints what it raises, and warns of names that it does not change.
         with redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            module = from_onnx(split.structure, keep_params_in_input=True, sanitize_input_names=False)
+            module = _from_onnx(split.structure)
     except Exception as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise ImportGraphError(f"{name}: TVM's ONNX importer refused it: {reason}; use supported operators") from error
@@ -100,6 +102,13 @@ def import_split(split: SplitGraph, name: str = "graph") -> LiftedGraph:
     read = {str(p.name): np.array(v.numpy(), order="C") for p, v in zip(lifted, arrays, strict=True)}
     values = {**split.values, **read}
     return LiftedGraph(module, split.inputs, {key: Given(key) for key in values}, values)
+
+
+def _from_onnx(model: onnx.ModelProto) -> tvm.IRModule:
+    """As TVM's function of that name, with a builder that ends in silence."""
+    importer = ONNXGraphImporter({}, "float32", keep_params_in_input=True, sanitize=False)
+    importer.bb = BlockBuilder()
+    return importer.from_onnx(model.graph, opset_of(model))
 
 
 def _constants_as_initializers(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -22,7 +22,7 @@ import tvm_ffi
 from tvm import relax
 
 from tvm_flow.errors import BuildError
-from tvm_flow.graph.lifted import LiftedGraph, bindings_of, call_with, op_name, shape_of
+from tvm_flow.graph.lifted import BlockBuilder, LiftedGraph, bindings_of, call_with, op_name, shape_of
 from tvm_flow.graph.names import made_up
 from tvm_flow.graph.program import KernelCall, Program, TensorSpec
 from tvm_flow.lower.clusters import clusters, tensor_args
@@ -164,7 +164,7 @@ def _function_of(group: _Group) -> tuple[Any, list[Any]]:
             if arg not in inside and arg not in local:
                 local[arg] = relax.Var(f"p{len(arguments)}", arg.ty)
                 arguments.append(arg)
-    block = relax.BlockBuilder()
+    block = BlockBuilder()
     parameters = [local[a] for a in arguments]
     with block.function("kernel", parameters):
         with block.dataflow():

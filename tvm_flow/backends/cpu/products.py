@@ -6,7 +6,7 @@ from tvm import relax
 
 from tvm_flow.backends.cpu.gemm import gemm_definition
 from tvm_flow.backends.cpu.packing import Product
-from tvm_flow.graph.lifted import bindings_of, call_with, tensor_var
+from tvm_flow.graph.lifted import BlockBuilder, bindings_of, call_with, tensor_var
 from tvm_flow.graph.types import Expr, PrimFunc, Relax
 from tvm_flow.lower.legalize import call_once, fused
 
@@ -18,7 +18,7 @@ def product_prim_func(function: Relax, product: Product, name: str) -> PrimFunc:
     params[1] = tensor_var("packed", product.packed_shape(), "int8")
     local = dict(zip(function.params, params, strict=True))
     definition = gemm_definition(product.m, product.k, product.n, product.isa).without_attr("global_symbol")
-    block = relax.BlockBuilder()
+    block = BlockBuilder()
     callee = block.add_func(definition, f"{name}_sums")
     with block.function("kernel", params):
         with block.dataflow():
