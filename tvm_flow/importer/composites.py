@@ -7,8 +7,9 @@
     Pow(x, n)             for a constant whole n of 0 to 8: products; for 0.5 a root; for negative n one division more
     Clip(x, a, b)         Min(Max(x, a), b)
     Neg, Reciprocal, Abs  -1 x, 1 / x, Max(x, -1 x)
+    Dropout               its input, while not training
     Resize                to nearest, by whole factors: a reshape, an expansion, a reshape
-    Where(c, a, b)        for a constant c: a c + b (1 - c), with 0 and 1, of finite numbers
+    Where(c, a, b)        for a constant c: a c + b (1 - c), with 0 and 1; what is computed must be finite where hidden
 
 Each rule states the order of float operations, which is the meaning that kernels and reference share.
 """
@@ -22,6 +23,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from tvm_flow.errors import ImportGraphError
+from tvm_flow.graph.constants import Array
+from tvm_flow.importer.legal import describe
 from tvm_flow.importer.node_writer import Writer
 
 
@@ -71,7 +75,7 @@ def _tanh(writer: Writer, node: onnx.NodeProto) -> list[str]:
 
 
 def _erf(writer: Writer, node: onnx.NodeProto) -> list[str]:
-    """sign(x) (1 - t p(t) exp(-x^2)) with t = 1 / (1 + 0.3275911 |x|); sign(x) = x / max(|x|, 2^-126)."""
+    """sign(x) (1 - t p(t) exp(-x^2)) with t = 1 / (1 + 0.3275911 |x|); sign(x) = 2^100 x, cut to -1 and 1."""
     emit, constant, x = writer.emit, writer.constant, node.input[0]
     size = _absolute(writer, x)
     t = emit("Div", constant(1.0), emit("Add", emit("Mul", size, constant(0.3275911)), constant(1.0)))
@@ -80,7 +84,7 @@ def _erf(writer: Writer, node: onnx.NodeProto) -> list[str]:
         poly = emit("Add", emit("Mul", poly, t), constant(coefficient))
     fall = emit("Exp", emit("Mul", emit("Mul", x, x), constant(-1.0)))
     rest = emit("Sub", constant(1.0), emit("Mul", emit("Mul", poly, t), fall))
-    sign = emit("Div", x, emit("Max", size, constant(2.0**-126)))
+    sign = emit("Max", emit("Min", emit("Mul", x, constant(2.0**100)), constant(1.0)), constant(-1.0))
     return [emit("Mul", sign, rest)]
 
 
@@ -119,13 +123,29 @@ def _clip(writer: Writer, node: onnx.NodeProto) -> list[str]:
 
 
 def _where(writer: Writer, node: onnx.NodeProto) -> list[str] | None:
-    """Chosen by a constant; an operand that is not finite may not be hidden by it."""
+    """Chosen by a constant; a constant operand may hide infinities, as masks do, a computed one may not."""
     condition, a, b = node.input
     if condition not in writer.values:
         return None
-    chosen = writer.values[condition].astype(np.float32)
-    emit = writer.emit
-    return [emit("Add", emit("Mul", a, writer.constant(chosen)), emit("Mul", b, writer.constant(1 - chosen)))]
+    chosen = writer.values[condition].astype(bool)
+    return [writer.emit("Add", _where_true(writer, chosen, a), _where_true(writer, ~chosen, b))]
+
+
+def _where_true(writer: Writer, chosen: Array, x: str) -> str:
+    """``x`` where it is ``chosen``, and 0."""
+    if x in writer.values:
+        return writer.constant(np.where(chosen, writer.values[x], np.float32(0)))
+    return writer.emit("Mul", x, writer.constant(chosen))
+
+
+def _dropout(writer: Writer, node: onnx.NodeProto) -> list[str]:
+    """The input itself; raises ImportGraphError for one that is to drop something."""
+    training = node.input[2] if len(node.input) > 2 else ""
+    if training and (training not in writer.values or writer.values[training].any()):
+        raise ImportGraphError(
+            f"{describe(node, writer.opset)}: expected inference, got training_mode; export with training off"
+        )
+    return [node.input[0]]
 
 
 def _expand(writer: Writer, node: onnx.NodeProto) -> list[str] | None:
@@ -164,6 +184,7 @@ RULES: dict[str, Callable[[Writer, onnx.NodeProto], list[str] | None]] = {
     "Reciprocal": lambda writer, node: [writer.emit("Div", writer.constant(1.0), node.input[0])],
     "Where": _where,
     "Expand": _expand,
+    "Dropout": _dropout,
     "Resize": _resize,
 }
 """Per operator what its outputs are called; None for a node that stays as it is."""

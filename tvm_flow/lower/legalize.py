@@ -9,8 +9,10 @@ import tvm
 from tvm import relax, tirx
 
 from tvm_flow.errors import BuildError
+from tvm_flow.graph.lifted import BlockBuilder
 from tvm_flow.lower.exponential import te_exp
 from tvm_flow.lower.extremes import te_maximum, te_minimum
+from tvm_flow.lower.largest import largest_or_nan
 
 
 def to_prim_func(function: Any, name: str) -> Any:
@@ -36,7 +38,7 @@ def fused(module: Any, name: str) -> Any:
 
 def call_once(function: Any, name: str, others: Mapping[Any, Any] | None = None) -> Any:
     """A module whose ``main`` calls ``function`` once, so that fusion has a caller to rewrite."""
-    block = relax.BlockBuilder(tvm.IRModule(dict(others or {})))
+    block = BlockBuilder(tvm.IRModule(dict(others or {})))
     private = relax.Function(function.params, function.body, function.ret_ty, True).with_attr("Primitive", True)
     callee = block.add_func(private, name)
     params = [relax.Var(p.name, p.ty) for p in function.params]
@@ -71,6 +73,7 @@ _OWN = {
 }
 
 KERNEL_PASSES: tuple[tuple[str, Any], ...] = (
+    ("largest", largest_or_nan),
     ("legalize", relax.transform.LegalizeOps(_OWN)),
     ("annotate", relax.transform.AnnotateTIROpPattern()),
     ("fuse", relax.transform.FuseTIR()),

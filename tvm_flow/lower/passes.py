@@ -5,7 +5,7 @@
     canonicalize  names, aliases and constants as equal graphs share     of a graph
     partition     one Relax function per kernel, and their calls         of a graph, to a program
     pack          weights as the kernels of a backend read them          of a program
-    legalize ...  `KERNEL_PASSES`: one kernel to one TIR function        of a kernel
+    largest ...   `KERNEL_PASSES`: one kernel to one TIR function        of a kernel
     schedule      loops as the backend's instructions want them          of a kernel
     assembly      what LLVM makes of it                                  of a kernel
     plan          every tensor's place, every call                       of a program

@@ -14,7 +14,9 @@ The float64 evaluation itself is wrong by at most 2^-29 of these, which `SLACK` 
 roundings out, so the bounds hold for it too. Results below the normal range are off by at most `TINY` more.
 
 A value that is infinite for sure, because all that it can be is beyond float32, is infinite with an error of 0; one
-that may or may not be has an infinite error. NaN is what the kernel must give too.
+that may or may not be has an infinite error. NaN is what the kernel must give too: an operator's result is NaN where
+one of its operands is, a maximum, a minimum or a largest of many no less (what IEEE 754 calls maximum, and not
+maximumNumber); only a code cannot be, see `tvm_flow.numerics.quantize`.
 
 Softmax has a bound that no error of its scores exceeds: a score less the largest of its row is at most 0 in the kernel
 too, where it is 0 once, so its exponential is at most 1 and is 1 once, their sum is at least 1, and a share at most 1.
