@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto
+from onnx import ModelProto, helper
 from support.execution import onnxruntime_outputs
-from support.onnx_graphs import float_tolerance, model, node
+from support.onnx_graphs import FLOAT, float_tolerance, model, node
 from support.qemu import QEMU
 from support.quantized_graphs import attention, mlp, uint8_codes, weights
 
@@ -25,7 +25,7 @@ from tvm_flow.target.spec import TargetSpec, load_target
 
 Array = np.ndarray[Any, Any]
 HOST = load_target("host")
-BOOL = onnx.TensorProto.BOOL
+BOOL, INT64 = onnx.TensorProto.BOOL, onnx.TensorProto.INT64
 HOSTILE = ("t0", "w.s8", "%t0", "\\%t1")
 
 
@@ -179,9 +179,13 @@ def test_a_wrong_kernel_is_found_and_nothing_is_written(tmp_path: Path, monkeypa
         return found and (*found[:-1], found[-1] + np.ones((), found[-1].dtype))
 
     monkeypatch.setattr(graph_check, "_tensors", damaged)
-    with pytest.raises(BitExactError, match="graph, call 0, kernel"):
+    with pytest.raises(BitExactError, match=r"net\.onnx: graph, call 0, kernel .* repeat it: tvm-flow replay"):
         imported(mlp(), tmp_path, {"x": floats(4, 16)})
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.lock", "in.npz", "net.onnx"]
+    (evidence,) = tmp_path.glob("out.failed-*")
+    assert {"evidence.json", "kernel.txt", "arguments.npz", "expected.npz"} <= {
+        path.name for path in evidence.iterdir()
+    }
+    assert sorted({path.name for path in tmp_path.iterdir()} - {evidence.name}) == [".out.lock", "in.npz", "net.onnx"]
 
 
 def test_the_exported_function_is_compared_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +205,50 @@ def test_a_kernel_that_lowering_refuses_is_named_by_its_node(tmp_path: Path) -> 
     deep = model([node("Relu", "x", "r"), node("Exp", "r", "y")], {"x": nine}, {"y": nine})
     with pytest.raises(ImportGraphError, match=r"net\.onnx: node 'r' \(Relu, opset 21\): .*at most 8 axes"):
         imported(deep, tmp_path, None)
+
+
+def no_tensor(kind: str, *, output: bool) -> ModelProto:
+    """A graph whose output (or input) is a sequence or optional of tensors."""
+    tensor = helper.make_tensor_value_info("t", FLOAT, [4])
+    inner = helper.make_tensor_type_proto(FLOAT, [4])
+    wrapped = (helper.make_sequence_type_proto if kind == "Sequence" else helper.make_optional_type_proto)(inner)
+    other = helper.make_value_info("s", wrapped)
+    makes = {"Sequence": "SequenceConstruct", "Optional": "Optional"}[kind]
+    reads = {"Sequence": node("SequenceLength", "s", "n"), "Optional": node("OptionalHasElement", "s", "n")}[kind]
+    length = helper.make_tensor_value_info("n", INT64 if kind == "Sequence" else BOOL, [])
+    ports = ([tensor], [other]) if output else ([other], [length])
+    graph = helper.make_graph([node(makes, "t", "s")] if output else [reads], "g", *ports)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+@pytest.mark.parametrize("output", [True, False], ids=["output", "input"])
+@pytest.mark.parametrize("kind", ["Sequence", "Optional"])
+def test_what_is_no_tensor_is_refused_by_name(kind: str, output: bool, tmp_path: Path) -> None:
+    words = rf"net\.onnx: {'output' if output else 'input'} 's': expected a tensor, got a value of {kind.lower()} type"
+    with pytest.raises(ImportGraphError, match=words):
+        imported(no_tensor(kind, output=output), tmp_path, None)
+
+
+def test_a_graph_without_outputs_is_refused(tmp_path: Path) -> None:
+    made = model([node("Relu", "x", "y")], {"x": (4,)}, {"y": (4,)})
+    del made.graph.output[:]
+    with pytest.raises(ImportGraphError, match=r"net\.onnx: graph: expected at least one output, got none"):
+        imported(made, tmp_path, None)
+
+
+def test_dropout_is_nothing_but_while_training(tmp_path: Path) -> None:
+    x, shape = floats(2, 4), {"y": (2, 4)}
+    imported(model([node("Dropout", "x", "y")], {"x": (2, 4)}, shape), tmp_path, {"x": x})
+    np.testing.assert_array_equal(outputs(tmp_path)["y"], x)
+    training = {"r": np.float32(0.5), "t": np.array(True)}
+    with pytest.raises(ImportGraphError, match=r"'y' \(Dropout, opset 21\): expected inference, got training_mode"):
+        imported(model([node("Dropout", "x r t", "y")], {"x": (2, 4)}, shape, training), tmp_path, None)
+
+
+def test_an_operator_of_several_values_is_refused_in_words(tmp_path: Path) -> None:
+    made = model([node("TopK", "x k", "y i")], {"x": (4,)}, {"y": (1,)}, {"k": np.array([1])})
+    with pytest.raises(ImportGraphError, match=r"'y' \(TopK, opset 21\): expected an operator with an exact meaning"):
+        imported(made, tmp_path, None)
 
 
 @pytest.mark.parametrize(

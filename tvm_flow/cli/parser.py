@@ -174,11 +174,17 @@ def _replay(parser: argparse.ArgumentParser) -> None:
 def _import(parser: argparse.ArgumentParser) -> None:
     text = "ONNX file of fixed shapes; what QuantizeLinear and DequantizeLinear surround becomes integer arithmetic"
     parser.add_argument("graph", type=Path, metavar="GRAPH.onnx", help=text)
-    parser.add_argument("--target", default="host", help="'host', a name in targets/, or a YAML file")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for library, header, report")
+    text = "'host', a name in targets/, or a YAML file; its CPU runs the graph, whatever other backends it names"
+    parser.add_argument("--target", default="host", help=text)
+    text = "folder for libNAME.so with the weights inside, NAME.h that says how to call it, and report.json"
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help=text)
     text = "its inputs as numpy.savez writes them, by name: the compiled library's outputs go to DIR/out.npz"
     parser.add_argument("--run", dest="inputs", type=Path, metavar="IN.npz", help=text)
-    parser.add_argument("--name", help="of library, header and function; that of the file when left out")
+    text = (
+        "NAME of library, header and function; that of the file when left out; graph_ is put before one that a library "
+        "of the system has or that begins with a digit: m.onnx becomes libgraph_m.so"
+    )
+    parser.add_argument("--name", help=text)
 
 
 def _targets(parser: argparse.ArgumentParser) -> None:

@@ -53,6 +53,7 @@ def require_legal(model: onnx.ModelProto) -> onnx.ModelProto:
         )
     for node in model.graph.node:
         _require_plain(node, opset)
+    _require_tensors(model.graph)
     readers = {name: describe(node, opset) for node in reversed(model.graph.node) for name in node.input}
     for tensor in model.graph.initializer:
         reader = f"{readers[tensor.name]}, " if tensor.name in readers else ""
@@ -120,6 +121,18 @@ def _require_plain(node: onnx.NodeProto, opset: int) -> None:
             f"{describe(node, opset)}: expected a straight line of operators, got one with graphs inside; export the "
             "branch that is taken"
         )
+
+
+def _require_tensors(graph: onnx.GraphProto) -> None:
+    if not graph.output:
+        raise ImportGraphError("graph: expected at least one output, got none; name what is to be computed")
+    for side, values in (("input", graph.input), ("output", graph.output)):
+        for value in values:
+            if (kind := value.type.WhichOneof("value") or "tensor_type") != "tensor_type":
+                raise ImportGraphError(
+                    f"{side} {unquoted(value.name)!r}: expected a tensor, got a value of "
+                    f"{kind.removesuffix('_type').replace('_', ' ')} type; export one of tensors alone"
+                )
 
 
 def _require_type(what: str, kind: int) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import onnx
 
-from tvm_flow.errors import ImportGraphError
+from tvm_flow.errors import ImportGraphError, TvmFlowError
 from tvm_flow.graph.lifted import LiftedGraph
 from tvm_flow.importer.canonical import canonicalize
 from tvm_flow.importer.initializers import SplitGraph
@@ -45,18 +45,28 @@ def _imported(split: SplitGraph) -> LiftedGraph:
     return fold_rows(canonicalize(to_integer(graph)))
 
 
+def _reason(error: Exception) -> str:
+    """The words of our own errors; what else TVM or a pass raised is of something that they do not know."""
+    if isinstance(error, TvmFlowError):
+        return one_line(error)
+    return (
+        "expected an operator with an exact meaning that gives one tensor, got one that the import does not know "
+        f"({type(error).__name__}: {one_line(error)}); write it with others"
+    )
+
+
 Attempt = Callable[[SplitGraph], object]
 
 
 def _named(split: SplitGraph, error: Exception, attempt: Attempt) -> str:
     """What is wrong, and with which node where a part of the graph shows it."""
     nodes = list(split.structure.graph.node)
-    low, high, reason = 0, len(nodes) + 1, one_line(error)
+    low, high, reason = 0, len(nodes) + 1, _reason(error)
     while high - low > 1:  # the first `low` nodes can be imported, the first `high` cannot
         middle = (low + high) // 2
         failure = _failure(split, middle, attempt)
         low, high = (middle, high) if failure is None else (low, middle)
-        reason = one_line(failure) if failure is not None else reason
+        reason = _reason(failure) if failure is not None else reason
     if high > len(nodes):
         return reason
     return f"{describe(nodes[high - 1], opset_of(split.structure))}: {reason}"

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from tvm_flow.artifact import exclusive, is_current, make_stamp, read_json, require_exec, write_json, write_stamp
 from tvm_flow.check.calls import Array
 from tvm_flow.check.machines import machine_of
+from tvm_flow.compile.failures import kept_check
 from tvm_flow.compile.graph_build import (
     BuiltGraph,
     CheckedRun,
@@ -64,7 +65,8 @@ def import_stage(wanted: ImportRequest) -> Report:
     """Write the folder ``wanted.output``, whole or not at all; nothing is done when it is current.
 
     Raises ImportGraphError naming file, node, operator and opset for what cannot be imported, ConfigError for an
-    output that is something else, BuildError, or BitExactError when a kernel call disagrees with the reference.
+    output that is something else, BuildError, or BitExactError when a kernel call disagrees with the reference, with
+    evidence of it beside the output.
     """
     name, output = identifier(wanted.name or wanted.graph.stem), wanted.output
     _check_output(output)
@@ -98,7 +100,10 @@ def _import(wanted: ImportRequest, name: str, work: Path) -> Report:
         bar.update()
         built = build_graph(whole, name, wanted.target, work)
         bar.update()
-        run = check_graph(built, machine, seeded_inputs(built.interface) if feeds is None else feeds)
+        try:
+            run = check_graph(built, machine, seeded_inputs(built.interface) if feeds is None else feeds)
+        except BitExactError as error:
+            raise kept_check(error, [built.library], "graph", wanted.target, wanted.output) from error
         bar.update()
     report = graph_report(built, run, _SEEDED if wanted.inputs is None else wanted.inputs.name)
     _write(wanted.output, built, report, None if feeds is None else run)
