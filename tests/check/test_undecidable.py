@@ -86,6 +86,24 @@ def test_sharp_softmax_is_checked(size: float) -> None:
         check_call(program, index, tensors, "here", ExactnessReport())
 
 
+@pytest.mark.parametrize("size", [1e6, 1e9])
+def test_equal_scores_in_doubt_are_checked(size: float) -> None:
+    """One kernel from scores to result, whose shares are equal parts: no bound of the scores' own errors allows that.
+
+    A sharp choice shows nothing: its shares are 1 and 0 in kernel and reference alike.
+    """
+    keys = (np.random.default_rng(1).standard_normal((1, 8, 1)) * size).astype(np.float32)
+    values = {"k": np.repeat(keys, 6, axis=2), "v": np.random.default_rng(2).standard_normal((1, 6, 8))}
+    nodes = [node("MatMul", "x k", "s"), node("Softmax", "s", "p", axis=-1), node("MatMul", "p v", "y")]
+    constants = {name: value.astype(np.float32) for name, value in values.items()}
+    program = lowered(imported(model(nodes, {"x": (1, 4, 8)}, {"y": (1, 4, 8)}, constants)))
+    seen = run_checked(program, {"x": X[None]})
+    (call,) = program.program.calls
+    report = ExactnessReport()
+    check_call(program, 0, tuple(seen.tensors[name] for name in (*call.args, call.output)), "here", report)
+    assert 0 < report.worst_float < 1
+
+
 def test_nan_passes_where_its_bound_is_no_number_either() -> None:
     x = X.copy()
     x[2, 5] = np.nan
