@@ -31,7 +31,12 @@ SIZES = {
     "attn_temp.proj.weight": 1e-3,
     "final_layer.linear.weight": 0.02,
 }
-"""Logits whose own rounding errors are beyond 1, behind them and at the end numbers near 1."""
+"""Logits whose own rounding errors are beyond 1, behind them and at the end numbers near 1.
+
+A random choice is a choice: its shares are 1 and 0 in kernel and reference alike, whatever the bound. So the keys of
+the first head are equal, and its shares are an equal part each, which rounds.
+"""
+HEADS = MODEL.heads
 
 
 def large_model(config: AnyConfig = MODEL) -> AnyModel:
@@ -43,6 +48,9 @@ def large_model(config: AnyConfig = MODEL) -> AnyModel:
         size = next((size for end, size in SIZES.items() if name.endswith(end)), 1.0)
         scale = size * weight.shape[-1] ** -0.5 if weight.ndim > 1 else 0.1
         weight.data = scale * torch.randn(weight.shape, generator=generator)
+        if name.endswith(("qkv.weight", "qkv.bias")):
+            _, keys, _ = weight.data.chunk(3)
+            keys[: len(keys) // HEADS] = 1e4 if name.endswith("bias") else 0.0
     return model
 
 
