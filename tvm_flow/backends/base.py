@@ -8,7 +8,7 @@
 A backend is one folder, its Python and its C beside each other, and one entry of `tvm_flow.backends.registry`. A target
 names its backends in the order in which they are asked; the first that offers gets the kernel. A refusal is kept and
 printed, never silent. What a kernel means is its Relax function as `tvm_flow.numerics` executes it; a backend that
-rounds otherwise states its own rule beside that one.
+rounds otherwise states its own rule beside that one: `Offer.arithmetic`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from tvm_flow.backends.packed import Layout, PackedProgram, Refusal, Segment
+from tvm_flow.backends.packed import Arithmetic, Layout, Made, PackedProgram, Refusal, Segment
 from tvm_flow.target.spec import TargetSpec
 
 
@@ -36,12 +36,18 @@ class Offer:
     """A backend's word that it computes a kernel exactly.
 
     ``implementation`` names what would run, for reports; ``choice`` is the backend's own note for `Backend.compile`;
-    ``layouts`` says of arguments, by position, that they must be constants laid out otherwise.
+    ``layouts`` says of arguments, by position, that they must be constants laid out otherwise. ``arguments``, where not
+    empty, are what calls pass: positions of the kernel's own (laid out as said), and constants made of several.
+
+    A device with rounding rules of its own has them as ``arithmetic``: exactly what it computes of the arguments that
+    it is given. Then that is what calls are compared with, and not what the kernel's Relax function says.
     """
 
     implementation: str
     choice: object = None
     layouts: Mapping[int, Layout] = field(default_factory=dict)
+    arguments: tuple[int | Made, ...] = ()
+    arithmetic: Arithmetic | None = None
 
 
 @dataclass(frozen=True)

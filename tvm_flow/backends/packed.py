@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
 
 from tvm_flow.backends.always import CPU as CPU
 from tvm_flow.backends.cpu.packing import Product
+from tvm_flow.errors import BuildError
 from tvm_flow.graph.constants import Array, Constant
 from tvm_flow.graph.program import Program
+from tvm_flow.numerics.reference import Value, execute
 
 
 class Layout(Protocol):
@@ -32,6 +34,25 @@ class Layout(Protocol):
 
     def unpack(self, packed: Array, plain: tuple[int, ...]) -> Array:
         """The array of shape ``plain`` that was packed."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A constant argument that a backend has made of others, where one layout of one constant is not enough.
+
+    ``rule`` is a key of `tvm_flow.graph.constants.RULES`, which gets the arguments of the kernel at ``positions``, all
+    constant, and ``options``.
+    """
+
+    rule: str
+    positions: tuple[int, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    options: tuple[int, ...] = ()
+
+
+Arithmetic = Callable[[list[Array]], Value]
+"""What a device computes of the arguments that it is given, where it has rounding rules of its own."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +79,14 @@ class Segment:
 
 @dataclass(frozen=True)
 class Placement:
-    """Who runs a kernel: a backend's name, what it said it would run, its own note, and who refused before it."""
+    """Who runs a kernel: a backend's name, what it offered (`tvm_flow.backends.base.Offer`), who refused before it."""
 
     device: str
     implementation: str
     choice: object = None
     layouts: Mapping[int, Layout] = field(default_factory=dict)
+    arguments: tuple[int | Made, ...] = ()
+    arithmetic: Arithmetic | None = None
     refusals: tuple[tuple[str, Refusal], ...] = ()
 
 
@@ -98,11 +121,26 @@ class PackedProgram:
             found.append(Segment(device, positions[0], len(positions)))
         return tuple(found)
 
-    def plain_inputs(self, kernel: str, inputs: list[Array]) -> list[Array]:
-        """Arguments of a call of ``kernel`` as its Relax function takes them."""
+    def expected(self, kernel: str, inputs: list[Array]) -> Value:
+        """What a call of ``kernel`` must give: by the device's own arithmetic, or as its Relax function says."""
         placement = self.placements.get(kernel)
-        if placement is None or not placement.layouts:
+        if placement is not None and placement.arithmetic is not None:
+            return placement.arithmetic(inputs)
+        return execute(self.program.kernels[kernel], self.plain_inputs(kernel, inputs))
+
+    def plain_inputs(self, kernel: str, inputs: list[Array]) -> list[Array]:
+        """Arguments of a call of ``kernel`` as its Relax function takes them.
+
+        Raises BuildError for a kernel that is given constants made of several, which nothing undoes.
+        """
+        placement = self.placements.get(kernel)
+        if placement is None or not (placement.layouts or placement.arguments):
             return inputs
+        if placement.arguments:
+            raise BuildError(
+                f"kernel {kernel}: expected arguments as its function takes them, got those that {placement.device} "
+                "makes of them; compare it by that device's arithmetic"
+            )
         params = self.program.kernels[kernel].params
         plain = list(inputs)
         for position, layout in placement.layouts.items():

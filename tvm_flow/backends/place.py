@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from tvm_flow.backends.base import Backend, Kernel
 from tvm_flow.backends.cpu.backend import CpuBackend
 from tvm_flow.backends.cpu.isa import Isa
 from tvm_flow.backends.cpu.packing import Product
-from tvm_flow.backends.packed import PackedProgram, Placement, Refusal
+from tvm_flow.backends.packed import Made, PackedProgram, Placement, Refusal
 from tvm_flow.backends.registry import backend_named
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.constants import Constant, Derived
@@ -31,23 +31,47 @@ def place_on(program: Program, target: TargetSpec, backends: Sequence[Backend]) 
     """The same for ``backends`` in order of preference."""
     placements = {kernel.name: _placement(kernel, target, backends) for kernel in _kernels(program)}
     products = {name: p.choice for name, p in placements.items() if isinstance(p.choice, Product)}
-    constants: dict[str, Constant] = dict(program.graph.constants)
-    tensors, calls = dict(program.tensors), []
-    names: dict[Constant, str] = {}
-    for call in program.calls:
-        args = list(call.args)
-        for position, layout in placements[call.kernel].layouts.items():
-            plain = args[position]
-            packed = Derived(layout.rule, (program.graph.constants[plain],), layout.options)
-            if packed not in names:
-                names[packed] = made_up(f"{plain}.{layout.rule}_{'x'.join(map(str, layout.options))}", tensors)
-                constants[names[packed]] = packed
-                tensors[names[packed]] = TensorSpec(layout.shape(tensors[plain].shape), tensors[plain].dtype)
-            args[position] = names[packed]
-        calls.append(KernelCall(call.kernel, tuple(args), call.output))
+    maker = _Maker(program)
+    calls = tuple(maker.call(call, placements[call.kernel]) for call in program.calls)
     used = {name for call in calls for name in call.args}
-    constants = {name: constant for name, constant in constants.items() if name in used}
-    return PackedProgram(replace(program, calls=tuple(calls), tensors=tensors), constants, products, placements)
+    constants = {name: constant for name, constant in maker.constants.items() if name in used}
+    return PackedProgram(replace(program, calls=calls, tensors=maker.tensors), constants, products, placements)
+
+
+class _Maker:
+    """Constants as kernels want them, each made once; ``tensors`` and ``constants`` are the program's and these."""
+
+    def __init__(self, program: Program) -> None:
+        self.given = program.graph.constants
+        self.tensors = dict(program.tensors)
+        self.constants: dict[str, Constant] = dict(self.given)
+        self.names: dict[Constant, str] = {}
+
+    def call(self, call: KernelCall, placement: Placement) -> KernelCall:
+        """``call`` with the arguments that ``placement`` asks for."""
+        args = list(call.args)
+        for position, layout in placement.layouts.items():
+            plain = self.tensors[args[position]]
+            spec = TensorSpec(layout.shape(plain.shape), plain.dtype)
+            args[position] = self.named(layout.rule, (args[position],), layout.options, spec)
+        if placement.arguments:
+            args = [self.argument(call, args, argument) for argument in placement.arguments]
+        return KernelCall(call.kernel, tuple(args), call.output)
+
+    def argument(self, call: KernelCall, args: list[str], argument: int | Made) -> str:
+        """An argument of ``call`` after its layout, or what is made of the plain ones."""
+        if isinstance(argument, int):
+            return args[argument]
+        sources = tuple(call.args[position] for position in argument.positions)
+        return self.named(argument.rule, sources, argument.options, TensorSpec(argument.shape, argument.dtype))
+
+    def named(self, rule: str, sources: tuple[str, ...], options: tuple[int, ...], spec: TensorSpec) -> str:
+        """The name of what ``rule`` makes of the constants ``sources``."""
+        made = Derived(rule, tuple(self.given[source] for source in sources), options)
+        if made not in self.names:
+            name = made_up(f"{sources[0]}.{rule}_{'x'.join(map(str, options))}", self.tensors)
+            self.names[made], self.constants[name], self.tensors[name] = name, made, spec
+        return self.names[made]
 
 
 def pack_weights(program: Program, isa: Isa) -> PackedProgram:
@@ -70,7 +94,8 @@ def _placement(kernel: Kernel, target: TargetSpec, backends: Sequence[Backend]) 
     for backend in backends:
         answer = backend.offers(kernel, target)
         if not isinstance(answer, Refusal):
-            return Placement(backend.name, answer.implementation, answer.choice, answer.layouts, tuple(refusals))
+            offered = {field.name: getattr(answer, field.name) for field in fields(answer)}
+            return Placement(backend.name, refusals=tuple(refusals), **offered)
         refusals.append((backend.name, answer))
     said = "; ".join(f"{name}: {refusal.reason} {refusal.remedy}".rstrip() for name, refusal in refusals)
     raise BuildError(

@@ -13,6 +13,7 @@ from tvm_flow.backends.packed import CPU
 from tvm_flow.errors import ConfigError
 
 ENTRY_POINTS = "tvm_flow.backends"
+NPU_ARM = "npu_arm"
 _REGISTRY: dict[str, Backend] = {}
 
 
@@ -35,12 +36,16 @@ def backend_named(name: str) -> Backend:
         from tvm_flow.backends.cpu.backend import CpuBackend
 
         register_backend(CpuBackend())
+    if name == NPU_ARM and name not in _REGISTRY:
+        from tvm_flow.backends.npu.arm.backend import ArmBackend
+
+        register_backend(ArmBackend())
     if name not in _REGISTRY:
         for entry in entry_points(group=ENTRY_POINTS, name=name):
             register_backend(entry.load())
     if name not in _REGISTRY:
         raise ConfigError(
-            f"backend {name!r}: expected one of {', '.join(sorted({CPU, *_REGISTRY}))}; correct the target's "
+            f"backend {name!r}: expected one of {', '.join(sorted({CPU, NPU_ARM, *_REGISTRY}))}; correct the target's "
             "backends, or install the package that has it"
         )
     return _REGISTRY[name]

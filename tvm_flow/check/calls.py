@@ -23,7 +23,7 @@ from tvm_flow.errors import BitExactError
 from tvm_flow.graph.constants import evaluate
 from tvm_flow.numerics.bounded import Bounded
 from tvm_flow.numerics.quantize import accumulate
-from tvm_flow.numerics.reference import Rounded, Value, execute
+from tvm_flow.numerics.reference import Rounded, Value
 from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.run import TracedCall
 
@@ -67,13 +67,13 @@ def check_call(
     Raises BitExactError naming the kernel, the first wrong element, and both values.
     """
     call = packed.program.calls[index]
-    inputs = packed.plain_inputs(call.kernel, list(args[:-1]))
     where = f"{where}, call {index}, kernel {call.kernel}"
     product = packed.products.get(call.kernel)
     if product is not None and sums is not None and product.epilogue:
+        inputs = packed.plain_inputs(call.kernel, list(args[:-1]))
         exact = accumulate(inputs[0], inputs[1].T)
         _require_equal(f"{where}, sums", exact, sums.accumulate(product, args[0], args[1]), report)
-    expected = execute(packed.program.kernels[call.kernel], inputs)
+    expected = packed.expected(call.kernel, list(args[:-1]))
     report.calls += 1
     _require_equal(where, expected, args[-1], report)
 

@@ -32,7 +32,6 @@ from tvm_flow.check.kernels import scheduled_kernel
 from tvm_flow.errors import BitExactError, BuildError
 from tvm_flow.graph.constants import Array
 from tvm_flow.numerics.bounded import Bounded
-from tvm_flow.numerics.reference import execute
 from tvm_flow.numerics.rounded import Rounded
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.toolchain.versions import compiler_versions
@@ -130,8 +129,7 @@ def _save(folder: Path, name: str, function: Any) -> None:
 
 def expected_values(packed: PackedProgram, kernel: str, args: tuple[Array, ...]) -> dict[str, Array]:
     """The integer reference's ``value``, and for what may differ from it the ``error`` of a float or ``doubt``."""
-    inputs = packed.plain_inputs(kernel, list(args[:-1]))
-    expected = execute(packed.program.kernels[kernel], inputs)
+    expected = packed.expected(kernel, list(args[:-1]))
     if isinstance(expected, Bounded):
         return {"value": expected.value, "error": expected.error}
     bound = {"doubt": expected.doubt} if isinstance(expected, Rounded) else {}

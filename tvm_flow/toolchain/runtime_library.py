@@ -71,12 +71,12 @@ def build_static_runtime(triple: str) -> Path:
     return _cached("static", "tvm_flow.o", triple, (*C_FLAGS, *STATIC_FLAGS), runtime_sources())
 
 
-def build_device(name: str, folder: Path, triple: str | None = None) -> Path:
+def build_device(name: str, folder: Path, triple: str | None = None, defines: Sequence[str] = ()) -> Path:
     """A backend's part of the runtime: the C files of ``folder``, which loads what it needs; as `build_runtime`.
 
-    It is optimized for size: a device waits for its kernels.
+    It is optimized for size: a device waits for its kernels. ``defines`` are NAME=VALUE of the preprocessor.
     """
-    flags = (*C_FLAGS, "-Os", f"-I{RUNTIME / 'include'}")
+    flags = (*C_FLAGS, "-Os", f"-I{RUNTIME / 'include'}", *(f"-D{define}" for define in defines))
     sources, library = sorted(folder.glob("*.c")), f"libtvm_flow_device_{name}.so"
     return _cached("device", library, triple or host_triple(), flags, sources, (*_SHARED, "-ldl"))
 

@@ -1,0 +1,106 @@
+"""Arm's neural accelerators as a backend, ``npu_arm``: kernels with a product, each one TOSA graph and one VGF.
+
+A VGF runs on Vulkan devices with VK_ARM_tensors and VK_ARM_data_graph. On this machine `runtime_library` is a device
+that has it run in another process, in Arm's emulation layer (see `tvm_flow.backends.npu.arm.emulated`).
+
+The payload of a segment is a table of blobs, one for each call: the VGF, and its signature as JSON, which names types
+and shapes of the graph's inputs and its output. Constants are inputs, so one blob serves every step.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tvm_flow.backends.base import Artifacts, CompileJob, Kernel, Offer
+from tvm_flow.backends.npu.arm.blobs import Blob, blob_source
+from tvm_flow.backends.npu.arm.emulated import build_device
+from tvm_flow.backends.packed import Made, Refusal
+from tvm_flow.errors import BuildError
+from tvm_flow.graph.lifted import bindings_of, op_name
+from tvm_flow.target.spec import TargetSpec
+from tvm_flow.toolchain.arm_npu import serialized, vgf_of
+from tvm_flow.toolchain.zig import zig_cc
+
+if TYPE_CHECKING:
+    from tvm_flow.backends.npu.vendor import Lowered
+
+NAME = "npu_arm"
+_PRODUCTS = ("relax.matmul", "relax.nn.conv2d")
+
+
+@dataclass(frozen=True)
+class ArmBackend:
+    """See the module."""
+
+    @property
+    def name(self) -> str:
+        """See `tvm_flow.backends.base.Backend`."""
+        return NAME
+
+    @property
+    def version(self) -> str:
+        """See `tvm_flow.backends.base.Backend`."""
+        return ""
+
+    def offers(self, kernel: Kernel, target: TargetSpec) -> Offer | Refusal:  # noqa: ARG002
+        """Kernels with a product that are one region of `tvm_flow.backends.npu.arm.operators`."""
+        from tvm_flow.backends.npu.arm.operators import ARM
+        from tvm_flow.backends.npu.byoc import region_of
+
+        if not any(op_name(value) in _PRODUCTS for _, value in bindings_of(kernel.function)):
+            return Refusal("no product in it: moving it here would cost more than it saves", "fuse it with a product")
+        region = region_of(ARM, kernel.function)
+        if isinstance(region, Refusal):
+            return region
+        if not all(kernel.constant[position] for position in _constants(region)):
+            return Refusal("a product of codes with weights that are no constant", "leave attention to the CPU")
+        plain = region.arguments == tuple(range(len(kernel.constant)))
+        return Offer(
+            "TOSA, its own rounding" if region.arithmetic else "TOSA",
+            choice=region.text,
+            layouts=dict.fromkeys(region.weights, ARM.weights),
+            arguments=() if plain else region.arguments,
+            arithmetic=ARM.arithmetic[region.arithmetic] if region.arithmetic else None,
+        )
+
+    def compile(self, job: CompileJob, folder: Path) -> Artifacts:
+        """One object of constant data: every kernel's VGF once, and a table of them for each segment."""
+        called = {i: job.packed.program.calls[i].kernel for s in job.segments.values() for i in s.calls}
+        blobs = {kernel: _blob(job, index, folder) for index, kernel in reversed(called.items())}
+        tables = {row: [called[i] for i in segment.calls] for row, segment in job.segments.items()}
+        source, output = folder / f"{job.prefix}npu.c", folder / f"{job.prefix}npu.o"
+        text, payloads = blob_source(job.prefix, blobs, tables)
+        source.write_text(text)
+        zig_cc(("-std=c11", "-O0", "-fPIC", "-c", "-o", str(output), str(source)), "NPU blobs", job.target.zig_triple)
+        return Artifacts((output,), payloads=payloads)
+
+    def runtime_library(self) -> Path | None:
+        """The emulated device; raises BuildError naming packages that are not installed."""
+        return build_device()
+
+
+def _constants(region: Lowered) -> set[int]:
+    """Positions that must be constants."""
+    made = (a.positions for a in region.arguments if isinstance(a, Made))
+    return {*region.weights, *(position for positions in made for position in positions)}
+
+
+def _blob(job: CompileJob, index: int, folder: Path) -> Blob:
+    """The VGF of call ``index``, beside its sources in ``folder``; raises BuildError naming the kernel."""
+    program = job.packed.program
+    call = program.calls[index]
+    text = job.packed.placements[call.kernel].choice
+    specs = [program.tensors[name] for name in (*call.args, call.output)]
+    signature = [{"dtype": spec.dtype, "shape": list(spec.shape) or [1]} for spec in specs]
+    try:
+        graph = serialized(str(text))
+        vgf = vgf_of(graph)
+    except BuildError as error:
+        raise BuildError(f"kernel {call.kernel}: {error}") from error
+    (folder / f"{job.prefix}{call.kernel}.mlir").write_text(str(text))
+    (folder / f"{job.prefix}{call.kernel}.tosa").write_bytes(graph)
+    (folder / f"{job.prefix}{call.kernel}.vgf").write_bytes(vgf)
+    return Blob(vgf, json.dumps(signature, separators=(",", ":")))
