@@ -123,3 +123,16 @@ def onnxruntime_outputs(
     source = model if isinstance(model, str) else model.SerializeToString()
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     return list(session.run(names, feeds))
+
+
+def require_like_onnxruntime(model: ModelProto, feeds: dict[str, Array], graph: LiftedGraph, got: Array) -> None:
+    """Assert that ``got`` of a float graph is as far from onnxruntime's as two evaluations in single precision can be.
+
+    The reference bounds the distance of one from the exact result, by running error analysis of the same operators
+    (`tvm_flow.numerics.bounded`, exp to 4 units of 2^-24); two are at most twice that apart.
+    """
+    expected, want = reference_output(graph, feeds), onnxruntime_outputs(model, feeds)[0]
+    assert isinstance(expected, Bounded) and np.isfinite(expected.error).all()
+    assert got.shape == want.shape
+    distance = np.abs(got.astype(np.float64) - want)
+    assert np.all(distance <= 2 * expected.error), f"off by {distance.max()}, bound {2 * expected.error.max()}"
