@@ -55,7 +55,7 @@ class CompileJob:
     """Segments of one group that are a backend's, and what their code is named by.
 
     ``tensors`` maps the arguments and the output of a call, in order, to rows of the library's tensor table, by the
-    position of the call; symbols that leave an object start with ``prefix``.
+    position of the call, and ``spaces`` to where they lie; symbols that leave an object start with ``prefix``.
     """
 
     packed: PackedProgram
@@ -63,6 +63,8 @@ class CompileJob:
     segments: Mapping[int, Segment]
     """By row of the library's segment table."""
     tensors: Mapping[int, tuple[int, ...]]
+    spaces: Mapping[int, tuple[str, ...]]
+    """arena, weights, step or prompt."""
     prefix: str
 
 

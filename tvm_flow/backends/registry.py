@@ -13,7 +13,9 @@ from tvm_flow.backends.packed import CPU
 from tvm_flow.errors import ConfigError
 
 ENTRY_POINTS = "tvm_flow.backends"
-NPU_ARM = "npu_arm"
+NPU_ARM, VULKAN = "npu_arm", "vulkan"
+OWN = (CPU, NPU_ARM, VULKAN)
+"""Those of this package."""
 _REGISTRY: dict[str, Backend] = {}
 
 
@@ -32,20 +34,31 @@ def forget_backend(name: str) -> None:
 
 def backend_named(name: str) -> Backend:
     """The backend ``name``; raises ConfigError naming those that are known."""
-    if name == CPU and name not in _REGISTRY:
-        from tvm_flow.backends.cpu.backend import CpuBackend
-
-        register_backend(CpuBackend())
-    if name == NPU_ARM and name not in _REGISTRY:
-        from tvm_flow.backends.npu.arm.backend import ArmBackend
-
-        register_backend(ArmBackend())
+    if name not in _REGISTRY and (own := _own(name)) is not None:
+        register_backend(own)
     if name not in _REGISTRY:
         for entry in entry_points(group=ENTRY_POINTS, name=name):
             register_backend(entry.load())
     if name not in _REGISTRY:
         raise ConfigError(
-            f"backend {name!r}: expected one of {', '.join(sorted({CPU, NPU_ARM, *_REGISTRY}))}; correct the target's "
+            f"backend {name!r}: expected one of {', '.join(sorted({*OWN, *_REGISTRY}))}; correct the target's "
             "backends, or install the package that has it"
         )
     return _REGISTRY[name]
+
+
+def _own(name: str) -> Backend | None:
+    """One of `OWN`: nothing is imported before it is needed."""
+    if name == CPU:
+        from tvm_flow.backends.cpu.backend import CpuBackend
+
+        return CpuBackend()
+    if name == NPU_ARM:
+        from tvm_flow.backends.npu.arm.backend import ArmBackend
+
+        return ArmBackend()
+    if name == VULKAN:
+        from tvm_flow.backends.vulkan.backend import VulkanBackend
+
+        return VulkanBackend()
+    return None
