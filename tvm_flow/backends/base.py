@@ -63,9 +63,9 @@ class CompileJob:
     segments: Mapping[int, Segment]
     """By row of the library's segment table."""
     tensors: Mapping[int, tuple[int, ...]]
-    spaces: Mapping[int, tuple[str, ...]]
-    """arena, weights, step or prompt."""
     prefix: str
+    spaces: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """arena, weights, step or prompt."""
 
 
 @dataclass(frozen=True)

@@ -180,6 +180,13 @@ def targets(arguments: argparse.Namespace) -> None:
         print(inventory.show_target(name), end="")
 
 
+def devices(arguments: argparse.Namespace) -> None:  # noqa: ARG001
+    """List what besides the CPU could run parts of a bundle here, and what each lacks."""
+    from tvm_flow.run.vulkan_list import vulkan_devices
+
+    print("\n".join(map(str, vulkan_devices())))
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Write one video per prompt and seed."""
     from tvm_flow.pipeline.asked import read_prompts, require_sampler

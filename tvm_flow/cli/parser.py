@@ -31,6 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     _replay(_command(sub, "replay", "repeat the kernel that made a compile fail, from the folder that it kept"))
     _import(_command(sub, "import", "an ONNX graph from elsewhere to a checked library with a C header"))
     _targets(_command(sub, "targets", "what compile can build for"))
+    _command(sub, "devices", "GPUs of this machine that run parts of a bundle, and what each lacks")
     _run(_command(sub, "run", "videos from a bundle"))
     _compare(_command(sub, "compare", "a bundle beside its model in FP32, from equal noise: dB for each step, a sheet"))
     _evaluate(

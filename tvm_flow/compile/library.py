@@ -58,7 +58,7 @@ def compile_segments(packed: PackedProgram, plan: Plan, target: TargetSpec, fold
         if segments:
             tensors = {i: plan.calls[i].args for segment in segments.values() for i in segment.calls}
             spaces = {i: tuple(plan.tensors[arg].space for arg in args) for i, args in tensors.items()}
-            job = CompileJob(packed, target, segments, tensors, spaces, f"{name}_")
+            job = CompileJob(packed, target, segments, tensors, f"{name}_", spaces)
             made.append(backend_named(device.name).compile(job, folder))
     return Artifacts(
         tuple(path for artifacts in made for path in artifacts.objects),

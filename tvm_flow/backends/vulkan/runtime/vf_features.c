@@ -136,6 +136,7 @@ static void look_further(const vf_functions *f, VkPhysicalDevice physical, exten
   if (have(e, "VK_KHR_8bit_storage", VK_API_VERSION_1_2)) append(c, &c->storage8);
   if (have(e, "VK_KHR_shader_float16_int8", VK_API_VERSION_1_2)) append(c, &c->small);
   if (have(e, "VK_KHR_shader_integer_dot_product", VK_API_VERSION_1_3)) append(c, &c->dot);
+  if (have(e, "VK_KHR_maintenance4", VK_API_VERSION_1_3)) append(c, &c->later);
   note_spirv(e);
   f->vkGetPhysicalDeviceProperties2(physical, &p.core);
   f->vkGetPhysicalDeviceFeatures2(physical, &c->core);
@@ -156,7 +157,8 @@ void vf_look(const vf_functions *f, VkPhysicalDevice physical, VkExtensionProper
       .storage16 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES},
       .storage8 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_8BIT_STORAGE_FEATURES},
       .small = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES},
-      .dot = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES}};
+      .dot = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES},
+      .later = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_FEATURES}};
   f->vkGetPhysicalDeviceProperties(physical, &facts->properties);
   f->vkGetPhysicalDeviceMemoryProperties(physical, &memory);
   for (uint32_t i = 0; i < memory.memoryHeapCount; i++)

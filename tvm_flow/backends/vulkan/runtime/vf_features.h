@@ -12,6 +12,7 @@ typedef struct {
   VkPhysicalDevice8BitStorageFeatures storage8;
   VkPhysicalDeviceShaderFloat16Int8Features small;
   VkPhysicalDeviceShaderIntegerDotProductFeatures dot;
+  VkPhysicalDeviceMaintenance4Features later; /* sizes of workgroups as SPIR-V 1.6 has them */
 } vf_feature_chain;
 
 /* A physical device as it was found. */

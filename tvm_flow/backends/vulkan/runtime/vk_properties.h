@@ -202,6 +202,11 @@ typedef struct {
   VkBool32 shaderIntegerDotProduct;
 } VkPhysicalDeviceShaderIntegerDotProductFeatures;
 typedef struct {
+  VkStructureType sType;
+  void *pNext;
+  VkBool32 maintenance4;
+} VkPhysicalDeviceMaintenance4Features;
+typedef struct {
   VkMemoryPropertyFlags propertyFlags;
   uint32_t heapIndex;
 } VkMemoryType;
