@@ -16,7 +16,7 @@ FLOW = (
     *("errors", "limits", "numerics", "shipped", "sources", "artifact", "fields", "room"),
     *("model", "sampler", "demo", "opensora", "calibrate", "quantize", "export"),
     *("graph", "importer", "lower", "target", "toolchain", "backends", "plan", "pack", "run"),
-    *("check", "tune", "compile"),
+    *("check", "tune", "profile", "compile"),
     *("quality", "train", "pipeline", "cli", "bench"),
 )
 """What a part may import stands to its left: data goes one way, so a stage is read, tested and replaced without those

@@ -11,10 +11,10 @@ from tvm_flow.backends.cpu import generic
 from tvm_flow.backends.cpu.isa import registered_isas
 from tvm_flow.bench.__main__ import main
 from tvm_flow.bench.gemm import Measured
-from tvm_flow.bench.peak import INSTRUCTIONS, peak_meter
 from tvm_flow.bench.peers import onnxruntime_product, torch_product
 from tvm_flow.bench.shapes import STDIT, Shape, parse_shapes
 from tvm_flow.errors import BuildError, ConfigError
+from tvm_flow.profile.peak import INSTRUCTIONS, peak_meter
 from tvm_flow.target.spec import detect_host
 
 KEYS = [

@@ -28,7 +28,7 @@ from tvm_flow.pipeline.generate import Generation, generate_latents, noise_for
 
 COMMANDS = (
     *("inspect", "embed", "calibrate", "quantize", "export", "compile", "import", "replay", "targets", "run"),
-    *("compare", "diff", "build", "demo"),
+    *("compare", "evaluate", "diff", "build", "profile", "demo"),
 )
 _HELP = """
 import sys

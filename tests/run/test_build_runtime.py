@@ -69,7 +69,7 @@ def test_another_flag_or_triple_is_another_library() -> None:
 
 # Of the functions that Bionic exports since API 21 (AOSP, libc/libc.map.txt), those that the runtime uses; frexp: libm.
 BIONIC_21 = (
-    "pthread_sigmask sigfillset "
+    "pthread_sigmask sigfillset clock_gettime "
     "__sched_cpucount calloc close fclose fgetc frexp fopen free fscanf fstat getauxval malloc memchr memcmp memcpy "
     "memmove memset mmap munmap open posix_memalign pthread_cond_broadcast pthread_cond_destroy "
     "pthread_cond_init pthread_cond_wait pthread_create pthread_join pthread_mutex_destroy pthread_mutex_init "

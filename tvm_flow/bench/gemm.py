@@ -25,9 +25,9 @@ import numpy as np
 import torch
 
 from tvm_flow.backends.cpu import choose_isa
-from tvm_flow.bench.peak import peak_meter
 from tvm_flow.bench.peers import Array, Contender, onnxruntime_product, ours, torch_linear, torch_product
 from tvm_flow.bench.shapes import Shape, parse_shapes
+from tvm_flow.profile.peak import peak_meter
 from tvm_flow.target.spec import detect_host
 
 CHECKED_ROWS = 256

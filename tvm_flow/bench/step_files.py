@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from tvm_flow.pack import write_bundle
 from tvm_flow.pipeline.generate import prompt_pair
 from tvm_flow.pipeline.source import Source, load_source
 from tvm_flow.plan.store import WeightStore
+from tvm_flow.profile.call_names import calls_file
 from tvm_flow.quantize.build import quantize
 from tvm_flow.target.spec import load_target
 
@@ -60,7 +62,8 @@ def _bundle(exported: Exported, folder: Path) -> None:
     target, weights = load_target("host"), WeightStore(folder / "weights.bin")
     (group,) = import_steps(exported.graphs, progress=False)
     library = build_library(group, exported, target, weights, folder, "group0")
-    write_bundle(folder / "bundle", bundle_contents(exported, target, [library], weights, golden_input(exported)))
+    contents = bundle_contents(exported, target, [library], weights, golden_input(exported))
+    write_bundle(folder / "bundle", replace(contents, extra=calls_file([library], folder)))
 
 
 def _inputs(source: Source, tokens: np.ndarray, length: int, exported: Exported, files: StepFiles) -> None:

@@ -251,6 +251,23 @@ def evaluate(arguments: argparse.Namespace) -> None:
     print(f"scores: {given.output}")
 
 
+def profile(arguments: argparse.Namespace) -> None:
+    """Print where the time of the first steps goes."""
+    from tvm_flow.artifact import write_json
+    from tvm_flow.pack import read_manifest
+    from tvm_flow.profile import report
+    from tvm_flow.profile.measure import Profiled, timed_calls
+    from tvm_flow.profile.roofline import peaks_here
+
+    given = arguments
+    calls, threads = timed_calls(Profiled(given.bundle, given.steps, given.threads, given.on, given.unchecked))
+    peaks = peaks_here(frozenset(read_manifest(given.bundle).target.get("features", ())))
+    rows = report.rows_of(calls, peaks, threads)
+    if given.trace is not None:
+        write_json(given.trace, report.chrome_trace(calls))
+    print(json.dumps(report.as_json(rows, threads)) if given.json else report.table(rows))
+
+
 def build(arguments: argparse.Namespace) -> None:
     """All stages from one YAML file."""
     from tvm_flow.pipeline.config import load_build_config

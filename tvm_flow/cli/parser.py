@@ -39,6 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _diff(_command(sub, "diff", "what differs between two bundles: fields, sizes, bytes"))
     _build(_command(sub, "build", "calibrate, quantize, export and compile from one YAML file"))
+    _profile(_command(sub, "profile", "where the time of a bundle's steps goes, layer by layer, and what binds it"))
     _demo(_command(sub, "demo", "the main job on the model that ships, judged against float"))
     return parser
 
@@ -241,6 +242,16 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=_at_least(1), default=12, metavar="N", help="videos at a time")
     text = "file of JSON lines, one for each video; what it has is not made again"
     parser.add_argument("--output", type=Path, default=_ARTIFACTS / "evaluation.jsonl", help=text)
+
+
+def _profile(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, help="what compile wrote; its golden input is run")
+    parser.add_argument("--on", default="host", metavar="MACHINE", help="where: host is this one")
+    parser.add_argument("--steps", type=_at_least(1), default=1, metavar="N", help="denoising steps to measure")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="write every call as a trace for ui.perfetto.dev")
+    parser.add_argument("--unchecked", action="store_true", help="of a bundle that was compiled with --check none")
+    _threads(parser)
 
 
 def _diff(parser: argparse.ArgumentParser) -> None:

@@ -43,6 +43,7 @@ from tvm_flow.export import Exported
 from tvm_flow.pack import Contents, read_manifest, write_bundle
 from tvm_flow.plan.coverage import coverage, coverage_lines, require_coverage
 from tvm_flow.plan.group import GroupLibrary
+from tvm_flow.profile.call_names import calls_file
 from tvm_flow.room import expect_room
 from tvm_flow.sampler import SamplerConfig, require_tables_of
 from tvm_flow.target.spec import TargetSpec
@@ -145,7 +146,8 @@ def _compile(job: Job, work: Path) -> Compiled:
             reports.append(report)
     compiled = _compiled(job, steps, reports, [library for made in functions for library in made.libraries])
     measured = {key: value for key, value in vars(compiled).items() if key != "bundle"}
-    final = replace(contents, provenance={**contents.provenance, "compiled": measured}, extra=board_files(target))
+    extra = board_files(target) | calls_file(steps.libraries, work)
+    final = replace(contents, provenance={**contents.provenance, "compiled": measured}, extra=extra)
     if options.emit is Emit.STATIC:
         final = replace(final, static=archives())
         if machine is not None and not machine.command:

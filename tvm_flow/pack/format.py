@@ -14,6 +14,7 @@ A bundle is a directory of regular files, all of them listed in the manifest:
     decoder.*, ...           latents to frames, if the bundle ends in frames: see tvm_flow.pack.decoder
     lib/<target>/libtvm_flow.so.0, lib/<target>/check_bundle, include/*.h, LICENSE
                              for C programs of the target; see `tvm_flow.compile.board_files`
+    calls.json               what each call of each group is, for people; see `tvm_flow.profile.call_names`
     lib/<target>/**.a        only when compiled with --emit static; see `tvm_flow.compile.static`
 
 steps.bin is little endian. Its sections follow each other, each padded with zeros to 64 bytes, so that

@@ -149,6 +149,8 @@ class CKernelCall(Structure):
         ("kernel", c_char_p),
         ("args", POINTER(CView)),
         ("device", c_char_p),
+        ("started_ns", u64),
+        ("ended_ns", u64),
     ]
 
 

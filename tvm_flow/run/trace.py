@@ -28,6 +28,8 @@ class TracedCall:
             overwritten by later kernels: copy what is needed after the callback
     device  the backend whose part of the runtime ran it
     ======  ===========================================================================================
+
+    ``started_ns`` and ``ended_ns`` are of one clock that never goes back; both 0 where nobody measured.
     """
 
     step: int
@@ -36,12 +38,15 @@ class TracedCall:
     kernel: str
     args: tuple[NDArray[Any], ...]
     device: str = "cpu"
+    started_ns: int = 0
+    ended_ns: int = 0
 
 
 def kernel_call(seen: CKernelCall) -> TracedCall:
     """Wrap the runtime's structure without copying. Raises RuntimeFailure for a type that numpy lacks."""
     args = tuple(_array(seen.args[i]) for i in range(seen.num_args))
-    return TracedCall(seen.step, seen.branch, seen.call, seen.kernel.decode(), args, seen.device.decode())
+    device, times = seen.device.decode(), (seen.started_ns, seen.ended_ns)
+    return TracedCall(seen.step, seen.branch, seen.call, seen.kernel.decode(), args, device, *times)
 
 
 def _array(view: CView) -> NDArray[Any]:

@@ -1,4 +1,5 @@
-/* Seeing every kernel call of a bundle that runs: for tests, and for finding where two machines begin to differ. */
+/* Seeing every kernel call of a bundle that runs: for tests, for finding where two machines begin to differ, and for
+ * finding where time goes. */
 #ifndef TVM_FLOW_TRACE_H
 #define TVM_FLOW_TRACE_H
 
@@ -27,6 +28,8 @@ typedef struct {
   const char *kernel;
   const tvm_flow_view *args; /* on the host: read back from another device, which takes memory for the while */
   const char *device;        /* that ran it: "cpu" */
+  uint64_t started_ns;       /* by a clock that never goes back, of no known beginning */
+  uint64_t ended_ns;
 } tvm_flow_kernel_call;
 
 /* Non-zero stops the plan; the running function returns TVM_FLOW_CANCELLED. With options.cpus the thread is

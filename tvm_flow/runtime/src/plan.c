@@ -152,8 +152,10 @@ static tvm_flow_status run_segment(const flow_plan *plan, uint32_t segment, cons
     s = copy(plan, &plan->library.descriptor->copies[seen->first_copy + i], run->branch, error);
   if (!run->trace) return s ? s : run_calls(plan, segment, seen->first_call, seen->num_calls, run, error);
   for (uint32_t call = seen->first_call; !s && call < seen->first_call + seen->num_calls; call++) {
+    flow_timed timed = {.started_ns = flow_clock_ns(), .ended_ns = 0};
     s = run_calls(plan, segment, call, 1, run, error);
-    if (!s) s = flow_plan_trace(plan, segment, call, run, error);
+    timed.ended_ns = flow_clock_ns();
+    if (!s) s = flow_plan_trace(plan, segment, call, run, timed, error);
   }
   return s;
 }

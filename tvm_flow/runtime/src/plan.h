@@ -35,6 +35,11 @@ typedef struct {
   uint32_t branch;
 } flow_plan_run;
 
+typedef struct {
+  uint64_t started_ns;
+  uint64_t ended_ns;
+} flow_timed;
+
 /* Takes over `library` on success. `devices` are open and have what it needs; weights may be NULL when it uses none. */
 tvm_flow_status flow_plan_bind(const flow_library *library, const flow_devices *devices, const uint8_t *weights,
                                flow_plan *out, tvm_flow_error *error);
@@ -58,6 +63,6 @@ tvm_flow_status flow_plan_execute(const flow_plan *plan, flow_part part, const f
 
 /* Shows a finished call to run->trace; what another device holds is read into memory of its own for the while. */
 tvm_flow_status flow_plan_trace(const flow_plan *plan, uint32_t segment, uint32_t call, const flow_plan_run *run,
-                                tvm_flow_error *error);
+                                flow_timed timed, tvm_flow_error *error);
 
 #endif

@@ -40,7 +40,7 @@ static tvm_flow_status fetch(const flow_plan *plan, const uint32_t *args, uint32
 }
 
 tvm_flow_status flow_plan_trace(const flow_plan *plan, uint32_t segment, uint32_t row, const flow_plan_run *run,
-                                tvm_flow_error *error) {
+                                flow_timed timed, tvm_flow_error *error) {
   const tvm_flow_library_descriptor *d = plan->library.descriptor;
   const tvm_flow_call *call = &d->calls[row];
   const uint32_t *args = &d->args[call->first_arg];
@@ -57,7 +57,9 @@ tvm_flow_status flow_plan_trace(const flow_plan *plan, uint32_t segment, uint32_
                                      .num_args = call->num_args,
                                      .kernel = d->kernel_names[call->kernel],
                                      .args = plan->views,
-                                     .device = plan->devices[plan->segments[segment].device].type->name};
+                                     .device = plan->devices[plan->segments[segment].device].type->name,
+                                     .started_ns = timed.started_ns,
+                                     .ended_ns = timed.ended_ns};
   if (!s && run->trace(run->trace_user, &seen))
     s = flow_fail(error, TVM_FLOW_CANCELLED, "step %u, branch %u, call %u: the trace asked to stop", run->step,
                   run->branch, row);

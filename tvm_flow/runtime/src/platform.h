@@ -33,6 +33,9 @@ int flow_thread_start(flow_thread *thread, void *(*run)(void *argument), void *a
 void flow_thread_join(flow_thread thread);
 void flow_thread_yield(void);
 
+/* Of a clock that never goes back. */
+uint64_t flow_clock_ns(void);
+
 /* CPUs that the calling thread may use, as sched.h's macros read them. Non-zero is a failure, with errno set. */
 typedef cpu_set_t flow_cpu_set;
 int flow_get_cpus(flow_cpu_set *out);

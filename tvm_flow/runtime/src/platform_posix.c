@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "platform.h"
@@ -42,6 +43,12 @@ int flow_thread_start(flow_thread *thread, void *(*run)(void *argument), void *a
 
 void flow_thread_join(flow_thread thread) { pthread_join(thread, NULL); }
 void flow_thread_yield(void) { sched_yield(); }
+
+uint64_t flow_clock_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
 
 int flow_get_cpus(flow_cpu_set *out) { return sched_getaffinity(0, sizeof *out, out); }
 int flow_set_cpus(const flow_cpu_set *cpus) { return sched_setaffinity(0, sizeof *cpus, cpus); }

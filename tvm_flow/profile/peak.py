@@ -1,4 +1,4 @@
-"""The most multiplications per second that this core's int8 or int16 instruction can make.
+"""The most multiplications per second that an instruction of this core can make: int8, int16 or float.
 
 A C program of twelve independent chains of the instruction, in registers only, runs for about 20 ms; its rate is
 
@@ -38,7 +38,11 @@ INSTRUCTIONS = {
     "avx512bw": Instruction("zmm", 32, _PAIRS),
     "avx2": Instruction("ymm", 16, _PAIRS),
     "sse2": Instruction("xmm", 8, _PAIRS),
+    "fma": Instruction("ymm", 8, "vfmadd231ps %%{r}0, %%{r}1, %%{r}{i};"),
+    "avx512f": Instruction("zmm", 16, "vfmadd231ps %%{r}0, %%{r}1, %%{r}{i};"),
 }
+FLOAT = ("avx512f", "fma")
+"""Those that multiply floats, the widest first."""
 _SOURCE = """#include <time.h>
 static double now(void) {{ struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec + t.tv_nsec * 1e-9; }}
 double rate(void) {{
@@ -52,18 +56,21 @@ double rate(void) {{
 
 def peak_meter(isa: Isa) -> Callable[[], float]:
     """A function that measures GMAC/s of the instruction of ``isa``; raises BuildError when it is not known."""
-    if isa.name not in INSTRUCTIONS:
-        raise BuildError(
-            f"peak of {isa.name}: expected one of {', '.join(INSTRUCTIONS)}; this machine has none of them"
-        )
-    instruction = INSTRUCTIONS[isa.name]
+    return instruction_meter(isa.name)
+
+
+def instruction_meter(name: str) -> Callable[[], float]:
+    """A function that measures GMAC/s of the instruction ``name``; raises BuildError when it is not known."""
+    if name not in INSTRUCTIONS:
+        raise BuildError(f"peak of {name}: expected one of {', '.join(INSTRUCTIONS)}; this machine has none of them")
+    instruction = INSTRUCTIONS[name]
     code = "".join(instruction.code.format(r=instruction.register, i=2 + chain) for chain in range(CHAINS))
     clobbers = ", ".join(f'"xmm{i}"' for i in range(16))
     source = _SOURCE.format(body=code, clobbers=clobbers, macs=instruction.macs, chains=CHAINS)
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-peak-") as name:
-        library = Path(name) / "peak.so"
+    with tempfile.TemporaryDirectory(prefix="tvm-flow-peak-") as folder:
+        library = Path(folder) / "peak.so"
         arguments = ("-O2", "-shared", "-fPIC", "-x", "c", "-", "-o", str(library))
-        zig_cc(arguments, f"peak of {isa.name}", "native", source=source)
+        zig_cc(arguments, f"peak of {name}", "native", source=source)
         rate = CDLL(str(library)).rate
     rate.restype = c_double
     return lambda: float(rate())

@@ -1,0 +1,115 @@
+"""A profile as a table, as JSON, and as a trace that Perfetto and chrome://tracing open."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm_flow.profile.measure import TimedCall
+from tvm_flow.profile.roofline import Bound, Peaks, bound
+
+_HEAD = ("kind", "layer", "calls", "total ms", "share", "fastest ms", "GMAC", "MB", "GMAC/s", "of peak", "bound by")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Calls of one kind in one layer of all blocks: ``*`` stands for a block's number."""
+
+    kind: str
+    layer: str
+    calls: int
+    total_ns: int
+    fastest_ns: int
+    macs: int
+    bytes: int
+    bound: Bound | None
+
+
+def rows_of(calls: Sequence[TimedCall], peaks: Peaks, threads: int) -> list[Row]:
+    """One row for each kind and layer, the kinds and the layers of each by their time, the longest first.
+
+    ``macs`` and ``bytes`` are one call's, the largest; the bound is that of the fastest call.
+    """
+    groups: dict[tuple[str, str], list[TimedCall]] = {}
+    for call in calls:
+        groups.setdefault((call.what.kind, re.sub(r"(?<=\.)\d+(?=\.|$)", "*", call.what.name)), []).append(call)
+    rows = [_row(kind, layer, group, peaks, threads) for (kind, layer), group in groups.items()]
+    of_kind = {kind: sum(row.total_ns for row in rows if row.kind == kind) for kind in {row.kind for row in rows}}
+    return sorted(rows, key=lambda row: (-of_kind[row.kind], row.kind, -row.total_ns))
+
+
+def _row(kind: str, layer: str, group: Sequence[TimedCall], peaks: Peaks, threads: int) -> Row:
+    best = min(group, key=lambda call: call.nanoseconds)
+    work = best.what
+    found = bound(work.macs, work.bytes, best.nanoseconds * 1e-9 * threads, peaks, work.instructions)
+    total = sum(call.nanoseconds for call in group)
+    most = max(call.what.macs for call in group), max(call.what.bytes for call in group)
+    return Row(kind, layer, len(group), total, best.nanoseconds, *most, found)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Lines for a person, a line for each kind before its layers."""
+    whole = max(sum(row.total_ns for row in rows), 1)
+    lines: list[tuple[str, ...]] = [_HEAD]
+    for kind in dict.fromkeys(row.kind for row in rows):
+        members = [row for row in rows if row.kind == kind]
+        calls, total = sum(row.calls for row in members), sum(row.total_ns for row in members)
+        lines.append((kind, "", str(calls), _ms(total), f"{total / whole:.1%}", *("",) * 6))
+        lines += [_cells(row, whole) for row in members]
+    lines.append(("all", "", str(sum(row.calls for row in rows)), _ms(whole), "100.0%", *("",) * 6))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEAD))]
+    return "\n".join(_aligned(line, widths) for line in lines)
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Words to the left, numbers to the right."""
+    padded = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
+    words = [cell.ljust(width) for cell, width in zip(cells[:2], widths, strict=False)]
+    return "  ".join([*words, *padded[2:]]).rstrip()
+
+
+def _cells(row: Row, whole: int) -> tuple[str, ...]:
+    work = (f"{row.macs / 1e9:.3f}", f"{row.bytes / 1e6:.1f}", f"{row.macs / max(row.fastest_ns, 1):.1f}")
+    reached = (f"{row.bound.share:.0%}", row.bound.by) if row.bound else ("", "")
+    share = f"{row.total_ns / whole:.1%}"
+    return ("", row.layer, str(row.calls), _ms(row.total_ns), share, _ms(row.fastest_ns), *work, *reached)
+
+
+def _ms(nanoseconds: int) -> str:
+    return f"{nanoseconds / 1e6:.2f}"
+
+
+def as_json(rows: Iterable[Row], threads: int) -> dict[str, Any]:
+    """Times in nanoseconds; ``share`` is of what binds, on all threads."""
+    return {
+        "threads": threads,
+        "rows": [
+            {
+                **{"kind": row.kind, "layer": row.layer, "calls": row.calls, "total_ns": row.total_ns},
+                **{"fastest_ns": row.fastest_ns, "macs": row.macs, "bytes": row.bytes},
+                **{"bound": row.bound.by if row.bound else None, "share": row.bound.share if row.bound else None},
+            }
+            for row in rows
+        ],
+    }
+
+
+def chrome_trace(calls: Sequence[TimedCall]) -> dict[str, Any]:
+    """Complete events in microseconds, a process for each device and a track for each branch."""
+    first = min((call.start for call in calls), default=0)
+    devices = list(dict.fromkeys(call.device for call in calls))
+    names = [
+        {"ph": "M", "name": "process_name", "pid": pid, "tid": 0, "args": {"name": device}}
+        for pid, device in enumerate(devices)
+    ]
+    events = [
+        {
+            **{"ph": "X", "name": call.what.name, "cat": call.what.kind, "ts": (call.start - first) / 1e3},
+            **{"dur": call.nanoseconds / 1e3, "pid": devices.index(call.device), "tid": call.branch},
+            "args": {"kernel": call.kernel, "step": call.step, "macs": call.what.macs, "bytes": call.what.bytes},
+        }
+        for call in calls
+    ]
+    return {"traceEvents": [*names, *events], "displayTimeUnit": "ms"}
