@@ -67,6 +67,8 @@ LIES: dict[str, tuple[dict[str, str | int], str]] = {
     "latent for tokens": ({"first_arg": 0}, "call 0: expected a prologue without the latent"),
     "step writes prompt": ({"prologue_calls": 0}, "call 0: expected an output in the arena;"),
     "late write to prompt": ({"last_arg": 8}, "call 2: expected an output in the arena;"),
+    "nothing writes the output": ({"last_arg": 7}, "output 9: expected a call of the step that writes it"),
+    "the output is the latent": ({"result": 0}, "output 0: expected a call of the step that writes it"),
     "prologue writes weights": ({"context_space": "TVM_FLOW_WEIGHTS"}, "call 0: .* arena or the prompt's space"),
     "output in the prompt": ({"v_space": "TVM_FLOW_PROMPT", "v_offset": 0, "prompt_bytes": 128}, "output 9: .* arena"),
 }

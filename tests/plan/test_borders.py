@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tvm_flow.backends.packed import CPU, PackedProgram, Placement
+from tvm_flow.errors import BuildError
 from tvm_flow.graph.lifted import LiftedGraph
 from tvm_flow.graph.program import KernelCall, Program, TensorSpec
 from tvm_flow.plan.borders import Copy, spread
@@ -72,6 +75,18 @@ def test_a_copy_of_the_prologue_is_made_again_for_the_step() -> None:
         packed_program(("y", "k"), ("y", "k", "l"), ("z", "y", "l", "o"), devices=["x", "x", "x"], prologue=2)
     )
     assert [copy.tensor for part in where.segments for copy in part.copies] == ["y", "z", "y", "o"]
+
+
+@pytest.mark.parametrize(
+    ("calls", "prologue"), [((("z", "a"), ("a", "b")), 0), ((("y", "o"), ("z", "a")), 1)], ids=["none", "prologue"]
+)
+def test_an_output_that_no_call_of_the_step_writes_has_no_plan(
+    calls: tuple[tuple[str, ...], ...], prologue: int
+) -> None:
+    packed = packed_program(*calls, devices=[CPU] * len(calls), prologue=prologue)
+    packed = replace(packed, program=replace(packed.program, output="z" if prologue == 0 else "o"))
+    with pytest.raises(BuildError, match=r"output [zo]: expected a kernel call of the step that writes it, got none"):
+        plan_of(packed)
 
 
 def test_devices_have_memory_of_their_own() -> None:

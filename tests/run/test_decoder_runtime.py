@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from support import toy_decoder
 
-from tvm_flow.errors import BundleError, RuntimeFailure
+from tvm_flow.errors import BundleError, NotFiniteError, RuntimeFailure
 from tvm_flow.pack import Contents, read_golden, write_bundle
 from tvm_flow.pack.decoder import GROUP, HEADER
 from tvm_flow.run import Bundle, BundleDecoder, TracedCall
@@ -61,12 +61,22 @@ class TestDecode:
         latents = np.zeros((4, 2, 2, 2), np.float32)
         wanted = np.array([0.5, 1.5, 2.5, 254.5, 255.4, 255.6, 1e30, -1.0], np.float32) / 255
         latents[2] = wanted.reshape(2, 2, 2) / 2
-        latents[0, 0, 0, 0] = np.nan
         frames = decoder.decode_rgb8(latents)
         assert frames.dtype == np.uint8
         exact = decoder.decode(latents)[::2, :, :, 2].ravel() * np.float32(255)
         assert frames[::2, :, :, 2].ravel().tolist() == np.rint(np.clip(exact, 0, 255)).tolist()
-        assert frames[0, 0, 0, 0] == 0, "a number that is none"
+
+    def test_a_frame_that_is_no_number_ends_it_with_the_chunk_and_the_kernel(self, decoder: BundleDecoder) -> None:
+        latents, chunks, shown = np.zeros((4, 2, 2, 2), np.float32), 2 // decoder.chunk, list[int]()
+        latents[2, 1, 1, 0] = np.finfo(np.float32).max
+        for decode in (decoder.decode, decoder.decode_rgb8):
+            words = f"chunk {chunks - 1}, frames: expected finite numbers, got inf .*first kernel .* is toy_decode at"
+            with pytest.raises(NotFiniteError, match=words):
+                decode(latents, lambda done, _: shown.append(done))
+        assert shown == [*range(1, chunks)] * 2, "the run that looks for the kernel shows no progress"
+        latents[2, 1, 1, 0] = np.nan
+        with pytest.raises(NotFiniteError, match=r"frames: .*got nan .*no kernel makes one of numbers: look at"):
+            decoder.decode(latents)
 
     def test_golden_frames(self, decoder: BundleDecoder, decoding: Path) -> None:
         decoder.verify()
@@ -97,6 +107,20 @@ class TestTrace:
         assert np.concatenate(inputs, 1).tobytes() == latents.tobytes()
         decoder.decode(latents)
         assert len(seen) == 2 // decoder.chunk, "not after the block"
+
+    def test_blocks_that_overlap_end_by_themselves(self, decoder: BundleDecoder, latents: Any) -> None:
+        first, second = list[TracedCall](), list[TracedCall]()
+        one, two = decoder.trace(first.append), decoder.trace(second.append)
+        one.__enter__()
+        two.__enter__()
+        decoder.decode(latents)
+        assert (len(first), len(second)) == (0, 2 // decoder.chunk), "the block entered last"
+        one.__exit__(None, None, None)
+        decoder.decode(latents)
+        assert (len(first), len(second)) == (0, 4 // decoder.chunk)
+        two.__exit__(None, None, None)
+        decoder.decode(latents)
+        assert (len(first), len(second)) == (0, 4 // decoder.chunk), "no block is left"
 
     def test_what_it_raises_stops(self, decoder: BundleDecoder, latents: Any) -> None:
         def stop(_: TracedCall) -> None:

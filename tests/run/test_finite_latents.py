@@ -36,6 +36,18 @@ def test_the_kernel_that_overflows_is_named(contents: Contents, bundle: Bundle, 
     assert bundle.generate(*vars(request).values()).tobytes() == contents.golden.latents.tobytes(), "the handle goes on"
 
 
+@pytest.mark.parametrize("branch", [0, 1])
+def test_a_velocity_by_itself_is_looked_through(contents: Contents, bundle: Bundle, branch: int) -> None:
+    z, hot = contents.golden.noise, Prompt(np.full((3, 4), LARGEST, np.float32), np.zeros(3, np.float32))
+    words = rf"step 1, branch {branch} .*expected finite numbers.*first kernel that makes one is toy_\w+ at step 1, "
+    with pytest.raises(NotFiniteError, match=words + rf"branch {branch}, call \d"):
+        bundle.velocity(1, branch, z, hot)
+    with pytest.raises(NotFiniteError, match=r"step 1, .*no kernel makes one of numbers: look at what was given"):
+        bundle.velocity(1, branch, z, Prompt(np.full((3, 4), np.nan, np.float32), hot.mask))
+    expected = toy_bundle.velocity(contents, 1, branch, z, contents.golden.cond)
+    assert bundle.velocity(1, branch, z, contents.golden.cond).tobytes() == expected.tobytes(), "the handle goes on"
+
+
 def test_an_update_that_overflows_is_named_by_its_step(contents: Contents, tmp_path: Path) -> None:
     updates = contents.updates.copy()
     updates[2, 0] = 1e200

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from tvm_flow.demo import LATENT_SHAPE, load_vae
 from tvm_flow.demo.vae import VAE
+from tvm_flow.errors import NotFiniteError
 from tvm_flow.opensora import Autoencoder, load_autoencoder
 from tvm_flow.pack import read_decoder, read_golden, read_manifest
 from tvm_flow.run import Bundle, BundleDecoder, TracedCall, Workers
@@ -70,6 +71,11 @@ class Frames:
                     bar.update(frames)
                 else:
                     video = module.decode(one, frames, bar.update)
+                if not bool(torch.isfinite(video).all()):
+                    raise NotFiniteError(
+                        f"{self.autoencoder or 'the demo decoder'}: expected finite frames, got NaN or an infinity; "
+                        "look at the latents that were written, and at the weights"
+                    )
                 yield video[0]
 
     def _by_bundle(self, latents: Tensor, calls: int | None, progress: bool) -> Iterator[Tensor]:

@@ -100,7 +100,11 @@ def tensor_bytes(spec: TensorSpec) -> int:
 
 
 def make_plan(packed: PackedProgram, tables: ConstantTables, weights_bytes: int, step_floats: int) -> Plan:
-    """Place every tensor of ``packed`` on its devices and number its calls."""
+    """Place every tensor of ``packed`` on its devices and number its calls.
+
+    Raises BuildError for an output that no call of the step writes: the runtime would read what lay there before.
+    """
+    _require_written(packed.program)
     program, where = packed.program, spread(packed)
     spaces = [_spaces(packed, where, device) for device in where.devices]
     constants = [_constants(packed, where, device, tables) for device in where.devices]
@@ -136,6 +140,14 @@ def make_plan(packed: PackedProgram, tables: ConstantTables, weights_bytes: int,
         ),
         segments=tuple(_segment_row(part, where, index) for part in where.segments),
     )
+
+
+def _require_written(program: Program) -> None:
+    written = {call.output for call in program.calls[program.prologue :]}
+    if missing := [name for name in program.outputs if name not in written]:
+        raise BuildError(
+            f"output {missing[0]}: expected a kernel call of the step that writes it, got none; report this graph"
+        )
 
 
 @dataclass(frozen=True)

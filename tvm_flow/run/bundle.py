@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from tvm_flow.errors import NotFiniteError, PromptError, RuntimeFailure
+from tvm_flow.errors import PromptError, RuntimeFailure
 from tvm_flow.pack import Prompt, verify_bundle
 from tvm_flow.pack.contents import Float32
 from tvm_flow.pack.manifest import require_checked
@@ -17,7 +17,6 @@ from tvm_flow.run import native
 from tvm_flow.run.draw import Draw, draw_callback
 from tvm_flow.run.handle import Handle, Progress
 from tvm_flow.run.info import check_sampler, describe
-from tvm_flow.run.not_finite import FoundError, NotFiniteFinder
 from tvm_flow.run.workers import Workers
 
 if TYPE_CHECKING:
@@ -61,12 +60,12 @@ class Bundle(Handle):
     def velocity(self, step: int, branch: int, z: Float32, prompt: Prompt) -> Float32:
         """Velocity or noise float32 [output_shape] of latents ``z`` at ``step`` with the constants of ``branch``.
 
-        Raises RuntimeFailure for a step, branch or shape out of range or a failing kernel, PromptError for a
-        prompt of another shape.
+        Raises RuntimeFailure for a step, branch or shape out of range or a failing kernel, NotFiniteError as
+        `generate`, PromptError for a prompt of another shape.
         """
         z, arrays = self._latents("z", z), self._prompt("prompt", prompt)
         out = np.empty(self.info.output_shape, np.float32)
-        self._run("tvm_flow_velocity", step, branch, z.ctypes.data, _c_prompt(arrays), out.ctypes.data)
+        self._run_finite("tvm_flow_velocity", step, branch, z.ctypes.data, _c_prompt(arrays), out.ctypes.data)
         return out
 
     def generate(
@@ -82,9 +81,8 @@ class Bundle(Handle):
 
         What steps draw comes from ``draw``, or from the runtime for ``seed`` (`tvm_flow.sampler.seeded_noise`).
         Ctrl-C, or whatever ``progress`` or ``draw`` raises, cancels and is raised here.
-        A velocity or latent that is not finite is an error that names step, branch and kernel: see `NotFiniteFinder`.
         Raises RuntimeFailure when a kernel fails or ``noise`` has another shape, PromptError for a prompt of
-        another shape.
+        another shape, NotFiniteError naming step, branch and kernel for a velocity or latent that is not finite.
         """
         noise, out = self._latents("noise", noise), np.empty(self.info.latent_shape, np.float32)
         arrays = self._prompt("cond", cond), self._prompt("uncond", uncond)
@@ -100,22 +98,9 @@ class Bundle(Handle):
         )
 
         callback, values = self._progress(progress), out.ctypes.data
-        try:
-            self._run("tvm_flow_generate", ctypes.byref(request), values, callback, None)
-        except NotFiniteError as error:
-            raise NotFiniteError(f"{str(error).split('; ')[0]}; {self._first_not_finite(request, values)}") from None
+        again = ctypes.byref(request), values, native.PROGRESS(), None
+        self._run_finite("tvm_flow_generate", ctypes.byref(request), values, callback, None, again=again)
         return out
-
-    def _first_not_finite(self, request: native.CRequest, out: int) -> str:
-        """The kernel at fault in words; ``request`` runs again, every kernel looked at."""
-        try:
-            with self.trace(NotFiniteFinder()):
-                self._run("tvm_flow_generate", ctypes.byref(request), out, native.PROGRESS(), None)
-        except FoundError as found:
-            return f"{found}. Compare the prompt and the sampler with those that were calibrated for"
-        except NotFiniteError:
-            pass
-        return "no kernel makes one of numbers: look at the noise and the prompt that were given"
 
     def _latents(self, name: str, array: Float32) -> Float32:
         if array.dtype != np.float32 or array.shape != self.info.latent_shape:

@@ -57,7 +57,8 @@ class BundleDecoder(Handle):
         """Frames float32 [video_shape] in 0..1 of ``latents`` float32 [latent_shape].
 
         ``progress`` sees the chunks that are done and their number. Ctrl-C, or whatever it raises, cancels before the
-        next kernel and is raised here. Raises RuntimeFailure for latents of another shape or a failing kernel.
+        next kernel and is raised here. Raises RuntimeFailure for latents of another shape or a failing kernel,
+        NotFiniteError naming chunk and kernel for a frame that is not finite.
         """
         out: Float32 = np.empty(self.video_shape, np.float32)
         self._decode(latents, native.CDecodeRequest(frames=out.ctypes.data), progress)
@@ -77,5 +78,6 @@ class BundleDecoder(Handle):
             )
         whole = np.ascontiguousarray(latents)
         request.struct_bytes, request.latents = ctypes.sizeof(request), whole.ctypes.data
+        silent = native.CDecodeRequest.from_buffer_copy(request)
         request.progress = self._progress(progress)
-        self._run("tvm_flow_decode_with", ctypes.byref(request))
+        self._run_finite("tvm_flow_decode_with", ctypes.byref(request), again=(ctypes.byref(silent),))

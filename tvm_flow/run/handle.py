@@ -10,14 +10,16 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from tvm_flow.errors import RuntimeFailure
+from tvm_flow.errors import NotFiniteError, RuntimeFailure
 from tvm_flow.run import native
 from tvm_flow.run.devices import device_pointers
 from tvm_flow.run.interrupt import Interrupt, deferred_interrupt
+from tvm_flow.run.not_finite import FoundError, NotFiniteFinder
 from tvm_flow.run.status import CError, Status, as_exception
 from tvm_flow.run.trace import TracedCall, kernel_call
 from tvm_flow.run.turn import Turn
@@ -28,6 +30,13 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], object]
 """Called after each step or chunk with the number of those done and their total; what it raises cancels."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Tracer:
+    """A block of `Handle.trace`: two of them are different ones, also with the same callback."""
+
+    callback: Callable[[TracedCall], object]
 
 
 class Handle:
@@ -43,7 +52,7 @@ class Handle:
         self.directory = directory
         self._runtime, self._pointer = runtime, pointer
         self._turn = Turn(directory, self.FUNCTION.name)
-        self._tracer: Callable[[TracedCall], object] | None = None
+        self._tracers: list[_Tracer] = []
         self._hook = native.TRACE()
         self._raised: BaseException | None = None
         self._interrupt = Interrupt()
@@ -80,20 +89,22 @@ class Handle:
 
     def verify(self) -> None:
         """Run the golden input. Raises BundleError when what comes out differs by a single bit."""
-        self._run(f"{self.FUNCTION.prefix}_verify")
+        self._run_finite(f"{self.FUNCTION.prefix}_verify")
 
     @contextmanager
     def trace(self, callback: Callable[[TracedCall], object]) -> Iterator[None]:
         """Inside, show every kernel call to ``callback``; what it raises stops the run and is raised there.
 
-        Calls that are under way when the block is entered are not shown.
+        Calls that are under way when the block is entered are not shown. Of several blocks, also of those that end in
+        another order than they began, the one entered last sees the calls.
         """
         self._turn.require_open()
-        before, self._tracer = self._tracer, callback
+        mine = _Tracer(callback)
+        self._tracers.append(mine)
         try:
             yield
         finally:
-            self._tracer = before
+            self._tracers.remove(mine)
 
     def _run(self, name: str, *arguments: object) -> None:
         """The C function ``name`` with the handle before ``arguments`` and its error after them."""
@@ -105,14 +116,35 @@ class Handle:
             status = getattr(self._runtime, name)(self._pointer, *arguments, error)
             self._finish(status, error)
 
+    def _run_finite(self, name: str, *arguments: object, again: Sequence[object] | None = None) -> None:
+        """`_run`; where it is NOT_FINITE it runs once more, every kernel looked at, and the error names the first.
+
+        ``again`` are the arguments of that run: those without a callback for progress.
+        """
+        try:
+            self._run(name, *arguments)
+        except NotFiniteError as error:
+            found = self._first_not_finite(name, arguments if again is None else again)
+            raise NotFiniteError(f"{str(error).partition('; trace the kernels')[0]}; {found}") from None
+
+    def _first_not_finite(self, name: str, arguments: Sequence[object]) -> str:
+        try:
+            with self.trace(NotFiniteFinder()):
+                self._run(name, *arguments)
+        except FoundError as found:
+            return f"{found}. Compare what goes in with what was calibrated for: prompt, sampler, latents"
+        except NotFiniteError:
+            pass
+        return "no kernel makes one of numbers: look at what was given: latents or noise, and prompt"
+
     def _make_hook(self) -> ctypes._CFunctionType:
         """What the runtime calls after each kernel: nothing at all when nobody looks."""
-        tracer = self._tracer
-        if tracer is None:
+        if not self._tracers:
             return native.TRACE()
+        tracer = self._tracers[-1]
 
         def report(_user: object, seen: _Pointer[native.CKernelCall]) -> int:
-            return self._guard(lambda: tracer(kernel_call(seen.contents)))
+            return self._guard(lambda: tracer.callback(kernel_call(seen.contents)))
 
         return native.TRACE(report)
 

@@ -89,6 +89,9 @@
 #ifndef TOY_PAUSE
 #define TOY_PAUSE 0 /* microseconds below a second before the prologue computes */
 #endif
+#ifndef TOY_RESULT
+#define TOY_RESULT 9
+#endif
 #ifndef TOY_FIRST_ARG
 #define TOY_FIRST_ARG 1
 #endif
@@ -231,7 +234,7 @@ __attribute__((visibility("default"))) const tvm_flow_library_descriptor tvm_flo
     .args = args,
     .folds = folds,
     .inputs = inputs,
-    .output = 9,
+    .output = TOY_RESULT,
     .enter = TOY_ENTER,
 };
 #endif

@@ -51,7 +51,7 @@ typedef enum {
   TVM_FLOW_NOT_GOLDEN = 12,    /* the golden input did not give the golden output */
   TVM_FLOW_NO_DEVICE = 13,     /* a library's plan needs a device that options.devices does not have */
   TVM_FLOW_BUSY = 14,          /* another function runs on the handle: on another thread, or around a callback */
-  TVM_FLOW_NOT_FINITE = 15     /* a prediction or latents hold NaN or an infinity; the message says at which step */
+  TVM_FLOW_NOT_FINITE = 15     /* a prediction, latents or frames hold NaN or an infinity; the message says where */
 } tvm_flow_status;
 
 /* The caller's; may be NULL. Written on failure only: which thing, expected, found, what to do next; one line, cut. */
@@ -182,7 +182,7 @@ TVM_FLOW_API void tvm_flow_describe_sized(const tvm_flow *flow, tvm_flow_descrip
  * constants of `branch` (0 conditional, 1 unconditional): velocity or noise, float32 [output_floats]. What depends on
  * the prompt alone is computed in every call; tvm_flow_generate computes it once. velocity may be z where that is as
  * long, and is written only on success.
- * INVALID_ARGUMENT a null pointer, step or branch out of range; KERNEL_FAILED; CANCELLED by trace or cancel. */
+ * INVALID_ARGUMENT a null pointer or out of range; KERNEL_FAILED; NOT_FINITE; CANCELLED by trace or cancel. */
 TVM_FLOW_API tvm_flow_status tvm_flow_velocity(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z,
                                                const tvm_flow_prompt *prompt, float *velocity, tvm_flow_error *error);
 

@@ -49,7 +49,8 @@ TVM_FLOW_API void tvm_flow_decoder_describe_sized(const tvm_flow_decoder *decode
   tvm_flow_decoder_describe_sized(decoder, out, sizeof(tvm_flow_decoder_description))
 
 /* latents float32 [latent_shape] to frames float32 [frames, height, width, 3], red, green, blue in 0..1. Frames are
- * written chunk by chunk, also when a later chunk fails. */
+ * written chunk by chunk, also when a later chunk fails. NOT_FINITE when one would hold NaN or an infinity, with the
+ * number of its chunk. */
 TVM_FLOW_API tvm_flow_status tvm_flow_decode(tvm_flow_decoder *decoder, const float *latents, float *frames,
                                              tvm_flow_error *error);
 

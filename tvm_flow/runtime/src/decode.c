@@ -13,7 +13,6 @@ static void gather(const flow_decoder_file *file, const float *latents, uint64_t
     memcpy(input + c * part, latents + (c * file->chunks + chunk) * part, part * sizeof *input);
 }
 
-/* NaN becomes 0: the comparison is false for it. */
 static void to_bytes(const float *frames, uint64_t values, uint8_t *bytes) {
   for (uint64_t i = 0; i < values; i++) {
     float scaled = frames[i] * 255.0f;
@@ -31,6 +30,7 @@ static tvm_flow_status run(tvm_flow_decoder *decoder, const tvm_flow_decode_requ
     gather(file, request->latents, chunk, flow_plan_input(plan, 0));
     if ((s = flow_function_run(&decoder->function, 0, FLOW_STEP, chunk, 0, error))) return s;
     const float *made = flow_plan_output(plan);
+    if ((s = flow_expect_finite("chunk", chunk, "frames", made, values, error))) return s;
     if (request->frames) memcpy(request->frames + chunk * values, made, (size_t)values * sizeof *made);
     if (request->rgb8) to_bytes(made, values, request->rgb8 + chunk * values);
     if (request->progress && request->progress(request->user, chunk + 1, chunks))

@@ -1,5 +1,6 @@
 #include "error.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -36,4 +37,15 @@ tvm_flow_status flow_corrupt(tvm_flow_error *error, const char *file, const char
 tvm_flow_status flow_wrong_bytes(tvm_flow_error *error, const char *file, uint64_t expected, uint64_t got) {
   return flow_fail(error, TVM_FLOW_CORRUPT, "%s: expected %llu bytes, got %llu; copy the bundle again", file,
                    (unsigned long long)expected, (unsigned long long)got);
+}
+
+tvm_flow_status flow_expect_finite(const char *unit, uint32_t number, const char *what, const float *values,
+                                   uint64_t count, tvm_flow_error *error) {
+  for (uint64_t i = 0; i < count; i++)
+    if (!isfinite(values[i]))
+      return flow_fail(error, TVM_FLOW_NOT_FINITE,
+                       "%s %u, %s: expected finite numbers, got %g at %llu of %llu; trace the kernels "
+                       "(tvm_flow_set_trace) to find the first that makes one, and look at what it was given",
+                       unit, number, what, (double)values[i], (unsigned long long)i, (unsigned long long)count);
+  return TVM_FLOW_OK;
 }

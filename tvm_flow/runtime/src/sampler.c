@@ -1,4 +1,3 @@
-#include <math.h>
 #include <string.h>
 
 #include "flow.h"
@@ -29,25 +28,6 @@ static tvm_flow_status draw(tvm_flow *flow, uint32_t step, const tvm_flow_reques
   return TVM_FLOW_OK;
 }
 
-/* What step graphs and updates make; a product of ranges that were exceeded is no video. */
-static tvm_flow_status expect_finite(const char *what, uint32_t step, const float *values, uint64_t count,
-                                     tvm_flow_error *error) {
-  for (uint64_t i = 0; i < count; i++)
-    if (!isfinite(values[i]))
-      return flow_fail(error, TVM_FLOW_NOT_FINITE,
-                       "step %u, %s: expected finite numbers, got %g at %llu of %llu; trace the kernels "
-                       "(tvm_flow_set_trace) to find the first that makes one, and look at noise and prompt",
-                       step, what, (double)values[i], (unsigned long long)i, (unsigned long long)count);
-  return TVM_FLOW_OK;
-}
-
-static tvm_flow_status predict(tvm_flow *flow, uint32_t step, uint32_t branch, const tvm_flow_prompt *prompt,
-                               tvm_flow_error *error) {
-  static const char names[2][32] = {"branch 0 (conditional)", "branch 1 (unconditional)"};
-  tvm_flow_status s = flow_step(flow, step, branch, flow->z, prompt, flow->prediction[branch], error);
-  return s ? s : expect_finite(names[branch], step, flow->prediction[branch], flow->index.output_floats, error);
-}
-
 static tvm_flow_status denoise_step(tvm_flow *flow, uint32_t step, const tvm_flow_request *request,
                                     tvm_flow_error *error) {
   const flow_index *index = &flow->index;
@@ -55,7 +35,7 @@ static tvm_flow_status denoise_step(tvm_flow *flow, uint32_t step, const tvm_flo
   const tvm_flow_prompt *prompts[2] = {&request->cond, &request->uncond};
   tvm_flow_status s = index->updates[step].sigma > 0 ? draw(flow, step, request, error) : TVM_FLOW_OK;
   for (uint32_t branch = 0; !s && branch < h->branches; branch++)
-    s = predict(flow, step, branch, prompts[branch], error);
+    s = flow_step(flow, step, branch, flow->z, prompts[branch], flow->prediction[branch], error);
   if (s) return s;
   const flow_update_inputs inputs = {
       .row = &index->updates[step],
@@ -67,7 +47,7 @@ static tvm_flow_status denoise_step(tvm_flow *flow, uint32_t step, const tvm_flo
       .variance = h->output_channels == h->latent_shape[0] ? NULL : flow->prediction[0] + index->latent_floats,
       .fresh = flow->fresh};
   flow_update(&inputs, flow->z);
-  return expect_finite("latents after it", step, flow->z, index->latent_floats, error);
+  return flow_expect_finite("step", step, "latents after it", flow->z, index->latent_floats, error);
 }
 
 static int complete(const tvm_flow *flow, const tvm_flow_request *r) {

@@ -3,10 +3,12 @@
 
 #include "library.h"
 
+enum { GIVEN = 1, MADE = 2 }; /* an input; what a call or a copy wrote */
+
 typedef struct {
   const char *path;
   const tvm_flow_library_descriptor *d;
-  uint8_t *written; /* [num_tensors]: in the part at hand, or by the prologue in PROMPT */
+  uint8_t *written; /* [num_tensors]: GIVEN or MADE in the part at hand, or MADE by the prologue in PROMPT */
   tvm_flow_error *error;
 } checked;
 
@@ -57,7 +59,7 @@ static tvm_flow_status check_copy(const checked *c, uint32_t row, const tvm_flow
   if (to->space != TVM_FLOW_ARENA && (to->space != TVM_FLOW_PROMPT || !prologue))
     return bad(c, "copy", row, "a target in the arena, or in the prologue the prompt's space");
   if (!c->written[copy->from]) return bad(c, "copy", row, "a source that was written before");
-  c->written[copy->to] = 1;
+  c->written[copy->to] = MADE;
   return TVM_FLOW_OK;
 }
 
@@ -67,7 +69,7 @@ static tvm_flow_status check_segment_call(const checked *c, uint32_t row, uint32
   for (uint32_t i = 0; i < call->num_args; i++)
     if (c->d->tensors[args[i]].device != device) return bad(c, "call", row, "tensors of its segment's device");
   if (device == 0 && !c->d->kernels[call->kernel]) return bad(c, "call", row, "a function of its kernel");
-  c->written[args[call->num_args - 1]] = 1;
+  c->written[args[call->num_args - 1]] = MADE;
   return TVM_FLOW_OK;
 }
 
@@ -75,7 +77,7 @@ static tvm_flow_status check_segment_call(const checked *c, uint32_t row, uint32
 static void begin_part(const checked *c) {
   for (uint32_t i = 0; i < c->d->num_tensors; i++)
     if (c->d->tensors[i].space != TVM_FLOW_PROMPT) c->written[i] = 0;
-  for (uint32_t i = 0; i < c->d->num_inputs; i++) c->written[c->d->inputs[i]] = 1;
+  for (uint32_t i = 0; i < c->d->num_inputs; i++) c->written[c->d->inputs[i]] = GIVEN;
 }
 
 static int reaches(uint32_t first, uint32_t count, uint32_t rows) { return first <= rows && count <= rows - first; }
@@ -105,7 +107,10 @@ static tvm_flow_status check_all(const checked *c) {
   tvm_flow_status s = TVM_FLOW_OK;
   begin_part(c);
   if (!d->num_segments) /* one segment over all calls */
-    for (; !s && call < d->num_calls; call++) s = check_segment_call(c, call, 0);
+    for (; !s && call < d->num_calls; call++) {
+      if (call == d->num_prologue_calls) begin_part(c);
+      s = check_segment_call(c, call, 0);
+    }
   for (uint32_t row = 0; !s && row < d->num_segments; row++) {
     const tvm_flow_segment *segment = &d->segments[row];
     if (row && flow_part_of(d, segment) != flow_part_of(d, segment - 1)) begin_part(c);
@@ -115,7 +120,8 @@ static tvm_flow_status check_all(const checked *c) {
   }
   if (!s && copy != d->num_copies) s = bad(c, "copies", d->num_copies, "a segment for every copy");
   if (!s && call != d->num_calls) s = bad(c, "segments", d->num_segments, "a segment for every call");
-  return s;
+  int made = d->num_calls > d->num_prologue_calls && c->written[d->output] == MADE;
+  return s || made ? s : bad(c, "output", d->output, "a call of the step that writes it");
 }
 
 tvm_flow_status flow_check_segments(const char *path, const tvm_flow_library_descriptor *d, const flow_host *host,

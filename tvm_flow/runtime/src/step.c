@@ -26,6 +26,7 @@ static tvm_flow_status prepare_prompt(tvm_flow *flow, uint32_t group, uint32_t s
 
 tvm_flow_status flow_step(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z, const tvm_flow_prompt *prompt,
                           float *prediction, tvm_flow_error *error) {
+  static const char names[2][32] = {"branch 0 (conditional)", "branch 1 (unconditional)"};
   const flow_index *index = &flow->index;
   const flow_index_header *h = index->header;
   const flow_index_variant *variant = &index->variants[(uint64_t)step * h->branches + branch];
@@ -38,6 +39,8 @@ tvm_flow_status flow_step(tvm_flow *flow, uint32_t step, uint32_t branch, const 
   if (s) return s;
   write_inputs(flow, plan, FLOW_STEP, z, prompt);
   s = flow_function_run(&flow->function, variant->group, FLOW_STEP, step, branch, error);
-  if (!s) memcpy(prediction, flow_plan_output(plan), index->output_floats * sizeof(float));
+  const float *made = flow_plan_output(plan);
+  if (!s) s = flow_expect_finite("step", step, names[branch], made, index->output_floats, error);
+  if (!s) memcpy(prediction, made, index->output_floats * sizeof(float));
   return s;
 }
