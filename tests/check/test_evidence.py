@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -164,3 +165,34 @@ class TestOtherFailures:
         (tmp_path / "kernel.json").write_text("{}")
         with pytest.raises(ConfigError, match="expected what a failed compile kept"):
             replay(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("arguments.npz", b""),
+            ("arguments.npz", b"PK\x03\x04 cut"),
+            ("arguments.npz", b"\x93NUMPY\x01\x00"),
+            ("kernel.json", b"{}"),
+            ("kernel.json", b"[]"),
+            ("kernel.json", b"\xff\xfe"),
+            ("tir.json", b'{"root_index": 3, "nodes": []}'),
+            ("evidence.json", b"[]"),
+            ("evidence.json", b"3"),
+        ],
+    )
+    def test_a_damaged_folder_is_one_line(
+        self, broken: tuple[str, Path], tmp_path: Path, name: str, content: bytes, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = tmp_path / "copy"
+        shutil.copytree(broken[1], folder)
+        (folder / name).write_bytes(content)
+        assert main(["replay", str(folder)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"tvm-flow: {folder}") and "; copy it again" in line
+
+    def test_arguments_of_another_kernel_are_refused(self, broken: tuple[str, Path], tmp_path: Path) -> None:
+        folder = tmp_path / "copy"
+        shutil.copytree(broken[1], folder)
+        np.savez(folder / "arguments.npz")
+        with pytest.raises(ConfigError, match=r"arguments\.npz: expected \d arrays, those of the kernel, got 0"):
+            replay(folder)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import tvm_ffi
 
-from tvm_flow.compile.dump import dump_passes, plan_in_words
-from tvm_flow.errors import BuildError
+from tvm_flow.compile.dump import clear_dump, dump_passes, plan_in_words
+from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.export import Exported
 from tvm_flow.importer.step_groups import import_graph
 from tvm_flow.lower.passes import NAMES, graph_after_each
@@ -68,3 +69,22 @@ def test_what_came_before_a_failing_pass_is_kept(
     with pytest.raises(BuildError, match="no"):
         dump_passes(exported.graphs[0][0], host, tmp_path)
     assert [path.stem[3:] for path in sorted(tmp_path.iterdir())] == list(NAMES[:4])
+
+
+def test_a_dump_replaces_an_earlier_one_whole(dumped: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "dump"
+    shutil.copytree(dumped, folder / "group1")
+    clear_dump(folder)
+    assert list(folder.iterdir()) == []
+    clear_dump(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "group0/notes.txt", "project/src/main.c"])
+def test_a_folder_with_something_else_in_it_is_refused(dumped: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "dump"
+    shutil.copytree(dumped, folder / "group0")
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("mine")
+    with pytest.raises(ConfigError, match=r"expected an empty folder or an earlier dump, got \S+ in it; choose"):
+        clear_dump(folder)
+    assert (folder / name).read_text() == "mine" and len(list((folder / "group0").iterdir())) > 5

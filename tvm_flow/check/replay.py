@@ -27,7 +27,7 @@ from tvm_flow.check.evidence import EVIDENCE
 from tvm_flow.check.kernels import link_kernel, run_kernel, scheduled_kernel
 from tvm_flow.check.machines import machine_of
 from tvm_flow.check.sums import link_sums
-from tvm_flow.errors import BitExactError, BuildError, ConfigError
+from tvm_flow.errors import BitExactError, BuildError, ConfigError, TvmFlowError
 from tvm_flow.graph.constants import Array
 from tvm_flow.graph.lifted import LiftedGraph
 from tvm_flow.graph.program import KernelCall, Program
@@ -73,9 +73,11 @@ def load_evidence(folder: Path) -> Kept:
         return Kept(
             *(kernel, facts["where"], facts["call"] or 0, facts["error"], target, packed),
             tvm.ir.load_json(tir.read_text()) if tir.exists() else None,
-            _arguments(folder / "arguments.npz"),
+            _arguments(folder / "arguments.npz", len(function.params) + 1),
         )
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except TvmFlowError:
+        raise
+    except Exception as error:  # TVM, zip files and numpy have many kinds for a damaged file
         raise ConfigError(f"{folder}: expected what a failed compile kept, got: {error!r}; copy it again") from error
 
 
@@ -133,8 +135,11 @@ def _one_call(kernel: str, function: Any, call: int) -> Program:
     return Program(graph, {kernel: function}, (KernelCall(kernel, names, "out"),) * (call + 1), {}, "out")
 
 
-def _arguments(path: Path) -> tuple[Array, ...] | None:
+def _arguments(path: Path, count: int) -> tuple[Array, ...] | None:
     if not path.exists():
         return None
     with np.load(path, allow_pickle=False) as arrays:
-        return tuple(arrays[f"arr_{i}"] for i in range(len(arrays.files)))
+        found = tuple(arrays[f"arr_{i}"] for i in range(len(arrays.files)))
+    if len(found) != count:
+        raise ConfigError(f"{path}: expected {count} arrays, those of the kernel, got {len(found)}; copy it again")
+    return found

@@ -29,6 +29,7 @@ from tvm_flow.check.sampling import Compared, Unchecked, choose_calls
 from tvm_flow.check.sums import link_sums
 from tvm_flow.compile.board_files import board_files
 from tvm_flow.compile.decoder_build import build_decoder
+from tvm_flow.compile.dump import clear_dump
 from tvm_flow.compile.failures import kept_check
 from tvm_flow.compile.functions import Builder, BundleFunction, Figures, Job
 from tvm_flow.compile.interrupted import interrupts_kept
@@ -97,6 +98,8 @@ def compile_bundle(
     known = _read_back(output) if options.debug_dump is None and is_current(output, stamp) else None
     if known is not None and known.accelerated >= options.least_coverage:
         return known
+    if job.options.debug_dump is not None:
+        clear_dump(job.options.debug_dump)
     expect_room(output, LIBRARIES + sum(path.stat().st_size for path in exported.folder.glob("*.bin")))
     with work_folder(output) as work:
         compiled = _compile(job, work)

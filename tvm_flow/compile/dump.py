@@ -7,18 +7,19 @@
               /10_assembly/KERNEL.txt                    of the target
               /11_plan.txt                               tensors with their places, segments, calls, folds
 
-The passes are repeated for it, so that a compilation without it pays nothing.
+The passes are repeated for it, so that a compilation without it pays nothing. It replaces an earlier dump whole.
 """
 
 from __future__ import annotations
 
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
 from tvm_flow.backends.packed import CPU, PackedProgram
 from tvm_flow.backends.place import place
 from tvm_flow.check.kernels import assembly, scheduled_kernel
-from tvm_flow.errors import BuildError
+from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.graph.program import Program
 from tvm_flow.lower.legalize import call_once
 from tvm_flow.lower.partition import partition
@@ -26,6 +27,19 @@ from tvm_flow.lower.passes import NAMES, graph_after_each, kernel_after_each
 from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.plan.static_plan import Plan, tensor_bytes
 from tvm_flow.target.spec import TargetSpec
+
+
+def clear_dump(folder: Path) -> None:
+    """Remove an earlier dump from ``folder``; raises ConfigError when anything else lies there."""
+    names = {f"{index:02}_{name}" for index, name in enumerate(NAMES)}
+    before = list(folder.iterdir()) if folder.exists() else []
+    for path in before:
+        if path.is_symlink() or not path.is_dir() or not {part.stem for part in path.iterdir()} <= names:
+            raise ConfigError(
+                f"{folder}: expected an empty folder or an earlier dump, got {path.name} in it; choose another folder"
+            )
+    for path in before:
+        shutil.rmtree(path)
 
 
 def dump_passes(graph_file: Path, target: TargetSpec, folder: Path) -> None:
