@@ -85,6 +85,20 @@ class TestAtomicPath:
             os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
         assert (tmp_path / "file.bin").stat().st_mode & 0o777 == 0o644
 
+    def test_a_link_stays_and_what_it_names_is_replaced(self, tmp_path: Path) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        link = tmp_path / "link"
+        link.symlink_to(tmp_path / "elsewhere" / "real")
+        for data in (b"first", b"second"):
+            write_bytes(link, data)
+            assert link.is_symlink() and (tmp_path / "elsewhere" / "real").read_bytes() == data
+        assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["real"]
+        (tmp_path / "loop").symlink_to(tmp_path / "loop")
+        with pytest.raises(
+            ConfigError, match=r"loop: expected a link that ends in a file or folder, got one that ends"
+        ):
+            write_bytes(tmp_path / "loop", b"")
+
     def test_two_writers_of_one_target_do_not_share_a_temporary_file(self, tmp_path: Path) -> None:
         target = tmp_path / "file.bin"
         with atomic_path(target) as one, atomic_path(target) as two:
@@ -203,6 +217,9 @@ class TestStamp:
         assert is_current(folder, stamp)
         (folder / "b.bin").unlink()
         assert not is_current(folder, stamp)
+
+    def test_it_is_hidden_beside_its_output(self, made: tuple[Path, Path, dict[str, Any]]) -> None:
+        assert stamp_path(made[1]) == made[1].with_name(f".{made[1].name}.stamp.json") and stamp_path(made[1]).is_file()
 
     def test_a_missing_input_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"ranges .*absent: expected a readable file, got: No such file"):

@@ -1,9 +1,10 @@
 """Files that commands leave behind: whole or absent, and stamped with what they were made from.
 
 A file is written to a temporary name beside its target, flushed to disk and renamed, so that a reader never sees half
-of one. A stamp (``NAME.stamp.json``) records the sha256 of every input, the options, and the sha256 of the output
-itself; a command whose stamp still holds has nothing to do. The stamp is written last: an output without a stamp, one
-that was damaged later, or one that another command has replaced is not current.
+of one. What a link names is replaced, not the link. A stamp (``.NAME.stamp.json``) records the sha256 of every input,
+the options, and the sha256 of the output itself; a command whose stamp still holds has nothing to do. The stamp is
+written last: an output without a stamp, one that was damaged later, or one that another command has replaced is not
+current.
 """
 
 from __future__ import annotations
@@ -23,7 +24,23 @@ from tvm_flow import __version__
 from tvm_flow.errors import ConfigError
 from tvm_flow.sources import sources_sha256
 
+STAMP = ".stamp.json"
 _log = logging.getLogger(__name__)
+
+
+def linked(target: Path) -> Path:
+    """What is to be replaced: ``target``, or what it names where it is a link.
+
+    Raises ConfigError for a link to itself.
+    """
+    if not target.is_symlink():
+        return target
+    try:
+        return target.resolve()
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(
+            f"{target}: expected a link that ends in a file or folder, got one that ends in itself; name another output"
+        ) from error
 
 
 @contextmanager
@@ -32,6 +49,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
     On any exception, Ctrl-C included, the temporary file is removed and ``target`` stays as it was.
     """
+    target = linked(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -126,7 +144,7 @@ def _input_sha256(name: str, path: Path) -> str:
 
 def stamp_path(output: Path) -> Path:
     """Where the stamp of ``output`` lies."""
-    return output.with_name(output.name + ".stamp.json")
+    return output.with_name(f".{output.name}{STAMP}")
 
 
 def is_current(output: Path, stamp: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tvm_flow.errors import ConfigError
 
-AROUND = len("..01234567.tmp") + len(".stamp.json")
+AROUND = len("..01234567.tmp") + len("..stamp.json")
 """Bytes that temporary names and stamps put around a name."""
 
 

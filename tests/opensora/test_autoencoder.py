@@ -54,6 +54,13 @@ class TestImage:
         save_file(state, file, {"format": "pt"})
         with pytest.raises(CheckpointError, match=r"1 missing and 0 of another shape: decoder.conv_out.bias"):
             load_autoencoder(folder)
+        state["decoder.conv_out.bias"] = torch.zeros(7)
+        save_file(state, file, {"format": "pt"})
+        words = (
+            r"1 of another shape: decoder.conv_out.bias \(have \[7\] but require \[3\]\); give the weights that belong"
+        )
+        with pytest.raises(CheckpointError, match=words):
+            load_autoencoder(folder)
         file.unlink()
         with pytest.raises(CheckpointError, match="expected a diffusers AutoencoderKL with its weights"):
             load_autoencoder(folder)

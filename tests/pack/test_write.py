@@ -313,3 +313,13 @@ class TestStatic:
     def test_an_absent_file_is_named(self, contents: Contents, tmp_path: Path) -> None:
         with pytest.raises(BundleError, match=r"nowhere: expected the file for lib/x\.a; build it first"):
             write_bundle(tmp_path / "b", replace(contents, static={"lib/x.a": tmp_path / "nowhere"}))
+
+
+def test_a_link_to_a_bundle_stays_one(contents: Contents, tmp_path: Path) -> None:
+    """Its folder is replaced on its own file system, whole."""
+    link, real = tmp_path / "latest", tmp_path / "store" / "b1"
+    link.symlink_to(real)
+    for _ in range(2):
+        write_bundle(link, contents)
+        assert link.is_symlink() and (real / "manifest.json").is_file()
+    assert [path.name for path in real.parent.iterdir()] == ["b1"]

@@ -309,6 +309,8 @@ def test_names_that_c_or_the_file_system_cannot_take(tmp_path: Path) -> None:
     assert report["library"] == "libgraph_graph.so" and (tmp_path / "out" / "libgraph_graph.so").is_file()
     with pytest.raises(ConfigError, match="a name of at most 180 letters, got 240"):
         import_stage(ImportRequest(tmp_path / "graph.onnx", HOST, tmp_path / "long", name="b" * 240, progress=False))
+    with pytest.raises(ConfigError, match="name: expected letters for library, header and function, got nothing"):
+        import_stage(ImportRequest(tmp_path / "graph.onnx", HOST, tmp_path / "n", name="", progress=False))
     with pytest.raises(ConfigError, match="expected a folder with a name of its own"):
         import_stage(ImportRequest(tmp_path / "graph.onnx", HOST, Path(), progress=False))
 

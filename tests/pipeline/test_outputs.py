@@ -98,7 +98,7 @@ class TestPlace:
     def test_files_that_no_run_wrote_stay_beside_and_are_not_overwritten(self, tmp_path: Path) -> None:
         (tmp_path / "v").mkdir()
         (tmp_path / "v" / "notes.txt").write_text("")
-        (tmp_path / "v" / "ranges.stamp.json").write_text(json.dumps({"options": {}}))
+        (tmp_path / "v" / ".ranges.stamp.json").write_text(json.dumps({"options": {}}))
         (tmp_path / "v" / "ranges").write_text("")
         place(tmp_path, tmp_path / "v")
         (tmp_path / "v" / "01_b.mp4").write_text("a film")

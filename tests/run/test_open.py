@@ -29,6 +29,13 @@ def mapped(directory: Path) -> list[str]:
 def test_a_path_without_a_bundle(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"manifest.json: expected a readable JSON file, got: .*check the bundle's"):
         Bundle.open(tmp_path / "nowhere")
+    with pytest.raises(
+        BundleError, match=r"got: nothing, since there is no folder .*nowhere; make a bundle \(tvm-flow"
+    ):
+        Bundle.open(tmp_path / "nowhere")
+    with pytest.raises(BundleError, match=r"got: a folder that holds none; make a bundle") as caught:
+        Bundle.open(tmp_path)
+    assert "Errno" not in str(caught.value)
 
 
 def test_another_machine_is_named(bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

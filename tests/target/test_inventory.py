@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ import yaml
 from tvm_flow.errors import ConfigError
 from tvm_flow.target.board import Board, detect_board
 from tvm_flow.target.inventory import LOCAL_NAME, detect_target, list_targets, show_target
-from tvm_flow.target.spec import detect_host, load_target, targets_folder
+from tvm_flow.target.names import require_target, targets_folder
+from tvm_flow.target.spec import detect_host, load_target
 
 
 def test_every_file_is_listed_with_its_cpu() -> None:
@@ -57,3 +60,23 @@ def test_little_cores_are_told_from_big_ones(tmp_path: Path, monkeypatch: pytest
 def test_a_machine_without_these_files_has_cores_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: None)
     assert detect_board(tmp_path / "absent") == Board(big=1, source="detected by tvm-flow targets detect")
+
+
+def test_a_typing_error_is_answered_with_the_name_that_was_meant() -> None:
+    with pytest.raises(ConfigError, match=r"target 'raspbery-pi-5': .*; did you mean raspberry-pi-5"):
+        require_target("raspbery-pi-5")
+    with pytest.raises(ConfigError, match=r"target 'zzz': .* or a YAML file; choose one of them"):
+        require_target("zzz")
+    require_target("host")
+
+
+@pytest.mark.parametrize("words", ["compile", "import net.onnx --output o", "targets show"])
+def test_it_is_found_before_the_compiler_is_loaded(words: str, tmp_path: Path) -> None:
+    code = (
+        "import sys; from tvm_flow.cli import main; code = main(sys.argv[1:]);"
+        "assert not {'tvm', 'torch'} & {*sys.modules}; sys.exit(code)"
+    )
+    name = ["rasberry-pi-5"] if "show" in words else ["--target", "rasberry-pi-5"]
+    command = [sys.executable, "-c", code, *words.split(), *name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2 and "did you mean raspberry-pi-5" in done.stderr, done.stderr

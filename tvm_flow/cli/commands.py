@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tvm_flow.target.names import require_target
+
 if TYPE_CHECKING:
     from tvm_flow.compile.command import Compiled
     from tvm_flow.pipeline.source import Source
@@ -103,6 +105,7 @@ def export(arguments: argparse.Namespace) -> None:
 
 def compile(arguments: argparse.Namespace) -> None:
     """Write a checked bundle."""
+    require_target(arguments.target)  # before TVM is loaded, which takes seconds
     from tvm_flow.check.sampling import parse_check
     from tvm_flow.compile.options import CompileOptions, Emit
     from tvm_flow.pipeline.stages import compile_stage
@@ -156,6 +159,7 @@ def replay(arguments: argparse.Namespace) -> None:
 
 def import_(arguments: argparse.Namespace) -> None:
     """Write a graph's library, header and report, and print the report."""
+    require_target(arguments.target)
     from tvm_flow.compile.graph_report import report_text
     from tvm_flow.pipeline.importing import OUTPUTS, ImportRequest, import_stage
     from tvm_flow.target.spec import load_target
@@ -171,6 +175,8 @@ def import_(arguments: argparse.Namespace) -> None:
 
 def targets(arguments: argparse.Namespace) -> None:
     """List the targets, or print one as YAML."""
+    if arguments.action == "show":
+        require_target(arguments.name)
     from tvm_flow.target import inventory
 
     if arguments.action == "list":

@@ -128,7 +128,11 @@ def _load_image(folder: Path) -> ImageVAE:
     diffusers = require("diffusers")
     try:
         module, found = diffusers.AutoencoderKL.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True, low_cpu_mem_usage=False
+            folder,
+            local_files_only=True,
+            output_loading_info=True,
+            low_cpu_mem_usage=False,
+            ignore_mismatched_sizes=True,
         )
     except Exception as error:
         raise CheckpointError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,19 @@ def folder_config(folder: Path, what: str) -> dict[str, Any]:
 def require_complete(folder: Path, found: dict[str, Any]) -> None:
     """Raise CheckpointError when a library would have made up weights; ``found`` is its ``loading_info``."""
     missing = sorted(found.get("missing_keys") or ())
-    misshapen = sorted(str(entry) for entry in found.get("mismatched_keys") or ())
+    misshapen = sorted(_in_words(entry) for entry in found.get("mismatched_keys") or ())
     if missing or misshapen:
         shown = ", ".join((missing + misshapen)[:8])
+        advice = "give the weights that belong to its config.json" if misshapen else "fetch it again"
         raise CheckpointError(
             f"{folder}: expected every weight of the model, got {len(missing)} missing and {len(misshapen)} of another "
-            f"shape: {shown}; fetch it again"
+            f"shape: {shown}; {advice}"
         )
+
+
+def _in_words(entry: str | tuple[str, Sequence[int], Sequence[int]]) -> str:
+    """A name with the shape that a file has and the one that the model takes, as libraries report them."""
+    if isinstance(entry, str):
+        return entry
+    name, got, expected = entry
+    return f"{name} (have {list(got)} but require {list(expected)})"

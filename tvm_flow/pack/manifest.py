@@ -77,7 +77,9 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         value = json.loads(read_regular(path, MANIFEST_MOST).decode())
     except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{path}: expected a readable JSON file, got: {error}; check the bundle's path") from error
+        raise BundleError(
+            f"{path}: expected a readable JSON file, got: {_in_words(directory, error)}; check the bundle's path"
+        ) from error
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         got = value.get("schema") if isinstance(value, dict) else type(value).__name__
         raise BundleError(f"{path}: expected schema {SCHEMA}, got {got!r}; pack with this version of tvm-flow")
@@ -101,6 +103,13 @@ def read_manifest(directory: Path) -> Manifest:
         static=tuple(static),
         checked=checked,
     )
+
+
+def _in_words(directory: Path, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        found = "a folder that holds none" if directory.is_dir() else f"nothing, since there is no folder {directory}"
+        return f"{found}; make a bundle (tvm-flow compile or build)"
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
 def require_checked(directory: Path, manifest: Manifest, unchecked: bool) -> None:

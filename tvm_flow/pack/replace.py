@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tvm_flow.artifact import linked
+
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -18,8 +20,10 @@ _RENAME_EXCHANGE = 2
 def new_directory(target: Path) -> Iterator[Path]:
     """Yield an empty directory beside ``target``; on success sync it and put it in the place of ``target``.
 
-    On any exception, Ctrl-C included, the new directory is removed and ``target`` stays as it was.
+    On any exception, Ctrl-C included, the new directory is removed and ``target`` stays as it was. Where that is a
+    link, what it names is replaced. Raises ConfigError for a link to itself.
     """
+    target = linked(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     temporary.mkdir()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from tvm_flow.calibrate.prompts import load_prompts
+from tvm_flow.calibrate.run import Embed
+from tvm_flow.demo import load_captions
+from tvm_flow.demo.assets import WEIGHTS
 from tvm_flow.errors import PromptError
 from tvm_flow.pack import read_manifest
 from tvm_flow.pipeline.source import read_sampler
@@ -51,6 +55,22 @@ def read_prompts(given: Sequence[str], file: Path | None, seed: int | None) -> t
         where = f"{file}: " if file is not None else ""
         raise PromptError(f"{where}expected at least one prompt, got none; name one, or --prompts FILE with some")
     return texts, seed or 0
+
+
+def demo_captions(bundle: Path, shape: tuple[int, ...]) -> Embed:
+    """The captions that the demo's model knows; raises PromptError for a ``bundle`` of another model.
+
+    ``shape`` is [tokens, channels] of its captions.
+    """
+    captions, model = load_captions(), read_manifest(bundle).provenance.get("model")
+    ours = json.loads((WEIGHTS / "config.json").read_text())
+    other = isinstance(model, dict) and any(ours.get(key, value) != value for key, value in model.items())
+    if other or tuple(captions.tokens.shape[1:]) != shape:
+        raise PromptError(
+            f"{bundle}: expected --prompt-embeddings FILE, because only the demo brings its captions, got none; "
+            f"give the file with the prompts, {shape[0]} tokens of {shape[1]} channels each (tvm-flow embed writes one)"
+        )
+    return captions.batch
 
 
 def _lines(file: Path) -> list[str]:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tvm_flow.artifact import expect_file
 from tvm_flow.calibrate.run import Embed
-from tvm_flow.demo import load_captions
 from tvm_flow.errors import ConfigError, PromptError
 from tvm_flow.opensora import load_embeddings, load_text_encoder
 from tvm_flow.pack import Prompt, read_golden
 from tvm_flow.pack.prompt_file import MAGIC, encode_prompt, write_prompt
+from tvm_flow.pipeline.asked import demo_captions
 from tvm_flow.pipeline.generate import prompt_pair
 from tvm_flow.room import expect_room
 
@@ -25,14 +25,15 @@ class CaptionSource:
     text_encoder: Path | None = None
     dtype: str = "float32"
 
-    def load(self, tokens: int, channels: int) -> Embed:
-        """For a model of that many tokens and channels; raises ConfigError for two sources, and what readers raise."""
+    def load(self, bundle: Path, tokens: int, channels: int) -> Embed:
+        """For the model of ``bundle``, of that many tokens and channels; raises ConfigError for two sources, and what
+        readers raise."""
         if self.embeddings is not None and self.text_encoder is not None:
             raise ConfigError("embed: expected --captions or --text-encoder, got both; leave one out")
         if self.text_encoder is not None:
             return load_text_encoder(self.text_encoder, tokens, channels, self.dtype).batch
         if self.embeddings is None:
-            return load_captions().batch
+            return demo_captions(bundle, (tokens, channels))
         found = load_embeddings(self.embeddings)
         found.require_shape(tokens, channels)
         return found.batch
@@ -45,7 +46,7 @@ def board_prompt(bundle: Path, text: str, source: CaptionSource) -> Prompt:
     """
     golden = read_golden(bundle)
     shape: tuple[int, int] = golden.cond.tokens.shape
-    (tokens,), (mask,) = source.load(*shape)([text])
+    (tokens,), (mask,) = source.load(bundle, *shape)([text])
     if tuple(tokens.shape) != shape:
         raise PromptError(
             f"prompt {text!r:.120}: expected {shape[0]} tokens of {shape[1]} channels for {bundle}, got "

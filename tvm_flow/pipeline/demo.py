@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from tvm_flow.quality.evaluation import spread_captions
 from tvm_flow.quality.judge import load_judge
 from tvm_flow.run import Bundle
 from tvm_flow.sampler import SamplerConfig, model_velocity, sample
-from tvm_flow.target.spec import targets_folder
+from tvm_flow.target.names import targets_folder
 
 Floats = npt.NDArray[np.float32]
 JUDGED_SEED = 10_000
@@ -55,15 +56,17 @@ def run_demo(output: Path, clips: int = 200) -> dict[str, Any]:
     )
     whole = _bundle(source, prompts, output, "bundle", None)
     one_step = _bundle(source, prompts, output, "one_step_bundle", range(1))
-    psnr, video, sheet = _show(source, whole.bundle, calibration / "contact_sheet.yaml", output)
-    _print_scores(_judge(source, whole.bundle, clips), clips, whole)
+    video, sheet = _show(source, whole.bundle, calibration / "contact_sheet.yaml", output)
+    scores = _judge(source, whole.bundle, clips)
+    _print_scores(scores, clips, whole)
+    print(what_next(whole.bundle, sheet))
     return {
         "steps": source.sampler.steps,
         "groups": whole.groups,
         "bundle_bytes": bundle_bytes(whole.bundle),
         "one_step_bundle_bytes": bundle_bytes(one_step.bundle),
         "bit_exact": all(_is_exact(compiled) for compiled in (whole, one_step)),
-        "latent_psnr_db": round(psnr, 2),
+        "latent_psnr_db": round(scores["int8"]["psnr"], 2),
         "video": str(video),
         "sheet": str(sheet),
     }
@@ -96,7 +99,18 @@ def float_latents(
     return torch.cat(rows).numpy()
 
 
-def _show(source: Source, bundle: Path, prompt_file: Path, output: Path) -> tuple[float, Path, Path]:
+def what_next(bundle: Path, sheet: Path) -> str:
+    """What to do with what the demo wrote."""
+    where = shlex.quote(str(bundle))
+    return f"""Look at {sheet}: FP32 above int8. Then:
+  tvm-flow run "a green bag moving down" --bundle {where}    another video
+  tvm-flow compare "a red sneaker moving left" --bundle {where}    dB after each step, for a prompt
+  tvm-flow inspect {where}    sizes, memory, target, what was checked
+A model of your own: tvm-flow build FILE.yaml, in the README under "A real Open-Sora checkpoint".
+"""
+
+
+def _show(source: Source, bundle: Path, prompt_file: Path, output: Path) -> tuple[Path, Path]:
     prompts = load_prompts(prompt_file)
     texts = [prompt.text for prompt in prompts]
     noise = noise_for(source.latent, [prompt.seed for prompt in prompts])
@@ -106,7 +120,7 @@ def _show(source: Source, bundle: Path, prompt_file: Path, output: Path) -> tupl
     sheet, video = output / "sheet.png", output / "video.gif"
     contact_sheet(sheet, texts, versions)
     write_animation(video, versions["int8"][0], demo_sampler().fps)
-    return psnr_db(exact, ours), video, sheet
+    return video, sheet
 
 
 def _decode(latents: Floats) -> Tensor:
@@ -129,7 +143,11 @@ def _print_scores(scores: dict[str, dict[str, float]], clips: int, whole: Compil
     print(f"\nJudge, {clips} clips     class  colour  motion     all")
     for name, row in scores.items():
         print(f"{name:<20} {row['class']:>8.3f} {row['colour']:>7.3f} {row['motion']:>7.3f} {row['all']:>7.3f}")
-    print(f"latents, int8 against FP32 over these clips: {scores['int8']['psnr']:.2f} dB PSNR")
+    psnr = scores["int8"]["psnr"]
+    print(
+        f"latents, int8 against FP32 over these clips: {psnr:.2f} dB PSNR, so their root mean square difference is "
+        f"1/{10 ** (psnr / 20):.0f} of the range of the latents"
+    )
     print(
         f"bit-exact: {checked['calls']} kernel calls, {checked['accumulators']} int32 accumulators equal, "
         f"{checked['quantized']} quantized elements of which {checked['near_ties']} differ by 1 at a tie"

@@ -68,6 +68,8 @@ def import_stage(wanted: ImportRequest) -> Report:
     output that is something else, BuildError, or BitExactError when a kernel call disagrees with the reference, with
     evidence of it beside the output.
     """
+    if wanted.name == "":
+        raise ConfigError("name: expected letters for library, header and function, got nothing; leave --name out")
     name, output = identifier(wanted.name or wanted.graph.stem), wanted.output
     _check_output(output)
     expect_room(output)

@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tvm_flow.artifact import expect_file, probe, sha256_file, stamp_path
+from tvm_flow.artifact import STAMP, expect_file, probe, sha256_file, stamp_path
 from tvm_flow.errors import ConfigError
 from tvm_flow.pipeline.video_file import FORMATS, SUFFIXES
 
@@ -108,8 +108,8 @@ def _other(outputs: Outputs, run: str) -> Path | None:
         if path.exists() and _stamped_run(path) != run:
             return path
     if outputs.latents.stem == "latents":
-        for stamp in sorted(outputs.latents.parent.glob("*.stamp.json")):
-            path = stamp.with_name(stamp.name.removesuffix(".stamp.json"))
+        for stamp in sorted(outputs.latents.parent.glob(f".*{STAMP}")):
+            path = stamp.with_name(stamp.name.removesuffix(STAMP)[1:])
             if path.exists() and _stamped_run(path) not in (None, run):
                 return path
     return None

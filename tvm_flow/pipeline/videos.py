@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save
 from tvm_flow.artifact import exclusive, is_current, make_stamp, write_bytes, write_stamp
 from tvm_flow.calibrate.prompts import MAX_SEED
 from tvm_flow.calibrate.run import Embed
-from tvm_flow.demo import LATENT_SHAPE, load_captions
+from tvm_flow.demo import LATENT_SHAPE
 from tvm_flow.demo.assets import WEIGHTS
 from tvm_flow.demo.sheet import GIF_FPS
 from tvm_flow.errors import BundleError, ConfigError
@@ -21,6 +21,7 @@ from tvm_flow.opensora.embeddings import FILE
 from tvm_flow.pack import read_golden, read_manifest
 from tvm_flow.pack.format import MANIFEST
 from tvm_flow.pack.manifest import require_checked
+from tvm_flow.pipeline.asked import demo_captions
 from tvm_flow.pipeline.decode import Frames, check_here
 from tvm_flow.pipeline.embed import folder_files
 from tvm_flow.pipeline.generate import Floats, Generation, generate_latents, noise_for
@@ -92,7 +93,7 @@ def write_videos(wanted: VideoRequest) -> list[Path]:
     require_checked(wanted.bundle, read_manifest(wanted.bundle), wanted.unchecked)
     golden = read_golden(wanted.bundle)
     suffix = _suffix(wanted, golden.noise.shape)
-    embed = _embed(wanted.embeddings, golden.cond.tokens.shape)
+    embed = _embed(wanted.bundle, wanted.embeddings, golden.cond.tokens.shape)
     for prompt in (*wanted.prompts, *([] if wanted.negative is None else [wanted.negative])):
         embed([prompt])  # an unknown one fails before anything is generated
     inputs, options = _made_from(wanted)
@@ -164,9 +165,9 @@ def _generate(wanted: VideoRequest, embed: Embed) -> Floats:
     return generate_latents(wanted.bundle, wanted.captions, noise, embed, how)
 
 
-def _embed(path: Path | None, shape: tuple[int, ...]) -> Embed:
+def _embed(bundle: Path, path: Path | None, shape: tuple[int, ...]) -> Embed:
     if path is None:
-        return load_captions().batch
+        return demo_captions(bundle, shape)
     found = load_embeddings(path)
     found.require_shape(*shape)
     return found.batch

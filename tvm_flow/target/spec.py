@@ -28,10 +28,10 @@ from tvm.target import Target
 from tvm.target.codegen import llvm_get_system_cpu
 
 from tvm_flow.errors import ConfigError
-from tvm_flow.shipped import shipped_folder
 from tvm_flow.target.board import KEYS, Board, read_board
 from tvm_flow.target.feature_names import ARCHITECTURES
 from tvm_flow.target.features import checkable, closed, known, llvm_cpus, llvm_target, reported, settle
+from tvm_flow.target.names import HOST, require_target, target_path
 from tvm_flow.target.vulkan_device import VulkanDevice, read_vulkan
 
 GLIBC = "2.28"
@@ -95,11 +95,6 @@ class TargetSpec:
         return f"{self.architecture}-linux-gnu.{GLIBC}"
 
 
-def targets_folder() -> Path:
-    """Where the named targets are."""
-    return shipped_folder("targets")
-
-
 def detect_host() -> TargetSpec:
     """The CPU this runs on: LLVM's name for it, and what the operating system says it may use.
 
@@ -108,12 +103,7 @@ def detect_host() -> TargetSpec:
     """
     triple = f"{platform.machine()}-linux-gnu"
     usable = reported(triple, Path("/proc/cpuinfo").read_text())
-    return TargetSpec("host", triple, str(llvm_get_system_cpu()), usable)
-
-
-def target_path(name: str) -> Path:
-    """The file of a target: ``name`` itself when it is one, else that of ``targets/``."""
-    return Path(name) if name.endswith((".yaml", ".yml")) else targets_folder() / f"{name}.yaml"
+    return TargetSpec(HOST, triple, str(llvm_get_system_cpu()), usable)
 
 
 def load_target(name: str) -> TargetSpec:
@@ -121,12 +111,10 @@ def load_target(name: str) -> TargetSpec:
 
     Raises ConfigError naming the known targets, or the key that is wrong.
     """
-    if name == "host":
+    require_target(name)
+    if name == HOST:
         return detect_host()
     path = target_path(name)
-    if not path.is_file():
-        known = sorted({"host", *(p.stem for p in targets_folder().glob("*.yaml"))})
-        raise ConfigError(f"target {name!r}: expected one of {', '.join(known)} or a YAML file; choose one of them")
     try:
         values = yaml.safe_load(path.read_text())
     except (OSError, ValueError, yaml.YAMLError) as error:
