@@ -10,7 +10,7 @@ import pytest
 
 from tvm_flow.errors import BuildError
 from tvm_flow.sources import package_modules
-from tvm_flow.toolchain import versions
+from tvm_flow.toolchain import versions, zig
 from tvm_flow.toolchain.versions import compiler_versions, zig_version
 from tvm_flow.toolchain.zig import MOST_WORDS, archive, zig_cc
 
@@ -57,6 +57,18 @@ def test_the_first_words_stand_in_the_message_and_all_are_kept(tmp_path: Path) -
 def test_a_failing_archive_has_the_same_shape(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"^a\.a: expected zig ar to make it, got exit code 1: .*absent\.o"):
         archive(tmp_path / "a.a", tmp_path / "absent.o")
+
+
+def test_what_takes_long_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled("int f(void) { return 1; }", tmp_path / "f.o")
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    monkeypatch.setattr(zig, "PATIENCE", 0.0)
+    compiled("int g(void) { return 1; }", tmp_path / "g.o")
+    (record,) = caplog.records
+    assert "g.o" in record.getMessage() and "it still works: the first time for a target" in record.getMessage()
+    assert (tmp_path / "g.o").read_bytes()[:4] == b"\x7fELF", "and it got its source"
 
 
 def test_versions_name_both_compilers(monkeypatch: pytest.MonkeyPatch) -> None:

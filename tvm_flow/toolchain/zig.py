@@ -15,6 +15,8 @@ MOST_WORDS = 3000
 """Characters of the compiler's output that an error's message holds; its note holds all."""
 PAGES = "-Wl,-z,max-page-size=16384"
 """For every link: some AArch64 kernels, Android 15 among them, have pages of 16 KB and refuse smaller alignments."""
+PATIENCE = 5.0
+"""Seconds of silence that nobody wonders about. A link takes one; the first for a target of its own minutes."""
 _ADVICE = "report this message, or choose another target"
 _log = logging.getLogger(__name__)
 
@@ -36,10 +38,25 @@ def archive(output: Path, *members: Path) -> None:
 def _run(tool: str, arguments: Sequence[str], expected: str, advice: str, source: str | None = None) -> None:
     command = [sys.executable, "-m", "ziglang", tool, *arguments]
     _log.debug("%s", shlex.join(command))
-    done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        words = done.stderr.strip()
+    code, words = _patient(command, source, expected)
+    if code != 0:
         shown = words if len(words) <= MOST_WORDS else f"{words[:MOST_WORDS]} ..."
-        error = BuildError(f"{expected}, got exit code {done.returncode}: {shown}; {advice}")
+        error = BuildError(f"{expected}, got exit code {code}: {shown}; {advice}")
         error.add_note(words)
         raise error
+
+
+def _patient(command: Sequence[str], source: str | None, expected: str) -> tuple[int, str]:
+    """Exit code and stderr; says once that it goes on where nothing would be seen for long."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            try:
+                _, words = process.communicate(source, timeout=PATIENCE)
+            except subprocess.TimeoutExpired:
+                _log.warning("%s; it still works: the first time for a target it builds a C library", expected)
+                _, words = process.communicate()
+        except BaseException:
+            process.kill()
+            raise
+    return process.returncode, words.strip()
