@@ -90,6 +90,7 @@ def test_c_counts_where_the_compiler_is_reached(package: Callable[..., Path]) ->
     plain = sources_sha256(LINK, package())
     assert sources_sha256(LINK, package(**{"runtime/run.c": "int x; // a comment\n"})) != plain
     assert sources_sha256(LINK, package(**{"runtime/new.h": ""})) != plain
+    assert sources_sha256(LINK, package(**{"runtime/LICENSE": "other terms"})) != plain, "a bundle brings it"
 
 
 class TestThisPackage:

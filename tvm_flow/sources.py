@@ -2,7 +2,7 @@
 
 Read from the text of the modules, without importing them. An import counts wherever it stands, inside a function too.
 What Python ignores is ignored here: comments, docstrings and layout decide nothing. C files, of which a module reaches
-all when it reaches the compiler, count by their bytes.
+all when it reaches the compiler, count by their bytes, as does the license that goes with them.
 Another Python may spell a syntax tree differently, and then makes outputs again.
 """
 
@@ -54,7 +54,7 @@ def sources_sha256(module: str, package: Path = PACKAGE) -> str:
     for name in sorted(reached):
         digest.update(f"{name}\0{ast.dump(_tree(modules[name]))}\0".encode())
     if f"{package.name}.{COMPILER}" in reached:
-        for path in sorted(path for suffix in ("c", "h") for path in package.rglob(f"*.{suffix}")):
+        for path in sorted(path for name in ("*.c", "*.h", "LICENSE") for path in package.rglob(name)):
             digest.update(f"{path.relative_to(package).as_posix()}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
