@@ -49,7 +49,7 @@ def check(exported: Exported, host: TargetSpec, tmp_path_factory: pytest.TempPat
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(library_module, "make_plan", lambda *args: change(make_plan(*args)))
             patch.setattr("tvm_flow.backends.cpu.backend.compile_object", compile_once)
-            libraries = [build_library(g, exported, host, weights, folder, f"g{i}") for i, g in enumerate(groups)]
+            libraries = [build_library(g, exported, host, weights, folder / f"g{i}.so") for i, g in enumerate(groups)]
         contents = bundle_contents(exported, host, libraries, weights, golden_input(exported))
         write_bundle(folder / "bundle", contents)
         checker = TrajectoryCheck(libraries, contents, ExactnessReport())

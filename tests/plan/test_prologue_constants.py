@@ -70,5 +70,5 @@ def test_every_constant_of_the_prologue_is_watched_and_no_other(library: GroupLi
 def test_no_library_is_built_of_it(library: GroupLibrary, exported: Exported, host: TargetSpec, tmp_path: Path) -> None:
     group = StepGroup(replace(library.packed.program.graph), library.members, moved(library, KV, 3))
     with pytest.raises(BuildError, match="quantize again"):
-        build_library(group, exported, host, WeightStore(), tmp_path, "group0")
+        build_library(group, exported, host, WeightStore(), tmp_path / "group0.so")
     assert list(tmp_path.iterdir()) == []

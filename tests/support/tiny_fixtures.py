@@ -55,7 +55,7 @@ def library(
     exported: Exported, host: TargetSpec, weights: WeightStore, tmp_path_factory: pytest.TempPathFactory
 ) -> GroupLibrary:
     (group,) = import_steps(exported.graphs, progress=False)
-    return build_library(group, exported, host, weights, tmp_path_factory.mktemp("library"), "group0")
+    return build_library(group, exported, host, weights, tmp_path_factory.mktemp("library") / "group0.so")
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,7 @@ def demo_library(folder: Path) -> GroupLibrary:
     caption = (tokens[0].numpy(), int(mask[0].sum()))
     exported = export(quantized, folder / "export", caption, range(1), progress=False)
     group = import_steps(exported.graphs, progress=False)[0]
-    return build_library(group, exported, TARGET, WeightStore(), folder, "group0")
+    return build_library(group, exported, TARGET, WeightStore(), folder / "group0.so")
 
 
 def measure() -> Sizes:

@@ -61,7 +61,7 @@ def prepare(model: BenchModel, folder: Path, threads: int) -> None:
 def _bundle(exported: Exported, folder: Path) -> None:
     target, weights = load_target("host"), WeightStore(folder / "weights.bin")
     (group,) = import_steps(exported.graphs, progress=False)
-    library = build_library(group, exported, target, weights, folder, "group0")
+    library = build_library(group, exported, target, weights, folder / "group0.so")
     contents = bundle_contents(exported, target, [library], weights, golden_input(exported))
     write_bundle(folder / "bundle", replace(contents, extra=calls_file([library], folder)))
 

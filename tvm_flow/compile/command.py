@@ -38,6 +38,7 @@ from tvm_flow.compile.measured import measured
 from tvm_flow.compile.options import CompileOptions, Emit
 from tvm_flow.compile.static import check_static, link_static, static_files
 from tvm_flow.compile.step_build import Steps, build_steps, bundle_contents, golden_input, unchecked
+from tvm_flow.compile.told import told
 from tvm_flow.compile.workspace import work_folder
 from tvm_flow.errors import BitExactError, BundleError
 from tvm_flow.export import Exported
@@ -149,7 +150,9 @@ def _compile(job: Job, work: Path) -> Compiled:
             reports.append(report)
     compiled = _compiled(job, steps, reports, [library for made in functions for library in made.libraries])
     measured = {key: value for key, value in vars(compiled).items() if key != "bundle"}
-    extra = board_files(target) | calls_file(steps.libraries, work)
+    with told(f"runtime for {target.name}", shown=options.progress) as bar:
+        extra = board_files(target) | calls_file(steps.libraries, work)
+        bar.update()
     final = replace(contents, provenance={**contents.provenance, "compiled": measured}, extra=extra)
     if options.emit is Emit.STATIC:
         final = replace(final, static=archives())
@@ -174,8 +177,9 @@ class _Check:
         contents, job, options = function.placed(contents), self.job, self.job.options
         write_bundle(trial / "bundle", contents)
         products = [product for library in function.libraries for product in library.packed.products.values()]
-        with interrupts_kept():
+        with interrupts_kept(), told("link sums", shown=bool(products) and options.progress) as bar:
             program = link_sums(products, job.target, trial, self.machine.command)
+            bar.update()
         with program.start() if program else nullcontext() as sums:
             compare = choose_calls(function.members, self.compared, sums)
             check = function.check(contents, compare, None if self.machine.whole else compare.steps)

@@ -14,6 +14,7 @@ from tvm_flow.check.decoding import DecoderCheck, chunks_of, decoder_figures
 from tvm_flow.check.sampling import CallCheck
 from tvm_flow.compile.functions import Figures, Job, Source, build_libraries
 from tvm_flow.compile.interrupted import interrupts_kept
+from tvm_flow.compile.told import told
 from tvm_flow.export.decoder_file import ExportedDecoder, load_decoder
 from tvm_flow.importer.step_groups import StepGroup, import_graph
 from tvm_flow.pack import Contents, Decoder
@@ -80,8 +81,9 @@ def build_decoder(job: Job, work: Path) -> DecoderLibrary | None:
     decoder = load_decoder(job.exported.folder)
     if decoder is None:
         return None
-    with interrupts_kept():
+    with interrupts_kept(), told("import decoder", unit="graph", shown=job.options.progress) as bar:
         graph, weights = import_graph(decoder.graph), WeightStore()
+        bar.update()
     groups = (StepGroup(graph, ((0, 0),), (graph.given,)),)
     source = Source("decoder", groups, (decoder.graph,), (LIBRARY,), Timeless(), weights)
     (library,) = build_libraries(source, job, work)

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from tqdm import tqdm
-
 from tvm_flow.check.calls import Members
 from tvm_flow.check.follow import FollowedRuns
 from tvm_flow.check.machines import Machine
@@ -23,6 +21,7 @@ from tvm_flow.compile.interrupted import interrupts_kept
 from tvm_flow.compile.library import build_library
 from tvm_flow.compile.measured import measured
 from tvm_flow.compile.options import CompileOptions
+from tvm_flow.compile.told import Stage, stage_of, told
 from tvm_flow.errors import BuildError
 from tvm_flow.export import Exported
 from tvm_flow.importer.step_groups import StepGroup
@@ -101,22 +100,23 @@ Builder = Callable[[Job, Path], BundleFunction[Any] | None]
 def build_libraries(source: Source, job: Job, work: Path) -> tuple[GroupLibrary, ...]:
     """Lower, compile and link the groups of ``source`` into ``work``; raises BuildError, with evidence of a kernel."""
     words = f"compile {source.function}"
-    with tqdm(total=len(source.groups), desc=words, unit="group", disable=not job.options.progress) as bar:
+    with told(words, len(source.groups), "group", shown=job.options.progress) as bar:
         libraries = []
         for index in range(len(source.groups)):
             with measured(f"{words}, {source.names[index]}"):
-                libraries.append(_build_library(source, index, job, work))
+                libraries.append(_build_library(source, index, job, work, stage_of(bar)))
             bar.update()
         return tuple(libraries)
 
 
-def _build_library(source: Source, index: int, job: Job, work: Path) -> GroupLibrary:
+def _build_library(source: Source, index: int, job: Job, work: Path, stage: Stage) -> GroupLibrary:
     group, name, dump = source.groups[index], source.names[index], job.options.debug_dump
     try:
         with interrupts_kept():
             if dump is not None:
                 dump_passes(source.graphs[index], job.target, dump / name)
-            library = build_library(group, source.tables, job.target, source.weights, work, name)
+            path = work / f"{name}.so"
+            library = build_library(group, source.tables, job.target, source.weights, path, stage)
     except BuildError as error:
         raise kept_build(error, group, job.target, job.output) from error
     if dump is not None:

@@ -8,6 +8,7 @@ from tvm_flow.backends.base import Artifacts, CompileJob
 from tvm_flow.backends.packed import PackedProgram, Segment
 from tvm_flow.backends.place import place
 from tvm_flow.backends.registry import backend_named
+from tvm_flow.compile.told import Stage, nothing
 from tvm_flow.importer.step_groups import StepGroup
 from tvm_flow.lower.partition import partition
 from tvm_flow.plan.emit import emit_c
@@ -27,20 +28,30 @@ def plan_source(plan: Plan, artifacts: Artifacts, target: TargetSpec, name: str,
 
 
 def build_library(
-    group: StepGroup, exported: StepTables, target: TargetSpec, weights: WeightStore, folder: Path, name: str
+    group: StepGroup,
+    exported: StepTables,
+    target: TargetSpec,
+    weights: WeightStore,
+    library: Path,
+    stage: Stage = nothing,
 ) -> GroupLibrary:
-    """Lower, compile and link ``group`` into ``folder/name.so``; its shared constants join ``weights``.
+    """Lower, compile and link ``group`` into ``library``, whose name begins its symbols; its shared constants join
+    ``weights``.
 
     Raises BuildError when a kernel cannot be compiled, the library cannot be linked, or a constant of the prologue
     changes with the step.
     """
+    folder, name = library.parent, library.stem
+    stage("kernels")
     packed = place(partition(group.graph), target)
+    stage(f"tables of {len(group.members)} variants")
     steps = [step for step, _ in group.members]
     tables = encode_constants(packed.constants, group.given, steps, exported.folds, exported.step_records, weights)
     check_prologue(packed, tables, group.members, group.given)
     plan = make_plan(packed, tables, weights.size, exported.step_records.shape[1])
+    stage(f"machine code of {len(packed.program.kernels)} kernels")
     artifacts = compile_segments(packed, plan, target, folder, name)
-    library = folder / f"{name}.so"
+    stage("link")
     source = plan_source(plan, artifacts, target, name)
     link_library(artifacts.objects, source, target.zig_triple, library, target.c_flags)
     return GroupLibrary(library, artifacts, packed, plan, group.members, tuple(tables.variant_values()), group.given)

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx.external_data_helper import uses_external_data
-from tqdm import tqdm
 
 from tvm_flow.artifact import exclusive, is_current, make_stamp, read_json, require_exec, write_json, write_stamp
 from tvm_flow.check.calls import Array
@@ -36,6 +35,7 @@ from tvm_flow.compile.graph_build import (
 from tvm_flow.compile.graph_report import Report, graph_report
 from tvm_flow.compile.graph_source import identifier
 from tvm_flow.compile.interrupted import interrupts_kept
+from tvm_flow.compile.told import stage_of, told
 from tvm_flow.compile.workspace import sweep_unfinished, work_folder
 from tvm_flow.errors import BitExactError, BuildError, ConfigError, ImportGraphError
 from tvm_flow.graph.names import unquoted
@@ -95,13 +95,17 @@ def import_stage(wanted: ImportRequest) -> Report:
 def _import(wanted: ImportRequest, name: str, work: Path) -> Report:
     machine = machine_of(wanted.target)
     feeds = None if wanted.inputs is None else _load(wanted.inputs)
-    with tqdm(total=3, desc="import", unit="stage", disable=not wanted.progress) as bar, interrupts_kept():
+    with told("import", 3, "stage", shown=wanted.progress) as bar, interrupts_kept():
+        stage = stage_of(bar)
+        stage("read")
         whole = read_whole(wanted.graph, wanted.target)
         if feeds is not None:
             require_feeds(_ports(whole), feeds, str(wanted.inputs))
         bar.update()
+        stage(f"compile {len(whole.packed.program.kernels)} kernels")
         built = build_graph(whole, name, wanted.target, work)
         bar.update()
+        stage("check")
         try:
             run = check_graph(built, machine, seeded_inputs(built.interface) if feeds is None else feeds)
         except BitExactError as error:
