@@ -232,29 +232,58 @@ class TestCtrlC:
         handle.verify()
 
 
+def wait_for(held: Path) -> None:
+    """Until the prologue that ``held`` holds has begun."""
+    while not held.with_name(f"{held.name}.reached").exists():
+        time.sleep(0.001)
+
+
 class TestStoppingWithoutATrace:
     """No Python runs between kernels: the runtime is told to stop, from another thread."""
 
     @pytest.fixture
-    def slow(self, tmp_path: Path) -> Iterator[Bundle]:
-        """Its prologue takes almost a second; the step's kernels come after."""
-        libraries = [toy_bundle.compile_group(tmp_path / f"{i}.so", pause=900_000) for i in range(2)]
+    def held(self, tmp_path: Path) -> Path:
+        """While it is there, the prologue of `slow` does not end."""
+        path = tmp_path / "held"
+        path.touch()
+        return path
+
+    @pytest.fixture
+    def slow(self, tmp_path: Path, held: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bundle]:
+        """Its prologue ends when the runtime has been told to stop; the step's kernels come after."""
+        macro: dict[str, str | float] = {"held": f'"{held}"'}
+        libraries = [toy_bundle.compile_group(tmp_path / f"{i}.so", **macro) for i in range(2)]
         contents = toy_bundle.of_one_group(toy_bundle.make_contents((libraries[0], libraries[1])))
         write_bundle(tmp_path / "b", contents)
         with Bundle.open(tmp_path / "b", threads=2) as opened:
+            cancel = opened._cancel
+
+            def cancel_and_go_on() -> None:
+                cancel()
+                held.unlink(missing_ok=True)
+
+            monkeypatch.setattr(opened, "_cancel", cancel_and_go_on)
             yield opened
 
-    def test_ctrl_c_stops_velocity(self, slow: Bundle) -> None:
-        timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
-        timer.start()
+    def interrupt_at(self, held: Path) -> threading.Thread:
+        def run() -> None:
+            wait_for(held)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    def test_ctrl_c_stops_velocity(self, slow: Bundle, held: Path) -> None:
+        thread = self.interrupt_at(held)
         with pytest.raises(KeyboardInterrupt) as raised:
             slow.velocity(0, 0, REQUEST.noise, REQUEST.cond)
-        timer.join()
+        thread.join()
         assert "cancelled before call 1" in str(raised.value.__context__)
         assert signal.set_wakeup_fd(-1) == -1, "as it was before"
         slow.velocity(0, 0, REQUEST.noise, REQUEST.cond)
 
-    def test_closing_stops_velocity(self, slow: Bundle) -> None:
+    def test_closing_stops_velocity(self, slow: Bundle, held: Path) -> None:
         said: list[str] = []
 
         def run() -> None:
@@ -265,21 +294,20 @@ class TestStoppingWithoutATrace:
 
         thread = threading.Thread(target=run)
         thread.start()
-        time.sleep(0.1)
+        wait_for(held)
         slow.close()
         thread.join()
         assert len(said) == 1 and "expected to stay open during a call, got closed" in said[0]
 
-    def test_another_wakeup_file_still_hears_of_signals(self, slow: Bundle) -> None:
+    def test_another_wakeup_file_still_hears_of_signals(self, slow: Bundle, held: Path) -> None:
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
         before = signal.set_wakeup_fd(writing)
         try:
-            timer = threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT))
-            timer.start()
+            thread = self.interrupt_at(held)
             with pytest.raises(KeyboardInterrupt):
                 slow.velocity(0, 0, REQUEST.noise, REQUEST.cond)
-            timer.join()
+            thread.join()
         finally:
             assert signal.set_wakeup_fd(before) == writing
         assert os.read(reading, 8) == bytes([signal.SIGINT])
