@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from tvm_flow.cli.parser import make_parser
 from tvm_flow.demo.sheet import to_uint8
 from tvm_flow.errors import ConfigError
-from tvm_flow.pipeline.video_file import FORMATS, write_video
+from tvm_flow.pipeline.video_file import FORMATS, SHOWN_WIDTH, write_video
 
 
 def smooth(frames: int = 6, height: int = 32, width: int = 32) -> Tensor:
@@ -94,3 +95,13 @@ def test_another_suffix_or_shape_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"\[T, H, W, 3\]"):
             write_video(tmp_path / name, smooth()[0], 8)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_help_says_what_is_enlarged(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(["run", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        f"png is a folder of frames as they are, all others are enlarged by a whole factor to about {SHOWN_WIDTH}"
+        in said
+    )

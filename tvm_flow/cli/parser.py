@@ -204,7 +204,10 @@ def _run(parser: argparse.ArgumentParser) -> None:
         "latents; left out, a folder of its own beside the bundle: videos, videos_2, ..."
     )
     parser.add_argument("--output", type=Path, help=text)
-    text = "of the videos, where --output does not say: mp4 when left out; png is a folder of frames"
+    text = (
+        "of the videos, where --output does not say: mp4 when left out; png is a folder of frames as they are, all "
+        "others are enlarged by a whole factor to about 256 pixels of width where they are smaller"
+    )
     parser.add_argument("--format", choices=("mp4", "gif", "webp", "apng", "png"), help=text)
     _embeddings(parser)
     _autoencoder(parser, "to decode with, where the bundle has no decoder; without either, latents are written")
