@@ -13,7 +13,7 @@ from tvm_flow.model import AnyConfig, AnyModel, STDiT, STDiT3, STDiT3Config, STD
 from tvm_flow.quantize.build import quantize
 from tvm_flow.quantize.quantized import QuantizedModel
 from tvm_flow.sampler import SamplerConfig
-from tvm_flow.target.names import targets_folder
+from tvm_flow.target.target_names import targets_folder
 
 CONFIG = STDiT3Config(depth=1, hidden=32, heads=2, caption_channels=8, model_max_length=6)
 STDIT_CONFIG = STDiTConfig(

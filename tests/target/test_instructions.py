@@ -16,8 +16,8 @@ from tvm_flow.backends.cpu import choose_isa
 from tvm_flow.backends.cpu.codegen import compile_object
 from tvm_flow.backends.cpu.gemm import gemm
 from tvm_flow.target.features import llvm_target
-from tvm_flow.target.names import targets_folder
 from tvm_flow.target.spec import TargetSpec, load_target
+from tvm_flow.target.target_names import targets_folder
 
 OBJDUMP = next(filter(None, (shutil.which(f"llvm-objdump{end}") for end in ("", "-22", "-21", "-20", "-19"))), None)
 A64, X64 = "aarch64-linux-gnu", "x86_64-linux-gnu"

@@ -12,8 +12,8 @@ import yaml
 from tvm_flow.errors import ConfigError
 from tvm_flow.target.board import Board, detect_board
 from tvm_flow.target.inventory import LOCAL_NAME, detect_target, list_targets, show_target
-from tvm_flow.target.names import require_target, targets_folder
 from tvm_flow.target.spec import detect_host, load_target
+from tvm_flow.target.target_names import require_target, targets_folder
 
 
 def test_every_file_is_listed_with_its_cpu() -> None:

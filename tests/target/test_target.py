@@ -17,8 +17,8 @@ from tvm_flow.export import Exported
 from tvm_flow.target import spec as target_module
 from tvm_flow.target.feature_names import ARM as ARM_NAMES
 from tvm_flow.target.features import llvm_features
-from tvm_flow.target.names import targets_folder
 from tvm_flow.target.spec import TargetSpec, detect_host, load_target
+from tvm_flow.target.target_names import targets_folder
 from tvm_flow.toolchain.runtime_library import RUNTIME
 
 GOOD = "name: board\ntriple: aarch64-linux-gnu\ncpu: cortex-a76\nfeatures: [dotprod]\n"

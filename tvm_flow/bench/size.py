@@ -30,8 +30,8 @@ from tvm_flow.pipeline.source import load_source
 from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.plan.store import WeightStore
 from tvm_flow.quantize.build import quantize
-from tvm_flow.target.names import targets_folder
 from tvm_flow.target.spec import GLIBC, TargetSpec
+from tvm_flow.target.target_names import targets_folder
 from tvm_flow.toolchain.runtime_library import C_FLAGS, LINK_FLAGS, runtime_sources
 from tvm_flow.toolchain.zig import zig_cc
 

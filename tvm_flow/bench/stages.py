@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tvm_flow.bench.models import Inputs
 from tvm_flow.errors import BuildError
-from tvm_flow.target.names import targets_folder
+from tvm_flow.target.target_names import targets_folder
 
 STDERR = 2
 """File descriptor: stdout is for the bench's own line."""

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvm_flow.target.names import require_target
+from tvm_flow.target.target_names import require_target
 
 if TYPE_CHECKING:
     from tvm_flow.compile.command import Compiled

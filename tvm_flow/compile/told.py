@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -19,19 +20,19 @@ def nothing(_stage: str) -> None:
 
 
 @contextmanager
-def told(words: str, total: int = 1, unit: str = "part", *, shown: bool = True) -> Iterator[tqdm[None]]:
+def told(words: str, total: int = 1, unit: str = "part", *, shown: bool = True) -> Iterator[tqdm[NoReturn]]:
     """A bar over ``total`` parts, drawn again every second on a terminal while a part lasts."""
     with tqdm(total=total, desc=words, unit=unit, disable=not shown) as bar, _ticking(bar):
         yield bar
 
 
-def stage_of(bar: tqdm[None]) -> Stage:
+def stage_of(bar: tqdm[NoReturn]) -> Stage:
     """Shows the stage behind ``bar`` at once."""
     return bar.set_postfix_str
 
 
 @contextmanager
-def _ticking(bar: tqdm[None]) -> Iterator[None]:
+def _ticking(bar: tqdm[NoReturn]) -> Iterator[None]:
     if bar.disable or not bar.fp.isatty():
         yield
         return

@@ -35,7 +35,7 @@ from tvm_flow.quality.evaluation import spread_captions
 from tvm_flow.quality.judge import load_judge
 from tvm_flow.run import Bundle
 from tvm_flow.sampler import SamplerConfig, model_velocity, sample
-from tvm_flow.target.names import targets_folder
+from tvm_flow.target.target_names import targets_folder
 
 Floats = npt.NDArray[np.float32]
 JUDGED_SEED = 10_000

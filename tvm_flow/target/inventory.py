@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 
 from tvm_flow.target.board import detect_board
-from tvm_flow.target.names import target_path, targets_folder
 from tvm_flow.target.spec import detect_host, load_target
+from tvm_flow.target.target_names import target_path, targets_folder
 
 LOCAL_NAME = "this-machine"
 

@@ -31,7 +31,7 @@ from tvm_flow.errors import ConfigError
 from tvm_flow.target.board import KEYS, Board, read_board
 from tvm_flow.target.feature_names import ARCHITECTURES
 from tvm_flow.target.features import checkable, closed, known, llvm_cpus, llvm_target, reported, settle
-from tvm_flow.target.names import HOST, require_target, target_path
+from tvm_flow.target.target_names import HOST, require_target, target_path
 from tvm_flow.target.vulkan_device import VulkanDevice, read_vulkan
 
 GLIBC = "2.28"
