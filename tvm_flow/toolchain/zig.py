@@ -6,7 +6,9 @@ import logging
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tvm_flow.errors import BuildError
@@ -38,25 +40,24 @@ def archive(output: Path, *members: Path) -> None:
 def _run(tool: str, arguments: Sequence[str], expected: str, advice: str, source: str | None = None) -> None:
     command = [sys.executable, "-m", "ziglang", tool, *arguments]
     _log.debug("%s", shlex.join(command))
-    code, words = _patient(command, source, expected)
-    if code != 0:
+    with _patient(expected):
+        done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        words = done.stderr.strip()
         shown = words if len(words) <= MOST_WORDS else f"{words[:MOST_WORDS]} ..."
-        error = BuildError(f"{expected}, got exit code {code}: {shown}; {advice}")
+        error = BuildError(f"{expected}, got exit code {done.returncode}: {shown}; {advice}")
         error.add_note(words)
         raise error
 
 
-def _patient(command: Sequence[str], source: str | None, expected: str) -> tuple[int, str]:
-    """Exit code and stderr; says once that it goes on where nothing would be seen for long."""
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            try:
-                _, words = process.communicate(source, timeout=PATIENCE)
-            except subprocess.TimeoutExpired:
-                _log.warning("%s; it still works: the first time for a target it builds a C library", expected)
-                _, words = process.communicate()
-        except BaseException:
-            process.kill()
-            raise
-    return process.returncode, words.strip()
+@contextmanager
+def _patient(expected: str) -> Iterator[None]:
+    """Says once that the block goes on, where nothing would be seen for long."""
+    words = "%s; it still works: the first time for a target it builds a C library"
+    timer = threading.Timer(PATIENCE, _log.warning, (words, expected))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
