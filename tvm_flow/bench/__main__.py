@@ -10,7 +10,7 @@ from tvm_flow.errors import TvmFlowError
 
 ALL_CORES = ("full", "step")
 """Benches that say themselves how many threads they use."""
-NAMES = ("arm", "full", "gemm", "quality", "size", "step")
+NAMES = ("arm", "full", "gemm", "npu", "quality", "size", "step")
 
 
 def main(arguments: list[str]) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 import tvm
@@ -51,9 +52,9 @@ def _fused(vendor: Vendor, function: Any) -> Any:
 
 
 def _reason(vendor: Vendor, outside: list[Any]) -> Refusal:
-    limited = {_last_operator(each.pattern): each.limits for each in vendor.operators.values() if each.verify is None}
     for call in outside:
-        said = (complaint for limit in limited.get(op_name(call), ()) if (complaint := limit(call)))
+        limits = [o.limits for o in vendor.operators.values() if _last_operator(o.pattern) == op_name(call)]
+        said = (complaint for limit in chain.from_iterable(limits) if (complaint := limit(call)))
         complaint = next(said, None) or vendor.missing.get(op_name(call))
         if complaint is not None:
             return refusal(call, complaint)

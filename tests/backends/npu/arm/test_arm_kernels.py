@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.arm_npu import Array, Emulator, codes, needs_npu_arm
+from support.arm_npu import Array, codes, needs_npu_arm
 from support.execution import HOST
 from support.relax_kernels import gated, gelu_codes, like, linear, program_of
 from tvm.relax import op as R
 
-from tvm_flow.backends.base import CompileJob
-from tvm_flow.backends.npu.arm.backend import ArmBackend, _blob
+from tvm_flow.backends.npu.arm.backend import ArmBackend, blob_of
+from tvm_flow.backends.npu.arm.client import EmulatedNpu
 from tvm_flow.backends.packed import PackedProgram
 from tvm_flow.backends.place import place_on
 from tvm_flow.check.calls import ExactnessReport, check_call
-from tvm_flow.errors import BitExactError
+from tvm_flow.errors import BitExactError, RuntimeFailure
 from tvm_flow.graph.constants import evaluate
 from tvm_flow.numerics.reference import execute
 
@@ -29,8 +29,8 @@ Kernel = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def emulator() -> Iterator[Emulator]:
-    opened = Emulator()
+def emulator() -> Iterator[EmulatedNpu]:
+    opened = EmulatedNpu()
     yield opened
     assert opened.close() == 0
 
@@ -57,10 +57,8 @@ def arguments(packed: PackedProgram, given: list[Array]) -> list[Array]:
     ]
 
 
-def run(packed: PackedProgram, args: list[Array], emulator: Emulator, folder: Path, times: int) -> list[Array]:
-    job = CompileJob(packed, HOST, {}, {}, "test_")
-    blob = _blob(job, 0, folder)
-    graph, spec = emulator.load(blob.signature, blob.vgf), packed.program.tensors["out"]
+def run(packed: PackedProgram, args: list[Array], emulator: EmulatedNpu, folder: Path, times: int) -> list[Array]:
+    graph, spec = emulator.load(blob_of(packed, 0, folder)), packed.program.tensors["out"]
     return [np.frombuffer(emulator.run(graph, args), spec.dtype).reshape(spec.shape) for _ in range(times)]
 
 
@@ -87,7 +85,7 @@ def case(name: str, m: int, k: int, n: int) -> tuple[PackedProgram, list[Array]]
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_ten_runs_give_the_same_bits_and_the_right_ones(
-    name: str, shape: tuple[int, int, int], emulator: Emulator, tmp_path: Path
+    name: str, shape: tuple[int, int, int], emulator: EmulatedNpu, tmp_path: Path
 ) -> None:
     packed, given = case(name, *shape)
     args = arguments(packed, given)
@@ -98,7 +96,7 @@ def test_ten_runs_give_the_same_bits_and_the_right_ones(
     assert (report.calls, report.near_ties) == (1, 0)
 
 
-def test_a_wrong_code_is_found(emulator: Emulator, tmp_path: Path) -> None:
+def test_a_wrong_code_is_found(emulator: EmulatedNpu, tmp_path: Path) -> None:
     """The arithmetic that calls are compared with leaves no room."""
     packed, given = case("gelu_codes", 17, 19, 23)
     args = arguments(packed, given)
@@ -119,19 +117,19 @@ def test_codes_after_gelu_are_at_most_one_from_the_other_statement(shape: tuple[
     assert distance.max() <= 1 and distance.mean() < 0.1
 
 
-def test_sources_of_a_blob_lie_beside_it(tmp_path: Path, emulator: Emulator) -> None:
+def test_sources_of_a_blob_lie_beside_it(tmp_path: Path, emulator: EmulatedNpu) -> None:
     packed, given = case("linear", 2, 3, 5)
     run(packed, arguments(packed, given), emulator, tmp_path, 1)
-    assert {path.name for path in tmp_path.iterdir()} == {"test_k.mlir", "test_k.tosa", "test_k.vgf"}
+    assert {path.name for path in tmp_path.iterdir()} == {"k.mlir", "k.tosa", "k.vgf"}
 
 
-def test_the_emulator_says_what_is_wrong_and_goes_on(emulator: Emulator, tmp_path: Path) -> None:
+def test_the_emulator_says_what_is_wrong_and_goes_on(emulator: EmulatedNpu, tmp_path: Path) -> None:
     packed, given = case("linear", 2, 3, 5)
     args = arguments(packed, given)
     (first,) = run(packed, args, emulator, tmp_path, 1)
-    with pytest.raises(RuntimeError, match=r"expected \d+ bytes of inputs, got"):
+    with pytest.raises(RuntimeFailure, match=r"expected \d+ bytes of inputs, got"):
         emulator.run(emulator.loaded - 1, [*args, args[0]])
-    with pytest.raises(RuntimeError, match="IndexError"):
+    with pytest.raises(RuntimeFailure, match="IndexError"):
         emulator.run(999, args)
     (again,) = run(packed, args, emulator, tmp_path, 1)
     assert np.array_equal(first, again)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from tvm_flow.backends.base import Artifacts, CompileJob, Kernel, Offer
 from tvm_flow.backends.npu.arm.blobs import Blob, blob_source
 from tvm_flow.backends.npu.arm.emulated import build_device
-from tvm_flow.backends.packed import Made, Refusal
+from tvm_flow.backends.packed import Made, PackedProgram, Refusal
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.lifted import bindings_of, op_name
 from tvm_flow.target.spec import TargetSpec
@@ -69,7 +69,7 @@ class ArmBackend:
     def compile(self, job: CompileJob, folder: Path) -> Artifacts:
         """One object of constant data: every kernel's VGF once, and a table of them for each segment."""
         called = {i: job.packed.program.calls[i].kernel for s in job.segments.values() for i in s.calls}
-        blobs = {kernel: _blob(job, index, folder) for index, kernel in reversed(called.items())}
+        blobs = {kernel: blob_of(job.packed, index, folder, job.prefix) for index, kernel in reversed(called.items())}
         tables = {row: [called[i] for i in segment.calls] for row, segment in job.segments.items()}
         source, output = folder / f"{job.prefix}npu.c", folder / f"{job.prefix}npu.o"
         text, payloads = blob_source(job.prefix, blobs, tables)
@@ -88,11 +88,11 @@ def _constants(region: Lowered) -> set[int]:
     return {*region.weights, *(position for positions in made for position in positions)}
 
 
-def _blob(job: CompileJob, index: int, folder: Path) -> Blob:
+def blob_of(packed: PackedProgram, index: int, folder: Path, prefix: str = "") -> Blob:
     """The VGF of call ``index``, beside its sources in ``folder``; raises BuildError naming the kernel."""
-    program = job.packed.program
+    program = packed.program
     call = program.calls[index]
-    text = job.packed.placements[call.kernel].choice
+    text = packed.placements[call.kernel].choice
     specs = [program.tensors[name] for name in (*call.args, call.output)]
     signature = [{"dtype": spec.dtype, "shape": list(spec.shape) or [1]} for spec in specs]
     try:
@@ -100,7 +100,7 @@ def _blob(job: CompileJob, index: int, folder: Path) -> Blob:
         vgf = vgf_of(graph)
     except BuildError as error:
         raise BuildError(f"kernel {call.kernel}: {error}") from error
-    (folder / f"{job.prefix}{call.kernel}.mlir").write_text(str(text))
-    (folder / f"{job.prefix}{call.kernel}.tosa").write_bytes(graph)
-    (folder / f"{job.prefix}{call.kernel}.vgf").write_bytes(vgf)
+    (folder / f"{prefix}{call.kernel}.mlir").write_text(str(text))
+    (folder / f"{prefix}{call.kernel}.tosa").write_bytes(graph)
+    (folder / f"{prefix}{call.kernel}.vgf").write_bytes(vgf)
     return Blob(vgf, json.dumps(signature, separators=(",", ":")))

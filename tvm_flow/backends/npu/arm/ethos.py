@@ -1,0 +1,62 @@
+"""Ethos-U: the linear that a kernel starts with, and GELU with its codes, in integers alone, constants baked in.
+
+    x int8 -> CONV2D 1x1 + RESCALE -> int16                       the linear, its scale and bias by channel
+                                   -> TABLE + RESCALE -> int8     with GELU and codes
+
+Ethos-U has no floats: what a kernel does after its linear (a gate, a residual) is outside this region, whose result it
+would take in 16 bits. Everything is a constant here, because vela takes nothing else, so a command stream is made for
+every set of scales: it serves one step, or a cluster of steps that share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tvm_flow.backends.npu.arm.constants import CONV1X1, UNIT, gelu_table
+from tvm_flow.backends.npu.arm.rounding import Array, multiplier_and_shift
+from tvm_flow.backends.npu.arm.tosa import TosaGraph
+from tvm_flow.errors import BuildError
+from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name, shape_of
+
+_LINEAR = ["relax.matmul", "relax.astype", "relax.multiply", "relax.add"]
+_MORE_BITS = 1 << 7
+"""Of TABLE's results."""
+
+
+def ethos_text(function: Any, constants: Mapping[int, Array]) -> str:
+    """The region of the kernel ``function`` as MLIR, ``constants`` its parameters' values by position.
+
+    Raises BuildError for a kernel that does not start with a linear of codes.
+    """
+    calls = [value for _, value in bindings_of(function) if op_name(value)]
+    if [op_name(call) for call in calls[:4]] != _LINEAR or dtype_of(calls[0].args[0]) != "int8":
+        raise BuildError(f"kernel of {[op_name(call) for call in calls]}: expected a linear of codes; leave it outside")
+    values = {param: constants.get(position) for position, param in enumerate(function.params)}
+    product, _, scaled, biased = calls[:4]
+    weights, scale, bias = (_constant(values, call.args[1]) for call in (product, scaled, biased))
+    graph, (m, k) = TosaGraph(), shape_of(product.args[0])
+    whole = np.rint(bias.astype(np.float64) / scale.astype(np.float64))
+    wide = graph.constant(np.broadcast_to(whole, weights.shape[1:]).astype(np.int32))
+    sums = graph.conv1x1(graph.input((1, 1, m, k), "int8"), graph.constant(CONV1X1.pack(weights)), wide)
+    result = graph.rescale(sums, *_scale(graph, scale / UNIT), "int16")
+    if dtype_of(function.body.body) == "int8":
+        gained, divided = calls[-5:-3]
+        step = _constant(values, divided.args[1]) / _constant(values, gained.args[1])
+        table = graph.constant(gelu_table())
+        result = graph.rescale(graph.table(result, table), *_scale(graph, UNIT / _MORE_BITS / step), "int8")
+    return graph.text(result)
+
+
+def _scale(graph: TosaGraph, scale: Array) -> tuple[Any, Any]:
+    multiplier, shift = multiplier_and_shift(scale.astype(np.float64).reshape(-1))
+    return graph.constant(multiplier), graph.constant(shift)
+
+
+def _constant(values: Mapping[Any, Array | None], arg: Any) -> Array:
+    found = values.get(arg)
+    if found is None:
+        raise BuildError(f"{arg}: expected a constant, which a command stream holds, got a tensor; leave it outside")
+    return found

@@ -1,0 +1,137 @@
+"""``scripts/bench npu``: Arm's NPUs on the demo's step and on one block of STDiT-XL at 512 tokens, a line for each.
+
+    {"model", "bit_exact", "mac_coverage", "regions", "crossings", "cycles": {ACCELERATOR: N}, "bytes_1_step",
+     "bytes_30_steps"}
+
+``bit_exact``      every kernel of the NPU, in Arm's emulation layer on seeded inputs, gives what its arithmetic says
+``mac_coverage``   share of a step's multiply-adds in the NPU's kernels; ``regions`` are calls, each one graph
+``crossings``      tensors copied between CPU and NPU in a step with its prologue
+``cycles``         of a step's linears as integer regions on each Ethos-U: vela's estimate for its default system, so
+                   compare them with each other only. What is float (gates, residuals, attention) is not among them
+``bytes_N_steps``  VGFs, weights, and scales of N steps of both branches
+
+Utilisation (multiply-adds over cycles times those of a cycle), and the bytes of command streams, which share nothing
+between steps, go to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tvm_flow.backends.npu.arm.backend import NAME, blob_of
+from tvm_flow.backends.npu.arm.client import EmulatedNpu
+from tvm_flow.backends.npu.arm.ethos import ethos_text
+from tvm_flow.backends.packed import PackedProgram
+from tvm_flow.bench.npu_programs import NAMES, NpuProgram, npu_program
+from tvm_flow.check.calls import ExactnessReport, check_call
+from tvm_flow.errors import BitExactError
+from tvm_flow.graph.constants import Array, evaluate
+from tvm_flow.graph.lifted import dtype_of
+from tvm_flow.graph.program import KernelCall, TensorSpec
+from tvm_flow.plan.coverage import coverage, kernel_macs
+from tvm_flow.toolchain.arm_npu import ETHOS_U, ethos_stream, serialized
+
+STEPS = 30
+_BRANCHES = 2
+
+
+def first_calls(packed: PackedProgram) -> dict[str, int]:
+    """The first call of every kernel of the NPU."""
+    calls = reversed(list(enumerate(packed.program.calls)))
+    return {call.kernel: i for i, call in calls if packed.device_of(call.kernel) == NAME}
+
+
+def run_kernels(packed: PackedProgram, folder: Path) -> tuple[bool, int]:
+    """Whether every kernel of the NPU is exact, and the bytes of their graphs; disagreements go to stderr."""
+    exact, size, report = True, 0, ExactnessReport()
+    with EmulatedNpu() as npu:
+        for kernel, index in first_calls(packed).items():
+            call, blob = packed.program.calls[index], blob_of(packed, index, folder)
+            args, spec = [*_arguments(packed, call)], packed.program.tensors[call.output]
+            got = np.frombuffer(npu.run(npu.load(blob), args), spec.dtype).reshape(spec.shape)
+            size += len(blob.vgf)
+            try:
+                check_call(packed, index, (*args, got), "emulated", report)
+            except BitExactError as error:
+                exact = False
+                print(f"{kernel}: {error}", file=sys.stderr)
+    print(f"compared: {report.as_dict()}", file=sys.stderr)
+    return exact, size
+
+
+def _arguments(packed: PackedProgram, call: KernelCall) -> list[Array]:
+    """Constants of the first step, and seeded codes or floats."""
+    given, rng = packed.program.graph.given, np.random.default_rng(0)
+    return [
+        evaluate(packed.constants[n], given) if n in packed.constants else _random(rng, packed.program.tensors[n])
+        for n in call.args
+    ]
+
+
+def _random(rng: np.random.Generator, spec: TensorSpec) -> Array:
+    if spec.dtype == "int8":
+        return rng.integers(-127, 128, spec.shape).astype(np.int8)
+    return rng.standard_normal(spec.shape).astype(np.float32)
+
+
+def ethos_graphs(given: NpuProgram) -> dict[str, bytes]:
+    """TOSA of the integer region of each kernel of a step that starts with a linear of codes, scales of the first step.
+
+    A product of floats is no region of an Ethos-U.
+    """
+    program, found = given.program, dict[str, bytes]()
+    for kernel, index in first_calls(given.packed).items():
+        args, known = program.calls[index].args, program.graph.constants
+        constants = {i: evaluate(known[name], program.graph.given) for i, name in enumerate(args) if name in known}
+        if index >= program.prologue and dtype_of(program.kernels[kernel].params[0]) == "int8":
+            found[kernel] = serialized(ethos_text(program.kernels[kernel], constants))
+    return found
+
+
+def main(arguments: list[str]) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="bench npu", description="Arm's NPUs, emulated and estimated")
+    parser.add_argument("--model", choices=NAMES, help="one of both")
+    given = parser.parse_args(arguments)
+    for name in [given.model] if given.model else NAMES:
+        print(json.dumps(measure(name)), flush=True)
+
+
+def measure(name: str) -> Mapping[str, object]:
+    """The line of the program ``name``; raises BuildError when Arm's tools are not installed or refuse a region."""
+    with tempfile.TemporaryDirectory(prefix="tvm-flow-npu-") as folder:
+        program = npu_program(name, Path(folder))
+        found = coverage(program.packed)
+        exact, blob_bytes = run_kernels(program.packed, Path(folder))
+        graphs = ethos_graphs(program)
+        cycles = {accelerator: _cycles(program, graphs, f"{name}, {accelerator}") for accelerator in ETHOS_U}
+    fixed = blob_bytes + program.shared_bytes
+    return {
+        **{"model": name, "bit_exact": exact, "mac_coverage": round(found.share(NAME), 4)},
+        **{"regions": found.devices[NAME].calls, "crossings": found.crossings, "cycles": cycles},
+        **{f"bytes_{n}_step{'s' if n > 1 else ''}": fixed + n * program.step_bytes for n in (1, STEPS)},
+    }
+
+
+def _cycles(given: NpuProgram, graphs: Mapping[str, bytes], what: str) -> int:
+    program, accelerator = given.program, what.split()[-1]
+    calls = Counter(call.kernel for call in program.calls[program.prologue :])
+    found = {kernel: ethos_stream(graph, accelerator) for kernel, graph in graphs.items()}
+    cycles = sum(calls[kernel] * stream.cycles for kernel, stream in found.items())
+    macs = sum(calls[kernel] * kernel_macs(program.kernels[kernel]) for kernel in found)
+    size = sum(calls[kernel] * (len(stream.commands) + len(stream.weights)) for kernel, stream in found.items())
+    busy = macs / (cycles * ETHOS_U[accelerator])
+    print(
+        f"{what}: {macs} MACs in {cycles} cycles, utilisation {busy:.3f}; command streams {size} bytes "
+        f"for a step and branch, {STEPS * _BRANCHES * size} for {STEPS} steps of {_BRANCHES}, where nothing is shared",
+        file=sys.stderr,
+    )
+    return cycles
