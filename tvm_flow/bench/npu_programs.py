@@ -23,7 +23,8 @@ from tvm_flow.pipeline.source import Source, load_source
 from tvm_flow.plan.store import WeightStore
 from tvm_flow.plan.tables import encode_constants
 from tvm_flow.quantize.build import quantize
-from tvm_flow.target.spec import load_target, targets_folder
+from tvm_flow.shipped import shipped_folder
+from tvm_flow.target.spec import load_target
 
 NAMES = ("demo", "stdit-xl")
 STEPS = 2
@@ -57,7 +58,7 @@ def npu_program(name: str, folder: Path) -> NpuProgram:
 
 def _source(name: str, folder: Path) -> tuple[Source, Path, str]:
     if name == "demo":
-        prompts = targets_folder().parent / "calibration" / "prompts.yaml"
+        prompts = shipped_folder("calibration") / "prompts.yaml"
         return load_source(), prompts, load_prompts(prompts)[0].text
     if name not in NAMES:
         raise ConfigError(f"model {name!r}: expected one of {', '.join(NAMES)}; choose one of them")
