@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Protocol
 
 from tvm_flow.backends.always import CPU as CPU
+from tvm_flow.backends.cpu.choices import Choice
 from tvm_flow.backends.cpu.packing import Product
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.constants import Array, Constant
@@ -102,6 +103,8 @@ class PackedProgram:
     constants: dict[str, Constant]
     products: Mapping[str, Product]
     placements: Mapping[str, Placement] = field(default_factory=dict)
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+    """By which a kernel of the CPU is scheduled that is no product; the default where there is none."""
 
     def device_of(self, kernel: str) -> str:
         """The backend that runs ``kernel``."""

@@ -91,7 +91,7 @@ def link_sums(
     chosen = tuple(dict.fromkeys(without_epilogue(product) for product in products if product.epilogue))
     if not chosen:
         return None
-    kernels = {f"sums{i}": gemm(f"sums{i}", p.m, p.k, p.n, p.isa) for i, p in enumerate(chosen)}
+    kernels = {f"sums{i}": gemm(f"sums{i}", p.m, p.k, p.n, p.isa, p.tiling) for i, p in enumerate(chosen)}
     compile_object(kernels, target.tvm(), folder / "sums.o")
     (folder / "sums_table.c").write_text(_table(chosen))
     triple = f"{target.triple.split('-')[0]}-linux-musl" if prefix else target.zig_triple

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 from tvm_flow.backends.cpu.blocks import is_reduction, lanes_of, split_sum, written_shape
+from tvm_flow.backends.cpu.choices import AttentionChoice
 from tvm_flow.graph.types import Block, Schedule
 
 ROWS = 4
@@ -20,8 +21,18 @@ PARALLEL_PRODUCTS = 1 << 18
 """Attention with fewer multiplications in its second product runs on one thread."""
 
 
-def schedule_attention(schedule: Schedule, inner: list[Block], output: Block) -> None:
+def attention_default(schedule: Schedule, output: Block) -> AttentionChoice:
+    """What is chosen for the product ``output`` unless something else is."""
+    extents = [int(schedule.get(loop).extent) for loop in schedule.get_loops(output)]
+    rows = next(r for r in range(ROWS, 0, -1) if extents[-3] % r == 0)
+    return AttentionChoice(rows, COLUMNS, math.prod(extents) >= PARALLEL_PRODUCTS)
+
+
+def schedule_attention(
+    schedule: Schedule, inner: list[Block], output: Block, choice: AttentionChoice | None = None
+) -> None:
     """Schedule the blocks ``inner``, of which the first is the scores' product, and the product ``output``."""
+    choice = choice or attention_default(schedule, output)
     for block in inner[1:]:
         if is_reduction(schedule, block):
             split_sum(schedule, block)
@@ -29,19 +40,18 @@ def schedule_attention(schedule: Schedule, inner: list[Block], output: Block) ->
             (readers := schedule.get_consumers(block)) and len(readers) == 1 and not is_reduction(schedule, readers[0])
         ):
             schedule.compute_inline(block)
-    *batch, row, column, depth = schedule.get_loops(output)
-    extents = [int(schedule.get(loop).extent) for loop in (*batch, row, column, depth)]
-    tasks, _ = schedule.split(row, [None, next(r for r in range(ROWS, 0, -1) if extents[-3] % r == 0)])
+    *batch, row, _, _ = schedule.get_loops(output)
+    tasks, _ = schedule.split(row, [None, choice.rows])
     task = schedule.fuse(*batch, tasks)
     scores, *softmax = schedule.get_child_blocks(schedule.get_sblock("root"))[:-1]
     for block in reversed([scores, *softmax]):
         schedule.compute_at(block, task, preserve_unit_loops=True)
-    if math.prod(extents) >= PARALLEL_PRODUCTS:
+    if choice.parallel:
         schedule.parallel(task)
     for block in softmax:
         _vectorize(schedule, block)
     for block in (scores, output):
-        _tile_product(schedule, block)
+        _tile_product(schedule, block, choice.columns)
 
 
 def _vectorize(schedule: Schedule, block: Block) -> None:
@@ -61,12 +71,12 @@ def _writes_lanes(schedule: Schedule, block: Block) -> bool:
     return written_shape(schedule, block)[-1] > 1
 
 
-def _tile_product(schedule: Schedule, block: Block) -> None:
+def _tile_product(schedule: Schedule, block: Block, columns: int) -> None:
     """Rows x vectors of sums in registers, the reduction outside them."""
     *_, row, column, depth = schedule.get_loops(block)
     extent = int(schedule.get(column).extent)
     lanes = lanes_of(extent)
-    vectors = max(v for v in range(1, COLUMNS // lanes + 1) if extent // lanes % v == 0)
+    vectors = max(v for v in range(1, max(columns // lanes, 1) + 1) if extent // lanes % v == 0)
     outer, vector, lane = schedule.split(column, [None, vectors, lanes])
     schedule.reorder(outer, depth, row, vector, lane)
     tile = schedule.cache_write(block, 0, "global")

@@ -39,7 +39,8 @@ def _scheduled(packed: PackedProgram, name: str, function: Any) -> Any:
             return _scheduled_product(product, name, function)
         if shapes is not None:
             return convolution(name, shapes)
-        return schedule_rows(to_prim_func(function, name)).with_attr("global_symbol", name)
+        function = to_prim_func(function, name)
+        return schedule_rows(function, packed.choices.get(name)).with_attr("global_symbol", name)
     except BuildError:
         raise
     except Exception as error:
@@ -47,7 +48,7 @@ def _scheduled(packed: PackedProgram, name: str, function: Any) -> Any:
 
 
 def _scheduled_product(product: Product, name: str, function: Any) -> Any:
-    size = (product.m, product.k, product.n, product.isa)
+    size = (product.m, product.k, product.n, product.isa, product.tiling)
     if not product.epilogue:
         return gemm(name, *size)
     return schedule_gemm(product_prim_func(function, product, name), *size).with_attr("global_symbol", name)

@@ -17,28 +17,27 @@ from tvm import s_tir, te
 from tvm_flow.backends.cpu import biased, pairs, plain, widened
 from tvm_flow.backends.cpu.blocks import lanes_of
 from tvm_flow.backends.cpu.isa import Isa, Sums
-from tvm_flow.backends.cpu.tiling import DefaultTiling, Stages, Tiling
+from tvm_flow.backends.cpu.tiling import PARALLEL_MACS, DefaultTiling, Order, Stages, Tiling
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.types import Block, Loop, PrimFunc, Schedule
 
-TASKS = 16
-"""Products whose rows are widened have so many tasks at least, where there are columns enough."""
-PARALLEL_MACS = 1 << 20
-"""Products below this many multiplications run on one thread: waking another costs more."""
 SUMS = "C"
 """Name of the block that gives the int32 sums as [M, N]."""
 REARRANGED_LANES = 8
 """Vectors of an epilogue whose sums were put in order first; divides the columns of every paired tile."""
 
 
-def gemm(name: str, m: int, k: int, n: int, isa: Isa) -> PrimFunc:
+__all__ = ["PARALLEL_MACS", "gemm", "gemm_definition", "schedule_gemm", "tile_gemm"]
+
+
+def gemm(name: str, m: int, k: int, n: int, isa: Isa, tiling: Tiling | None = None) -> PrimFunc:
     """Scheduled TIR function ``name``(X, packed W, C); raises BuildError for a shape that ``isa`` does not fit."""
     if not isa.fits(m, k, n):
         raise BuildError(
             f"product {name}: expected M = {m}, K = {k} and N = {n} to fit {isa.name}, K a multiple of "
             f"{isa.depth * isa.groups}; use generic"
         )
-    return schedule_gemm(gemm_definition(m, k, n, isa), m, k, n, isa).with_attr("global_symbol", name)
+    return schedule_gemm(gemm_definition(m, k, n, isa), m, k, n, isa, tiling).with_attr("global_symbol", name)
 
 
 def gemm_definition(m: int, k: int, n: int, isa: Isa) -> PrimFunc:
@@ -48,10 +47,13 @@ def gemm_definition(m: int, k: int, n: int, isa: Isa) -> PrimFunc:
     return te.create_prim_func([x, w, _style(isa).sums(x, w, n, isa)], "int64")
 
 
-def schedule_gemm(function: PrimFunc, m: int, k: int, n: int, isa: Isa) -> PrimFunc:
-    """Scheduled copy of ``function``: the blocks of `gemm_definition`, then elementwise ones on [M, N]."""
+def schedule_gemm(function: PrimFunc, m: int, k: int, n: int, isa: Isa, tiling: Tiling | None = None) -> PrimFunc:
+    """Scheduled copy of ``function``: the blocks of `gemm_definition`, then elementwise ones on [M, N].
+
+    ``tiling`` is the default one when it is left out.
+    """
     schedule = s_tir.Schedule(function)
-    tile_gemm(schedule, m, k, n, isa, DefaultTiling())
+    tile_gemm(schedule, m, k, n, isa, tiling or DefaultTiling())
     return schedule.mod["main"]
 
 
@@ -67,22 +69,28 @@ def tile_gemm(schedule: Schedule, m: int, k: int, n: int, isa: Isa, tiling: Tili
     if n % isa.columns == 0:
         stages = _style(isa).stages(schedule, epilogue[-1] if epilogue else None)
         loops = tiling.split(schedule, schedule.get_loops(stages.store)[0], m, isa)
-        _tile(schedule, stages, isa, loops, m * n * k >= PARALLEL_MACS)
+        groups, blocks = int(schedule.get(loops[0]).extent), n // isa.columns
+        _tile(schedule, stages, isa, loops, tiling.order(groups, blocks, m * n * k))
     elif epilogue:
         row = schedule.get_loops(epilogue[-1])[0]
         schedule.compute_at(schedule.get_sblock(SUMS), row, preserve_unit_loops=True)
 
 
-def _tile(schedule: Schedule, stages: Stages, isa: Isa, loops: tuple[Loop, Loop, Loop], parallel: bool) -> None:
+def _tile(schedule: Schedule, stages: Stages, isa: Isa, loops: tuple[Loop, Loop, Loop], order: Order) -> None:
     groups, tiles, rows = loops
     blocks, columns = schedule.split(schedule.get_loops(stages.store)[-1], [None, isa.columns])
-    schedule.reorder(groups, blocks, tiles, rows, columns)
+    if order.neighbours > 1:
+        blocks, near = schedule.split(blocks, [None, order.neighbours])
+        schedule.reorder(groups, blocks, tiles, near, rows, columns)
+        tiles = schedule.fuse(tiles, near)
+    else:
+        schedule.reorder(groups, blocks, tiles, rows, columns)
     if stages.widen is None:
         outer = schedule.fuse(groups, blocks)
     else:
-        chunks, blocks = schedule.split(blocks, [_chunks(schedule, groups, blocks), None])
+        chunks, blocks = schedule.split(blocks, [order.parts, None])
         outer = schedule.fuse(groups, chunks)
-    if parallel:
+    if order.parallel:
         schedule.parallel(outer)
     if stages.rearrange is not None:
         schedule.compute_at(stages.rearrange, tiles, preserve_unit_loops=True)
@@ -102,12 +110,6 @@ def _tile(schedule: Schedule, stages: Stages, isa: Isa, loops: tuple[Loop, Loop,
         schedule.vectorize(lane)
         if stages.unrolled:
             schedule.unroll(vectors)
-
-
-def _chunks(schedule: Schedule, groups: Loop, blocks: Loop) -> int:
-    """Into how many parts to cut the blocks of columns, each of which widens its rows anew: enough for the cores."""
-    tasks, extent = (int(schedule.get(loop).extent) for loop in (groups, blocks))
-    return next(parts for parts in range(1, extent + 1) if extent % parts == 0 and parts * tasks >= min(TASKS, extent))
 
 
 def _widen(schedule: Schedule, block: Block, outer: Loop) -> None:

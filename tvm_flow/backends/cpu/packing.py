@@ -7,6 +7,7 @@ from typing import Any
 
 from tvm_flow.backends.cpu.generic import GENERIC
 from tvm_flow.backends.cpu.isa import Isa
+from tvm_flow.backends.cpu.tiling import Tiling
 from tvm_flow.graph.constants import Array
 from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name, shape_of
 
@@ -23,6 +24,8 @@ class Product:
     n: int
     isa: Isa
     epilogue: bool = False
+    tiling: Tiling | None = None
+    """How its tiles lie; None: as the default schedule has it."""
 
     def packed_shape(self) -> tuple[int, int, int, int]:
         """Shape in which the weights are stored."""

@@ -11,12 +11,23 @@ from enum import Enum
 
 from tvm import s_tir
 
-from tvm_flow.backends.cpu.attention import schedule_attention
+from tvm_flow.backends.cpu.attention import attention_default, schedule_attention
 from tvm_flow.backends.cpu.blocks import is_reduction, lanes_of, split_sum, written_shape
+from tvm_flow.backends.cpu.choices import (
+    AttentionChoice,
+    Choice,
+    ProductChoice,
+    RowsChoice,
+    attention_space,
+    rows_space,
+)
+from tvm_flow.errors import BuildError
 from tvm_flow.graph.types import Block, Loop, PrimFunc, Schedule
 
 PARALLEL_ELEMENTS = 1 << 14
 """Kernels that write fewer elements run on one thread."""
+FEWEST_ELEMENTS = 1 << 10
+"""Of an output whose kernel is worth a choice: below, a call costs more than its loop."""
 
 
 class RowKind(Enum):
@@ -29,26 +40,48 @@ class RowKind(Enum):
     IN_ORDER = "sums in order"
 
 
+_TUNED_ROWS = (RowKind.ELEMENTWISE, RowKind.ROWS, RowKind.PRODUCT)
+
+
 def row_kind(function: PrimFunc) -> RowKind:
     """What `schedule_rows` makes of an unscheduled TIR function."""
     return _kind(s_tir.Schedule(function))
 
 
-def schedule_rows(function: PrimFunc) -> PrimFunc:
-    """Scheduled copy of an unscheduled TIR function."""
+def schedule_rows(function: PrimFunc, choice: Choice | None = None) -> PrimFunc:
+    """Scheduled copy of an unscheduled TIR function; ``choice`` is one of `row_choices`, or the default.
+
+    Raises BuildError for a choice of another kind of kernel.
+    """
     schedule = s_tir.Schedule(function)
     kind = _kind(schedule)
     inner, output = _blocks(schedule)
-    if kind is RowKind.ELEMENTWISE:
-        return _elementwise(schedule, inner, output)
-    if kind is RowKind.PRODUCT:
-        return _product(schedule, inner, output)
-    if kind is RowKind.ATTENTION:
-        schedule_attention(schedule, inner, output)
+    if kind is RowKind.ATTENTION and not isinstance(choice, RowsChoice | ProductChoice):
+        schedule_attention(schedule, inner, output, choice)
         return _finished(schedule)
+    if isinstance(choice, AttentionChoice | ProductChoice) or (choice and kind not in _TUNED_ROWS):
+        raise BuildError(f"{choice}: expected a choice for a kernel of {kind.value}; tune again")
+    if kind is RowKind.ELEMENTWISE:
+        return _elementwise(schedule, inner, output, choice)
+    if kind is RowKind.PRODUCT:
+        return _product(schedule, inner, output, choice)
     if kind is RowKind.ROWS:
-        return _row_reduction(schedule, inner, output)
+        return _row_reduction(schedule, inner, output, choice)
     return _in_order(schedule, inner)
+
+
+def row_choices(function: PrimFunc) -> list[Choice]:
+    """What `schedule_rows` takes beside its default, the nearest first."""
+    schedule = s_tir.Schedule(function)
+    kind, (_, output) = _kind(schedule), _blocks(schedule)
+    if kind is RowKind.ATTENTION:
+        scores, *_ = schedule.get_child_blocks(schedule.get_sblock("root"))
+        *_, rows, columns, _ = (int(schedule.get(loop).extent) for loop in schedule.get_loops(scores))
+        return list(attention_space(rows, columns, attention_default(schedule, output)))
+    columns = _row_length(schedule, output)
+    if kind not in _TUNED_ROWS or math.prod(written_shape(schedule, output)) < FEWEST_ELEMENTS:
+        return []
+    return list(rows_space(columns, RowsChoice(lanes_of(columns), _is_large(schedule, output))))
 
 
 def _blocks(schedule: Schedule) -> tuple[list[Block], Block]:
@@ -102,17 +135,17 @@ def _in_order(schedule: Schedule, inner: list[Block]) -> PrimFunc:
     return _finished(schedule)
 
 
-def _elementwise(schedule: Schedule, inner: list[Block], output: Block) -> PrimFunc:
+def _elementwise(schedule: Schedule, inner: list[Block], output: Block, choice: RowsChoice | None) -> PrimFunc:
     for block in inner:
         schedule.compute_inline(block)
     loops = schedule.get_loops(output)
     if loops:
-        rows = _vector_and_rows(schedule, loops)
-        _parallel(schedule, rows, output)
+        rows = _vector_and_rows(schedule, loops, choice)
+        _parallel(schedule, rows, output, choice)
     return _finished(schedule)
 
 
-def _row_reduction(schedule: Schedule, inner: list[Block], output: Block) -> PrimFunc:
+def _row_reduction(schedule: Schedule, inner: list[Block], output: Block, choice: RowsChoice | None) -> PrimFunc:
     sums = [block for block in inner if is_reduction(schedule, block)]
     for block in inner:
         read_once = _row_length(schedule, block) > 1 and len(schedule.get_consumers(block)) == 1
@@ -126,17 +159,17 @@ def _row_reduction(schedule: Schedule, inner: list[Block], output: Block) -> Pri
     for block in reversed(kept):
         schedule.compute_at(block, row, preserve_unit_loops=True)
     # Before sums are cut into a start and an update: TVM cannot tell any more that rows are independent then.
-    _parallel(schedule, schedule.get_loops(output)[0], output)
+    _parallel(schedule, schedule.get_loops(output)[0], output, choice)
     for block in [*kept, output]:
-        _vectorize_row(schedule, block)
+        _vectorize_row(schedule, block, choice)
     return _finished(schedule)
 
 
-def _vectorize_row(schedule: Schedule, block: Block) -> None:
+def _vectorize_row(schedule: Schedule, block: Block, choice: RowsChoice | None) -> None:
     """Vectors along the last loop, unless it reduces into one element."""
     loops = schedule.get_loops(block)
     if not is_reduction(schedule, block):
-        _, vector = schedule.split(loops[-1], [None, lanes_of(int(schedule.get(loops[-1]).extent))])
+        _, vector = schedule.split(loops[-1], [None, _lanes(schedule, loops[-1], choice)])
         schedule.vectorize(vector)
     elif _is_partial(schedule, block):
         lane, steps = loops[1], loops[-1]
@@ -150,7 +183,7 @@ def _is_partial(schedule: Schedule, block: Block) -> bool:
     return _row_length(schedule, block) > 1
 
 
-def _product(schedule: Schedule, inner: list[Block], output: Block) -> PrimFunc:
+def _product(schedule: Schedule, inner: list[Block], output: Block, choice: RowsChoice | None) -> PrimFunc:
     """A float (or unpacked integer) matrix product: vectors along the columns, the reduction outside them."""
     for block in inner:
         schedule.compute_inline(block)
@@ -158,15 +191,14 @@ def _product(schedule: Schedule, inner: list[Block], output: Block) -> PrimFunc:
     if len(spatial) < 2:
         return _finished(schedule)
     *rows, column = spatial
-    lanes = lanes_of(int(schedule.get(column).extent))
-    outer, vector = schedule.split(column, [None, lanes])
+    outer, vector = schedule.split(column, [None, _lanes(schedule, column, choice)])
     schedule.reorder(*rows, outer, reduction, vector)
     row = schedule.fuse(*rows) if len(rows) > 1 else rows[0]
     tile = schedule.cache_write(output, 0, "global")
     schedule.reverse_compute_at(tile, outer, preserve_unit_loops=True)
     schedule.vectorize(schedule.get_loops(tile)[-1])
     schedule.vectorize(vector)
-    _parallel(schedule, row, tile)
+    _parallel(schedule, row, tile, choice)
     schedule.decompose_reduction(output, reduction)
     return _finished(schedule)
 
@@ -177,18 +209,28 @@ def _row_length(schedule: Schedule, block: Block) -> int:
     return shape[-1] if shape else 1
 
 
-def _vector_and_rows(schedule: Schedule, loops: list[Loop]) -> Loop:
+def _vector_and_rows(schedule: Schedule, loops: list[Loop], choice: RowsChoice | None) -> Loop:
     """Vectorize along the innermost loop and fuse the rest; returns the loop to run in parallel."""
-    lanes = lanes_of(int(schedule.get(loops[-1]).extent))
+    lanes = _lanes(schedule, loops[-1], choice)
     outer, vector = schedule.split(loops[-1], [None, lanes])
     if lanes > 1:
         schedule.vectorize(vector)
     return schedule.fuse(*loops[:-1], outer) if len(loops) > 1 else outer
 
 
-def _parallel(schedule: Schedule, loop: Loop, output: Block) -> None:
-    elements = math.prod(written_shape(schedule, output))
-    if elements >= PARALLEL_ELEMENTS and int(schedule.get(loop).extent) > 1:
+def _lanes(schedule: Schedule, loop: Loop, choice: RowsChoice | None) -> int:
+    """Of a vector along ``loop``: those of ``choice`` where they divide it."""
+    extent = int(schedule.get(loop).extent)
+    return choice.lanes if choice is not None and extent % choice.lanes == 0 else lanes_of(extent)
+
+
+def _is_large(schedule: Schedule, output: Block) -> bool:
+    return math.prod(written_shape(schedule, output)) >= PARALLEL_ELEMENTS
+
+
+def _parallel(schedule: Schedule, loop: Loop, output: Block, choice: RowsChoice | None) -> None:
+    wanted = _is_large(schedule, output) if choice is None else choice.parallel
+    if wanted and int(schedule.get(loop).extent) > 1:
         schedule.parallel(loop)
 
 

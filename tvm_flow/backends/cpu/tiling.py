@@ -12,26 +12,59 @@ MOST_TILES = 16
 """A block of weights is read by so many tiles of rows while it is in the cache."""
 
 
+PARALLEL_MACS = 1 << 20
+"""Products below this many multiplications run on one thread: waking another costs more."""
+
+TASKS = 16
+"""Products whose rows are widened have so many tasks at least, where there are columns enough."""
+
+
 class Tiling(Protocol):
-    """How the rows of a product are divided."""
+    """How the rows of a product are divided, in which order tiles come, and whether they run on several threads."""
 
     def split(self, schedule: Schedule, rows: Loop, m: int, isa: Isa) -> tuple[Loop, Loop, Loop]:
         """Loops (groups of tiles, tiles of a group, rows of a tile) that the loop ``rows`` over ``m`` becomes."""
         ...
 
+    def order(self, groups: int, blocks: int, macs: int, /) -> Order:
+        """Of ``groups`` of tiles and ``blocks`` of columns, ``macs`` multiplications in all."""
+        ...
 
-class DefaultTiling:
+
+@dataclass(frozen=True)
+class Order:
+    """How many blocks of columns a tile of rows meets one after the other, into how many parts the blocks are cut where
+    each part widens its rows anew, and whether groups and parts run on several threads."""
+
+    neighbours: int
+    parts: int
+    parallel: bool
+
+
+def default_order(groups: int, blocks: int, macs: int) -> Order:
+    """A block of columns after the other, parts enough for the cores, threads for what is large."""
+    wanted = min(TASKS, blocks)
+    parts = next(parts for parts in range(1, blocks + 1) if blocks % parts == 0 and parts * groups >= wanted)
+    return Order(1, parts, macs >= PARALLEL_MACS)
+
+
+class _DefaultOrder:
+    def order(self, groups: int, blocks: int, macs: int, /) -> Order:
+        """See `Tiling`."""
+        return default_order(groups, blocks, macs)
+
+
+class DefaultTiling(_DefaultOrder):
     """The most rows that divide M and fit the register file, and the most tiles up to `MOST_TILES`."""
 
     def split(self, schedule: Schedule, rows: Loop, m: int, isa: Isa) -> tuple[Loop, Loop, Loop]:
         """See `Tiling`."""
         inner = rows_of_a_tile(m, isa)[-1]
-        tiles = max(t for t in range(1, MOST_TILES + 1) if m // inner % t == 0)
-        groups, tile, row = schedule.split(rows, [None, tiles, inner])
+        groups, tile, row = schedule.split(rows, [None, most_tiles(m // inner), inner])
         return groups, tile, row
 
 
-class SampledTiling:
+class SampledTiling(_DefaultOrder):
     """Every division of the rows that the register file allows, for a search to choose from."""
 
     def split(self, schedule: Schedule, rows: Loop, m: int, isa: Isa) -> tuple[Loop, Loop, Loop]:
@@ -43,6 +76,11 @@ class SampledTiling:
             outer, schedule.sample_perfect_tile(outer, n=2, max_innermost_factor=4 * MOST_TILES)
         )
         return groups, tile, row
+
+
+def most_tiles(tiles: int) -> int:
+    """The most of ``tiles`` up to `MOST_TILES` that divide them."""
+    return max(t for t in range(1, MOST_TILES + 1) if tiles % t == 0)
 
 
 def rows_of_a_tile(m: int, isa: Isa) -> list[int]:

@@ -1,0 +1,158 @@
+"""What can be chosen of a kernel's schedule beside its default: the spaces that `tvm_flow.tune` searches.
+
+    product     rows of a register tile, tiles of rows that share a block of weights, blocks of columns that a tile of
+                rows meets in a row, parts of columns that each widen their rows, threads or not
+    attention   rows of scores a task, columns of a tile of sums (of keys, in the first product), threads or not
+    rows        lanes of a vector, threads or not
+
+None of these changes the order in which numbers are added up: every candidate gives the bits of the default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from math import log2
+from typing import ClassVar
+
+from tvm_flow.backends.cpu.isa import Isa, Sums
+from tvm_flow.backends.cpu.packing import Product
+from tvm_flow.backends.cpu.tiling import MOST_TILES, Order, default_order, most_tiles, rows_of_a_tile
+from tvm_flow.errors import BuildError
+from tvm_flow.graph.types import Loop, Schedule
+
+
+@dataclass(frozen=True)
+class ProductChoice:
+    """See the module; a `tvm_flow.backends.cpu.tiling.Tiling`."""
+
+    kind: ClassVar[str] = "product"
+    rows: int
+    tiles: int
+    blocks: int
+    parts: int
+    parallel: bool
+
+    def split(self, schedule: Schedule, rows: Loop, m: int, isa: Isa) -> tuple[Loop, Loop, Loop]:
+        """See `Tiling`; raises BuildError when the choice is of another product."""
+        if m % (self.rows * self.tiles) or self.rows % (2 if isa.paired else 1):
+            raise BuildError(f"{self}: expected tiles that divide M = {m} on {isa.name}; tune again")
+        groups, tile, row = schedule.split(rows, [None, self.tiles, self.rows])
+        return groups, tile, row
+
+    def order(self, _groups: int, blocks: int, _macs: int) -> Order:
+        """See `Tiling`; raises BuildError when the choice is of another product."""
+        if blocks % (self.blocks * self.parts):
+            raise BuildError(f"{self}: expected parts that divide {blocks} blocks of columns; tune again")
+        return Order(self.blocks, self.parts, self.parallel)
+
+
+@dataclass(frozen=True)
+class AttentionChoice:
+    """See the module."""
+
+    kind: ClassVar[str] = "attention"
+    rows: int
+    columns: int
+    parallel: bool
+
+
+@dataclass(frozen=True)
+class RowsChoice:
+    """See the module."""
+
+    kind: ClassVar[str] = "rows"
+    lanes: int
+    parallel: bool
+
+
+Choice = ProductChoice | AttentionChoice | RowsChoice
+_KINDS: dict[str, type[Choice]] = {each.kind: each for each in (ProductChoice, AttentionChoice, RowsChoice)}
+
+
+def choice_to_json(choice: Choice) -> dict[str, int | str]:
+    """A mapping that `choice_from_json` takes."""
+    return {"kind": choice.kind} | asdict(choice)
+
+
+def choice_from_json(values: object) -> Choice:
+    """Raises BuildError for a mapping that describes no choice of this version."""
+    kind = _KINDS.get(str(values.get("kind"))) if isinstance(values, dict) else None
+    if kind is None or not isinstance(values, dict) or set(values) != {"kind", *(each.name for each in fields(kind))}:
+        raise BuildError(f"candidate {values!r}: expected one of {', '.join(_KINDS)} of this version; tune again")
+    given = {name: value for name, value in values.items() if name != "kind"}
+    wrong = [name for name, value in given.items() if type(value) is not (bool if name == "parallel" else int)]
+    if wrong or any(value < 1 for name, value in given.items() if name != "parallel"):
+        raise BuildError(f"candidate {values!r}: expected whole numbers above 0 and true or false; tune again")
+    return kind(**given)
+
+
+def product_default(product: Product, parallel: bool) -> ProductChoice:
+    """What the default schedule of ``product`` comes to."""
+    rows = rows_of_a_tile(product.m, product.isa)[-1]
+    tiles = most_tiles(product.m // rows)
+    return ProductChoice(rows, tiles, 1, _parts(product, rows * tiles), parallel)
+
+
+def _parts(product: Product, group: int) -> int:
+    """Those of the default for groups of so many rows; 1 for kernels that widen nothing."""
+    if product.isa.sums is not Sums.WIDENED:
+        return 1
+    return default_order(product.m // group, product.n // product.isa.columns, 0).parts
+
+
+def product_space(product: Product, parallel: bool) -> list[ProductChoice]:
+    """Every other choice for ``product``, those next to the default first; none where columns are not whole blocks.
+
+    ``parallel`` is whether the default runs on several threads. Tiles of up to half as many rows again as the registers
+    are meant for are in it: what a core makes of a few spills is for the measurement to say.
+    """
+    if product.n % product.isa.columns:
+        return []
+    m, step, default = product.m, 2 if product.isa.paired else 1, product_default(product, parallel)
+    most = max(product.isa.rows * 3 // 2, step)
+    space = [
+        ProductChoice(rows, tiles, blocks, parts, parallel)
+        for rows in range(step, most + 1, step)
+        if m % rows == 0
+        for tiles in _powers_and_whole(m // rows, 4 * MOST_TILES)
+        for blocks in _powers_and_whole(product.n // product.isa.columns, 16)
+        for parts in _part_choices(product, rows * tiles, blocks)
+    ]
+    return sorted((each for each in space if each != default), key=lambda each: _distance(each, default))
+
+
+def _part_choices(product: Product, group: int, blocks: int) -> list[int]:
+    """Numbers of parts around the default's that divide the blocks; 1 where nothing is widened."""
+    usual, extent = _parts(product, group), product.n // product.isa.columns // blocks
+    wanted = (usual,) if product.isa.sums is not Sums.WIDENED else (usual, usual * 2, usual // 2)
+    return [parts for parts in wanted if parts and extent % parts == 0]
+
+
+def attention_space(rows: int, columns: int, default: AttentionChoice) -> list[AttentionChoice]:
+    """Every other choice for attention over ``rows`` of ``columns`` scores a head, next to the default first."""
+    space = [
+        AttentionChoice(r, c, default.parallel)
+        for r in range(1, 13)
+        if rows % r == 0
+        for c in (8, 16, 32, 48, 64)
+        if r * c <= 512 and (c <= columns or c == default.columns)
+    ]
+    return sorted((each for each in space if each != default), key=lambda each: _distance(each, default))
+
+
+def rows_space(columns: int, default: RowsChoice) -> list[RowsChoice]:
+    """Every other choice for a kernel of rows of ``columns`` elements."""
+    space = [RowsChoice(lanes, default.parallel) for lanes in (8, 16, 32, 64, 4) if columns % lanes == 0]
+    return [each for each in space if each != default]
+
+
+def _powers_and_whole(extent: int, most: int) -> list[int]:
+    """Divisors of ``extent`` up to ``most`` that are powers of two or three times one, and the greatest of all."""
+    round_numbers = {factor << power for factor in (1, 3) for power in range(most.bit_length())}
+    divisors = [d for d in range(1, min(extent, most) + 1) if extent % d == 0]
+    return [d for d in divisors if d in round_numbers or d == divisors[-1]]
+
+
+def _distance(choice: Choice, default: Choice) -> tuple[float, str]:
+    one, other = asdict(choice), asdict(default)
+    return sum(abs(log2(one[name] / other[name])) for name in one if name != "parallel"), str(choice)

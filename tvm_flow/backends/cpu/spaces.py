@@ -1,0 +1,40 @@
+"""What can be chosen of a kernel as it stands in a packed program, and how a choice gets there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tvm_flow.backends.cpu.choices import Choice, ProductChoice, product_space
+from tvm_flow.backends.cpu.convolution import as_convolution
+from tvm_flow.backends.cpu.rows import row_choices
+from tvm_flow.backends.cpu.tiling import PARALLEL_MACS
+from tvm_flow.backends.packed import CPU, PackedProgram
+from tvm_flow.errors import BuildError
+from tvm_flow.lower.legalize import to_prim_func
+
+
+def space(packed: PackedProgram, kernel: str) -> list[Choice]:
+    """Choices for ``kernel`` beside its default, the most promising first; none for what is not tuned."""
+    function, product = packed.program.kernels[kernel], packed.products.get(kernel)
+    if packed.device_of(kernel) != CPU or as_convolution(function) is not None:
+        return []
+    if product is not None:
+        return list(product_space(product, product.m * product.k * product.n >= PARALLEL_MACS))
+    return row_choices(to_prim_func(function, kernel))
+
+
+def with_choices(packed: PackedProgram, choices: Mapping[str, Choice]) -> PackedProgram:
+    """``packed`` with its kernels scheduled by ``choices``; those without one by the default.
+
+    Raises BuildError for a choice of another kind of kernel.
+    """
+    products, others = dict(packed.products), {}
+    for kernel, choice in choices.items():
+        if (kernel in products) != isinstance(choice, ProductChoice):
+            raise BuildError(f"kernel {kernel}: expected a choice of its kind, got {choice}; tune again")
+        if isinstance(choice, ProductChoice):
+            products[kernel] = replace(products[kernel], tiling=choice)
+        else:
+            others[kernel] = choice
+    return replace(packed, products=products, choices=others)
