@@ -105,7 +105,7 @@ class TestOtherFailures:
     def test_a_kernel_that_cannot_be_scheduled_is_kept(
         self, exported: Exported, host: TargetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def refuse(_: Any) -> Any:
+        def refuse(*_: Any) -> Any:
             raise ValueError("no such loop")
 
         with monkeypatch.context() as patch:

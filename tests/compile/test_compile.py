@@ -256,7 +256,7 @@ class TestFailure:
                 raise failure
 
         monkeypatch.setattr(step_build, "WeightStore", lambda *_: weights)
-        monkeypatch.setattr(functions, "build_library", lambda *_: library)
+        monkeypatch.setattr(functions, "build_placed", lambda *_: library)
         monkeypatch.setattr(compile_module, "choose_calls", lambda *_: Disagreement(None))
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         with pytest.raises(type(failure)):

@@ -204,7 +204,7 @@ def test_compiling_again_gives_the_same_bytes(packed: dict[str, PackedProgram], 
 def test_kernel_that_cannot_be_scheduled_is_named(
     packed: dict[str, PackedProgram], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_function: Any) -> Any:
+    def fail(*_: Any) -> Any:
         raise ValueError("no such loop")
 
     monkeypatch.setattr("tvm_flow.backends.cpu.codegen.schedule_rows", fail)

@@ -60,7 +60,7 @@ def run_kernel(command: Sequence[str], args: Sequence[Array]) -> Array:
     Raises BuildError with the program's own words when it fails.
     """
     assert sys.byteorder == "little", platform.machine()
-    request = b"".join([struct.pack("<I", len(args)), *(_head(array) + array.tobytes() for array in args)])
+    request = b"".join([struct.pack("<I", len(args)), *(argument_head(array) + array.tobytes() for array in args)])
     done = subprocess.run(command, input=request, capture_output=True, check=False)
     output = args[-1]
     if done.returncode != 0 or len(done.stdout) != output.nbytes:
@@ -72,7 +72,8 @@ def run_kernel(command: Sequence[str], args: Sequence[Array]) -> Array:
     return np.frombuffer(done.stdout, output.dtype).reshape(output.shape)
 
 
-def _head(array: Array) -> bytes:
+def argument_head(array: Array) -> bytes:
+    """What comes before the elements of an argument of kernel.c and race.c."""
     code, bits = DTYPES[str(array.dtype)]
     shape = (*array.shape, *(0 for _ in range(8 - array.ndim)))
     return _HEAD.pack(code, bits, array.ndim, *shape)

@@ -112,10 +112,28 @@ def compile(arguments: argparse.Namespace) -> None:
 
     given = arguments
     check, emit = parse_check(given.check), Emit(given.emit)
-    options = CompileOptions(given.threads, True, check, emit, given.require_coverage, given.debug_dump)
+    options = CompileOptions(given.threads, True, check, emit, given.require_coverage, given.debug_dump, given.records)
     _report(compile_stage(given.export, given.target, given.output, options))
     if given.emit == "static":
         print(f"link with: the archives in {given.output / 'lib'}, headers in {given.output / 'include'}")
+
+
+def tune(arguments: argparse.Namespace) -> None:
+    """Measure candidates until the budget is met; what was measured stays whatever happens."""
+    from tvm_flow.errors import BuildError, InterruptedCommand
+    from tvm_flow.target.spec import load_target
+    from tvm_flow.tune.tuning import TuneOptions, tune
+
+    given = arguments
+    options = TuneOptions(given.trials, given.minutes, given.only, given.threads)
+    done = tune(given.export, load_target(given.target), given.records, options, print)
+    print("\n".join(done.lines()))
+    print(f"records: {given.records}")
+    if done.interrupted:
+        raise InterruptedCommand("interrupted; every finished measurement is kept, run the same command again")
+    if done.failed and len(done.failed) == len(done.verdicts):
+        first = next(iter(done.failed.values()))
+        raise BuildError(f"tune: expected a measurement, every kernel failed; the first: {first}")
 
 
 def records(arguments: argparse.Namespace) -> None:

@@ -27,6 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     _quantize(_command(sub, "quantize", "ranges and a recipe to static int8 weights and per-step scales"))
     _export(_command(sub, "export", "one QDQ ONNX graph per step and branch, sharing one weight file"))
     _compile(_command(sub, "compile", "step graphs to a checked bundle of plain shared libraries"))
+    _tune(_command(sub, "tune", "measure kernels' candidates on this machine; compile then uses those that won"))
     _records(_command(sub, "records", "the store of measurements: list, show, merge, verify, export, prune"))
     _replay(_command(sub, "replay", "repeat the kernel that made a compile fail, from the folder that it kept"))
     _import(_command(sub, "import", "an ONNX graph from elsewhere to a checked library with a C header"))
@@ -145,6 +146,7 @@ def _compile(parser: argparse.ArgumentParser) -> None:
         default="shared",
         help="static adds archives and headers, to link a program with that needs no dlopen",
     )
+    _store(parser)
     _threads(parser)
 
 
@@ -160,6 +162,18 @@ def _records(parser: argparse.ArgumentParser) -> None:
     _store(parser)
     parser.add_argument("--all-versions", action="store_true", help="prune: keep what other compilers measured")
     parser.set_defaults(complain=parser.error)
+
+
+def _tune(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("export", type=Path, nargs="?", default=_ARTIFACTS / "export", help="what export wrote")
+    parser.add_argument("--target", default="host", help="'host', a name in targets/, or a YAML file")
+    budget = parser.add_mutually_exclusive_group()
+    text = "candidates to have tried, over all kernels, those of earlier runs included"
+    budget.add_argument("--trials", type=_at_least(1), default=256, metavar="N", help=text)
+    budget.add_argument("--minutes", type=float, default=0.0, metavar="M", help="to search for, instead of --trials")
+    parser.add_argument("--only", default="", metavar="KERNEL", help="kernels with this in their name or shape")
+    _store(parser)
+    _threads(parser)
 
 
 def _store(parser: argparse.ArgumentParser) -> None:

@@ -50,6 +50,7 @@ from tvm_flow.room import expect_room
 from tvm_flow.sampler import SamplerConfig, require_tables_of
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.toolchain.versions import compiler_versions
+from tvm_flow.tune.applied import NO_RECORDS, Records
 
 FUNCTIONS: tuple[Builder, ...] = (build_decoder,)
 """What a bundle may be able to do beside its steps, in the order in which each continues what came before."""
@@ -92,7 +93,8 @@ def compile_bundle(
     """
     options = options or CompileOptions()
     machine = None if isinstance(options.check, Unchecked) else machine_of(target)
-    job = Job(exported, target, output, machine, options)
+    records = NO_RECORDS if options.records is None else Records.read(options.records)
+    job = Job(exported, target, output, machine, options, records)
     sampler = SamplerConfig.from_dict(exported.sampler)
     require_tables_of(str(exported.folder), sampler, exported.timesteps, exported.updates)
     stamp = _stamp(job)
@@ -112,6 +114,8 @@ def _stamp(job: Job) -> dict[str, Any]:
     files = {path.name: path for path in sorted(job.exported.folder.iterdir()) if path.is_file()}
     choices = {"emit": str(job.options.emit), "check": str(job.options.check)}
     backends = {name: version for name in job.target.backends if (version := backend_named(name).version)}
+    if won := job.records.digest(job.target):
+        choices["records"] = "\n".join(won)
     made_by = {"target": job.target.describe(), "compilers": compiler_versions(), "backends": backends, **choices}
     return make_stamp(files, made_by, __name__)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from tvm_flow.backends.place import place
 from tvm_flow.check.calls import Members
 from tvm_flow.check.follow import FollowedRuns
 from tvm_flow.check.machines import Machine
@@ -18,18 +19,20 @@ from tvm_flow.check.sampling import CallCheck
 from tvm_flow.compile.dump import dump_passes, dump_plan
 from tvm_flow.compile.failures import kept_build
 from tvm_flow.compile.interrupted import interrupts_kept
-from tvm_flow.compile.library import build_library
+from tvm_flow.compile.library import Placed, build_placed
 from tvm_flow.compile.measured import measured
 from tvm_flow.compile.options import CompileOptions
 from tvm_flow.compile.told import Stage, stage_of, told
 from tvm_flow.errors import BuildError
 from tvm_flow.export import Exported
 from tvm_flow.importer.step_groups import StepGroup
+from tvm_flow.lower.partition import partition
 from tvm_flow.pack import Contents
 from tvm_flow.plan.folds import Floats
 from tvm_flow.plan.group import GroupLibrary, StepTables
 from tvm_flow.plan.store import WeightStore
 from tvm_flow.target.spec import TargetSpec
+from tvm_flow.tune.applied import NO_RECORDS, Records, with_records
 
 Figures = Mapping[str, float | int | None]
 Check = TypeVar("Check", bound=FollowedRuns)
@@ -91,6 +94,7 @@ class Job:
     machine: Machine | None
     """None: nothing is to be checked."""
     options: CompileOptions
+    records: Records = NO_RECORDS
 
 
 Builder = Callable[[Job, Path], BundleFunction[Any] | None]
@@ -115,8 +119,10 @@ def _build_library(source: Source, index: int, job: Job, work: Path, stage: Stag
         with interrupts_kept():
             if dump is not None:
                 dump_passes(source.graphs[index], job.target, dump / name)
-            path = work / f"{name}.so"
-            library = build_library(group, source.tables, job.target, source.weights, path, stage)
+            stage("kernels")
+            packed, tuning = with_records(place(partition(group.graph), job.target), job.target, job.records)
+            placed, path = Placed(group, packed, tuning), work / f"{name}.so"
+            library = build_placed(placed, source.tables, job.target, source.weights, path, stage)
     except BuildError as error:
         raise kept_build(error, group, job.target, job.output) from error
     if dump is not None:

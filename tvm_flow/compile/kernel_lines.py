@@ -11,6 +11,7 @@ from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.target.features import offered
 from tvm_flow.target.inventory import LOCAL_NAME
 from tvm_flow.target.spec import TargetSpec
+from tvm_flow.tune.applied import tuning_lines
 
 _DETECTED = ("host", LOCAL_NAME)
 """These list all that there is, whatever the name of the CPU promises."""
@@ -22,7 +23,7 @@ def kernel_lines(libraries: Sequence[GroupLibrary], target: TargetSpec) -> list[
     faster = unused(target.features, offered(target.triple, target.cpu))
     if faster and target.name not in _DETECTED:
         lines.append(f"products would run on {faster} if target {target.name} listed all features of a {target.cpu}")
-    return lines
+    return lines + tuning_lines((library.tuning, list(library.packed.program.kernels)) for library in libraries)
 
 
 def _counted(library: GroupLibrary, target: TargetSpec) -> Iterator[tuple[ChosenKernel, int]]:

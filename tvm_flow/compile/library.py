@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tvm_flow.backends.base import Artifacts, CompileJob
@@ -12,7 +14,7 @@ from tvm_flow.compile.told import Stage, nothing
 from tvm_flow.importer.step_groups import StepGroup
 from tvm_flow.lower.partition import partition
 from tvm_flow.plan.emit import emit_c
-from tvm_flow.plan.group import GroupLibrary, StepTables
+from tvm_flow.plan.group import GroupLibrary, StepTables, Tuning
 from tvm_flow.plan.static_plan import Plan, make_plan
 from tvm_flow.plan.steady import check_prologue
 from tvm_flow.plan.store import WeightStore
@@ -41,9 +43,30 @@ def build_library(
     Raises BuildError when a kernel cannot be compiled, the library cannot be linked, or a constant of the prologue
     changes with the step.
     """
-    folder, name = library.parent, library.stem
     stage("kernels")
-    packed = place(partition(group.graph), target)
+    placed = Placed(group, place(partition(group.graph), target))
+    return build_placed(placed, exported, target, weights, library, stage)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A step group on the backends of a target, and what its kernels got of what was measured."""
+
+    group: StepGroup
+    packed: PackedProgram
+    tuning: Mapping[str, Tuning] = field(default_factory=dict)
+
+
+def build_placed(
+    placed: Placed,
+    exported: StepTables,
+    target: TargetSpec,
+    weights: WeightStore,
+    library: Path,
+    stage: Stage = nothing,
+) -> GroupLibrary:
+    """`build_library` of a program whose kernels have their places."""
+    group, packed, folder, name = placed.group, placed.packed, library.parent, library.stem
     stage(f"tables of {len(group.members)} variants")
     steps = [step for step, _ in group.members]
     tables = encode_constants(packed.constants, group.given, steps, exported.folds, exported.step_records, weights)
@@ -54,7 +77,9 @@ def build_library(
     stage("link")
     source = plan_source(plan, artifacts, target, name)
     link_library(artifacts.objects, source, target.zig_triple, library, target.c_flags)
-    return GroupLibrary(library, artifacts, packed, plan, group.members, tuple(tables.variant_values()), group.given)
+    return GroupLibrary(
+        library, artifacts, packed, plan, group.members, tuple(tables.variant_values()), group.given, placed.tuning
+    )
 
 
 def compile_segments(packed: PackedProgram, plan: Plan, target: TargetSpec, folder: Path, name: str) -> Artifacts:

@@ -26,7 +26,9 @@ class Emit(StrEnum):
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """Choices of `compile_bundle`; ``threads`` 0 is one for every core. Only ``check`` and ``emit`` change a bundle."""
+    """Choices of `compile_bundle`; ``threads`` 0 is one for every core. Only ``check``, ``emit`` and
+    ``records`` change a bundle.
+    """
 
     threads: int = 0
     progress: bool = True
@@ -37,3 +39,5 @@ class CompileOptions:
     """Share of the steps' multiply-adds that must leave the CPU, or nothing is compiled."""
     debug_dump: Path | None = None
     """Folder for the module after each pass; a bundle that is current is made again for it."""
+    records: Path | None = None
+    """Store of measurements, by whose winners kernels are scheduled; None: by default."""

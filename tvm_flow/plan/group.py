@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,18 @@ class StepTables(Protocol):
         """float32 [steps, R]."""
 
 
+class Tuning(Protocol):
+    """What a kernel got of what was measured of it; see `tvm_flow.tune.applied.Got`."""
+
+    @property
+    def tuned(self) -> bool:
+        """It is not scheduled by default."""
+
+    @property
+    def why(self) -> str:
+        """In words."""
+
+
 @dataclass(frozen=True)
 class GroupLibrary:
     """A linked library, what it means, and the numbers that each of its variants supplies."""
@@ -40,3 +52,5 @@ class GroupLibrary:
     variant_values: tuple[Floats, ...]
     given: tuple[Mapping[str, Array], ...]
     """Initializers of each member's graph."""
+    tuning: Mapping[str, Tuning] = field(default_factory=dict)
+    """Of kernels that have been measured: whether they are tuned, and why."""

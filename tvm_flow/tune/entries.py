@@ -114,6 +114,11 @@ def canonical(choice: Mapping[str, Json]) -> str:
     return json.dumps(dict(choice), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def parsed(candidate: str) -> object:
+    """What `canonical` made a text of; raises ValueError."""
+    return json.loads(candidate)
+
+
 def _key(values: object) -> Key:
     names = [each.name for each in dataclasses.fields(Key)]
     if not isinstance(values, dict) or set(values) != set(names):

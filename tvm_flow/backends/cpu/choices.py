@@ -10,9 +10,9 @@ None of these changes the order in which numbers are added up: every candidate g
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from math import log2
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from tvm_flow.backends.cpu.isa import Isa, Sums
 from tvm_flow.backends.cpu.packing import Product
@@ -66,6 +66,9 @@ class RowsChoice:
 
 
 Choice = ProductChoice | AttentionChoice | RowsChoice
+AnyChoice = TypeVar("AnyChoice", ProductChoice, AttentionChoice, RowsChoice)
+NEAR = 16
+"""How far from the default's threshold for threads a kernel is tried on both sides of it."""
 _KINDS: dict[str, type[Choice]] = {each.kind: each for each in (ProductChoice, AttentionChoice, RowsChoice)}
 
 
@@ -144,6 +147,15 @@ def rows_space(columns: int, default: RowsChoice) -> list[RowsChoice]:
     """Every other choice for a kernel of rows of ``columns`` elements."""
     space = [RowsChoice(lanes, default.parallel) for lanes in (8, 16, 32, 64, 4) if columns % lanes == 0]
     return [each for each in space if each != default]
+
+
+def other_threads(default: AnyChoice, size: int, threshold: int) -> list[AnyChoice]:
+    """``default`` with threads where it has none, or without; none for a ``size`` far from the ``threshold`` of both.
+
+    ``default.parallel`` is whether ``size`` reaches ``threshold``: what waking a thread costs is another on each board.
+    """
+    near = threshold <= size * NEAR and size <= threshold * NEAR
+    return [replace(default, parallel=not default.parallel)] if near else []
 
 
 def _powers_and_whole(extent: int, most: int) -> list[int]:

@@ -11,7 +11,7 @@ from enum import Enum
 
 from tvm import s_tir
 
-from tvm_flow.backends.cpu.attention import attention_default, schedule_attention
+from tvm_flow.backends.cpu.attention import PARALLEL_PRODUCTS, attention_default, schedule_attention
 from tvm_flow.backends.cpu.blocks import is_reduction, lanes_of, split_sum, written_shape
 from tvm_flow.backends.cpu.choices import (
     AttentionChoice,
@@ -19,6 +19,7 @@ from tvm_flow.backends.cpu.choices import (
     ProductChoice,
     RowsChoice,
     attention_space,
+    other_threads,
     rows_space,
 )
 from tvm_flow.errors import BuildError
@@ -77,11 +78,15 @@ def row_choices(function: PrimFunc) -> list[Choice]:
     if kind is RowKind.ATTENTION:
         scores, *_ = schedule.get_child_blocks(schedule.get_sblock("root"))
         *_, rows, columns, _ = (int(schedule.get(loop).extent) for loop in schedule.get_loops(scores))
-        return list(attention_space(rows, columns, attention_default(schedule, output)))
+        default = attention_default(schedule, output)
+        macs = math.prod(int(schedule.get(loop).extent) for loop in schedule.get_loops(output))
+        return [*other_threads(default, macs, PARALLEL_PRODUCTS), *attention_space(rows, columns, default)]
     columns = _row_length(schedule, output)
     if kind not in _TUNED_ROWS or math.prod(written_shape(schedule, output)) < FEWEST_ELEMENTS:
         return []
-    return list(rows_space(columns, RowsChoice(lanes_of(columns), _is_large(schedule, output))))
+    choice = RowsChoice(lanes_of(columns), _is_large(schedule, output))
+    elements = math.prod(written_shape(schedule, output))
+    return [*other_threads(choice, elements, PARALLEL_ELEMENTS), *rows_space(columns, choice)]
 
 
 def _blocks(schedule: Schedule) -> tuple[list[Block], Block]:

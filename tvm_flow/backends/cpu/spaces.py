@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tvm_flow.backends.cpu.choices import Choice, ProductChoice, product_space
+from tvm_flow.backends.cpu.choices import Choice, ProductChoice, other_threads, product_default, product_space
 from tvm_flow.backends.cpu.convolution import as_convolution
 from tvm_flow.backends.cpu.rows import row_choices
 from tvm_flow.backends.cpu.tiling import PARALLEL_MACS
@@ -20,7 +20,9 @@ def space(packed: PackedProgram, kernel: str) -> list[Choice]:
     if packed.device_of(kernel) != CPU or as_convolution(function) is not None:
         return []
     if product is not None:
-        return list(product_space(product, product.m * product.k * product.n >= PARALLEL_MACS))
+        macs = product.m * product.k * product.n
+        found = product_space(product, parallel := macs >= PARALLEL_MACS)
+        return [*other_threads(product_default(product, parallel), macs, PARALLEL_MACS), *found] if found else []
     return row_choices(to_prim_func(function, kernel))
 
 

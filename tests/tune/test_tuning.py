@@ -1,0 +1,178 @@
+"""Tuning a small export from end to end on this machine: measured, kept, applied, and the same video."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tvm_flow.backends.place import place
+from tvm_flow.compile.command import Compiled, compile_bundle
+from tvm_flow.compile.options import CompileOptions
+from tvm_flow.errors import ConfigError
+from tvm_flow.export import Exported
+from tvm_flow.importer.step_groups import import_steps
+from tvm_flow.lower.partition import partition
+from tvm_flow.pack import read_golden
+from tvm_flow.target.spec import TargetSpec
+from tvm_flow.tune import tuning
+from tvm_flow.tune.applied import Records, tuning_lines, with_records
+from tvm_flow.tune.entries import DEFAULT, Entry, Kind
+from tvm_flow.tune.extracted import TunedKernel, tuned_kernels
+from tvm_flow.tune.ledger import append_all, read_ledger
+from tvm_flow.tune.local_bench import LocalBench
+from tvm_flow.tune.race_program import RaceProcess
+from tvm_flow.tune.rounds import NoTimeError
+from tvm_flow.tune.tuning import TuneOptions, tune
+
+OPTIONS = TuneOptions(trials=3, only="product", threads=1, progress=False)
+
+
+@pytest.fixture(scope="module")
+def kernels(exported: Exported, host: TargetSpec) -> list[TunedKernel]:
+    return tuned_kernels(exported, host, 1, lambda _: True, progress=False)
+
+
+@pytest.fixture(scope="module")
+def product(kernels: list[TunedKernel]) -> TunedKernel:
+    return next(each for each in kernels if each.task.label.startswith("product"))
+
+
+@pytest.fixture
+def bench(product: TunedKernel, host: TargetSpec, tmp_path: Path) -> Iterator[LocalBench]:
+    return LocalBench({product.task.key.workload: product}, host, 1, 2, tmp_path)
+
+
+def won(kernel: TunedKernel, bench: LocalBench, ratio: float = 1.2) -> Entry:
+    """A record of the kernel's first candidate, as a search would have written it."""
+    task, candidate = kernel.task, kernel.task.space[0]
+    codes = (bench.code(task, candidate), bench.code(task, DEFAULT))
+    return Entry(
+        task.key, Kind.FINAL, candidate, *codes, (1e-3,) * 42, (1e-3 * ratio,) * 42, exact=True, label=task.label
+    )
+
+
+def test_every_kernel_is_a_task_once_and_its_space_leaves_the_default_out(kernels: list[TunedKernel]) -> None:
+    tasks = [kernel.task for kernel in kernels]
+    assert len({task.key.workload for task in tasks}) == len(tasks) > 3
+    assert all(task.calls > 0 and task.space and DEFAULT not in task.space for task in tasks)
+    assert any(task.label.startswith("product") for task in tasks)
+
+
+def test_candidates_are_compiled_compared_and_timed(product: TunedKernel, bench: LocalBench) -> None:
+    chosen = product.task.space[:2]
+    with bench.open(product.task, chosen) as sampler:
+        assert all(sampler.sample(each) > 0 for each in (DEFAULT, *chosen))
+        assert "cpus" in sampler.state()
+    assert bench.code(product.task, chosen[0]) != bench.code(product.task, DEFAULT)
+
+
+def test_a_candidate_whose_bits_differ_gives_no_time(
+    product: TunedKernel, bench: LocalBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = RaceProcess.output
+
+    def wrong(process: RaceProcess, kernel: int, timeout: float) -> bytes:
+        data = right(process, kernel, timeout)
+        return data if kernel == 0 else data[:-1] + bytes([data[-1] ^ 1])
+
+    monkeypatch.setattr(RaceProcess, "output", wrong)
+    candidate = product.task.space[0]
+    with bench.open(product.task, [candidate]) as sampler, pytest.raises(NoTimeError, match="output"):
+        sampler.sample(candidate)
+
+
+def test_a_default_that_the_reference_contradicts_ends_the_task(
+    product: TunedKernel, bench: LocalBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RaceProcess, "output", lambda process, *_: bytes(process.args[-1].nbytes))
+    with pytest.raises(NoTimeError, match="the default"), bench.open(product.task, []):
+        pass
+
+
+def test_tuning_writes_what_it_measures_and_a_met_budget_costs_nothing(
+    exported: Exported, host: TargetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    done = tune(exported.folder, host, tmp_path, OPTIONS, said.append)
+    assert (done.trials, done.failed) == (3, {})
+    entries = read_ledger(tmp_path).entries
+    assert {entry.candidate for entry in entries if entry.kind is not Kind.FINAL} - {DEFAULT}
+    assert all(entry.exact for entry in entries if entry.kind is Kind.FINAL)
+    assert "compile" in done.lines()[-1]
+    monkeypatch.setattr(LocalBench, "open", None)
+    again = tune(exported.folder, host, tmp_path, OPTIONS, said.append)
+    assert again.trials == 0
+    assert "met" in said[-1]
+
+
+def test_ctrl_c_keeps_what_was_measured(
+    exported: Exported, host: TargetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuning.Search, "run", interrupt)
+    done = tune(exported.folder, host, tmp_path, OPTIONS, lambda _: None)
+    assert done.interrupted
+    assert read_ledger(tmp_path).entries, "the defaults were timed"
+
+
+def test_a_kernel_that_is_not_there_is_an_error(exported: Exported, host: TargetSpec, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--only 'nothing'"):
+        tune(exported.folder, host, tmp_path, replace(OPTIONS, only="nothing"), lambda _: None)
+
+
+def test_a_bundle_takes_what_won_and_gives_the_same_video(
+    exported: Exported,
+    host: TargetSpec,
+    compiler: Callable[[str, str], Compiled],
+    tmp_path: Path,
+    product: TunedKernel,
+    bench: LocalBench,
+) -> None:
+    plain = compiler("w8a8", "host")
+    append_all(tmp_path / "records", [won(product, bench)])
+    options = CompileOptions(threads=1, progress=False, records=tmp_path / "records")
+    tuned = compile_bundle(exported, host, tmp_path / "bundle", options)
+    assert any(line.startswith("1 kernels tuned") for line in tuned.kernels)
+    assert read_golden(tuned.bundle).latents.tobytes() == read_golden(plain.bundle).latents.tobytes()
+    libraries = [
+        next((bundle / "lib" / "host").glob("group0*")).read_bytes() for bundle in (plain.bundle, tuned.bundle)
+    ]
+    assert libraries[0] != libraries[1]
+    before = (tmp_path / "bundle" / "manifest.json").stat().st_mtime_ns
+    compile_bundle(exported, host, tmp_path / "bundle", options)
+    assert (tmp_path / "bundle" / "manifest.json").stat().st_mtime_ns == before, "current"
+    compile_bundle(exported, host, tmp_path / "bundle", replace(options, records=None))
+    assert (tmp_path / "bundle" / "manifest.json").stat().st_mtime_ns != before, "without records it is another"
+
+
+def test_records_that_do_not_count_are_named_with_what_is_other(
+    exported: Exported, host: TargetSpec, product: TunedKernel, bench: LocalBench
+) -> None:
+    (group,) = import_steps(exported.graphs, progress=False)
+    packed, good = place(partition(group.graph), host), won(product, bench)
+
+    def why(entry: Entry) -> str:
+        same, got = with_records(packed, host, Records({entry.key.workload: [entry]}))
+        assert same.products == packed.products
+        assert same.choices == packed.choices
+        return " ".join(tuning_lines([(got, list(packed.program.kernels))]))
+
+    key = good.key
+    assert "1 kernels tuned" in " ".join(
+        tuning_lines([(with_records(packed, host, Records({key.workload: [good]}))[1], [product.kernel])])
+    )
+    assert "other target: riscv" in why(replace(good, key=replace(key, target="riscv64 u74")))
+    assert "other features" in why(replace(good, key=replace(key, features="sse2")))
+    assert "other compilers" in why(replace(good, key=replace(key, compilers="apache-tvm 0.1")))
+    assert "another method" in why(replace(good, key=replace(key, method="mean-0 threads=1")))
+    assert "otherwise than the one that was measured" in why(replace(good, code="0"))
+    assert "otherwise than the one that was measured" in why(replace(good, default_code="0"))
+    assert "reference" in why(replace(good, exact=False))
+    assert "not surely faster" in why(replace(good, baseline=good.samples))
+    assert "tune again" in why(replace(good, candidate='{"kind":"product"}'))
+    assert "tune again" in why(replace(good, candidate="nonsense"))

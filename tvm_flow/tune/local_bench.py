@@ -1,0 +1,177 @@
+"""Kernels timed on this machine: `tvm_flow.tune.search.Bench` over programs of their own processes.
+
+A candidate is run once before it is timed, and its output compared with the default's, bit for bit; the default's is
+compared with the integer reference, as the compile command does (`tvm_flow.check.calls`), once for each task.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from tvm_flow.check.calls import ExactnessReport, check_call
+from tvm_flow.errors import BitExactError
+from tvm_flow.graph.constants import Array
+from tvm_flow.target.spec import TargetSpec
+from tvm_flow.tune.entries import DEFAULT, Json
+from tvm_flow.tune.extracted import TunedKernel
+from tvm_flow.tune.machine_state import machine_state
+from tvm_flow.tune.race_program import RaceProcess, compile_candidates, link_race
+from tvm_flow.tune.rounds import NoTimeError, Sampler
+from tvm_flow.tune.search import Task
+from tvm_flow.tune.workloads import code_hash, scheduled
+
+SHORTEST = 2e-3
+"""Seconds of a sample: shorter kernels are timed in batches."""
+FIRST_TIMEOUT = 60.0
+"""Seconds for the first call of the default, of which nothing is known."""
+MULTIPLE = 10.0
+"""A candidate that takes so many times as long as the default is given up."""
+GRACE = 3.0
+"""Seconds that any request may take: a busy machine may stop a process for so long."""
+
+
+@dataclass
+class Costs:
+    """Where the seconds of a tuning went."""
+
+    compile: float = 0.0
+    run: float = 0.0
+
+    @contextmanager
+    def spent(self, on: str) -> Iterator[None]:
+        """Count the block as ``compile`` or ``run``."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            setattr(self, on, getattr(self, on) + time.monotonic() - start)
+
+
+@dataclass
+class LocalBench:
+    """See the module; ``kernels`` by workload, everything is made in ``folder``, compiled by ``workers`` processes.
+
+    ``prefix`` starts programs of another architecture, as qemu: then times mean nothing, all else does.
+    """
+
+    kernels: dict[str, TunedKernel]
+    target: TargetSpec
+    threads: int
+    workers: int
+    folder: Path
+    prefix: Sequence[str] = ()
+    costs: Costs = field(default_factory=Costs)
+    _codes: dict[tuple[str, str], str] = field(default_factory=dict)
+    _known: dict[str, tuple[list[Array], bytes]] = field(default_factory=dict)
+
+    @contextmanager
+    def open(self, task: Task, candidates: Sequence[str]) -> Iterator[Sampler]:
+        """See `tvm_flow.tune.search.Bench`."""
+        folder, names = self.folder / task.key.workload, {each: _name(task, each) for each in (DEFAULT, *candidates)}
+        folder.mkdir(parents=True, exist_ok=True)
+        with self.costs.spent("compile"):
+            failed = self._compile(task, names, folder)
+            if DEFAULT in failed:
+                raise NoTimeError(f"the default: {failed[DEFAULT]}")
+            able = [each for each in names if each not in failed]
+            command = link_race([names[each] for each in able], self.target, folder, self.prefix)
+        with self.costs.spent("run"):
+            args, right = self._reference(task, command)
+            sampler = LocalSampler(RaceProcess(command, self.threads, args), able, failed)
+            try:
+                sampler.start(right)
+                yield sampler
+            finally:
+                sampler.process.close()
+
+    def code(self, task: Task, candidate: str) -> str:
+        """See `tvm_flow.tune.search.Bench`."""
+        at = (task.key.workload, candidate)
+        if at not in self._codes:
+            kernel = self.kernels[task.key.workload]
+            self._codes[at] = code_hash(scheduled(kernel.packed, kernel.kernel, candidate))
+        return self._codes[at]
+
+    def _compile(self, task: Task, names: dict[str, str], folder: Path) -> dict[str, str]:
+        """Why by the candidate of each that has no object."""
+        kernel = self.kernels[task.key.workload]
+        make = {
+            name: partial(scheduled, kernel.packed, kernel.kernel, each)
+            for each, name in names.items()
+            if not (folder / f"{name}.o").exists()
+        }
+        failed = compile_candidates(make, self.target, folder, self.workers)
+        return {each: failed[name] for each, name in names.items() if name in failed}
+
+    def _reference(self, task: Task, command: Sequence[str]) -> tuple[list[Array], bytes]:
+        """Arguments, and the default's output for them, which the reference agrees with; raises NoTimeError."""
+        if task.key.workload not in self._known:
+            self._known.clear()  # of one task at a time: arguments are large
+            self._known[task.key.workload] = _checked(self.kernels[task.key.workload], command, self.threads)
+        return self._known[task.key.workload]
+
+
+@dataclass
+class LocalSampler:
+    """A running program of ``able`` candidates, the default first."""
+
+    process: RaceProcess
+    able: Sequence[str]
+    failed: dict[str, str]
+    calls: int = 1
+    timeout: float = FIRST_TIMEOUT
+
+    def start(self, right: bytes) -> None:
+        """Compare every candidate's output with ``right``, and find out how many calls make a sample."""
+        once = self.process.seconds(0, 1, FIRST_TIMEOUT)
+        once = min(once, self.process.seconds(0, 1, FIRST_TIMEOUT))
+        self.timeout = MULTIPLE * once + GRACE
+        for position, each in enumerate(self.able):
+            try:
+                if self.process.output(position, self.timeout) != right:
+                    self.failed[each] = "its output is not the default's, which the reference agrees with"
+            except NoTimeError as error:
+                self.failed[each] = str(error)
+        self.calls = max(1, math.ceil(SHORTEST / max(once, 1e-9)))
+        self.timeout = MULTIPLE * max(once, SHORTEST) + GRACE
+
+    def sample(self, candidate: str) -> float:
+        """See `tvm_flow.tune.rounds.Sampler`."""
+        if candidate in self.failed:
+            raise NoTimeError(self.failed[candidate])
+        return self.process.seconds(self.able.index(candidate), self.calls, self.timeout)
+
+    def state(self) -> dict[str, Json]:
+        """See `tvm_flow.tune.rounds.Sampler`."""
+        return machine_state()
+
+
+def _name(task: Task, candidate: str) -> str:
+    return "c0" if candidate == DEFAULT else f"c{1 + task.space.index(candidate)}"
+
+
+def _checked(kernel: TunedKernel, command: Sequence[str], threads: int) -> tuple[list[Array], bytes]:
+    """Drawn arguments of ``kernel`` on which the default agrees with the reference, and its output."""
+    why = ""
+    for seed in range(2):
+        args = kernel.arguments(seed)
+        process = RaceProcess(command, threads, args)
+        try:
+            output = process.output(0, FIRST_TIMEOUT)
+        finally:
+            process.close()
+        got = np.frombuffer(output, args[-1].dtype).reshape(args[-1].shape)
+        try:
+            check_call(kernel.packed, kernel.call, (*args[:-1], got), "tune", ExactnessReport())
+            return args, output
+        except BitExactError as error:
+            why = str(error)
+    raise NoTimeError(f"the default: {why}")
