@@ -20,7 +20,7 @@ from tvm_flow.target.spec import TargetSpec
 from tvm_flow.tune import tuning
 from tvm_flow.tune.applied import Records, tuning_lines, with_records
 from tvm_flow.tune.entries import DEFAULT, Entry, Kind
-from tvm_flow.tune.extracted import TunedKernel, tuned_kernels
+from tvm_flow.tune.extracted import TunedKernel
 from tvm_flow.tune.ledger import append_all, read_ledger
 from tvm_flow.tune.local_bench import LocalBench
 from tvm_flow.tune.race_program import RaceProcess
@@ -28,16 +28,6 @@ from tvm_flow.tune.rounds import NoTimeError
 from tvm_flow.tune.tuning import TuneOptions, tune
 
 OPTIONS = TuneOptions(trials=3, only="product", threads=1, progress=False)
-
-
-@pytest.fixture(scope="module")
-def kernels(exported: Exported, host: TargetSpec) -> list[TunedKernel]:
-    return tuned_kernels(exported, host, 1, lambda _: True, progress=False)
-
-
-@pytest.fixture(scope="module")
-def product(kernels: list[TunedKernel]) -> TunedKernel:
-    return next(each for each in kernels if each.task.label.startswith("product"))
 
 
 @pytest.fixture

@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tvm_flow.cli.tuning_commands import boards as boards
+from tvm_flow.cli.tuning_commands import records as records
+from tvm_flow.cli.tuning_commands import tune as tune
 from tvm_flow.target.target_names import require_target
 
 if TYPE_CHECKING:
@@ -116,51 +119,6 @@ def compile(arguments: argparse.Namespace) -> None:
     _report(compile_stage(given.export, given.target, given.output, options))
     if given.emit == "static":
         print(f"link with: the archives in {given.output / 'lib'}, headers in {given.output / 'include'}")
-
-
-def tune(arguments: argparse.Namespace) -> None:
-    """Measure candidates until the budget is met; what was measured stays whatever happens."""
-    from tvm_flow.errors import BuildError, InterruptedCommand
-    from tvm_flow.target.spec import load_target
-    from tvm_flow.tune.tuning import TuneOptions, tune
-
-    given = arguments
-    options = TuneOptions(given.trials, given.minutes, given.only, given.threads)
-    done = tune(given.export, load_target(given.target), given.records, options, print)
-    print("\n".join(done.lines()))
-    print(f"records: {given.records}")
-    if done.interrupted:
-        raise InterruptedCommand("interrupted; every finished measurement is kept, run the same command again")
-    if done.failed and len(done.failed) == len(done.verdicts):
-        first = next(iter(done.failed.values()))
-        raise BuildError(f"tune: expected a measurement, every kernel failed; the first: {first}")
-
-
-def records(arguments: argparse.Namespace) -> None:
-    """Look at a store of measurements, or tidy it."""
-    from tvm_flow.tune import records as kept
-
-    given, store, what = arguments, arguments.records, arguments.what
-    if given.action == "list":
-        print("\n".join(kept.list_records(store)) or f"no records in {store}")
-    elif given.action == "verify":
-        found = kept.verify_records(*(map(Path, what) if what else [store]))
-        print(f"{len(found.entries)} records, every line counts")
-    elif given.action == "prune":
-        from tvm_flow.tune.workloads import compilers_text
-
-        compilers = compilers_text()
-        done = kept.prune_records(store, lambda entry: given.all_versions or entry.key.compilers == compilers)
-        held = "".join(f"; {path.name} is being written, and was left" for path in done.in_use)
-        print(f"{done.kept} records kept, {done.removed} removed{held}")
-    elif not what:
-        given.complain(f"{given.action}: expected what to {given.action}")
-    elif given.action == "show":
-        print("\n".join(line for each in what for line in kept.show_records(store, each)))
-    elif given.action == "merge":
-        print(f"{kept.merge_records(store, list(map(Path, what)))} new records in {store}")
-    else:
-        print(f"{kept.export_records(store, Path(what[0]))} records that won: {what[0]}")
 
 
 def replay(arguments: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from keyword import iskeyword
 from pathlib import Path
 
 from tvm_flow import __version__
-from tvm_flow.cli import commands
+from tvm_flow.cli import commands, tuning_commands
 from tvm_flow.shipped import output_folder, shipped_folder
 
 _ARTIFACTS = output_folder()
@@ -27,8 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     _quantize(_command(sub, "quantize", "ranges and a recipe to static int8 weights and per-step scales"))
     _export(_command(sub, "export", "one QDQ ONNX graph per step and branch, sharing one weight file"))
     _compile(_command(sub, "compile", "step graphs to a checked bundle of plain shared libraries"))
-    _tune(_command(sub, "tune", "measure kernels' candidates on this machine; compile then uses those that won"))
-    _records(_command(sub, "records", "the store of measurements: list, show, merge, verify, export, prune"))
+    _tuning(sub)
     _replay(_command(sub, "replay", "repeat the kernel that made a compile fail, from the folder that it kept"))
     _import(_command(sub, "import", "an ONNX graph from elsewhere to a checked library with a C header"))
     _targets(_command(sub, "targets", "what compile can build for"))
@@ -150,30 +149,17 @@ def _compile(parser: argparse.ArgumentParser) -> None:
     _threads(parser)
 
 
-def _records(parser: argparse.ArgumentParser) -> None:
-    actions = ("list", "show", "merge", "verify", "export", "prune")
-    text = (
-        "show the records of a kernel; merge in folders or files; export winners to a file; prune what other versions "
-        "of the compilers measured, and lines that do not count"
-    )
-    parser.add_argument("action", choices=actions, help=text)
-    text = "start of a kernel's hash for show, paths for merge, verify and export"
-    parser.add_argument("what", nargs="*", help=text)
-    _store(parser)
-    parser.add_argument("--all-versions", action="store_true", help="prune: keep what other compilers measured")
-    parser.set_defaults(complain=parser.error)
-
-
-def _tune(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("export", type=Path, nargs="?", default=_ARTIFACTS / "export", help="what export wrote")
-    parser.add_argument("--target", default="host", help="'host', a name in targets/, or a YAML file")
-    budget = parser.add_mutually_exclusive_group()
-    text = "candidates to have tried, over all kernels, those of earlier runs included"
-    budget.add_argument("--trials", type=_at_least(1), default=256, metavar="N", help=text)
-    budget.add_argument("--minutes", type=float, default=0.0, metavar="M", help="to search for, instead of --trials")
-    parser.add_argument("--only", default="", metavar="KERNEL", help="kernels with this in their name or shape")
-    _store(parser)
-    _threads(parser)
+def _tuning(sub: _Sub[argparse.ArgumentParser]) -> None:
+    tune = _command(sub, "tune", "measure kernels' candidates; compile then uses those that are surely faster")
+    tuning_commands.tune_options(tune, _at_least)
+    boards = _command(sub, "boards", "boards of a TVM RPC tracker: list, check against a target, bench")
+    tuning_commands.boards_options(boards)
+    records = _command(sub, "records", "the store of measurements: list, show, merge, verify, export, prune")
+    tuning_commands.records_options(records)
+    for parser in (tune, boards):
+        _threads(parser)
+    for parser in (tune, records):
+        _store(parser)
 
 
 def _store(parser: argparse.ArgumentParser) -> None:

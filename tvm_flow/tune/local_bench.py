@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,9 +20,9 @@ from tvm_flow.check.calls import ExactnessReport, check_call
 from tvm_flow.errors import BitExactError
 from tvm_flow.graph.constants import Array
 from tvm_flow.target.spec import TargetSpec
+from tvm_flow.tune.board_program import Board, BoardProcess, link_board
 from tvm_flow.tune.entries import DEFAULT, Json
 from tvm_flow.tune.extracted import TunedKernel
-from tvm_flow.tune.machine_state import machine_state
 from tvm_flow.tune.race_program import RaceProcess, compile_candidates, link_race
 from tvm_flow.tune.rounds import NoTimeError, Sampler
 from tvm_flow.tune.search import Task
@@ -36,6 +36,10 @@ MULTIPLE = 10.0
 """A candidate that takes so many times as long as the default is given up."""
 GRACE = 3.0
 """Seconds that any request may take: a busy machine may stop a process for so long."""
+
+
+Start = Callable[[Sequence[Array]], RaceProcess | BoardProcess]
+"""Starts a linked program with arguments for its kernels."""
 
 
 @dataclass
@@ -82,15 +86,20 @@ class LocalBench:
             if DEFAULT in failed:
                 raise NoTimeError(f"the default: {failed[DEFAULT]}")
             able = [each for each in names if each not in failed]
-            command = link_race([names[each] for each in able], self.target, folder, self.prefix)
+            start = self.program([names[each] for each in able], folder)
         with self.costs.spent("run"):
-            args, right = self._reference(task, command)
-            sampler = LocalSampler(RaceProcess(command, self.threads, args), able, failed)
+            args, right = self._reference(task, start)
+            sampler = LocalSampler(start(args), able, failed)
             try:
                 sampler.start(right)
                 yield sampler
             finally:
                 sampler.process.close()
+
+    def program(self, names: Sequence[str], folder: Path) -> Start:
+        """Link the objects ``names`` of ``folder``; what starts them with arguments. Raises BuildError."""
+        command = link_race(names, self.target, folder, self.prefix)
+        return lambda args: RaceProcess(command, self.threads, args)
 
     def code(self, task: Task, candidate: str) -> str:
         """See `tvm_flow.tune.search.Bench`."""
@@ -111,19 +120,33 @@ class LocalBench:
         failed = compile_candidates(make, self.target, folder, self.workers)
         return {each: failed[name] for each, name in names.items() if name in failed}
 
-    def _reference(self, task: Task, command: Sequence[str]) -> tuple[list[Array], bytes]:
+    def _reference(self, task: Task, start: Start) -> tuple[list[Array], bytes]:
         """Arguments, and the default's output for them, which the reference agrees with; raises NoTimeError."""
         if task.key.workload not in self._known:
             self._known.clear()  # of one task at a time: arguments are large
-            self._known[task.key.workload] = _checked(self.kernels[task.key.workload], command, self.threads)
+            self._known[task.key.workload] = _checked(self.kernels[task.key.workload], start)
         return self._known[task.key.workload]
+
+
+@dataclass
+class BoardBench(LocalBench):
+    """The same on a board."""
+
+    board: Board | None = None
+
+    def program(self, names: Sequence[str], folder: Path) -> Start:
+        """See `LocalBench.program`."""
+        library = link_board(names, self.target, folder)
+        assert self.board is not None
+        board = self.board
+        return lambda args: BoardProcess(board, library, self.threads, args)
 
 
 @dataclass
 class LocalSampler:
     """A running program of ``able`` candidates, the default first."""
 
-    process: RaceProcess
+    process: RaceProcess | BoardProcess
     able: Sequence[str]
     failed: dict[str, str]
     calls: int = 1
@@ -151,19 +174,19 @@ class LocalSampler:
 
     def state(self) -> dict[str, Json]:
         """See `tvm_flow.tune.rounds.Sampler`."""
-        return machine_state()
+        return self.process.state()
 
 
 def _name(task: Task, candidate: str) -> str:
     return "c0" if candidate == DEFAULT else f"c{1 + task.space.index(candidate)}"
 
 
-def _checked(kernel: TunedKernel, command: Sequence[str], threads: int) -> tuple[list[Array], bytes]:
+def _checked(kernel: TunedKernel, start: Start) -> tuple[list[Array], bytes]:
     """Drawn arguments of ``kernel`` on which the default agrees with the reference, and its output."""
     why = ""
     for seed in range(2):
         args = kernel.arguments(seed)
-        process = RaceProcess(command, threads, args)
+        process = start(args)
         try:
             output = process.output(0, FIRST_TIMEOUT)
         finally:

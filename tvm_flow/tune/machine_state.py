@@ -13,7 +13,7 @@ A key is left out where the system does not say, as a virtual machine does not: 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tvm_flow.tune.entries import Json
@@ -23,6 +23,7 @@ _POLICIES = {
     for name in ("SCHED_OTHER", "SCHED_BATCH", "SCHED_IDLE", "SCHED_FIFO", "SCHED_RR")
     if hasattr(os, name)
 }
+_CPU = "/sys/devices/system/cpu/cpu0"
 
 
 def machine_state(root: Path = Path("/"), pid: int = 0) -> dict[str, Json]:
@@ -51,6 +52,19 @@ def throttled_between(before: dict[str, Json], after: dict[str, Json]) -> bool:
     """True when the machine was slowed down between two states, or is."""
     one, other = before.get("throttled"), after.get("throttled")
     return one != other or (isinstance(other, str) and other not in ("0", "0x0"))
+
+
+def board_state(read: Callable[[str], str]) -> dict[str, Json]:
+    """Governor, clock, heat and load of a board, of its first core and thermal zone; without what it does not say."""
+    load, heat = read("/proc/loadavg").split(), read("/sys/class/thermal/thermal_zone0/temp").strip()
+    found: dict[str, Json] = {
+        "governor": read(f"{_CPU}/cpufreq/scaling_governor").strip() or None,
+        "mhz": _mhz(read(f"{_CPU}/cpufreq/scaling_cur_freq")),
+        "mhz_max": _mhz(read(f"{_CPU}/cpufreq/cpuinfo_max_freq")),
+        "celsius": int(heat) / 1000 if heat.isdigit() else None,
+        "load": float(load[0]) if load else None,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def joined(states: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
@@ -94,3 +108,7 @@ def _text(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
+
+
+def _mhz(text: str) -> str | None:
+    return str(int(text) // 1000) if text.strip().isdigit() else None

@@ -26,6 +26,8 @@ from tvm_flow.target.spec import TargetSpec
 from tvm_flow.toolchain.link import EMULATE
 from tvm_flow.toolchain.runtime_library import build_static_runtime
 from tvm_flow.toolchain.zig import zig_cc
+from tvm_flow.tune.entries import Json
+from tvm_flow.tune.machine_state import machine_state
 from tvm_flow.tune.rounds import NoTimeError
 
 COMPILE_TIMEOUT = 120.0
@@ -78,11 +80,7 @@ def link_race(names: Sequence[str], target: TargetSpec, folder: Path, prefix: Se
 
     ``prefix`` starts programs of another machine; then it is static. Raises BuildError with the compiler's words.
     """
-    symbols = [f"__tvm_ffi_{name}" for name in names]
-    externs = "".join(f"extern int {symbol}(void *, const void *, int32_t, void *);\n" for symbol in symbols)
-    table = f"const race_kernel race_kernels[] = {{{', '.join(symbols)}}};\n"
-    source = f'#include "race.h"\n{externs}{table}const uint32_t race_count = {len(names)};\n'
-    (folder / "race_table.c").write_text(source)
+    (folder / "race_table.c").write_text(race_table(names))
     triple = f"{target.architecture}-linux-musl" if prefix else f"{target.architecture}-linux-gnu.2.34"
     arguments = (
         *(*_FLAGS, *(["-static"] if prefix else []), f"-I{EMULATE}", "-o", str(folder / "race")),
@@ -91,6 +89,14 @@ def link_race(names: Sequence[str], target: TargetSpec, folder: Path, prefix: Se
     )
     zig_cc(arguments, "race", triple)
     return (*prefix, str(folder / "race"))
+
+
+def race_table(names: Sequence[str]) -> str:
+    """C of the table that race.h declares."""
+    symbols = [f"__tvm_ffi_{name}" for name in names]
+    externs = "".join(f"extern int {symbol}(void *, const void *, int32_t, void *);\n" for symbol in symbols)
+    table = f"const race_kernel race_kernels[] = {{{', '.join(symbols)}}};\n"
+    return f'#include "race.h"\n{externs}{table}const uint32_t race_count = {len(names)};\n'
 
 
 @dataclass
@@ -113,6 +119,10 @@ class RaceProcess:
     def output(self, kernel: int, timeout: float) -> bytes:
         """The output's elements after one call; raises NoTimeError."""
         return self._ask(kernel, 1, _OUTPUT, timeout)
+
+    def state(self) -> dict[str, Json]:
+        """Of this machine, where it runs."""
+        return machine_state()
 
     def close(self) -> None:
         """End it."""

@@ -15,13 +15,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tvm_flow.errors import ConfigError
+from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.export.write import load_exported
-from tvm_flow.target.spec import TargetSpec
+from tvm_flow.target.spec import TargetSpec, detect_host
+from tvm_flow.tune.board_check import check_board
+from tvm_flow.tune.board_program import Board, BoardError
 from tvm_flow.tune.entries import DEFAULT, Entry, Kind
-from tvm_flow.tune.extracted import tuned_kernels
+from tvm_flow.tune.extracted import TunedKernel, tuned_kernels
 from tvm_flow.tune.ledger import Writer, read_ledger
-from tvm_flow.tune.local_bench import Costs, LocalBench
+from tvm_flow.tune.local_bench import BoardBench, Costs, LocalBench
 from tvm_flow.tune.rounds import NoTimeError
 from tvm_flow.tune.search import Progress, Search, Task
 from tvm_flow.tune.statistics import median
@@ -41,6 +43,8 @@ class TuneOptions:
     threads: int = 0
     workers: int = 0
     progress: bool = True
+    board: Board | None = None
+    """None: this machine."""
 
 
 @dataclass
@@ -54,6 +58,8 @@ class Tuned:
     worker_start: float = 0.0
     costs: Costs = field(default_factory=Costs)
     interrupted: bool = False
+    ended: str = ""
+    """Why it ended before its budget was met: what became of the board."""
 
     def lines(self) -> list[str]:
         """For a person."""
@@ -76,7 +82,7 @@ def tune(export: Path, target: TargetSpec, store: Path, options: TuneOptions, sa
     cannot be written.
     """
     start, cores = time.monotonic(), len(os.sched_getaffinity(0))
-    threads = options.threads or cores
+    threads = options.threads or (1 if options.board else cores)
     exported = load_exported(export)
     kernels = tuned_kernels(exported, target, threads, lambda words: options.only in words, options.progress)
     if not kernels:
@@ -84,14 +90,38 @@ def tune(export: Path, target: TargetSpec, store: Path, options: TuneOptions, sa
     say(f"{len(kernels)} kernels with a space, {sum(len(each.task.space) for each in kernels)} candidates")
     with tempfile.TemporaryDirectory(prefix="tvm-flow-tune-") as folder, Writer(store) as writer:
         by_workload = {kernel.task.key.workload: kernel for kernel in kernels}
-        bench = LocalBench(by_workload, target, threads, options.workers or cores, Path(folder))
+        bench = _bench(by_workload, target, threads, Path(folder), options)
         run = _Run(bench, writer, list(read_ledger(store).entries), options, start, say)
         try:
             run.all([kernel.task for kernel in kernels])
         except KeyboardInterrupt:
             run.tuned.interrupted = True
+        except BoardError as error:
+            run.tuned.ended = str(error)
         run.tuned.costs, run.tuned.seconds = bench.costs, time.monotonic() - start
         return run.tuned
+
+
+def _bench(
+    kernels: dict[str, TunedKernel], target: TargetSpec, threads: int, folder: Path, options: TuneOptions
+) -> LocalBench:
+    """Here, or on the board of ``options`` if it is the one that it should be."""
+    workers = options.workers or len(os.sched_getaffinity(0))
+    if options.board is None:
+        require_here(target)
+        return LocalBench(kernels, target, threads, workers, folder)
+    check_board(options.board, target, folder)
+    return BoardBench(kernels, target, threads, workers, folder, board=options.board)
+
+
+def require_here(target: TargetSpec) -> None:
+    """Raise BuildError when kernels of ``target`` cannot be timed on this machine."""
+    here = detect_host()
+    if target.triple != here.triple or not target.features <= here.features:
+        raise BuildError(
+            f"target {target.name}: expected a board to measure on (--board HOST:PORT/KEY), got this machine, which is "
+            f"{here.cpu} and lacks {', '.join(sorted(target.features - here.features)[:5]) or 'its architecture'}"
+        )
 
 
 @dataclass
@@ -135,6 +165,8 @@ class _Run:
             found = Search(self.bench, self.writer.append, self._late).run(task, known, trials, progress)
             self.tuned.verdicts[task.key.workload] = (task, found)
             self.say(f"{task.label}: {'tuned' if found.tuned else 'default'}: {found.why}")
+        except BoardError:
+            raise
         except NoTimeError as error:
             self.tuned.failed[task.label] = str(error)
             self.say(f"{task.label}: {error}")
@@ -150,6 +182,8 @@ class _Run:
             with self.bench.open(task, []) as sampler:
                 sampler.sample(DEFAULT)
                 samples = tuple(sampler.sample(DEFAULT) for _ in range(3))
+        except BoardError:
+            raise
         except NoTimeError as error:
             self.tuned.failed[task.label] = str(error)
             return 0.0
