@@ -26,6 +26,9 @@ ARM = {
     **dict.fromkeys(["armv8-a", "raspberry-pi-4"], "neon"),
     **dict.fromkeys(["raspberry-pi-5", "rk3588", "jetson-orin-cpu", "imx93", "neoverse-n1"], "sdot"),
     **dict.fromkeys(["snapdragon-a710", "neoverse-n2", "neoverse-v1"], "smmla"),
+    **dict.fromkeys([f"vulkan-{gpu}" for gpu in ("adreno-6xx", "mali-g610", "raspberry-pi-5", "jetson-orin")], "sdot"),
+    **dict.fromkeys([f"vulkan-{gpu}" for gpu in ("adreno-7xx", "adreno-8xx", "mali-g710", "mali-g720")], "smmla"),
+    **dict.fromkeys(["vulkan-immortalis-g715", "vulkan-powervr-dxt"], "smmla"),
 }
 OLD = "sse2 pni ssse3 sse4_1 sse4_2"
 SSE = {"sse2", "sse3", "ssse3", "sse4.1", "sse4.2", "crc32"}

@@ -3,9 +3,10 @@
 Vulkan allows a division 2.5 units in the last place and a square root some 5, and says nothing of infinities. Here the
 device's own result is an estimate only. With 24-bit mantissas A and B, A >= B, the quotient to 24 bits is Q = floor(A
 2^23 / B); the remainder A 2^23 - Q B of an estimate of Q that is off by a few is below 2^31 in size, so 32-bit
-arithmetic has it exactly although its parts overflow, and it says how far Q is off. What is left of it after that
-decides the rounding, to nearest even. Likewise S = floor(sqrt(M 2^k)) by the remainder M 2^k - S^2. Subnormal operands
-are normalized first, subnormal results rounded where they end.
+arithmetic has it exactly although its parts overflow. Divided by B it says how far Q is off, a few units that are sure
+to one, which the sign of what is left corrects; that then decides the rounding, to nearest even. Likewise S =
+floor(sqrt(M 2^k)) by the remainder M 2^k - S^2. Subnormal operands are normalized first, subnormal results rounded
+where they end. There are no loops, which drivers would unroll wherever a quotient is taken.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ float divide(float a, float b) {
   if (eb == 0) { int up = 23 - findMSB(mb); mb <<= uint(up); eb = 1 - up; } else mb |= 0x800000u;
   if (ma < mb) { ma <<= 1u; ea -= 1; }
   uint q = uint(float(ma) / float(mb) * 8388608.0);
-  int rest = int((ma << 23u) - q * mb), divisor = int(mb);
-  for (int i = 0; i < 8 && rest < 0; i++) { q -= 1u; rest += divisor; }
-  for (int i = 0; i < 8 && rest >= divisor; i++) { q += 1u; rest -= divisor; }
+  int rest = int((ma << 23u) - q * mb), divisor = int(mb), off = int(floor(float(rest) / float(divisor)));
+  q += uint(off);
+  rest -= off * divisor;
+  if (rest < 0) { q -= 1u; rest += divisor; }
+  if (rest >= divisor) { q += 1u; rest -= divisor; }
   int e = ea - eb + 127;
   if (e >= 255) return uintBitsToFloat(sign | 0x7f800000u);
   if (e >= 1) {
@@ -54,9 +57,12 @@ float root(float x) {
   if (e == 0) { int up = 23 - findMSB(m); m <<= uint(up); e = 1 - up; } else m |= 0x800000u;
   uint k = (e & 1) == 1 ? 23u : 24u;
   uint s = uint(sqrt(float(m) * (k == 24u ? 2.384185791015625e-07 : 1.1920928955078125e-07)) * 8388608.0);
+  int off = int(floor(float(int((m << k) - s * s)) / float(2u * s)));
+  s += uint(off);
   int rest = int((m << k) - s * s);
-  for (int i = 0; i < 16 && rest < 0; i++) { s -= 1u; rest += int(2u * s + 1u); }
-  for (int i = 0; i < 16 && rest > int(2u * s); i++) { rest -= int(2u * s + 1u); s += 1u; }
+  if (rest < 0) { s -= 1u; rest += int(2u * s + 1u); }
+  if (rest < 0) { s -= 1u; rest += int(2u * s + 1u); }
+  if (rest > int(2u * s)) { rest -= int(2u * s + 1u); s += 1u; }
   uint up = rest > int(s) ? 1u : 0u;
   return uintBitsToFloat((uint((e - 150 - int(k)) / 2 + 150) << 23u) + (s + up - 0x800000u));
 }

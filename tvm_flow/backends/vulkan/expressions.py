@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+from tvm import tirx
 from tvm.sym import Analyzer
 
 from tvm_flow.backends.vulkan.places import KINDS, Place, bits_of
@@ -92,13 +93,18 @@ class Expressions:
         return place
 
     def index(self, buffer: Expr, indices: list[Expr]) -> str:
-        """The one index of a flat buffer."""
-        if len(indices) != 1:
-            raise CannotPrint(f"buffer {buffer.name} with {len(indices)} indices")
-        return self.value(indices[0])
+        """Of the element at ``indices``, rows one after the other."""
+        flat = tirx.const(0, "int32")
+        for extent, index in zip(buffer.shape, indices, strict=True):
+            flat = flat * int(extent) + index
+        return self.value(self.analyzer.simplify(flat))
 
     def result(self, dtype: str, text: str) -> str:
-        """``text``, an operation on values of ``dtype``, as a value of it."""
+        """``text``, an operation on values of ``dtype``, as a value of it.
+
+        Of 64 bits are indices alone, which fit in 32: no argument has elements of 64 bits, or 2^31 of them.
+        """
+        dtype = "int32" if dtype == "int64" else dtype
         if dtype == "float32":
             return self.writer.named("float", text)
         if dtype not in KINDS:

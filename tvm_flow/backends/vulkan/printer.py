@@ -185,6 +185,7 @@ class Printed:
     local: int
     groups: int
     shared_bytes: int
+    specialization: tuple[int, ...] = ()
 
 
 def arguments_of(function: PrimFunc, spaces: tuple[str, ...]) -> tuple[ArgumentPlace, ...]:
@@ -193,15 +194,15 @@ def arguments_of(function: PrimFunc, spaces: tuple[str, ...]) -> tuple[ArgumentP
     for number, parameter in enumerate(function.params):
         elements = prod(int(extent) for extent in parameter.shape)
         dtype = str(parameter.dtype)
-        if dtype not in ELEMENTS:
-            raise CannotPrint(f"argument {number} of {dtype}")
+        if dtype not in ELEMENTS or elements >= 2**31:
+            raise CannotPrint(f"argument {number} of {elements} elements of {dtype}")
         name = "result" if number + 1 == len(function.params) else f"p{number}"
         places.append(ArgumentPlace(name, dtype, elements, spaces[number]))
     return tuple(places)
 
 
-def print_shader(function: PrimFunc, arguments: tuple[ArgumentPlace, ...], preamble: str) -> Printed:
-    """GLSL of lowered TIR, after the lines ``preamble``; raises CannotPrint naming a construct."""
+def print_shader(function: PrimFunc, arguments: tuple[ArgumentPlace, ...]) -> Printed:
+    """GLSL of lowered TIR, without its first lines; raises CannotPrint naming a construct."""
     writer = Writer(depth=2)
     printer = _Printer(Expressions(writer))
     printer.to.places.update(zip(function.params, arguments, strict=True))
@@ -212,7 +213,7 @@ def print_shader(function: PrimFunc, arguments: tuple[ArgumentPlace, ...], pream
     groups, local = printer.extents["blockIdx.x"], printer.extents["threadIdx.x"]
     text = "".join(
         [
-            *(preamble, head(arguments, local)),
+            head(arguments, local),
             *(place.declaration() + "\n" for place in printer.own if place.shared),
             definitions(frozenset(writer.called)),
             "\nvoid main() {\n",

@@ -5,7 +5,8 @@
     row each   one invocation for each row, where rows are short
     attention  one workgroup for each row of scores, which stay in shared memory
 
-Everything between sums is computed where it is read: arithmetic is cheap here, memory is not.
+What is between sums is computed where it is read, arithmetic being cheap, but for rows that several read: these are
+kept in shared memory, or by the invocation, as are values of a whole row.
 """
 
 from __future__ import annotations
@@ -44,19 +45,25 @@ class Scheduled:
 def schedule_shader(function: PrimFunc, device: VulkanDevice) -> Scheduled:
     """Bound copy of an unscheduled TIR function; raises CannotSchedule with the reason."""
     schedule = s_tir.Schedule(function)
-    attention = _is_attention(schedule)
-    sums, output = _inlined(schedule, attention)
-    if attention and _shared_bytes(schedule, sums) <= device.shared_bytes:
-        _attention(schedule, sums, output)
+    if _is_attention(schedule):
+        blocks, output = _inlined(schedule, {_name(schedule, schedule.get_producers(_blocks(schedule)[1])[0])})
+        needed = 4 * (2 * written_shape(schedule, blocks[0])[-1] + 2 + 2 * GROUP)
+        if needed > device.shared_bytes:
+            raise CannotSchedule(f"attention over {needed} bytes of shared memory; there are {device.shared_bytes}")
+        _attention(schedule, blocks, output)
         return Scheduled("attention", schedule.mod["main"])
-    if attention:
-        raise CannotSchedule(f"attention over rows of {_shared_bytes(schedule, sums)} bytes, shared memory has fewer")
-    if sums and _share_rows(schedule, sums, output):
-        short = written_shape(schedule, output)[-1] <= SHORT
-        (_row_each if short else _rows)(schedule, sums, output)
-        return Scheduled("row each" if short else "rows", schedule.mod["main"])
-    _elements(schedule, sums, output)
-    return Scheduled("elements", schedule.mod["main"])
+    if not _share_rows(schedule):
+        _elements(schedule, *_inlined(schedule, set()))
+        return Scheduled("elements", schedule.mod["main"])
+    kept = _kept(schedule)
+    short = written_shape(schedule, _blocks(schedule)[1])[-1] <= SHORT
+    blocks, output = _inlined(schedule, kept)
+    (_row_each if short else _rows)(schedule, blocks, output)
+    return Scheduled("row each" if short else "rows", schedule.mod["main"])
+
+
+def _name(schedule: Schedule, block: Block) -> str:
+    return str(schedule.get(block).name_hint)
 
 
 def _blocks(schedule: Schedule) -> tuple[list[Block], Block]:
@@ -73,37 +80,46 @@ def _is_attention(schedule: Schedule) -> bool:
     )
 
 
-def _inlined(schedule: Schedule, keep_weights: bool) -> tuple[list[Block], Block]:
-    """The blocks that are left, and the output, which adds nothing up.
-
-    These are the sums, and with ``keep_weights`` what the last of them multiplies.
-    """
-    inner, output = _blocks(schedule)
-    kept = [schedule.get_producers(output)[0]] if keep_weights else []
-    if is_reduction(schedule, output):
-        schedule.cache_write(output, 0, "local")
-        inner, output = _blocks(schedule)
-    kept_names = {str(schedule.get(block).name_hint) for block in kept}
-    for block in inner:
-        if not is_reduction(schedule, block) and str(schedule.get(block).name_hint) not in kept_names:
+def _inlined(schedule: Schedule, kept: set[str]) -> tuple[list[Block], Block]:
+    """The blocks that are left, sums and those of ``kept``, and the output, which adds nothing up."""
+    if is_reduction(schedule, _blocks(schedule)[1]):
+        schedule.cache_write(_blocks(schedule)[1], 0, "local")
+    for block in _blocks(schedule)[0]:
+        if not is_reduction(schedule, block) and _name(schedule, block) not in kept:
             schedule.compute_inline(block)
     return _blocks(schedule)
 
 
-def _shared_bytes(schedule: Schedule, blocks: list[Block]) -> int:
-    """Of a row of scores, the weights made of them, two sums, and what a sum is made from."""
-    return 4 * (2 * written_shape(schedule, blocks[0])[-1] + 2 + GROUP)
+def _kept(schedule: Schedule) -> set[str]:
+    """Of rows that are one invocation's or one workgroup's, what is not computed anew by every reader."""
+    inner, output = _blocks(schedule)
+    rows, length = _rows_and_length(schedule, output)
+    found = set()
+    for block in inner:
+        own_rows, own_length = _rows_and_length(schedule, block)
+        read_again = len(schedule.get_consumers(block)) > 1
+        if own_rows == rows and (own_length == 1 or (own_length == length and read_again)):
+            found.add(_name(schedule, block))
+    return found
 
 
-def _share_rows(schedule: Schedule, sums: list[Block], output: Block) -> bool:
+def _rows_and_length(schedule: Schedule, block: Block) -> tuple[int, int]:
+    *rows, length = written_shape(schedule, block) or [1]
+    return math.prod(rows), length
+
+
+def _share_rows(schedule: Schedule) -> bool:
     """Every sum has one value for each row of the output and runs along it, and rows are of whole words."""
-    *rows, length = written_shape(schedule, output) or [1]
+    inner, output = _blocks(schedule)
+    rows, length = _rows_and_length(schedule, output)
+    sums = [block for block in inner if is_reduction(schedule, block)]
     return (
-        math.prod(rows) > 1
-        and (length % _elements_of_a_word(schedule, output) == 0)
+        bool(sums or is_reduction(schedule, output))
+        and rows > 1
+        and length % _elements_of_a_word(schedule, output) == 0
         and all(
-            math.prod(written_shape(schedule, block)) == math.prod(rows) and _reduces_last(schedule, block)
-            for block in sums
+            math.prod(written_shape(schedule, block)) == rows and _reduces_last(schedule, block)
+            for block in [*sums, *([output] if is_reduction(schedule, output) else [])]
         )
     )
 
@@ -143,27 +159,31 @@ def _elements(schedule: Schedule, sums: list[Block], output: Block) -> None:
         raise CannotSchedule(f"the sums {names} are not along rows of the output, and anew for each element too many")
 
 
-def _row_each(schedule: Schedule, sums: list[Block], output: Block) -> None:
+def _row_each(schedule: Schedule, blocks: list[Block], output: Block) -> None:
     *rows, column = schedule.get_loops(output)
     group, row = schedule.split(_fused(schedule, rows), [None, GROUP])
     schedule.bind(group, "blockIdx.x")
     schedule.bind(row, "threadIdx.x")
     _, element = schedule.split(column, [None, _elements_of_a_word(schedule, output)])
     schedule.annotate(element, WORD, 1)
-    for block in reversed(sums):
+    for block in reversed(blocks):
         schedule.compute_at(block, row, preserve_unit_loops=True)
         schedule.set_scope(block, 0, "local")
 
 
-def _rows(schedule: Schedule, sums: list[Block], output: Block) -> None:
+def _rows(schedule: Schedule, blocks: list[Block], output: Block) -> None:
     *rows, column = schedule.get_loops(output)
     row = _fused(schedule, rows)
     length = int(schedule.get(column).extent) // _elements_of_a_word(schedule, output)
     group = min(GROUP, 1 << (length.bit_length() - 1))
     _words(schedule, output, column, group)
     schedule.bind(row, "blockIdx.x")
-    for block in reversed(sums):
-        _together(schedule, block, row, group)
+    for block in reversed(blocks):
+        if is_reduction(schedule, block) or _rows_and_length(schedule, block)[1] > 1:
+            _together(schedule, block, row, group)
+        else:  # a value of the row, which every invocation computes for itself
+            schedule.compute_at(block, row, preserve_unit_loops=True)
+            schedule.set_scope(block, 0, "local")
 
 
 def _together(schedule: Schedule, block: Block, row: Loop, group: int) -> None:

@@ -24,13 +24,16 @@ ask for that, none is contracted; division and square root are correctly rounded
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import prod
 
 from tvm_flow.backends.vulkan.expressions import CannotPrint
 from tvm_flow.backends.vulkan.lowering import lowered
 from tvm_flow.backends.vulkan.places import BINDINGS, ArgumentPlace, bits_of
 from tvm_flow.backends.vulkan.printer import Printed, arguments_of, grid_of, print_shader
+from tvm_flow.backends.vulkan.product import VulkanProduct, packed_product, print_product
 from tvm_flow.backends.vulkan.schedules import CannotSchedule, schedule_shader
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.types import PrimFunc, Relax
@@ -38,7 +41,17 @@ from tvm_flow.lower.legalize import to_prim_func
 from tvm_flow.target.vulkan_device import VulkanDevice
 from tvm_flow.toolchain.spirv import assemble, capabilities_of
 
-__all__ = ["BINDINGS", "ENTRY", "Argument", "CannotTranslate", "Shader", "shader", "shader_of_tir"]
+__all__ = [
+    "BINDINGS",
+    "ENTRY",
+    "Argument",
+    "CannotTranslate",
+    "Shader",
+    "VulkanProduct",
+    "packed_product",
+    "shader",
+    "shader_of_tir",
+]
 
 ENTRY = "main"
 MODES: Mapping[str, tuple[int, int]] = {"rte_float32": (4467, 4462), "preserve_float32": (4466, 4461)}
@@ -86,32 +99,65 @@ class Shader:
     """The same without integer dot products, where this has them: same arguments, grid and results."""
 
 
-def shader(name: str, function: Relax, device: VulkanDevice, spaces: tuple[str, ...] = ()) -> Shader:
+def shader(
+    name: str,
+    function: Relax,
+    device: VulkanDevice,
+    spaces: tuple[str, ...] = (),
+    product: VulkanProduct | None = None,
+) -> Shader:
     """``function`` for ``device``, its arguments and then its output in ``spaces`` (all in the arena when not given).
 
-    Raises CannotTranslate naming the TIR construct, type or limit that stands against it, BuildError when glslang or
-    spirv-val refuse what was printed.
+    With ``product``, which `packed_product` makes, argument 1 are weights packed as its layout says. Raises
+    CannotTranslate naming the TIR construct, type or limit that stands against it, BuildError when glslang or spirv-val
+    refuse what was printed.
     """
-    return shader_of_tir(name, to_prim_func(function, name), device, spaces)
+    tir = to_prim_func(function, name)
+    if product is None:
+        return shader_of_tir(name, tir, device, spaces)
+    with _translated(name):
+        arguments = arguments_of(tir, spaces or ("arena",) * len(tir.params))
+        packed = replace(arguments[1], elements=prod(product.layout.shape((product.k, product.n))))
+        arguments = (arguments[0], packed, *arguments[2:])
+        _check_arguments(arguments, device)
+        forms = [print_product(product, tir, arguments, device, dot) for dot in (False, True)]
+    plain, with_dot = (_Kernel(name, printed, arguments, "int8 product") for printed in forms)
+    fallback = _assembled(plain, device)
+    return replace(_assembled(with_dot, device), fallback=fallback) if device.has("integer_dot") else fallback
 
 
 def shader_of_tir(name: str, function: PrimFunc, device: VulkanDevice, spaces: tuple[str, ...] = ()) -> Shader:
     """The same for an unscheduled TIR function."""
-    try:
+    with _translated(name):
         arguments = arguments_of(function, spaces or ("arena",) * len(function.params))
         _check_arguments(arguments, device)
         scheduled = schedule_shader(function, device)
-        printed = print_shader(lowered(scheduled.function), arguments, preamble(device))
+        printed = print_shader(lowered(scheduled.function), arguments)
+    return _assembled(_Kernel(name, printed, arguments, scheduled.kind), device)
+
+
+@contextmanager
+def _translated(name: str) -> Iterator[None]:
+    try:
+        yield
     except (CannotSchedule, CannotPrint) as error:
         raise CannotTranslate(f"kernel {name}: no Vulkan shader for {error}") from error
-    _check_limits(name, printed, device)
-    return _assembled(name, printed, arguments, device, scheduled.kind)
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """What is assembled."""
+
+    name: str
+    printed: Printed
+    arguments: tuple[ArgumentPlace, ...]
+    schedule: str
 
 
 def preamble(device: VulkanDevice) -> str:
     """Version, and the execution modes of float arithmetic that ``device`` has."""
     modes = [MODES[feature] for feature in MODES if device.has(feature)]
-    extension = "#extension GL_EXT_spirv_intrinsics : require\n" if modes else ""
+    extension = "#extension GL_EXT_spirv_intrinsics : enable\n"
     lines = (
         f'spirv_execution_mode(extensions = ["SPV_KHR_float_controls"], capabilities = [{capability}], {mode}, 32);\n'
         for capability, mode in modes
@@ -141,10 +187,11 @@ def _check_limits(name: str, printed: Printed, device: VulkanDevice) -> None:
             raise CannotTranslate(f"kernel {name}: no Vulkan shader with {needed} {what}, the device has {limit}")
 
 
-def _assembled(
-    name: str, printed: Printed, arguments: tuple[ArgumentPlace, ...], device: VulkanDevice, schedule: str
-) -> Shader:
-    spirv = assemble(name, printed.glsl, device.environment)
+def _assembled(kernel: _Kernel, device: VulkanDevice) -> Shader:
+    name, printed, arguments = kernel.name, kernel.printed, kernel.arguments
+    _check_limits(name, printed, device)
+    glsl = preamble(device) + printed.glsl
+    spirv = assemble(name, glsl, device.environment)
     capabilities = capabilities_of(spirv)
     beyond = sorted(set(capabilities) - device.capabilities)
     if beyond:
@@ -153,15 +200,16 @@ def _assembled(
             f"allow, got {beyond} too; report this kernel"
         )
     return Shader(
-        name,
-        printed.glsl,
-        spirv,
-        (printed.local, 1, 1),
-        grid_of(printed.groups),
-        tuple(Argument(a.dtype, _bytes(a), a.space, a is arguments[-1]) for a in arguments),
-        capabilities,
-        schedule,
-        printed.shared_bytes,
+        name=name,
+        glsl=glsl,
+        spirv=spirv,
+        local=(printed.local, 1, 1),
+        grid=grid_of(printed.groups),
+        arguments=tuple(Argument(a.dtype, _bytes(a), a.space, a is arguments[-1]) for a in arguments),
+        capabilities=capabilities,
+        schedule=kernel.schedule,
+        shared_bytes=printed.shared_bytes,
+        specialization=printed.specialization,
     )
 
 
