@@ -8,7 +8,7 @@ from pathlib import Path
 from tvm_flow.backends.base import Artifacts, CompileJob, Kernel, Offer
 from tvm_flow.backends.packed import Refusal
 from tvm_flow.backends.vulkan.payload import Access, Argument, Dispatch, Pipeline, ShaderKernel, encode_payload
-from tvm_flow.backends.vulkan.shader import CannotTranslate, Shader, shader
+from tvm_flow.backends.vulkan.shader import CannotTranslate, Shader, packed_product, shader
 from tvm_flow.errors import BuildError
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.target.vulkan_device import VulkanDevice
@@ -36,14 +36,15 @@ class VulkanBackend:
         return ""
 
     def offers(self, kernel: Kernel, target: TargetSpec) -> Offer | Refusal:
-        """Whatever has a shader within the target's limits; its constants lie as they are."""
+        """Whatever has a shader within the target's limits; the weights of tiled products are packed for it."""
         if target.vulkan is None:
             return Refusal(f"target {target.name} says nothing of a Vulkan device", "add its section vulkan")
+        product = packed_product(kernel.function, kernel.constant)
         try:
-            made = shader(kernel.name, kernel.function, target.vulkan)
+            made = shader(kernel.name, kernel.function, target.vulkan, product=product)
         except CannotTranslate as error:
             return Refusal(str(error), "it runs on the next backend of the target")
-        return Offer(f"shader, {made.schedule}", made)
+        return Offer(f"shader, {made.schedule}", made, {} if product is None else {1: product.layout})
 
     def compile(self, job: CompileJob, folder: Path) -> Artifacts:
         """One payload for all segments, in one object."""
@@ -81,10 +82,12 @@ def _pipeline(made: Shader) -> Pipeline:
 
 def _in_spaces(job: CompileJob, kernel: str, spaces: tuple[str, ...]) -> Shader:
     """The shader that was offered, or another where its arguments lie elsewhere than it took for granted."""
-    offered = job.packed.placements[kernel].choice
-    if not isinstance(offered, Shader) or tuple(a.space for a in offered.arguments) != spaces:
-        return shader(kernel, job.packed.program.kernels[kernel], _device(job.target), spaces)
-    return offered
+    placement, function = job.packed.placements[kernel], job.packed.program.kernels[kernel]
+    offered = placement.choice
+    if isinstance(offered, Shader) and tuple(argument.space for argument in offered.arguments) == spaces:
+        return offered
+    product = packed_product(function, (True,) * len(function.params)) if placement.layouts else None
+    return shader(kernel, function, _device(job.target), spaces, product)
 
 
 def _device(target: TargetSpec) -> VulkanDevice:
