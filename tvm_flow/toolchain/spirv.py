@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from tvm_flow.errors import BuildError
@@ -27,8 +28,11 @@ _NAMES = {
 _log = logging.getLogger(__name__)
 
 
+@cache
 def assemble(name: str, glsl: str, environment: str) -> bytes:
     """The validated SPIR-V of the compute shader ``glsl``; ``environment`` is a Vulkan version as "vulkan1.1".
+
+    Asked for twice, when a kernel is offered and when it is compiled, it is made once.
 
     Raises BuildError naming the tool that is missing, or the shader with the first words of the tool that refused it.
     """
