@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tvm_flow.errors import ConfigError
-from tvm_flow.target.spec import load_target, targets_folder
+from tvm_flow.target.spec import load_target
+from tvm_flow.target.target_names import targets_folder
 from tvm_flow.target.vulkan_device import VulkanDevice
 
 GOOD = "name: board\ntriple: aarch64-linux-gnu\ncpu: cortex-a76\nbackends: [vulkan, cpu]\nvulkan: {version: '1.1'}\n"

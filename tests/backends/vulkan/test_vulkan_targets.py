@@ -13,7 +13,8 @@ from tvm_flow.export.decoder_file import load_decoder
 from tvm_flow.graph.program import Program
 from tvm_flow.importer.step_groups import import_graph
 from tvm_flow.lower.partition import partition
-from tvm_flow.target.spec import load_target, targets_folder
+from tvm_flow.target.spec import load_target
+from tvm_flow.target.target_names import targets_folder
 from tvm_flow.target.vulkan_device import VulkanDevice
 
 TARGETS = sorted(path.stem for path in targets_folder().glob("vulkan-*.yaml"))
