@@ -53,7 +53,8 @@ def missing_packages() -> tuple[str, ...]:
 class EthosStream:
     """A graph compiled for an Ethos-U, and vela's estimates for its default system; compare those with each other only.
 
-    ``weights`` are the encoded weights with their scales; ``scratch_bytes`` is what the graph needs beside them.
+    ``weights`` are the encoded weights with their scales; ``scratch_bytes`` is what the graph needs beside them, its
+    input and output in it at ``input_offset`` and ``output_offset``.
     """
 
     accelerator: str
@@ -62,6 +63,10 @@ class EthosStream:
     macs: int
     cycles: int
     scratch_bytes: int
+    fast_bytes: int
+    """Of scratch that is to lie in the accelerator's own memory; 0 where there is none."""
+    input_offset: int
+    output_offset: int
     sram_bytes: int
 
     @property
@@ -116,6 +121,9 @@ def _read_stream(folder: Path, accelerator: str) -> EthosStream:
             macs=int(row["nn_macs"]),
             cycles=int(float(row["cycles_total"])),
             scratch_bytes=int(parts["scratch_size"]),
+            fast_bytes=int(parts["scratch_fast_size"]),
+            input_offset=int(parts["input_offset"][0]),
+            output_offset=int(parts["output_offset"][0]),
             sram_bytes=int(float(row["sram_memory_used"]) * 1024),
         )
 
