@@ -250,6 +250,29 @@ def profile(arguments: argparse.Namespace) -> None:
     print(json.dumps(report.as_json(rows, threads)) if given.json else report.table(rows))
 
 
+def sensitivity(arguments: argparse.Namespace) -> None:
+    """Write what each layer costs at each part of the trajectory."""
+    from tvm_flow.pipeline.asked import read_prompts
+    from tvm_flow.pipeline.evaluating import EvaluationRequest, sensitivity_stage
+    from tvm_flow.quality.trials import crossed
+
+    given = arguments
+    prompts, seed = read_prompts([], given.prompts, given.seed)
+    pairs = tuple(crossed(prompts[: given.count], [seed]))
+    request = EvaluationRequest((given.recipe,), pairs, given.calibration, given.output, given.outliers)
+    sensitivity_stage(_load_source(given, None), request, given.windows)
+    print(f"sensitivity: {given.output}")
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Write the page."""
+    from tvm_flow.quality.report_file import write_report
+
+    given = arguments
+    write_report(given.scores, given.ranges, given.sensitivity, given.output)
+    print(f"report: {given.output}")
+
+
 def build(arguments: argparse.Namespace) -> None:
     """All stages from one YAML file."""
     from tvm_flow.pipeline.config import load_build_config

@@ -13,6 +13,7 @@ from tvm_flow.shipped import output_folder, shipped_folder
 
 _ARTIFACTS = output_folder()
 _CALIBRATION = shipped_folder("calibration")
+_SCORES = _ARTIFACTS / "evaluation.jsonl"
 _RECIPES = ("fp32", "dynamic-w8a8", "static-asq-w8a8", "static-w8a8")
 
 
@@ -37,6 +38,8 @@ def make_parser() -> argparse.ArgumentParser:
     _evaluate(
         _command(sub, "evaluate", "try recipes on a model, simulated: quality against FP32 over prompts and seeds")
     )
+    _sensitivity(_command(sub, "sensitivity", "what each layer costs at each part of the trajectory"))
+    _report(_command(sub, "report", "scores, ranges and sensitivities as one HTML file"))
     _diff(_command(sub, "diff", "what differs between two bundles: fields, sizes, bytes"))
     _build(_command(sub, "build", "calibrate, quantize, export and compile from one YAML file"))
     _profile(_command(sub, "profile", "where the time of a bundle's steps goes, layer by layer, and what binds it"))
@@ -232,19 +235,40 @@ def _compare(parser: argparse.ArgumentParser) -> None:
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipes", nargs="*", default=list(_RECIPES), help="names (see --list-recipes) or YAML files")
     parser.add_argument("--list-recipes", action="store_true", help="print the names and do nothing else")
+    _tried(parser)
+    parser.add_argument("--count", type=_at_least(1), metavar="N", help="only the first N of its prompts")
+    parser.add_argument("--seeds", type=_at_least(1), default=3, metavar="N", help="videos of each prompt")
+    parser.add_argument("--batch", type=_at_least(1), default=12, metavar="N", help="videos at a time")
+    text = "file of JSON lines, one for each video; what it has is not made again"
+    parser.add_argument("--output", type=Path, default=_SCORES, help=text)
+
+
+def _sensitivity(parser: argparse.ArgumentParser) -> None:
+    text = "name or YAML file; each layer alone is quantized by it"
+    parser.add_argument("recipe", nargs="?", default="static-w8a8", help=text)
+    _tried(parser)
+    parser.add_argument("--count", type=_at_least(1), default=2, metavar="N", help="videos")
+    text = "parts of the trajectory, each tried alone"
+    parser.add_argument("--windows", type=_at_least(1), default=5, metavar="N", help=text)
+    parser.add_argument("--output", type=Path, default=_ARTIFACTS / "sensitivity.json", help="what report reads")
+
+
+def _tried(parser: argparse.ArgumentParser) -> None:
     _source(parser)
     text = "prompt set: what to make, and the seed of the first noise"
     parser.add_argument("--prompts", type=Path, default=_CALIBRATION / "evaluation.yaml", metavar="FILE", help=text)
-    parser.add_argument("--count", type=_at_least(1), metavar="N", help="only the first N of its prompts")
-    parser.add_argument("--seeds", type=_at_least(1), default=3, metavar="N", help="videos of each prompt")
     parser.add_argument("--seed", type=_seed, help="of the first, instead of the prompt set's; the next ones count on")
     text = "prompt set that recipes are fitted on"
     parser.add_argument("--calibration", type=Path, default=_CALIBRATION / "prompts.yaml", metavar="FILE", help=text)
     text = "YAML of outlier channels to insert into the model first, which computes the same"
     parser.add_argument("--outliers", type=Path, metavar="FILE", help=text)
-    parser.add_argument("--batch", type=_at_least(1), default=12, metavar="N", help="videos at a time")
-    text = "file of JSON lines, one for each video; what it has is not made again"
-    parser.add_argument("--output", type=Path, default=_ARTIFACTS / "evaluation.jsonl", help=text)
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scores", type=Path, default=_SCORES, help="what evaluate wrote")
+    parser.add_argument("--ranges", type=Path, help="what calibrate wrote: adds the ranges over the steps")
+    parser.add_argument("--sensitivity", type=Path, help="what sensitivity wrote: adds its map")
+    parser.add_argument("--output", type=Path, default=_ARTIFACTS / "report.html", help="the page")
 
 
 def _profile(parser: argparse.ArgumentParser) -> None:

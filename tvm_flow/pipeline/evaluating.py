@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tvm_flow.artifact import probe
 from tvm_flow.calibrate import CalibrationPrompt, Denoising, Ranges, load_prompts, model_sha256
 from tvm_flow.calibrate.samples import Samples, sample_inputs
 from tvm_flow.demo.vae import VAE
@@ -12,7 +13,8 @@ from tvm_flow.pipeline.source import Source
 from tvm_flow.quality.judge import load_judge
 from tvm_flow.quality.outliers import load_outliers, with_outliers
 from tvm_flow.quality.scores import Viewer
-from tvm_flow.quality.trials import Pair, Subject, Trials, run_trials
+from tvm_flow.quality.sensitivity import measure_sensitivity, save_sensitivity
+from tvm_flow.quality.trials import REFERENCE, Pair, Subject, Trials, run_trials
 from tvm_flow.quantize.named_recipes import find_recipe
 
 ROWS = 12
@@ -42,20 +44,36 @@ def evaluate_stage(source: Source, request: EvaluationRequest, progress: bool = 
     Raises ConfigError for a recipe or file that is not there or fits no layer, PromptError for an unknown prompt, and
     what `run_trials` raises.
     """
-    recipes = {name: find_recipe(name) for name in request.recipes}
+    recipes = {REFERENCE: find_recipe(REFERENCE)} | {name: find_recipe(name) for name in request.recipes}
+    subject = make_subject(source, request, progress)
+    # The demo's decoder draws the domain that the judge knows; another model's latents are compared as they are.
+    viewer = Viewer(source.decoder.decode, load_judge()) if isinstance(source.decoder, VAE) else Viewer()
+    return run_trials(subject, Trials(recipes, request.pairs, request.batch, request.output), viewer, progress)
+
+
+def sensitivity_stage(source: Source, request: EvaluationRequest, windows: int, progress: bool = True) -> None:
+    """Write what each layer costs in each of ``windows`` parts of the trajectory, by the request's first recipe.
+
+    Raises as `evaluate_stage`.
+    """
+    name = request.recipes[0]
+    recipe = find_recipe(name)
+    probe(request.output)
+    subject = make_subject(source, request, progress)
+    save_sensitivity(request.output, measure_sensitivity(subject, (name, recipe), request.pairs, windows, progress))
+
+
+def make_subject(source: Source, request: EvaluationRequest, progress: bool) -> Subject:
+    """The model, plain or with the request's outliers, and samples of its linears' inputs."""
     prompts = load_prompts(request.calibration)
     plain = Denoising(source.model, source.sampler, source.latent)
     samples = sample_inputs(plain, prompts, source.embed, ROWS, progress)
-    subject = Subject("plain", plain, source.embed, samples, prompts)
-    if request.outliers is not None:
-        outliers = load_outliers(request.outliers)
-        changed = replace(plain, model=with_outliers(source.model, _ranges(plain, samples, prompts), outliers))
-        samples = sample_inputs(changed, prompts, source.embed, ROWS, progress)
-        subject = Subject("outliers", changed, source.embed, samples, prompts)
-    # The demo's decoder draws the domain that the judge knows; another model's latents are compared as they are.
-    viewer = Viewer(source.decoder.decode, load_judge()) if isinstance(source.decoder, VAE) else Viewer()
-    trials = Trials({**{"fp32": find_recipe("fp32")}, **recipes}, request.pairs, request.batch, request.output)
-    return run_trials(subject, trials, viewer, progress)
+    if request.outliers is None:
+        return Subject("plain", plain, source.embed, samples, prompts)
+    ranges = _ranges(plain, samples, prompts)
+    changed = replace(plain, model=with_outliers(source.model, ranges, load_outliers(request.outliers)))
+    samples = sample_inputs(changed, prompts, source.embed, ROWS, progress)
+    return Subject("outliers", changed, source.embed, samples, prompts)
 
 
 def _ranges(denoising: Denoising, samples: Samples, prompts: tuple[CalibrationPrompt, ...]) -> Ranges:

@@ -20,6 +20,18 @@ DECIDES = "confidence"
 """What equivalence is tested on, within FP32's standard deviation between seeds."""
 
 
+HEADS = (
+    "recipe",
+    "model",
+    "pairs",
+    "latents, dB",
+    "judge",
+    "confidence",
+    "flow error, px",
+    "bytes a step",
+    "groups",
+)
+"""Of a table: see `cells`."""
 Pairs = dict[tuple[str, int], Line]
 """Scored pairs by prompt and seed."""
 
@@ -82,27 +94,17 @@ def verdicts(lines: Iterable[Line]) -> list[Verdict]:
 
 def text_table(found: Iterable[Verdict], markdown: bool = False) -> str:
     """A line for each verdict: mean and 95 percent interval."""
-    heads = (
-        "recipe",
-        "model",
-        "pairs",
-        "latents, dB",
-        "judge",
-        "confidence",
-        "flow error, px",
-        "bytes a step",
-        "groups",
-    )
-    rows = [heads, *(_cells(verdict) for verdict in found)]
+    rows = [HEADS, *(cells(verdict) for verdict in found)]
     if markdown:
         lines = ["| " + " | ".join(row) + " |" for row in rows]
-        return "\n".join([lines[0], "|" + "---|" * len(heads), *lines[1:]])
-    widths = [max(len(row[k]) for row in rows) for k in range(len(heads))]
+        return "\n".join([lines[0], "|" + "---|" * len(HEADS), *lines[1:]])
+    widths = [max(len(row[k]) for row in rows) for k in range(len(HEADS))]
     padded = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in padded)
 
 
-def _cells(verdict: Verdict) -> tuple[str, ...]:
+def cells(verdict: Verdict) -> tuple[str, ...]:
+    """What stands under `HEADS`."""
     shown = {"latent_psnr_db": 2, "all": 3, "confidence": 4, "flow_error": 3}
     cells = []
     for metric, digits in shown.items():

@@ -1,0 +1,109 @@
+"""Scores, ranges and sensitivities as ONE self-contained HTML file."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tvm_flow.artifact import write_bytes
+from tvm_flow.calibrate import Ranges, load_ranges
+from tvm_flow.errors import ConfigError
+from tvm_flow.quality.intervals import Interval
+from tvm_flow.quality.lines import read_lines
+from tvm_flow.quality.report_charts import Series, heat_map, line_chart, plain_table
+from tvm_flow.quality.report_page import Section, page
+from tvm_flow.quality.sensitivity import Sensitivity, load_sensitivity
+from tvm_flow.quality.standings import HEADS, Verdict, cells, noise_of_fp32, verdicts
+from tvm_flow.quality.trials import REFERENCE
+
+_UP = "latents, dB PSNR to FP32"
+_GROUPED = re.compile(r"(?P<base>.+)-g(?P<groups>\d+)$")
+
+
+def write_report(scores: Path, ranges: Path | None, sensitivity: Path | None, output: Path) -> None:
+    """Write the page ``output`` of the JSON lines ``scores`` and, where given, of a ranges file and a sensitivity file.
+
+    Raises ConfigError when there are no scores, and what reading the files raises.
+    """
+    found = verdicts(read_lines(scores))
+    if not found:
+        raise ConfigError(f"{scores}: expected scored videos, got none; run tvm-flow evaluate first")
+    sections = quality_sections(found)
+    if ranges is not None:
+        sections.append(ranges_section(load_ranges(ranges)))
+    if sensitivity is not None:
+        sections.append(sensitivity_section(load_sensitivity(sensitivity)))
+    words = (
+        "Every recipe runs simulated inside the float model, from the same noise as FP32. Means with their 95 percent "
+        "intervals, by bootstrap over prompts and seeds."
+    )
+    write_bytes(output, page("Quality of static per-step quantization", words, sections).encode())
+
+
+def quality_sections(found: Sequence[Verdict]) -> list[Section]:
+    """A table for each model, and quality against the number of step groups where recipes with several were tried."""
+    sections = []
+    for model in dict.fromkeys(verdict.model for verdict in found):
+        mine = [verdict for verdict in found if verdict.model == model]
+        rows = [(each.recipe, *cells(each)[2:]) for each in mine]
+        marked = {k: "reference" for k, verdict in enumerate(mine) if verdict.recipe == REFERENCE}
+        noise = next((noise_of_fp32(verdict) for verdict in mine if verdict.recipe == REFERENCE), {})
+        told = ", ".join(f"{metric.replace('_', ' ')} {value:.4f}" for metric, value in noise.items())
+        words = f"FP32's own standard deviation between seeds of a prompt: {told}." if told else ""
+        sections.append(Section(f"Recipes, {model} model", words, plain_table((HEADS[0], *HEADS[2:]), rows, marked)))
+    if curves := group_curves(found):
+        charts = [
+            f'<h3>{html.escape(base)}</h3><div class="wide">{line_chart(series, "step groups", _UP)}</div>'
+            for base, series in curves.items()
+        ]
+        words = "Steps are joined to contiguous groups with common scales, by least summed error; groups cost bytes."
+        sections.append(Section("Quality against step groups", words, "".join(charts)))
+    return sections
+
+
+def group_curves(found: Sequence[Verdict]) -> dict[str, list[Series]]:
+    """For each recipe that was tried with several numbers of groups (NAME-gN) a line for each model.
+
+    Its last point is the recipe NAME itself, with a group for each step.
+    """
+    curves: dict[str, dict[str, dict[int, Interval]]] = {}
+    for verdict in found:
+        match = _GROUPED.match(verdict.recipe)
+        base, count = match["base"] if match else verdict.recipe, max(verdict.groups) + 1
+        if match or count == len(verdict.groups):
+            points = curves.setdefault(base, {}).setdefault(verdict.model, {})
+            points[count] = verdict.interval("latent_psnr_db")
+    drawn = {
+        base: [Series(model, tuple(sorted(points.items()))) for model, points in models.items() if len(points) > 2]
+        for base, models in curves.items()
+    }
+    return {base: series for base, series in drawn.items() if series}
+
+
+def ranges_section(ranges: Ranges) -> Section:
+    """Each layer's greatest magnitude at each step, relative to its least over the steps."""
+    names = tuple(ranges.layers)
+    widths = np.stack([ranges.layers[name].absmax.max((1, 2)) for name in names]).astype(np.float64)
+    widths = np.maximum(widths, np.finfo(np.float32).tiny)
+    relative = widths / widths.min(1, keepdims=True)
+    columns = [str(step) for step in range(widths.shape[1])]
+    words = (
+        "The range of each quantized layer's input at each step, as a multiple of its narrowest step. A row of one "
+        "shade needs one scale; a row that darkens needs more."
+    )
+    return Section("Ranges over the steps", words, heat_map(names, columns, relative, "times the narrowest", "layer"))
+
+
+def sensitivity_section(found: Sensitivity) -> Section:
+    """How far the final latent moves when one layer is quantized at some steps alone."""
+    columns = [f"{first}-{last}" for first, last in found.windows]
+    words = (
+        f"Relative error of the final latent when one layer alone is quantized by {found.recipe}, at some steps alone "
+        f"({len(found.prompts)} videos). What is dark is worth more bits."
+    )
+    content = heat_map(found.layers, columns, np.array(found.errors), "relative error", "layer")
+    return Section("Sensitivity", words, content)
