@@ -28,7 +28,8 @@ from tvm_flow.pipeline.generate import Generation, generate_latents, noise_for
 
 COMMANDS = (
     *("inspect", "embed", "calibrate", "quantize", "export", "compile", "import", "replay", "targets", "run"),
-    *("compare", "evaluate", "diff", "build", "profile", "demo", "devices", "tune", "boards", "records"),
+    *("compare", "evaluate", "sensitivity", "report", "diff", "build", "profile", "demo"),
+    *("devices", "tune", "boards", "records"),
 )
 _HELP = """
 import sys

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from keyword import iskeyword
 from pathlib import Path
 
 from tvm_flow import __version__
 from tvm_flow.cli import commands, tuning_commands
+from tvm_flow.cli.argument_types import at_least, cpus, latent, seed
 from tvm_flow.shipped import output_folder, shipped_folder
 
 _ARTIFACTS = output_folder()
@@ -68,7 +68,7 @@ def _source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="demo", help="'demo', or a checkpoint folder or file")
     parser.add_argument("--config", type=Path, metavar="FILE", help="config.json of a checkpoint that has none")
     parser.add_argument("--sampler", type=Path, help="YAML of the step grid, for a model other than the demo")
-    parser.add_argument("--latent", type=_latent, metavar="C,T,H,W", help="shape of its latent")
+    parser.add_argument("--latent", type=latent, metavar="C,T,H,W", help="shape of its latent")
     _embeddings(parser)
 
 
@@ -89,8 +89,8 @@ def _embed(parser: argparse.ArgumentParser) -> None:
     text = "local folder of T5-v1.1-XXL; with --for-bundle, instead of --captions or the demo's own"
     parser.add_argument("--text-encoder", type=Path, metavar="FOLDER", help=text)
     _embeddings(parser)
-    parser.add_argument("--tokens", type=_at_least(1), default=300, help="120 for Open-Sora v1.0, 300 for v1.2")
-    parser.add_argument("--channels", type=_at_least(1), default=4096, help="that the transformer takes")
+    parser.add_argument("--tokens", type=at_least(1), default=300, help="120 for Open-Sora v1.0, 300 for v1.2")
+    parser.add_argument("--channels", type=at_least(1), default=4096, help="that the transformer takes")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="to compute in")
     text = "prompt embeddings (captions.safetensors), or with --for-bundle the caption (prompt.bin)"
     parser.add_argument("--output", type=Path, help=text)
@@ -214,10 +214,10 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("mp4", "gif", "webp", "apng", "png"), help=text)
     _embeddings(parser)
     _autoencoder(parser, "to decode with, where the bundle has no decoder; without either, latents are written")
-    parser.add_argument("--count", type=_at_least(1), default=1, metavar="N", help="videos of each prompt")
+    parser.add_argument("--count", type=at_least(1), default=1, metavar="N", help="videos of each prompt")
     asked = "; an error when the bundle was made for another"
     parser.add_argument("--sampler", help=f"rflow, ddim, iddpm, or a YAML of the step grid{asked}")
-    parser.add_argument("--steps", type=_at_least(1), help=f"denoising steps{asked}")
+    parser.add_argument("--steps", type=at_least(1), help=f"denoising steps{asked}")
     parser.add_argument("--cfg-scale", type=float, help=f"guidance{asked}")
     _cores(parser)
 
@@ -236,9 +236,9 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipes", nargs="*", default=list(_RECIPES), help="names (see --list-recipes) or YAML files")
     parser.add_argument("--list-recipes", action="store_true", help="print the names and do nothing else")
     _tried(parser)
-    parser.add_argument("--count", type=_at_least(1), metavar="N", help="only the first N of its prompts")
-    parser.add_argument("--seeds", type=_at_least(1), default=3, metavar="N", help="videos of each prompt")
-    parser.add_argument("--batch", type=_at_least(1), default=12, metavar="N", help="videos at a time")
+    parser.add_argument("--count", type=at_least(1), metavar="N", help="only the first N of its prompts")
+    parser.add_argument("--seeds", type=at_least(1), default=3, metavar="N", help="videos of each prompt")
+    parser.add_argument("--batch", type=at_least(1), default=12, metavar="N", help="videos at a time")
     text = "file of JSON lines, one for each video; what it has is not made again"
     parser.add_argument("--output", type=Path, default=_SCORES, help=text)
 
@@ -247,9 +247,9 @@ def _sensitivity(parser: argparse.ArgumentParser) -> None:
     text = "name or YAML file; each layer alone is quantized by it"
     parser.add_argument("recipe", nargs="?", default="static-w8a8", help=text)
     _tried(parser)
-    parser.add_argument("--count", type=_at_least(1), default=2, metavar="N", help="videos")
+    parser.add_argument("--count", type=at_least(1), default=2, metavar="N", help="videos")
     text = "parts of the trajectory, each tried alone"
-    parser.add_argument("--windows", type=_at_least(1), default=5, metavar="N", help=text)
+    parser.add_argument("--windows", type=at_least(1), default=5, metavar="N", help=text)
     parser.add_argument("--output", type=Path, default=_ARTIFACTS / "sensitivity.json", help="what report reads")
 
 
@@ -257,7 +257,7 @@ def _tried(parser: argparse.ArgumentParser) -> None:
     _source(parser)
     text = "prompt set: what to make, and the seed of the first noise"
     parser.add_argument("--prompts", type=Path, default=_CALIBRATION / "evaluation.yaml", metavar="FILE", help=text)
-    parser.add_argument("--seed", type=_seed, help="of the first, instead of the prompt set's; the next ones count on")
+    parser.add_argument("--seed", type=seed, help="of the first, instead of the prompt set's; the next ones count on")
     text = "prompt set that recipes are fitted on"
     parser.add_argument("--calibration", type=Path, default=_CALIBRATION / "prompts.yaml", metavar="FILE", help=text)
     text = "YAML of outlier channels to insert into the model first, which computes the same"
@@ -274,7 +274,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
 def _profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, help="what compile wrote; its golden input is run")
     parser.add_argument("--on", default="host", metavar="MACHINE", help="where: host is this one")
-    parser.add_argument("--steps", type=_at_least(1), default=1, metavar="N", help="denoising steps to measure")
+    parser.add_argument("--steps", type=at_least(1), default=1, metavar="N", help="denoising steps to measure")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write every call as a trace for ui.perfetto.dev")
     parser.add_argument("--unchecked", action="store_true", help="of a bundle that was compiled with --check none")
@@ -292,7 +292,7 @@ def _build(parser: argparse.ArgumentParser) -> None:
 
 def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=_ARTIFACTS, help="folder for everything")
-    parser.add_argument("--clips", type=_at_least(1), default=200, help="clips that the judge scores")
+    parser.add_argument("--clips", type=at_least(1), default=200, help="clips that the judge scores")
 
 
 def _prompts(parser: argparse.ArgumentParser) -> None:
@@ -300,20 +300,20 @@ def _prompts(parser: argparse.ArgumentParser) -> None:
     text = "more of them: a prompt on each line, or a YAML prompt set as for calibrate"
     parser.add_argument("--prompts", type=Path, metavar="FILE", help=text)
     text = "of the first video's noise; the next ones count on (0, or that of a prompt set)"
-    parser.add_argument("--seed", type=_seed, help=text)
+    parser.add_argument("--seed", type=seed, help=text)
     parser.set_defaults(complain=parser.error)
 
 
 def _cores(parser: argparse.ArgumentParser) -> None:
     text = "a CPU for each thread, big ones first, like 4-7,0-3"
-    parser.add_argument("--cpus", type=_cpus, default=(), metavar="LIST", help=text)
+    parser.add_argument("--cpus", type=cpus, default=(), metavar="LIST", help=text)
     text = "run a bundle that was compiled with --check none"
     parser.add_argument("--unchecked", action="store_true", help=text)
     _threads(parser)
 
 
 def _threads(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=_at_least(0), default=0, help="worker threads; 0 for every core")
+    parser.add_argument("--threads", type=at_least(0), default=0, help="worker threads; 0 for every core")
 
 
 def _share(text: str) -> float:
@@ -322,41 +322,3 @@ def _share(text: str) -> float:
     if not 0.0 <= share <= 1.0:
         raise argparse.ArgumentTypeError(f"expected a share between 0 and 1, got {text}; 0.95 is 95 %")
     return share
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and int(text) >= least):
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
-        return int(text)
-
-    return parse
-
-
-def _cpus(text: str) -> tuple[int, ...]:
-    cpus: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        try:
-            low, high = _at_least(0)(first), _at_least(0)(last if dash else first)
-        except argparse.ArgumentTypeError:
-            low, high = 1, 0
-        if not low <= high < 2**16 or set(cpus) & set(range(low, high + 1)):
-            raise argparse.ArgumentTypeError(f"expected CPU numbers like 4-7,0-3, each once, got {text!r}")
-        cpus += range(low, high + 1)
-    return tuple(cpus)
-
-
-def _seed(text: str) -> int:
-    seed = _at_least(0)(text)
-    if seed >= 2**63:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 2**63 - 1, got {text!r}")
-    return seed
-
-
-def _latent(text: str) -> tuple[int, int, int, int]:
-    try:
-        c, t, h, w = (_at_least(1)(part) for part in text.split(","))
-    except (ValueError, argparse.ArgumentTypeError):
-        raise argparse.ArgumentTypeError(f"expected four sizes like 4,16,32,32, got {text!r}") from None
-    return (c, t, h, w)

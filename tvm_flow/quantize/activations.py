@@ -56,6 +56,7 @@ def static_codes(
     for steps, branches in Units(groups, recipe.branches == "shared"):
         x = rows[steps, branches].flatten(0, 2)
         ends = float(low[steps, branches].min()), float(high[steps, branches].max())
+        ends = ends[0] * recipe.fit.margin, ends[1] * recipe.fit.margin
         ends = _clipped(x, ends, gram, recipe, bits[int(steps[0])])
         for step in steps.tolist():  # an override may give steps of one group other bits
             scale[step, branches], zero[step, branches] = _float_pair(*activation_scale(*ends, symmetric, bits[step]))

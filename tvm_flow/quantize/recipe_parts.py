@@ -32,6 +32,8 @@ class Fit:
     ===========  ==========================================================================================
     clip         an activation's range: minmax; percentile (99.9 of the magnitudes); mse: the share of minmax whose
                  error in the layer's output is least
+    margin       factor by which an activation's range is wider than what calibration saw, before clipping: other
+                 prompts reach further
     weight_clip  the same for each output channel of the weights: minmax or mse
     rounding     of weights: nearest, or gptq (arXiv 2210.17323) with the Hessian summed over all steps
     center       subtract each channel's mean before quantizing, where that folds into a norm's shift or into V's bias,
@@ -42,6 +44,7 @@ class Fit:
     """
 
     clip: Annotated[Literal["minmax", "percentile", "mse"], described("minmax, percentile or mse")] = "minmax"
+    margin: Annotated[float, number(1, 8)] = 1.0
     weight_clip: Annotated[Literal["minmax", "mse"], described("minmax or mse")] = "minmax"
     rounding: Annotated[Literal["nearest", "gptq"], described("nearest or gptq")] = "nearest"
     center: Annotated[Per, described("none, group or step")] = "none"
