@@ -154,7 +154,7 @@ def _compile(parser: argparse.ArgumentParser) -> None:
 
 def _tuning(sub: _Sub[argparse.ArgumentParser]) -> None:
     tune = _command(sub, "tune", "measure kernels' candidates; compile then uses those that are surely faster")
-    tuning_commands.tune_options(tune, _at_least)
+    tuning_commands.tune_options(tune, at_least)
     boards = _command(sub, "boards", "boards of a TVM RPC tracker: list, check against a target, bench")
     tuning_commands.boards_options(boards)
     records = _command(sub, "records", "the store of measurements: list, show, merge, verify, export, prune")
