@@ -17,7 +17,7 @@ from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.lower.partition import partition
 from tvm_flow.pack import read_golden
 from tvm_flow.target.spec import TargetSpec
-from tvm_flow.tune import tuning
+from tvm_flow.tune import tune_export
 from tvm_flow.tune.applied import Records, tuning_lines, with_records
 from tvm_flow.tune.entries import DEFAULT, Entry, Kind
 from tvm_flow.tune.extracted import TunedKernel
@@ -25,7 +25,7 @@ from tvm_flow.tune.ledger import append_all, read_ledger
 from tvm_flow.tune.local_bench import LocalBench
 from tvm_flow.tune.race_program import RaceProcess
 from tvm_flow.tune.rounds import NoTimeError
-from tvm_flow.tune.tuning import TuneOptions, tune
+from tvm_flow.tune.tune_export import TuneOptions, tune
 
 OPTIONS = TuneOptions(trials=3, only="product", threads=1, progress=False)
 
@@ -104,7 +104,7 @@ def test_ctrl_c_keeps_what_was_measured(
     def interrupt(*_: object) -> float:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tuning.Search, "run", interrupt)
+    monkeypatch.setattr(tune_export.Search, "run", interrupt)
     done = tune(exported.folder, host, tmp_path, OPTIONS, lambda _: None)
     assert done.interrupted
     assert read_ledger(tmp_path).entries, "the defaults were timed"

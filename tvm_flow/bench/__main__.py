@@ -8,9 +8,9 @@ import sys
 
 from tvm_flow.errors import TvmFlowError
 
-ALL_CORES = ("full", "step")
+ALL_CORES = ("full", "step", "tuning")
 """Benches that say themselves how many threads they use."""
-NAMES = ("arm", "full", "gemm", "npu", "quality", "size", "step")
+NAMES = ("arm", "full", "gemm", "npu", "quality", "size", "step", "tuning")
 
 
 def main(arguments: list[str]) -> int:

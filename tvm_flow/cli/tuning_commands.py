@@ -54,7 +54,7 @@ def tune(arguments: argparse.Namespace) -> None:
     from tvm_flow.errors import BuildError, InterruptedCommand
     from tvm_flow.target.spec import load_target
     from tvm_flow.tune.board_program import parse_board
-    from tvm_flow.tune.tuning import TuneOptions, tune
+    from tvm_flow.tune.tune_export import TuneOptions, tune
 
     given = arguments
     board = None if given.board is None else parse_board(given.board)

@@ -60,6 +60,19 @@ def compile_candidates(make: Mapping[str, Make], target: TargetSpec, folder: Pat
     return {name: _why(folder, name) for name in names if not (folder / f"{name}.o").exists()}
 
 
+def worker_start() -> float:
+    """Seconds until a process that could compile is ready."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    start = time.monotonic()
+    process = context.Process(target=theirs.send, args=("ready",))
+    process.start()
+    ours.recv()
+    ready = time.monotonic() - start
+    process.join()
+    return ready
+
+
 def _compile(names: Sequence[str], make: Mapping[str, Make], target: TargetSpec, folder: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     for name in names:

@@ -1,0 +1,44 @@
+"""The search on what a store has of an earlier one, with no hardware."""
+
+from __future__ import annotations
+
+import pytest
+from support.simulated_kernels import Noise, SimulatedBench, choices, simulated_task
+
+from tvm_flow.tune.entries import DEFAULT, Entry
+from tvm_flow.tune.rounds import NoTimeError
+from tvm_flow.tune.search import Search
+from tvm_flow.tune.stored_samples import StoredBench, curve, replay
+
+SPACE = choices(20)
+TASK = simulated_task(SPACE)
+
+
+@pytest.fixture(scope="module")
+def measured() -> list[Entry]:
+    """All of the space, on a machine that drifts by 5 % between races."""
+    seconds = {DEFAULT: 1e-3} | {each: 1e-3 * (0.8 + 0.02 * i) for i, each in enumerate(reversed(SPACE))}
+    entries: list[Entry] = []
+    Search(SimulatedBench(seconds, Noise(5, spikes=0.02)), entries.append).run(TASK, [], len(SPACE))
+    return entries
+
+
+def test_a_replayed_search_finds_what_the_first_one_found(measured: list[Entry]) -> None:
+    again = replay(TASK, measured, len(SPACE))
+    assert again.tuned
+    assert again.candidate == SPACE[-1]
+    assert again.best.ratio == pytest.approx(1.25, rel=0.03)
+    assert replay(TASK, measured, len(SPACE)) == again, "the same every time"
+
+
+def test_a_curve_of_trials_never_falls_far(measured: list[Entry]) -> None:
+    found = curve(TASK, measured, [1, 8, 20])
+    assert found[-1] == max(found)
+    assert min(found) >= 1.0
+
+
+def test_what_was_never_measured_cannot_be_replayed(measured: list[Entry]) -> None:
+    with pytest.raises(NoTimeError, match="no samples"):
+        replay(TASK, [], 4)
+    with pytest.raises(NoTimeError, match="no samples of it"):
+        StoredBench.of(measured).sample("{}")
