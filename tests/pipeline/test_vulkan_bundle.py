@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import numpy as np
@@ -55,6 +56,15 @@ def test_all_calls_of_steps_and_decoder_run_on_it(compiled: Compiled) -> None:
             assert (decoder.decode(latents) == frames).all() and np.isfinite(frames).all()
         decoder.verify()
     assert devices == {"vulkan"}
+
+
+def test_a_c_program_finds_the_device_beside_it(compiled: Compiled) -> None:
+    """What a board runs: the checker that the bundle brings loads the device's library that it brings."""
+    folder = compiled.bundle / "lib" / "vulkan-llvmpipe"
+    done = subprocess.run([folder / "check_bundle", compiled.bundle], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "the golden output, bit for bit" in done.stdout
+    assert (compiled.bundle / "include" / "tvm_flow_vulkan.h").is_file()
 
 
 def test_nothing_was_against_the_rules(compiled: Compiled, said: Said) -> None:

@@ -105,3 +105,14 @@ class Backend(Protocol):
 
         Raises BuildError when it cannot be made here.
         """
+
+
+@runtime_checkable
+class BoardPart(Protocol):
+    """A backend whose part of the runtime is compiled for boards too: bundles bring it, with its headers."""
+
+    def board_library(self, zig_triple: str) -> Path:
+        """`Backend.runtime_library` for another machine; raises BuildError when it cannot be made."""
+
+    def board_headers(self) -> tuple[Path, ...]:
+        """What a C program includes to use it."""

@@ -84,7 +84,7 @@ def build_device(name: str, folder: Path, triple: str | None = None, defines: Se
 def build_checker(triple: str) -> Path:
     """examples/check_bundle.c for ``triple``, as `build_runtime`; it finds `SONAME` in the folder where it lies."""
     inputs = (f"-I{RUNTIME / 'include'}", _CHECKER, build_runtime(triple))
-    path = _cached("check", "check_bundle", triple, _CHECKER_FLAGS, inputs)
+    path = _cached("check", "check_bundle", triple, _CHECKER_FLAGS, inputs, ("-ldl",))
     path.chmod(0o755)
     return path
 

@@ -65,6 +65,14 @@ class VulkanBackend:
         """See `tvm_flow.backends.base.Backend`."""
         return build_device(VULKAN, RUNTIME_PART)
 
+    def board_library(self, zig_triple: str) -> Path:
+        """See `tvm_flow.backends.base.BoardPart`."""
+        return build_device(VULKAN, RUNTIME_PART, zig_triple)
+
+    def board_headers(self) -> tuple[Path, ...]:
+        """See `tvm_flow.backends.base.BoardPart`."""
+        return (RUNTIME_PART / "tvm_flow_vulkan.h",)
+
 
 def shader_kernel(made: Shader) -> ShaderKernel:
     """The one dispatch of a shader, as a payload has it."""

@@ -1,14 +1,13 @@
 /* Does this machine compute what the bundle's golden output says? check_bundle BUNDLE [THREADS]
  *
  * Prints what the bundle holds and exits 0, or says what is wrong and exits 1. With -DSTATIC_GROUPS the groups are part
- * of the program, else they are loaded. */
+ * of the program, else they are loaded, and devices too: each libtvm_flow_device_NAME.so beside the program. */
+#define _DEFAULT_SOURCE /* bring.h */
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "bring.h"
 #include "tvm_flow_decoder.h"
-#ifdef STATIC_GROUPS
-#include "tvm_flow_groups.h"
-#endif
 
 /* What a handle takes; verifying takes one latent more, and steps that draw noise another. */
 static void print_memory(const tvm_flow_description *d) {
@@ -52,10 +51,7 @@ int main(int argc, char **argv) {
   tvm_flow_description d;
   if (argc < 2 || argc > 3) return fputs("usage: check_bundle BUNDLE [THREADS]\n", stderr), 2;
   if (argc == 3) options.threads = (uint32_t)strtoul(argv[2], NULL, 10);
-#ifdef STATIC_GROUPS
-  options.num_linked = tvm_flow_num_linked_groups;
-  options.linked = tvm_flow_linked_groups;
-#endif
+  bring(&options);
   if (tvm_flow_open(argv[1], &options, &flow, &error)) return fprintf(stderr, "%s\n", error.message), 1;
   tvm_flow_describe(flow, &d);
   printf("%u steps, %u branches, %u groups, %u threads\n", d.steps, d.branches, d.groups, d.threads);

@@ -1,14 +1,12 @@
 /* make_video BUNDLE PROMPT FOLDER [SEED]: a video as FOLDER/frame000.ppm, ... PROMPT is a file of embed --for-bundle.
  * Ctrl-C stops after the kernel that runs. -DSTATIC_GROUPS: the groups are in this program. */
-#define _DEFAULT_SOURCE /* signal() lets a write go on */
+#define _DEFAULT_SOURCE /* signal() lets a write go on; bring.h */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include "tvm_flow_control.h"
 #include "tvm_flow_prompt.h"
-#ifdef STATIC_GROUPS
-#include "tvm_flow_groups.h"
-#endif
+#include "bring.h"
 
 static tvm_flow *volatile denoises; /* what the handler cancels */
 static tvm_flow_decoder *volatile decodes;
@@ -34,9 +32,7 @@ int main(int argc, char **argv) {
   tvm_flow_decoder_description video;
   tvm_flow_request request = {0};
   tvm_flow_options options = {.struct_bytes = sizeof options};
-#ifdef STATIC_GROUPS
-  options.num_linked = tvm_flow_num_linked_groups, options.linked = tvm_flow_linked_groups;
-#endif
+  bring(&options);
   if (argc < 4) return fail("usage: make_video BUNDLE PROMPT FOLDER [SEED]");
   signal(SIGINT, stop);
   if (tvm_flow_open(argv[1], &options, &flow, &e) || tvm_flow_prompt_open(argv[2], flow, &request.cond, &e) ||
