@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
 
-from support.vulkan_driver import ARENA, STEP, WEIGHTS, Driven, Plan, Tensor, spirv
 from tvm_flow.backends.vulkan.payload import Access, Argument, Dispatch, Pipeline, ShaderKernel, encode_payload
+from tvm_flow.bench.driven import ARENA, STEP, WEIGHTS, Driven, Plan, Tensor
 
 SHADERS = Path(__file__).parents[1] / "backends" / "vulkan" / "shaders"
 R, W = Access.READ, Access.WRITE
@@ -58,3 +59,12 @@ def multiplied(driven: Driven) -> bool:
     driven.write(1, b)
     driven.run()
     return bool((driven.read(2) == (a * b).reshape(8, 4).sum(1)).all())
+
+
+def spirv(source: Path, folder: Path, *flags: str) -> bytes:
+    """The module that glslang makes of a GLSL file."""
+    output = folder / f"{source.stem}.spv"
+    command = ["glslangValidator", "--target-env", "vulkan1.1", "-V", *flags, "-o", str(output), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    return output.read_bytes()

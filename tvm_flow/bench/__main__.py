@@ -8,9 +8,9 @@ import sys
 
 from tvm_flow.errors import TvmFlowError
 
-ALL_CORES = ("full", "step", "tuning")
+ALL_CORES = ("full", "step", "tuning", "vulkan")
 """Benches that say themselves how many threads they use."""
-NAMES = ("arm", "full", "gemm", "npu", "quality", "size", "step", "tuning")
+NAMES = ("arm", "full", "gemm", "npu", "quality", "size", "step", "tuning", "vulkan")
 
 
 def main(arguments: list[str]) -> int:

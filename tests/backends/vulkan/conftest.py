@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from support.validated_vulkan import Said, validated
-from support.vulkan_driver import Plan
 from support.vulkan_plans import affine_plan, product_plan
+
+from tvm_flow.bench.driven import Plan
 
 
 @pytest.fixture

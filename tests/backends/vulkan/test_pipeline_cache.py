@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.vulkan_driver import Driven, Plan
 from support.vulkan_plans import constants
+
+from tvm_flow.bench.driven import Driven, Plan
 
 HEADER = 104
 """Bytes of ours before those of the driver."""

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.vulkan_driver import ARENA, PROMPT, DeviceError, Driven, Memory, Plan, Tensor
 from support.vulkan_plans import R, W, constants, multiplied, shader
 
 from tvm_flow.backends.vulkan.payload import Argument, Dispatch, Pipeline, Scratch, ShaderKernel, encode_payload
+from tvm_flow.bench.driven import ARENA, PROMPT, DeviceError, Driven, Memory, Plan, Tensor
 from tvm_flow.run.status import Status
 
 

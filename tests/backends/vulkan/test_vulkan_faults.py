@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from support import toy_bundle
 from support.validated_vulkan import Said
-from support.vulkan_driver import ARENA, DeviceError, Driven, Memory, Plan, Tensor
 from support.vulkan_plans import R, W, constants, multiplied, shader
 
 from tvm_flow.backends.vulkan.payload import Argument, Dispatch, Pipeline, Scratch, ShaderKernel, encode_payload
+from tvm_flow.bench.driven import ARENA, DeviceError, Driven, Memory, Plan, Tensor
 from tvm_flow.run.status import Status
 
 OUT_OF_HOST_MEMORY, OUT_OF_DEVICE_MEMORY, DEVICE_LOST, UNKNOWN = -1, -2, -4, -13

@@ -127,6 +127,15 @@ def encode_payload(kernels: Mapping[str, ShaderKernel], calls: Sequence[str | No
     return _words((MAGIC, VERSION, 4 * (3 + len(counts)) + len(body), *counts)) + body
 
 
+def counted(library: bytes) -> tuple[int, int]:
+    """How many pipelines, and bytes of SPIR-V, the payload in the file of a ``library`` has; zeros without one."""
+    begin = library.find(_words((MAGIC, VERSION)))
+    if begin < 0:
+        return 0, 0
+    header = struct.unpack_from("<12I", library, begin)
+    return header[4], 4 * header[10]
+
+
 def _scratch_bytes(kernels: Mapping[str, ShaderKernel]) -> int:
     dispatches = (dispatch for kernel in kernels.values() for dispatch in kernel.dispatches)
     parts = (arg for dispatch in dispatches for arg in dispatch.args if isinstance(arg, Scratch))

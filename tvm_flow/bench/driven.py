@@ -1,15 +1,16 @@
-"""The Vulkan device driven by its vtable as the runtime would do it: a library of a few calls and its payload."""
+"""The Vulkan device driven by its vtable as the runtime would do it: a library of a few calls and its payload.
+
+For benches and tests of the device alone, without a bundle.
+"""
 
 from __future__ import annotations
 
 import ctypes
-import subprocess
 from collections.abc import Sequence
 from ctypes import CFUNCTYPE, POINTER, Structure, byref, c_char_p, c_int, c_int64, c_uint8, c_void_p, cast
 from ctypes import c_uint32 as u32
 from ctypes import c_uint64 as u64
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -177,7 +178,7 @@ class Memory:
         self.taken += 1
         if self.taken - 1 == self.fails:
             return None
-        address = _LIBC.aligned_alloc(alignment, -(-size // alignment) * alignment)
+        address: int = _LIBC.aligned_alloc(alignment, -(-size // alignment) * alignment)
         self.held.add(address)
         return address
 
@@ -291,12 +292,3 @@ class Driven:
         count = self.plan.segments[segment] if count is None else count
         what = _Run(ctypes.sizeof(_Run), segment, first, count, 0, branch)
         self._check(self.type.run(self.bound, byref(what), self.error))
-
-
-def spirv(source: Path, folder: Path, *flags: str) -> bytes:
-    """The module that glslang makes of a GLSL file."""
-    output = folder / f"{source.stem}.spv"
-    command = ["glslangValidator", "--target-env", "vulkan1.1", "-V", *flags, "-o", str(output), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
-    return output.read_bytes()
