@@ -37,6 +37,7 @@ from tvm_flow.backends.vulkan.shader import Shader
 from tvm_flow.bench.driven import ARENA, Driven, Plan, Tensor
 from tvm_flow.bench.shapes import Shape, parse_shapes
 from tvm_flow.bench.vulkan_peers import PEERS, Array
+from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.compile.options import CompileOptions
 from tvm_flow.errors import BitExactError, BuildError
 from tvm_flow.graph.types import Relax
@@ -152,9 +153,13 @@ class Step:
 
 
 def demo_step(target: str, folder: Path, rounds: int) -> Step:
-    """Compiled and checked in ``folder``; a check that failed is on stderr, and nothing else is known then."""
+    """Compiled and checked in ``folder``; a check that failed is on stderr, and nothing else is known then.
+
+    One prompt is calibrated on: its ranges decide no time.
+    """
     source, calibration = load_source(), targets_folder().parent / "calibration"
-    prompts, quantized = calibration / "prompts.yaml", folder / "quantized.safetensors"
+    prompts, quantized = folder / "prompts.yaml", folder / "quantized.safetensors"
+    prompts.write_text(f"prompts: [{load_prompts(calibration / 'prompts.yaml')[0].text}]\n")
     calibrate_stage(source, prompts, folder / "ranges.safetensors")
     quantize_stage(source, folder / "ranges.safetensors", calibration / "recipes" / "w8a8.yaml", quantized)
     exported = export_stage(source, quantized, prompts, folder / "export", range(1))
