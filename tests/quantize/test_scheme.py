@@ -64,6 +64,16 @@ def test_a_clip_by_percentile_is_narrower_than_min_and_max(model: AnyModel, samp
         assert (other.codes.scale <= layer.codes.scale).all()
 
 
+def test_a_margin_widens_every_range(model: AnyModel, samples: Samples) -> None:
+    plain = make_scheme(model, Recipe(), samples).layers
+    wider = make_scheme(model, Recipe(fit=Fit(margin=1.25)), samples).layers
+    for name, layer in plain.items():
+        other = wider[name]
+        assert isinstance(layer, SimulatedLayer) and isinstance(other, SimulatedLayer)
+        assert isinstance(layer.codes, StaticCodes) and isinstance(other.codes, StaticCodes)
+        torch.testing.assert_close(other.codes.scale, 1.25 * layer.codes.scale)
+
+
 def test_searched_smoothing_has_no_worse_worst_step_than_a_fixed_one(model: AnyModel, samples: Samples) -> None:
     plain = Recipe(Smoothing(0.5), widths=LOW)
     searched = dataclasses.replace(plain, fit=Fit(alphas=(0.2, 0.5, 0.8)))
@@ -83,7 +93,7 @@ def test_steps_join_into_as_many_contiguous_groups_as_asked(model: AnyModel, sam
 
 
 def test_one_group_of_everything_free_adds_no_vector_to_a_step(model: AnyModel, samples: Samples) -> None:
-    fit = Fit("mse", "mse", "gptq", "group", "group")
+    fit = Fit(clip="mse", weight_clip="mse", rounding="gptq", center="group", correction="group")
     one = make_scheme(model, Recipe(groups=1, fit=fit), samples)
     each = make_scheme(model, Recipe(fit=dataclasses.replace(fit, center="step", correction="step")), samples)
     steps = len(one.groups)
