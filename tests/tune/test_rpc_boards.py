@@ -18,15 +18,18 @@ from support.execution import HOST
 
 from tvm_flow.cli import main
 from tvm_flow.errors import BuildError, ConfigError
+from tvm_flow.export import Exported
 from tvm_flow.target.spec import TargetSpec, load_target
 from tvm_flow.toolchain.zig import zig_cc
-from tvm_flow.tune import board_check, board_program
+from tvm_flow.tune import board_check, board_program, tune_export
 from tvm_flow.tune.board_check import Fingerprint, check_board, list_boards, require_target
 from tvm_flow.tune.board_program import Board, BoardError, BoardProcess, link_board, parse_board
-from tvm_flow.tune.entries import DEFAULT
+from tvm_flow.tune.entries import DEFAULT, Kind
 from tvm_flow.tune.extracted import TunedKernel
+from tvm_flow.tune.ledger import read_ledger
 from tvm_flow.tune.local_bench import BoardBench
 from tvm_flow.tune.rounds import NoTimeError
+from tvm_flow.tune.tune_export import TuneOptions, tune
 
 KEY = "bench-of-tests"
 HANGS = """
@@ -196,6 +199,8 @@ def test_a_kernel_that_fails_on_the_board_is_no_fault_of_the_board(farm: Farm, l
     process = BoardProcess(farm.board, library, 1, ARGS)
     with pytest.raises(NoTimeError) as caught:
         process.seconds(1, 1, 30.0)
+    with pytest.raises(NoTimeError, match="failed on the board"):
+        process.output(1, 30.0)
     assert not isinstance(caught.value, BoardError)
     process.close()
 
@@ -227,3 +232,32 @@ def test_bench_says_how_fast_and_steady_a_board_is(farm: Farm, host: TargetSpec)
     (line,) = board_check.bench_board(farm.board, host, 1)
     assert "GMAC/s" in line
     assert "exact" in line
+
+
+def test_an_export_is_tuned_on_a_board(exported: Exported, farm: Farm, host: TargetSpec, tmp_path: Path) -> None:
+    options = TuneOptions(trials=1, only="product", progress=False, board=farm.board)
+    done = tune(exported.folder, host, tmp_path, options, lambda _: None)
+    assert (done.trials, done.failed, done.ended) == (1, {}, "")
+    (trial,) = (entry for entry in read_ledger(tmp_path).entries if entry.kind is Kind.TRIAL and entry.candidate)
+    assert trial.exact
+    assert "load" in trial.state
+
+
+def test_a_board_that_is_lost_ends_the_tuning_and_keeps_what_was_measured(
+    exported: Exported, farm: Farm, host: TargetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = TuneOptions(trials=1, only="product", progress=False, board=farm.board)
+
+    def lost(*_: object) -> None:
+        raise BoardError("board b: lost: its session ended at time")
+
+    monkeypatch.setattr(tune_export.Search, "run", lost)
+    done = tune(exported.folder, host, tmp_path, options, lambda _: None)
+    assert "lost" in done.ended
+    assert read_ledger(tmp_path).entries, "the defaults were timed"
+
+
+def test_another_machine_than_the_target_is_no_place_to_measure(exported: Exported, tmp_path: Path) -> None:
+    options = TuneOptions(trials=1, progress=False)
+    with pytest.raises(BuildError, match="--board HOST:PORT/KEY"):
+        tune(exported.folder, load_target("raspberry-pi-5"), tmp_path, options, lambda _: None)

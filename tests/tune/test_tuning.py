@@ -166,3 +166,10 @@ def test_records_that_do_not_count_are_named_with_what_is_other(
     assert "not surely faster" in why(replace(good, baseline=good.samples))
     assert "tune again" in why(replace(good, candidate='{"kind":"product"}'))
     assert "tune again" in why(replace(good, candidate="nonsense"))
+
+
+def test_minutes_are_shared_among_kernels_and_end(exported: Exported, host: TargetSpec, tmp_path: Path) -> None:
+    """Far too few: the defaults are timed, and perhaps one race that had begun is finished."""
+    done = tune(exported.folder, host, tmp_path, replace(OPTIONS, minutes=1e-4), lambda _: None)
+    assert done.trials <= 8
+    assert done.ended == ""

@@ -133,6 +133,8 @@ class _Run:
     start: float
     say: Callable[[str], None]
     tuned: Tuned = field(default_factory=Tuned)
+    deadline: float = field(default=float("inf"))
+    """Of the kernel that is searched, where minutes are given."""
 
     def all(self, tasks: Sequence[Task]) -> None:
         """Every one of ``tasks`` with its share of the budget."""
@@ -148,13 +150,15 @@ class _Run:
         order = sorted((task for task in open_tasks if shares[task.key]), key=lambda task: -shares[task.key])
         whole = sum(shares.values())
         for position, task in enumerate(order):
-            if self._late():
+            if self.options.minutes and time.monotonic() > self.start + self.options.minutes * 60:
                 return
             had, wanted = len(tried(mine[task.key])), len(task.space)
             if not self.options.minutes:
                 rest = sum(shares[each.key] for each in order[position:])
                 wanted = min(len(task.space), had + max(1, round(left * shares[task.key] / rest)))
-            self.say(f"{task.label}: {shares[task.key] / whole:.1%} of the run, {wanted - had} trials")
+            else:
+                self._share_time(shares[task.key] / sum(shares[each.key] for each in order[position:]))
+            self.say(f"{task.label}: {shares[task.key] / whole:.1%} of the run, {wanted - had} trials at most")
             left -= self._one(task, mine[task.key], min(wanted, had + left) if not self.options.minutes else wanted)
             if left <= 0 and not self.options.minutes:
                 return
@@ -192,7 +196,12 @@ class _Run:
         return median(samples)
 
     def _late(self) -> bool:
-        return bool(self.options.minutes) and time.monotonic() - self.start > self.options.minutes * 60
+        return bool(self.options.minutes) and time.monotonic() > self.deadline
+
+    def _share_time(self, share: float) -> None:
+        """The next kernel's part of the minutes that are left."""
+        now = time.monotonic()
+        self.deadline = now + max(self.start + self.options.minutes * 60 - now, 0.0) * share
 
     def _tell(self, task: Task, progress: Progress) -> None:
         took = time.monotonic() - self.start

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tvm_flow.tune.entries import DEFAULT, Entry, Key, Kind
-from tvm_flow.tune.statistics import FEWEST_PAIRS, NO_GAIN, Interval, interval, spread
+from tvm_flow.tune.statistics import FEWEST_PAIRS, NO_GAIN, Interval, interval, ratios, spread
 
 NOISIEST = 0.25
 """Spread of candidate 0's samples above which nothing that was measured beside them can be told apart."""
@@ -44,6 +44,9 @@ def judge(entry: Entry) -> tuple[Interval, str]:
     lower = min(found, key=lambda each: each.low)
     if spread(entry.baseline) > NOISIEST:
         return lower, f"the machine was too noisy: the default's own samples spread by {spread(entry.baseline):.0%}"
+    if lower == NO_GAIN:
+        pairs = ratios(entry.baseline, entry.samples)
+        return lower, f"it left the finals early: {sum(each <= 1 for each in pairs)} of {len(pairs)} pairs were no gain"
     if not all(each.wins for each in found):
         return lower, f"it is not surely faster: default / candidate is {lower}"
     return lower, "" if len(parts) == 2 else "no second set of pairs confirmed it"
