@@ -3,6 +3,8 @@
     ours               the C runtime on a bundle
     onnxruntime_int8   the exported QDQ graph with every optimisation
     onnxruntime_fp32   the same step graph, exported with every layer in float
+    openvino_int8      the exported QDQ graph; attention, as the graph has it, in float32
+    openvino_fp32      the float graph
     torch_fp32         the float model
     float64            the float model in double precision: what errors are measured against
 
@@ -88,6 +90,21 @@ def onnxruntime_graph(kind: str) -> Callable[[StepFiles, int], Run]:
     return prepare
 
 
+def openvino_graph(kind: str) -> Callable[[StepFiles, int], Run]:
+    """The export ``kind`` in OpenVINO, which would else compute in bfloat16 what the graph has in float32."""
+
+    def prepare(files: StepFiles, threads: int) -> Run:
+        import openvino
+
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        compiled = openvino.Core().compile_model(str(files.graph(kind)), "CPU", settings)
+        request, inputs = compiled.create_infer_request(), np.load(files.inputs)
+        feeds = {name: inputs[name] for name in ("z", "y", "mask")}
+        return lambda: np.array(request.infer(feeds)[0])[: len(feeds["z"])]
+
+    return prepare
+
+
 def torch_model(files: StepFiles, threads: int, double: bool = False) -> Run:
     """The float model's velocity; ``double`` computes all of it, softmax and norms included, in float64."""
     import torch
@@ -123,6 +140,8 @@ CONTENDERS: dict[str, Callable[[StepFiles, int], Run]] = {
     "ours": ours,
     "onnxruntime_int8": onnxruntime_graph("int8"),
     "onnxruntime_fp32": onnxruntime_graph("fp32"),
+    "openvino_int8": openvino_graph("int8"),
+    "openvino_fp32": openvino_graph("fp32"),
     "torch_fp32": torch_model,
     "float64": float64_model,
 }

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,9 @@ def measure(model: BenchModel, folder: Path, threads: int, rounds: int) -> dict[
     macs = step_macs(model)
     for name in CONTENDERS:
         if name == REFERENCE:
+            continue
+        if name.startswith("openvino") and find_spec("openvino") is None:
+            print(f"{name:>16}: not installed; pip install 'tvm-flow[bench]'", file=sys.stderr, flush=True)
             continue
         result, ms, peak = _run(name, files, threads, rounds)
         found[name] = Measured(ms, float(np.abs(result - exact).max()), peak)

@@ -6,7 +6,7 @@ apart by an embedding added to what block 0's temporal attention reads, and not 
 
 from __future__ import annotations
 
-from tvm_flow.export.attention import cross_attention, scaled_query, self_attention
+from tvm_flow.export.attention_nodes import cross_attention, scaled_query, self_attention
 from tvm_flow.export.blocks import modulated_mlp
 from tvm_flow.export.step import StepWriter
 

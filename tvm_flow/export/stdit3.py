@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tvm_flow.export.attention import cross_attention, self_attention
+from tvm_flow.export.attention_nodes import cross_attention, self_attention
 from tvm_flow.export.blocks import modulated_mlp
 from tvm_flow.export.step import StepWriter
 from tvm_flow.model.layers import NORM_EPS

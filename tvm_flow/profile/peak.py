@@ -4,6 +4,8 @@ A C program of twelve independent chains of the instruction, in registers only, 
 
     GMAC/s = products per instruction * 12 * iterations / seconds / 1e9
 
+Seconds are the thread's own on the processor: a neighbour's turn on the core is no property of the instruction.
+
 The instruction that does not add to its accumulator itself (vpmaddwd) is followed by the addition that it needs.
 """
 
@@ -44,7 +46,11 @@ INSTRUCTIONS = {
 FLOAT = ("avx512f", "fma")
 """Those that multiply floats, the widest first."""
 _SOURCE = """#include <time.h>
-static double now(void) {{ struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec + t.tv_nsec * 1e-9; }}
+static double now(void) {{
+  struct timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return t.tv_sec + t.tv_nsec * 1e-9;
+}}
 double rate(void) {{
   double start = now();
   long n = 4000000;

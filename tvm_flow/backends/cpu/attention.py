@@ -2,56 +2,116 @@
 
     Q [.., M, D], K^T [.., D, S], V [.., S, D] -> [.., M, D], all float32; a task holds `ROWS` rows of [.., S] scores
 
-Both products keep tiles of `ROWS` x `COLUMNS` sums in registers. Whole rows of scores are there before they are divided
-by their sum, so nothing needs to be rescaled and no maximum is guessed.
+Both products keep tiles of `ROWS` rows of sums in registers, as wide as these allow. Whole rows of scores are there
+before their exponentials are added up, so nothing needs to be rescaled and no maximum is guessed.
+
+Where a row has more keys than channels, the sum divides what comes out, D values, and not the S weights before
+(`divided_last`):
+
+    out = (sum_j e_j v_j) / t        for        out = sum_j (e_j / t) v_j
+
+The bound of the second, which `tvm_flow.numerics.bounded` derives from the kernel's meaning, holds for the first. Both
+carry the errors of e and t alike, and sums of S products in any order. What differs is one rounding of each weight,
+which may move out by u sum_j (e_j / t) |v_j|, for one rounding of out, which moves it by u |out|, and that is not more.
+A weight is at most 1 in both, because e_j is at most 1 and t at least 1.
+
+The sums before it are t times as large, t at most S, so values beyond 3e38 / S may overflow where shares would not.
+
+One core of Zen 4 with AVX2 alone, which does 45 GMAC/s at most (2026-11-26): 256 keys 24 before the tile knew the
+registers and the sum divided last, and 31 so; 1024 keys 21 and 22, for K and V of a head are read from the second cache
+for every 4 rows. Tasks of 8 to 64 rows, and K packed for each, were slower.
 """
 
 from __future__ import annotations
 
 import math
 
+from tvm import relax
+
 from tvm_flow.backends.cpu.blocks import is_reduction, lanes_of, split_sum, written_shape
 from tvm_flow.backends.cpu.choices import AttentionChoice
-from tvm_flow.graph.types import Block, Schedule
+from tvm_flow.backends.cpu.registers import Registers
+from tvm_flow.graph.lifted import bindings_of, call_with, op_name, shape_of
+from tvm_flow.graph.types import Block, Relax, Schedule
 
 ROWS = 4
 COLUMNS = 32
-"""Sums of a tile; LLVM cuts wide vectors to the target's."""
+"""Sums of a tile where nothing is known of the registers."""
 PARALLEL_PRODUCTS = 1 << 18
 """Attention with fewer multiplications in its second product runs on one thread."""
 
 
-def attention_default(schedule: Schedule, output: Block) -> AttentionChoice:
-    """What is chosen for the product ``output`` unless something else is."""
-    extents = [int(schedule.get(loop).extent) for loop in schedule.get_loops(output)]
+def divided_last(function: Relax) -> Relax:
+    """``function`` with what its product gives divided by the sum of weights; itself where that is no less work.
+
+    See the module for why the bound of the one holds for the other.
+    """
+    values = dict(bindings_of(function))
+    product = values[function.body.body]
+    weights = values.get(product.args[0]) if op_name(product) == "relax.matmul" else None
+    if weights is None or op_name(weights) != "relax.divide" or shape_of(weights.args[1])[-1:] != (1,):
+        return function
+    if shape_of(product)[-1] >= shape_of(weights)[-1]:
+        return function
+    power, total = weights.args
+    block = relax.BlockBuilder()
+    local = {p: relax.Var(p.name, p.ty) for p in function.params}
+    with block.function("kernel", list(local.values())):
+        with block.dataflow():
+            for var, value in values.items():
+                if var not in (product.args[0], function.body.body) and op_name(value):
+                    local[var] = block.emit(call_with(value, [local.get(arg, arg) for arg in value.args]))
+            sums = block.emit(call_with(product, [local[power], local.get(product.args[1], product.args[1])]))
+            output = block.emit_output(relax.op.divide(sums, local[total]))
+        block.emit_func_output(output)
+    return block.get()["kernel"]
+
+
+def attention_default(schedule: Schedule, registers: Registers | None) -> AttentionChoice:
+    """What is chosen of the attention in ``schedule`` for a target with ``registers`` unless something else is."""
+    product = products_of(schedule)[-1]
+    extents = [int(schedule.get(loop).extent) for loop in schedule.get_loops(product)]
     rows = next(r for r in range(ROWS, 0, -1) if extents[-3] % r == 0)
-    return AttentionChoice(rows, COLUMNS, math.prod(extents) >= PARALLEL_PRODUCTS)
+    columns = registers.columns(rows) * registers.lanes if registers else COLUMNS
+    return AttentionChoice(rows, columns, math.prod(extents) >= PARALLEL_PRODUCTS)
 
 
-def schedule_attention(
-    schedule: Schedule, inner: list[Block], output: Block, choice: AttentionChoice | None = None
-) -> None:
-    """Schedule the blocks ``inner``, of which the first is the scores' product, and the product ``output``."""
-    choice = choice or attention_default(schedule, output)
-    for block in inner[1:]:
+def schedule_attention(schedule: Schedule, inner: list[Block], output: Block, choice: AttentionChoice) -> None:
+    """Schedule the blocks ``inner``, of which the first is the scores' product, and what writes: ``output``."""
+    for block in inner:
+        if is_product(schedule, block):
+            continue
         if is_reduction(schedule, block):
             split_sum(schedule, block)
         elif (
             (readers := schedule.get_consumers(block)) and len(readers) == 1 and not is_reduction(schedule, readers[0])
         ):
             schedule.compute_inline(block)
-    *batch, row, _, _ = schedule.get_loops(output)
+    blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
+    products = [block for block in blocks if is_product(schedule, block)]
+    *batch, row, _ = schedule.get_loops(output)[: len(written_shape(schedule, output))]
     tasks, _ = schedule.split(row, [None, choice.rows])
     task = schedule.fuse(*batch, tasks)
-    scores, *softmax = schedule.get_child_blocks(schedule.get_sblock("root"))[:-1]
-    for block in reversed([scores, *softmax]):
+    for block in reversed(blocks[:-1]):
         schedule.compute_at(block, task, preserve_unit_loops=True)
     if choice.parallel:
         schedule.parallel(task)
-    for block in softmax:
-        _vectorize(schedule, block)
-    for block in (scores, output):
+    for block in blocks:
+        if block not in products:
+            _vectorize(schedule, block)
+    for block in products:
         _tile_product(schedule, block, choice.columns)
+
+
+def products_of(schedule: Schedule) -> list[Block]:
+    """The blocks of an attention that are products, in order."""
+    blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
+    return [block for block in blocks if is_product(schedule, block)]
+
+
+def is_product(schedule: Schedule, block: Block) -> bool:
+    """True for a block that adds up what it multiplies of two tensors."""
+    return is_reduction(schedule, block) and len(schedule.get(block).reads) == 2
 
 
 def _vectorize(schedule: Schedule, block: Block) -> None:

@@ -12,6 +12,7 @@ from tvm_flow.backends.cpu.codegen import compile_object, scheduled_kernels
 from tvm_flow.backends.cpu.convolution import as_convolution
 from tvm_flow.backends.cpu.isa import Isa, choose_isa
 from tvm_flow.backends.cpu.packing import as_product
+from tvm_flow.backends.cpu.registers import registers_of
 from tvm_flow.backends.packed import CPU, Refusal
 from tvm_flow.target.spec import TargetSpec
 
@@ -41,7 +42,7 @@ class CpuBackend:
         product = as_product(kernel.function, isa)
         if product is not None and kernel.constant[WEIGHT]:
             return Offer(f"int8 product, {product.isa.name}", product, {WEIGHT: product.isa.layout})
-        return Offer("convolution" if as_convolution(kernel.function) else "rows")
+        return Offer("convolution" if as_convolution(kernel.function) else "rows", registers_of(target.features))
 
     def compile(self, job: CompileJob, folder: Path) -> Artifacts:
         """One object file in which kernel NAME is ``__tvm_ffi_<prefix>NAME``."""

@@ -137,7 +137,7 @@ def attention_space(rows: int, columns: int, default: AttentionChoice) -> list[A
         AttentionChoice(r, c, default.parallel)
         for r in range(1, 13)
         if rows % r == 0
-        for c in (8, 16, 32, 48, 64)
+        for c in (8, 16, 24, 32, 48, 64)
         if r * c <= 512 and (c <= columns or c == default.columns)
     ]
     return sorted((each for each in space if each != default), key=lambda each: _distance(each, default))

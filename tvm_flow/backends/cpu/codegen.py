@@ -12,10 +12,12 @@ import tvm
 from tvm.target import Target
 
 from tvm_flow.artifact import write_bytes
+from tvm_flow.backends.cpu.attention import divided_last
 from tvm_flow.backends.cpu.convolution import as_convolution, convolution
 from tvm_flow.backends.cpu.gemm import gemm, schedule_gemm
 from tvm_flow.backends.cpu.packing import Product
 from tvm_flow.backends.cpu.products import product_prim_func
+from tvm_flow.backends.cpu.registers import noted_registers
 from tvm_flow.backends.cpu.rows import schedule_rows
 from tvm_flow.backends.packed import PackedProgram
 from tvm_flow.errors import BuildError
@@ -39,8 +41,8 @@ def _scheduled(packed: PackedProgram, name: str, function: Any) -> Any:
             return _scheduled_product(product, name, function)
         if shapes is not None:
             return convolution(name, shapes)
-        function = to_prim_func(function, name)
-        return schedule_rows(function, packed.choices.get(name)).with_attr("global_symbol", name)
+        lowered, choice = to_prim_func(divided_last(function), name), packed.choices.get(name)
+        return schedule_rows(lowered, choice, noted_registers(packed, name)).with_attr("global_symbol", name)
     except BuildError:
         raise
     except Exception as error:

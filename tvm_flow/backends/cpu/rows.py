@@ -11,7 +11,13 @@ from enum import Enum
 
 from tvm import s_tir
 
-from tvm_flow.backends.cpu.attention import PARALLEL_PRODUCTS, attention_default, schedule_attention
+from tvm_flow.backends.cpu.attention import (
+    PARALLEL_PRODUCTS,
+    attention_default,
+    is_product,
+    products_of,
+    schedule_attention,
+)
 from tvm_flow.backends.cpu.blocks import is_reduction, lanes_of, split_sum, written_shape
 from tvm_flow.backends.cpu.choices import (
     AttentionChoice,
@@ -22,6 +28,7 @@ from tvm_flow.backends.cpu.choices import (
     other_threads,
     rows_space,
 )
+from tvm_flow.backends.cpu.registers import Registers
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.types import Block, Loop, PrimFunc, Schedule
 
@@ -49,8 +56,9 @@ def row_kind(function: PrimFunc) -> RowKind:
     return _kind(s_tir.Schedule(function))
 
 
-def schedule_rows(function: PrimFunc, choice: Choice | None = None) -> PrimFunc:
-    """Scheduled copy of an unscheduled TIR function; ``choice`` is one of `row_choices`, or the default.
+def schedule_rows(function: PrimFunc, choice: Choice | None = None, registers: Registers | None = None) -> PrimFunc:
+    """Scheduled copy of an unscheduled TIR function; ``choice`` is one of `row_choices`, or the default
+    for a target with ``registers``.
 
     Raises BuildError for a choice of another kind of kernel.
     """
@@ -58,7 +66,7 @@ def schedule_rows(function: PrimFunc, choice: Choice | None = None) -> PrimFunc:
     kind = _kind(schedule)
     inner, output = _blocks(schedule)
     if kind is RowKind.ATTENTION and not isinstance(choice, RowsChoice | ProductChoice):
-        schedule_attention(schedule, inner, output, choice)
+        schedule_attention(schedule, inner, output, choice or attention_default(schedule, registers))
         return _finished(schedule)
     if isinstance(choice, AttentionChoice | ProductChoice) or (choice and kind not in _TUNED_ROWS):
         raise BuildError(f"{choice}: expected a choice for a kernel of {kind.value}; tune again")
@@ -71,15 +79,15 @@ def schedule_rows(function: PrimFunc, choice: Choice | None = None) -> PrimFunc:
     return _in_order(schedule, inner)
 
 
-def row_choices(function: PrimFunc) -> list[Choice]:
+def row_choices(function: PrimFunc, registers: Registers | None = None) -> list[Choice]:
     """What `schedule_rows` takes beside its default, the nearest first."""
     schedule = s_tir.Schedule(function)
     kind, (_, output) = _kind(schedule), _blocks(schedule)
     if kind is RowKind.ATTENTION:
         scores, *_ = schedule.get_child_blocks(schedule.get_sblock("root"))
         *_, rows, columns, _ = (int(schedule.get(loop).extent) for loop in schedule.get_loops(scores))
-        default = attention_default(schedule, output)
-        macs = math.prod(int(schedule.get(loop).extent) for loop in schedule.get_loops(output))
+        default = attention_default(schedule, registers)
+        macs = math.prod(int(schedule.get(loop).extent) for loop in schedule.get_loops(products_of(schedule)[-1]))
         return [*other_threads(default, macs, PARALLEL_PRODUCTS), *attention_space(rows, columns, default)]
     columns = _row_length(schedule, output)
     if kind not in _TUNED_ROWS or math.prod(written_shape(schedule, output)) < FEWEST_ELEMENTS:
@@ -101,18 +109,17 @@ def _kind(schedule: Schedule) -> RowKind:
         return RowKind.ELEMENTWISE
     if not reductions and _reduces_last(schedule, output):
         return RowKind.PRODUCT
-    if _is_attention(schedule, reductions, output):
+    if _is_attention(schedule, [*reductions, output]):
         return RowKind.ATTENTION
     if not is_reduction(schedule, output) and _share_rows(schedule, reductions, output):
         return RowKind.ROWS
     return RowKind.IN_ORDER
 
 
-def _is_attention(schedule: Schedule, reductions: list[Block], output: Block) -> bool:
+def _is_attention(schedule: Schedule, blocks: list[Block]) -> bool:
     """A product of what comes from another one: see `tvm_flow.lower.clusters`."""
-    return bool(reductions) and all(
-        _reduces_last(schedule, block) and len(schedule.get(block).reads) == 2 for block in (reductions[0], output)
-    )
+    products = [block for block in blocks if is_product(schedule, block) and _reduces_last(schedule, block)]
+    return len(products) == 2 and products[0] == blocks[0]
 
 
 def _share_rows(schedule: Schedule, reductions: list[Block], output: Block) -> bool:

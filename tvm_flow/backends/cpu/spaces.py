@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from tvm_flow.backends.cpu.attention import divided_last
 from tvm_flow.backends.cpu.choices import Choice, ProductChoice, other_threads, product_default, product_space
 from tvm_flow.backends.cpu.convolution import as_convolution
+from tvm_flow.backends.cpu.registers import noted_registers
 from tvm_flow.backends.cpu.rows import row_choices
 from tvm_flow.backends.cpu.tiling import PARALLEL_MACS
 from tvm_flow.backends.packed import CPU, PackedProgram
@@ -23,7 +25,7 @@ def space(packed: PackedProgram, kernel: str) -> list[Choice]:
         macs = product.m * product.k * product.n
         found = product_space(product, parallel := macs >= PARALLEL_MACS)
         return [*other_threads(product_default(product, parallel), macs, PARALLEL_MACS), *found] if found else []
-    return row_choices(to_prim_func(function, kernel))
+    return row_choices(to_prim_func(divided_last(function), kernel), noted_registers(packed, kernel))
 
 
 def with_choices(packed: PackedProgram, choices: Mapping[str, Choice]) -> PackedProgram:

@@ -1,0 +1,208 @@
+"""``scripts/bench attention``: GMAC/s of float attention on one core of this machine, for STDiT-XL's shapes.
+
+    {"shape", "ours_gmacs", "peak_gmacs", "peers": {NAME: GMAC/s}}
+
+All contenders read the same Q, K and V [batch, heads, rows, 72], contiguous as each likes it best, one after another,
+``rounds`` times over; each one's time is its fastest round, in time of the processor, so that a neighbour's turn on the
+core does not count. ``peak_gmacs`` is that of the core's widest float instruction.
+
+    gmacs = 2 * batch * heads * rows * keys * 72 / seconds / 1e9
+
+The line on stdout is the worst shape's: that of the smallest ours / fastest peer. Peers that are not installed are left
+out; the extra ``bench`` has OpenVINO.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import tvm
+from onnx import TensorProto, helper
+from tvm import relax
+from tvm.relax import op as R
+
+from tvm_flow.backends.cpu.attention import divided_last
+from tvm_flow.backends.cpu.registers import registers_of
+from tvm_flow.backends.cpu.rows import schedule_rows
+from tvm_flow.graph.types import Relax
+from tvm_flow.lower.legalize import to_prim_func
+from tvm_flow.profile.peak import FLOAT, instruction_meter
+from tvm_flow.target.spec import detect_host
+
+Array = npt.NDArray[np.float32]
+CHANNELS = 72
+
+
+@dataclass(frozen=True)
+class AttentionShape:
+    """``batch`` x ``heads`` attentions of ``rows`` rows to ``keys`` keys."""
+
+    name: str
+    batch: int
+    heads: int
+    rows: int
+    keys: int
+
+    @property
+    def macs(self) -> int:
+        """Of both products."""
+        return 2 * self.batch * self.heads * self.rows * self.keys * CHANNELS
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.batch}x{self.heads}x{self.rows}x{self.keys}"
+
+
+SHAPES = (
+    AttentionShape("spatial", 2, 16, 256, 256),
+    AttentionShape("spatial", 1, 4, 1024, 1024),
+    AttentionShape("temporal", 64, 16, 16, 16),
+    AttentionShape("cross", 1, 16, 1024, 120),
+    AttentionShape("cross", 1, 16, 1024, 300),
+)
+"""A part of each shape of a step at 256 and 512 px, enough for some milliseconds."""
+
+
+def attention_function(shape: AttentionShape) -> Relax:
+    """softmax(Q K^T) V as a step graph has it; K is transposed."""
+    sizes = {"q": (shape.rows, CHANNELS), "k": (CHANNELS, shape.keys), "v": (shape.keys, CHANNELS)}
+    p = {
+        name: relax.Var(name, relax.TensorType([shape.batch, shape.heads, *size], "float32"))
+        for name, size in sizes.items()
+    }
+    block = relax.BlockBuilder()
+    emit = block.emit
+    with block.function("main", list(p.values())):
+        with block.dataflow():
+            scores = emit(R.matmul(p["q"], p["k"]))
+            power = emit(R.exp(emit(R.subtract(scores, emit(R.max(scores, axis=[-1], keepdims=True))))))
+            weights = emit(R.divide(power, emit(R.sum(power, axis=[-1], keepdims=True))))
+            output = block.emit_output(R.matmul(weights, p["v"]))
+        block.emit_func_output(output)
+    return block.get()["main"]
+
+
+def ours(shape: AttentionShape, q: Array, k: Array, v: Array) -> Callable[[], object]:
+    """The kernel of a step."""
+    host = detect_host()
+    lowered = to_prim_func(divided_last(attention_function(shape)), "a")
+    function = schedule_rows(lowered, None, registers_of(host.features)).with_attr("global_symbol", "a")
+    kernel = tvm.tirx.build(tvm.IRModule({"a": function}), target=host.tvm())["a"]
+    read = [tvm.runtime.tensor(np.ascontiguousarray(a)) for a in (q, k.transpose(0, 1, 3, 2), v)]
+    out = tvm.runtime.tensor(np.zeros_like(q))
+
+    def run() -> Array:
+        kernel(*read, out)
+        return np.asarray(out.numpy())
+
+    return run
+
+
+def torch_sdpa(_shape: AttentionShape, q: Array, k: Array, v: Array) -> Callable[[], object]:
+    """torch's own fused kernel."""
+    left, keys, values = (torch.from_numpy(a) for a in (q, k, v))
+    return lambda: torch.nn.functional.scaled_dot_product_attention(left, keys, values, scale=1.0).numpy()
+
+
+def _model(shape: AttentionShape) -> Any:
+    """An ONNX graph of q, k transposed, and v."""
+    sizes = {"q": (shape.rows, CHANNELS), "k": (CHANNELS, shape.keys), "v": (shape.keys, CHANNELS)}
+    infos = {
+        n: helper.make_tensor_value_info(n, TensorProto.FLOAT, (shape.batch, shape.heads, *s)) for n, s in sizes.items()
+    }
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, (shape.batch, shape.heads, shape.rows, CHANNELS))
+    nodes = [
+        helper.make_node("MatMul", ["q", "k"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["weights"], axis=-1),
+        helper.make_node("MatMul", ["weights", "v"], ["out"]),
+    ]
+    graph = helper.make_graph(nodes, "attention", list(infos.values()), [out])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def onnxruntime_graph(shape: AttentionShape, q: Array, k: Array, v: Array) -> Callable[[], object]:
+    """The three nodes with every optimisation; raises ImportError when it is not installed."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    model = _model(shape).SerializeToString()
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    feeds = {"q": q, "k": np.ascontiguousarray(k.transpose(0, 1, 3, 2)), "v": v}
+    return lambda: session.run(None, feeds)[0]
+
+
+def openvino_sdpa(_shape: AttentionShape, q: Array, k: Array, v: Array) -> Callable[[], object]:
+    """OpenVINO's own operator in float32; raises ImportError when it is not installed."""
+    import openvino
+    from openvino import opset13
+
+    inputs = [opset13.parameter(list(a.shape), np.float32) for a in (q, k, v)]
+    scale = opset13.constant(np.float32(1.0))
+    node = opset13.scaled_dot_product_attention(*inputs, opset13.constant(np.zeros((), np.float32)), scale)
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    compiled = openvino.Core().compile_model(openvino.Model([node], inputs), "CPU", settings)
+    request = compiled.create_infer_request()
+    return lambda: request.infer([q, k, v], share_inputs=True)[0]
+
+
+CONTENDERS: dict[str, Callable[[AttentionShape, Array, Array, Array], Callable[[], object]]] = {
+    "ours": ours,
+    "torch": torch_sdpa,
+    "onnxruntime": onnxruntime_graph,
+    "openvino": openvino_sdpa,
+}
+
+
+def measure(shape: AttentionShape, rounds: int) -> dict[str, float]:
+    """GMAC/s of every contender that is installed, interleaved, and their agreement with ours."""
+    rng = np.random.default_rng(shape.macs)
+    q = (rng.standard_normal((shape.batch, shape.heads, shape.rows, CHANNELS)) / CHANNELS**0.5).astype(np.float32)
+    k, v = (rng.standard_normal((shape.batch, shape.heads, shape.keys, CHANNELS)).astype(np.float32) for _ in range(2))
+    runs: dict[str, Callable[[], object]] = {}
+    for name, make in CONTENDERS.items():
+        try:
+            runs[name] = make(shape, q, k, v)
+        except ImportError:
+            print(f"{name}: not installed", file=sys.stderr)
+    first = np.asarray(runs["ours"]())
+    for name, run in runs.items():
+        error = float(np.abs(np.asarray(run()) - first).max())
+        assert error < 1e-4, f"{name} computes something else: {error}"
+    seconds = dict.fromkeys(runs, float("inf"))
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.process_time()
+            run()
+            seconds[name] = min(seconds[name], time.process_time() - start)
+    return {name: round(shape.macs / taken / 1e9, 1) for name, taken in seconds.items()}
+
+
+def main(arguments: list[str]) -> None:
+    """Parse, measure every shape, print the worst."""
+    parser = argparse.ArgumentParser(prog="bench attention", description="GMAC/s of float attention on this core")
+    parser.add_argument("--rounds", type=int, default=15, help="times each contender runs (default: 15)")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    features = detect_host().features
+    meter = instruction_meter(next(name for name in FLOAT if name in features))
+    found = []
+    for shape in SHAPES:
+        peak, gmacs = max(meter() for _ in range(5)), measure(shape, options.rounds)
+        mine = gmacs.pop("ours")
+        found.append({"shape": str(shape), "ours_gmacs": mine, "peak_gmacs": round(peak, 1), "peers": gmacs})
+        text = " ".join(f"{name} {speed:.1f}" for name, speed in gmacs.items())
+        print(f"{shape!s:>24}: ours {mine:.1f} {text} | peak {peak:.1f} | of peak {mine / peak:.2f}", file=sys.stderr)
+    print(json.dumps(min(found, key=_ratio)))
+
+
+def _ratio(line: dict[str, Any]) -> float:
+    return float(line["ours_gmacs"] / max(line["peers"].values()))
