@@ -79,7 +79,8 @@ def compile_stage(exported: Path, target: str, output: Path, options: CompileOpt
 def build(config: BuildConfig, say: Callable[[str], object] = lambda _: None) -> Compiled:
     """All stages of ``config``, each skipped when what it would write is current.
 
-    ``say`` gets a line for each stage as it ends, and what the quantization came to.
+    ``say`` gets a line for each stage as it ends, and what the quantization came to. Measurements that lie beside the
+    bundle, where ``tvm-flow tune`` puts them, are used.
     """
     recipe = load_recipe(config.recipe)
     load_prompts(config.prompts)
@@ -102,7 +103,8 @@ def build(config: BuildConfig, say: Callable[[str], object] = lambda _: None) ->
     with _told(say, "export", config.export, "export.json"):
         export_stage(source, config.quantized, config.prompts, config.export)
     with _told(say, "compile", config.bundle, MANIFEST):
-        return compile_stage(config.export, config.target, config.bundle)
+        tuned = CompileOptions(records=config.bundle.with_name("records"))
+        return compile_stage(config.export, config.target, config.bundle, tuned)
 
 
 def _expect_place(target: TargetSpec, bundle: Path) -> None:

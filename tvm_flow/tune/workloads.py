@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import tvm_ffi
@@ -21,6 +22,7 @@ METHOD = "paired-1"
 """Version of `tvm_flow.tune.rounds`: samples of another one are not comparable."""
 
 
+@cache
 def compilers_text() -> str:
     """Versions of all compilers; raises BuildError when one is not installed."""
     return ", ".join(f"{name} {version}" for name, version in compiler_versions().items())
