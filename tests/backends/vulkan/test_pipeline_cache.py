@@ -15,13 +15,13 @@ HEADER = 104
 
 
 def computes(plan: Plan, folder: Path) -> list[str]:
-    """What was logged after the device's name."""
+    """What was logged besides the device's name and the time of its pipelines."""
     with Driven(plan, cache=str(folder).encode()) as driven:
         driven.step(constants(1))
         driven.write(0, np.arange(13))
         driven.run()
         assert (driven.read(1) == np.arange(13) * np.arange(256, 269) + 1).all()
-        return driven.memory.lines[1:]
+        return [line for line in driven.memory.lines[1:] if "pipelines in" not in line]
 
 
 @pytest.fixture

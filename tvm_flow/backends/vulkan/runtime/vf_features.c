@@ -8,7 +8,7 @@ enum { NOTHING = UINT32_MAX };
 
 /* Rows of one feature follow each other, with one bit: NOTHING is what every device has. */
 enum {
-  INT16, INT64, FLOAT64, STORAGE16, STORAGE8, INT8, FLOAT16, DOT, BASIC, VOTE, ARITHMETIC, BALLOT, SHUFFLE, RELATIVE,
+  INT16, INT64, FLOAT64, STORAGE16, UNIFORM16, STORAGE8, UNIFORM8, INT8, FLOAT16, DOT, BASIC, VOTE, ARITHMETIC, BALLOT, SHUFFLE, RELATIVE,
   CLUSTERED, ROUNDING, DENORMALS, FLUSHING, SPECIAL
 };
 
@@ -23,9 +23,9 @@ static const struct {
     {11, INT64, "64-bit integers"},
     {10, FLOAT64, "64-bit floats"},
     {4433, STORAGE16, "16-bit storage"},
-    {4434, STORAGE16, NULL},
+    {4434, UNIFORM16, "16-bit uniform buffers"},
     {4448, STORAGE8, "8-bit storage"},
-    {4449, STORAGE8, NULL},
+    {4449, UNIFORM8, "8-bit uniform buffers"},
     {39, INT8, "8-bit integers"},
     {9, FLOAT16, "16-bit floats"},
     {6016, DOT, "integer dot product"},
@@ -89,8 +89,10 @@ static void note_features(vf_facts *facts, const vf_feature_chain *c, const prop
   set(facts, INT16, c->core.features.shaderInt16);
   set(facts, INT64, c->core.features.shaderInt64);
   set(facts, FLOAT64, c->core.features.shaderFloat64);
-  set(facts, STORAGE16, c->storage16.storageBuffer16BitAccess && c->storage16.uniformAndStorageBuffer16BitAccess);
-  set(facts, STORAGE8, c->storage8.storageBuffer8BitAccess && c->storage8.uniformAndStorageBuffer8BitAccess);
+  set(facts, STORAGE16, c->storage16.storageBuffer16BitAccess);
+  set(facts, UNIFORM16, c->storage16.uniformAndStorageBuffer16BitAccess);
+  set(facts, STORAGE8, c->storage8.storageBuffer8BitAccess);
+  set(facts, UNIFORM8, c->storage8.uniformAndStorageBuffer8BitAccess);
   set(facts, INT8, c->small.shaderInt8);
   set(facts, FLOAT16, c->small.shaderFloat16);
   set(facts, DOT, c->dot.shaderIntegerDotProduct);
