@@ -15,7 +15,12 @@ from tvm_flow.errors import BuildError
 
 GLSLANG = ("glslangValidator", "glslang")
 OPTIMIZER, VALIDATOR = "spirv-opt", "spirv-val"
-MAGIC = 0x07230203
+SMALLER = (
+    *("--eliminate-dead-functions", "--eliminate-local-single-block", "--eliminate-local-single-store"),
+    *("--ssa-rewrite", "--eliminate-dead-code-aggressive", "--redundancy-elimination", "--merge-blocks"),
+    "--eliminate-dead-code-aggressive",
+)
+"""Passes that leave functions be: -Os writes a division out wherever one is, which costs more than it saves."""
 _CAPABILITY = 17
 _NAMES = {
     **{1: "Shader", 9: "Float16", 11: "Int64", 22: "Int16", 39: "Int8", 61: "GroupNonUniform"},
@@ -48,7 +53,7 @@ def assemble(name: str, glsl: str, environment: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="tvm-flow-shader-") as folder:
         plain, module = (str(Path(folder) / file) for file in ("plain.spv", "shader.spv"))
         _run([glslang, "-V", "-g0", "--target-env", environment, "--stdin", "-S", "comp", "-o", plain], name, glsl)
-        _run([OPTIMIZER, "-Os", f"--target-env={environment}", plain, "-o", module], name)
+        _run([OPTIMIZER, *SMALLER, f"--target-env={environment}", plain, "-o", module], name)
         _run([VALIDATOR, "--target-env", environment, module], name)
         return Path(module).read_bytes()
 
