@@ -93,7 +93,7 @@ def ranges_section(ranges: Ranges) -> Section:
     columns = [str(step) for step in range(widths.shape[1])]
     words = (
         "The range of each quantized layer's input at each step, as a multiple of its narrowest step. A row of one "
-        "shade needs one scale; a row that darkens needs more."
+        "shade needs one scale; a row whose shade changes needs more."
     )
     return Section("Ranges over the steps", words, heat_map(names, columns, relative, "times the narrowest", "layer"))
 
@@ -103,7 +103,7 @@ def sensitivity_section(found: Sensitivity) -> Section:
     columns = [f"{first}-{last}" for first, last in found.windows]
     words = (
         f"Relative error of the final latent when one layer alone is quantized by {found.recipe}, at some steps alone "
-        f"({len(found.prompts)} videos). What is dark is worth more bits."
+        f"({len(found.prompts)} videos). The greatest are worth more bits."
     )
     content = heat_map(found.layers, columns, np.array(found.errors), "relative error", "layer")
     return Section("Sensitivity", words, content)
