@@ -53,7 +53,8 @@ _HEADER = """/* {comment}
  *
 {tensors}
  *
- * Tensors are dense and row-major; the numbers are bytes. They may lie at any address.
+ * Tensors are dense and row-major; the numbers are bytes. They may lie at any address. What is quantized becomes a code
+ * of 8 bits, a NaN too, and the outputs behind it are finite: look at inputs that may hold one before the call.
  */
 #ifndef {guard}_GRAPH_H
 #define {guard}_GRAPH_H
