@@ -288,7 +288,7 @@ class TestBuild:
                 build(config)
         assert not config.output.exists()
         (tmp_path / "b.yaml").write_text(yaml.safe_dump(values | {"output": "o" * 240}))
-        with pytest.raises(ConfigError, match="got: a name of 240 bytes, of at most 230"):
+        with pytest.raises(ConfigError, match="got: a name of 240 bytes, of at most 229"):
             build(load_build_config(tmp_path / "b.yaml"))
 
     def test_estimates_are_close_to_what_is_written(self, demo: SmallDemo) -> None:

@@ -1,4 +1,5 @@
-/* Times kernels that compute the same thing, one call or a batch at a time, on the threads of the runtime: race THREADS.
+/* Times kernels that compute the same thing, one call or a batch at a time, on the threads of the runtime: race
+ * THREADS.
  *
  * stdin, little endian: uint32 count, then each argument as kernel.c takes it, then requests until it ends, each of
  * three uint32: a kernel, a number of calls, what to answer. 0: the nanoseconds of all calls, as a uint64. 1: the
