@@ -25,6 +25,7 @@ from tvm_flow.compile.options import CompileOptions, Emit
 from tvm_flow.opensora import save_embeddings
 from tvm_flow.pipeline import stages
 from tvm_flow.pipeline.generate import Generation, generate_latents, noise_for
+from tvm_flow.shipped import output_folder
 
 COMMANDS = (
     *("inspect", "embed", "calibrate", "quantize", "export", "compile", "import", "replay", "targets", "run"),
@@ -249,12 +250,14 @@ class TestStages:
         got: list[Any] = []
         monkeypatch.setattr(stages, "compile_stage", lambda *words: (demo.compiled, got.append(words))[0])
         assert main(["compile", "--output", str(tmp_path / "b"), "--emit", "static", "--threads", "2"]) == 0
-        assert [words[1:] for words in got] == [("host", tmp_path / "b", CompileOptions(2, emit=Emit.STATIC))]
+        records = output_folder() / "records"  # what tune left there, if anything
+        options = CompileOptions(2, emit=Emit.STATIC, records=records)
+        assert [words[1:] for words in got] == [("host", tmp_path / "b", options)]
         assert (
             f"link with: the archives in {tmp_path}/b/lib, headers in {tmp_path}/b/include\n" in capsys.readouterr().out
         )
         assert main(["compile", "--output", str(tmp_path / "b")]) == 0
-        assert got[-1][-1] == CompileOptions() and "link with" not in capsys.readouterr().out
+        assert got[-1][-1] == CompileOptions(records=records) and "link with" not in capsys.readouterr().out
 
 
 class TestRun:
