@@ -20,7 +20,7 @@ from tvm_flow.target.spec import TargetSpec
 
 def lines_for(exported: Exported, target: TargetSpec) -> list[str]:
     packed = pack_weights(partition(import_graph(exported.graphs[0][0])), choose_isa(target.features))
-    return kernel_lines(cast(Sequence[GroupLibrary], [SimpleNamespace(packed=packed)] * 2), target)
+    return kernel_lines(cast(Sequence[GroupLibrary], [SimpleNamespace(packed=packed, tuning={})] * 2), target)
 
 
 @pytest.mark.parametrize(

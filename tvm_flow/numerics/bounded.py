@@ -199,13 +199,14 @@ def exponential(a: Bounded, relative: float, absolute: float) -> Bounded:
 def round_half_even(a: Bounded) -> Bounded:
     """rint; the bound is 0 where no tie lies within the error, else the distance to the other integer."""
     value = np.rint(a.value)
-    low, high = np.rint(a.value - a.error), np.rint(a.value + a.error)
     with np.errstate(invalid="ignore"):
+        low, high = np.rint(a.value - a.error), np.rint(a.value + a.error)
         return Bounded(value, np.where((high == value) & (low == value), 0.0, np.maximum(high - value, value - low)))
 
 
 def clip(a: Bounded, low: float, high: float) -> Bounded:
     """Saturate; a value that saturates on both sides of its error is certain."""
     value = np.clip(a.value, low, high)
-    above, below = np.clip(a.value + a.error, low, high), np.clip(a.value - a.error, low, high)
-    return Bounded(value, np.maximum(above - value, value - below))
+    with np.errstate(invalid="ignore"):  # an infinity whose error is one: NaN, which nothing agrees with
+        above, below = np.clip(a.value + a.error, low, high), np.clip(a.value - a.error, low, high)
+        return Bounded(value, np.maximum(above - value, value - below))
