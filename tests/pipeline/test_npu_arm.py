@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.arm_npu import needs_npu_arm
+from support.traced import devices_of_the_golden_run
 
 from tvm_flow.backends.npu.arm.backend import NAME
 from tvm_flow.compile.command import Compiled, compile_bundle
@@ -15,8 +16,6 @@ from tvm_flow.compile.options import CompileOptions
 from tvm_flow.export import Exported
 from tvm_flow.numerics.metrics import psnr_db
 from tvm_flow.pack import read_golden
-from tvm_flow.run import Bundle
-from tvm_flow.run.trace import TracedCall
 from tvm_flow.target.spec import TargetSpec
 
 pytestmark = needs_npu_arm
@@ -38,18 +37,11 @@ def test_every_call_was_compared_and_most_of_the_work_left_the_cpu(compiled: Com
 
 
 def test_the_golden_output_is_repeated_and_the_trace_names_the_device(compiled: Compiled) -> None:
-    golden, seen = read_golden(compiled.bundle), set()
-
-    def note(call: TracedCall) -> None:
-        seen.add((call.kernel, call.device))
-
-    with Bundle.open(compiled.bundle) as bundle, bundle.trace(note):
-        latents = bundle.generate(golden.noise, golden.cond, golden.uncond)
-    assert latents.tobytes() == golden.latents.tobytes()
-    devices = dict(seen)
-    assert len(devices) == len(seen), "a kernel has one device"
+    devices = devices_of_the_golden_run(compiled.bundle)
     assert set(devices.values()) == {NAME, "cpu"}
-    assert {device for kernel, device in seen if "exp_round" in kernel} == {NAME}, "GELU and its codes are the NPU's"
+    assert {device for kernel, device in devices.items() if "exp_round" in kernel} == {NAME}, (
+        "GELU and its codes are the NPU's"
+    )
 
 
 def test_latents_are_near_those_of_the_cpu(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.reference_backend import NAME, ReferenceBackend, registered
 from support.small_demo import SmallDemo
+from support.traced import devices_of_the_golden_run
 
 from tvm_flow.compile.command import Compiled
 from tvm_flow.compile.options import CompileOptions
@@ -17,7 +18,6 @@ from tvm_flow.numerics.metrics import psnr_db
 from tvm_flow.pack import read_golden
 from tvm_flow.pipeline.stages import compile_stage
 from tvm_flow.run import Bundle, BundleDecoder
-from tvm_flow.run.trace import TracedCall
 from tvm_flow.target.inventory import detect_target
 
 
@@ -52,16 +52,7 @@ def test_every_call_was_compared(demo: SmallDemo, compiled: Compiled) -> None:
 
 def test_every_other_kernel_ran_on_it(compiled: Compiled) -> None:
     """And only those: the trace says which device ran a call."""
-    golden, seen = read_golden(compiled.bundle), set()
-
-    def note(call: TracedCall) -> None:
-        seen.add((call.kernel, call.device))
-
-    with Bundle.open(compiled.bundle) as bundle, bundle.trace(note):
-        latents = bundle.generate(golden.noise, golden.cond, golden.uncond)
-    assert latents.tobytes() == golden.latents.tobytes()
-    devices = dict(seen)
-    assert len(devices) == len(seen), "a kernel has one device"
+    devices = devices_of_the_golden_run(compiled.bundle)
     ours = {kernel for kernel, device in devices.items() if device == NAME}
     even = {kernel for kernel in devices if int(re.search(r"(\d+)_", kernel)[1]) % 2 == 0}  # type: ignore[index]
     assert ours and ours <= even and len(ours) > len(even) // 2

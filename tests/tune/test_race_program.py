@@ -56,7 +56,8 @@ def process(command: tuple[str, ...]) -> Iterator[RaceProcess]:
 
 
 def test_a_kernel_is_timed_and_shows_its_output(process: RaceProcess) -> None:
-    assert 0 < process.seconds(QUICK, 1000, 10.0) < 1e-3
+    calls, limit = 10_000, 10.0
+    assert 0 < process.seconds(QUICK, calls, limit) <= limit / calls, "of one call: all of them answered in time"
     assert np.array_equal(np.frombuffer(process.output(QUICK, 10.0), np.float32), np.arange(1, 9, dtype=np.float32))
 
 

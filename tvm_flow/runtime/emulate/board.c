@@ -10,43 +10,17 @@
 #include <string.h>
 #include <time.h>
 
-#include "../src/pool.h"
-#include "../src/tvm_abi.h"
+#include "pooled.h"
 
 enum { TYPE_INT = 1, OBJECT_BYTES = 24, MOST_PATH = 256 };
 
-typedef struct {
-  int (*task)(int, void *, void *);
-  void *data;
-} loop;
-
-static flow_pool *pool;
 static uint32_t pool_threads;
-static _Thread_local int in_task;
 
 int (*__TVMBackendParallelLaunch)(int (*)(int, void *, void *), void *, int);
 void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int);
 int (*__TVMBackendFreeWorkspace)(int, int, void *);
 int __tvm_ffi_board_time(void *self, const flow_any *args, int32_t count, flow_any *result);
 int __tvm_ffi_board_read(void *self, const flow_any *args, int32_t count, flow_any *result);
-
-static int run_task(int id, int count, void *data) {
-  const loop *l = data;
-  flow_parallel_group group = {.sync_handle = NULL, .num_task = count};
-  in_task = 1;
-  const int code = l->task(id, &group, l->data);
-  in_task = 0;
-  return code;
-}
-
-static int launch(int (*task)(int, void *, void *), void *data, int count) {
-  loop l = {task, data};
-  if (!in_task && pool) return flow_pool_run(pool, run_task, &l, count > 0 ? count : flow_pool_tasks(pool));
-  flow_parallel_group group = {.sync_handle = NULL, .num_task = count > 0 ? count : 1};
-  int code = 0;
-  for (int id = 0; id < group.num_task; id++) code |= task(id, &group, data);
-  return code;
-}
 
 /* A server that was built with another TVM passes tensors as objects, whose tensor follows the header. */
 static const flow_dltensor *tensor(const flow_any *value) {
@@ -82,7 +56,7 @@ int __tvm_ffi_board_time(void *self, const flow_any *args, int32_t count, flow_a
   const int64_t kernel = args[0].v_int64, calls = args[1].v_int64, threads = args[2].v_int64;
   if (kernel < 0 || kernel >= race_count || threads < 0 || threads > 1024) return answer(result, -1);
   if ((uint32_t)threads != pool_threads && use_threads((uint32_t)threads)) return answer(result, -1);
-  __TVMBackendParallelLaunch = launch;
+  __TVMBackendParallelLaunch = launch_in_pool;
   flow_any said = {0};
   const int64_t start = now();
   for (int64_t i = 0; i < calls; i++)

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../src/tvm_abi.h"
+#include "launch.h"
 
 static inline flow_dltensor tensor_of(void *data, uint8_t code, uint8_t bits, int32_t ndim, int64_t *shape) {
   return (flow_dltensor){.data = data,
@@ -20,13 +20,6 @@ static inline flow_dltensor tensor_of(void *data, uint8_t code, uint8_t bits, in
 
 static inline flow_any argument(flow_dltensor *tensor) {
   return (flow_any){.type_index = FLOW_TYPE_DLTENSOR_PTR, .zero_padding = 0, {.v_ptr = tensor}};
-}
-
-static int launch(int (*task)(int, void *, void *), void *data, int count) {
-  flow_parallel_group group = {.sync_handle = NULL, .num_task = count > 0 ? count : 1};
-  int code = 0;
-  for (int id = 0; id < group.num_task; id++) code |= task(id, &group, data);
-  return code;
 }
 
 static void *allocate(int type, int id, uint64_t bytes, int code, int bits) {
