@@ -1,5 +1,5 @@
-/* A kernel's arguments from stdin, little endian: uint32 count, then each: uint32 dtype_code, dtype_bits, ndim, 0; int64
- * shape[8], 0 past ndim; the elements. tvm_flow.check.kernels writes them.
+/* A kernel's arguments from stdin, little endian: uint32 count, then each: uint32 dtype_code, dtype_bits, ndim, 0;
+ * int64 shape[8], 0 past ndim; the elements. tvm_flow.check.kernels writes them.
  */
 #ifndef TVM_FLOW_ARGUMENTS_H
 #define TVM_FLOW_ARGUMENTS_H

@@ -1,4 +1,4 @@
-/* How those that time a kernel run its tasks: on the runtime's pool, if there is one; a task of a task runs in order. */
+/* How those that time a kernel run its tasks: on the runtime's pool, if there is one; tasks of a task in order. */
 #ifndef TVM_FLOW_POOLED_H
 #define TVM_FLOW_POOLED_H
 
