@@ -32,10 +32,10 @@ class Rows(VulkanBackend):
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Said]:
+def said() -> Iterator[Said]:
     registry.forget_backend(VULKAN)
     registry.register_backend(Rows())
-    with validated(tmp_path_factory.mktemp("layers")) as layers:
+    with validated() as layers:
         yield layers
     registry.forget_backend(VULKAN)
 

@@ -20,8 +20,8 @@ from tvm_flow.run import Bundle, BundleDecoder
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Said]:
-    with validated(tmp_path_factory.mktemp("layers")) as layers:
+def said() -> Iterator[Said]:
+    with validated() as layers:
         yield layers
 
 

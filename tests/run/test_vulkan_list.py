@@ -13,8 +13,8 @@ from tvm_flow.errors import RuntimeFailure
 from tvm_flow.run.vulkan_list import vulkan_devices
 
 
-def test_lavapipe_is_listed_with_what_it_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with validated(tmp_path) as said:
+def test_lavapipe_is_listed_with_what_it_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+    with validated() as said:
         assert main(["devices"]) == 0
         (device,) = (device for device in vulkan_devices() if device.name.startswith("llvmpipe"))
         listed(device.index, said, capsys.readouterr().out)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from support.validated_vulkan import validated
 from tvm_flow.backends.vulkan.places import BINDINGS
 from tvm_flow.backends.vulkan.shader import Shader
 from tvm_flow.target.vulkan_device import VulkanDevice
@@ -57,7 +58,9 @@ def runner() -> ctypes.CDLL:
         raise RuntimeError(f"gcc: {done.stderr[:400]}; apt-get install libvulkan-dev")
     loaded = ctypes.CDLL(str(library))
     loaded.runner_message.restype = loaded.runner_device.restype = ctypes.c_char_p
-    if loaded.runner_open(1):
+    with validated():  # the layers read their settings when a process first has them
+        failed = loaded.runner_open(1)
+    if failed:
         raise RuntimeError(f"Vulkan: {loaded.runner_message().decode()}; apt-get install mesa-vulkan-drivers")
     return loaded
 

@@ -11,15 +11,15 @@ from tvm_flow.bench.driven import Plan
 
 
 @pytest.fixture
-def said(tmp_path: Path) -> Iterator[Said]:
-    with validated(tmp_path) as layers:
+def said() -> Iterator[Said]:
+    with validated() as layers:
         yield layers
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_said(said: Said) -> Iterator[None]:
     yield
-    assert said.text == ""
+    assert said.take() == ""
 
 
 @pytest.fixture
