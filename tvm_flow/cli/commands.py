@@ -265,12 +265,16 @@ def sensitivity(arguments: argparse.Namespace) -> None:
 
 
 def report(arguments: argparse.Namespace) -> None:
-    """Write the page."""
+    """Write the page, and the pictures where asked."""
+    from tvm_flow.quality.pictures import write_pictures
     from tvm_flow.quality.report_file import write_report
 
     given = arguments
     write_report(given.scores, given.ranges, given.sensitivity, given.output)
     print(f"report: {given.output}")
+    if given.pictures is not None:
+        for path in write_pictures(given.scores, given.ranges, given.pictures):
+            print(f"picture: {path}")
 
 
 def build(arguments: argparse.Namespace) -> None:

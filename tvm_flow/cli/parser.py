@@ -269,6 +269,8 @@ def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ranges", type=Path, help="what calibrate wrote: adds the ranges over the steps")
     parser.add_argument("--sensitivity", type=Path, help="what sensitivity wrote: adds its map")
     parser.add_argument("--output", type=Path, default=_ARTIFACTS / "report.html", help="the page")
+    text = "folder for groups.svg and, with --ranges, drift.svg: the pictures of the README"
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help=text)
 
 
 def _profile(parser: argparse.ArgumentParser) -> None:

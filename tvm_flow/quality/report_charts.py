@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tvm_flow.quality.intervals import Interval
 
 Grid = NDArray[np.float64]
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 640, 300, 46, 34, 12, 150
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 690, 300, 46, 34, 12, 190
 SHADES = 8
 """Steps of a heat map's colour, from the least to the greatest value."""
 
@@ -28,7 +28,7 @@ class Series:
 
 
 def line_chart(series: Sequence[Series], across: str, up: str) -> str:
-    """Lines with whiskers over a logarithmic x axis; each is named at its end."""
+    """An SVG of lines with whiskers over a logarithmic x axis; each is named at its end."""
     xs = sorted({x for each in series for x, _ in each.points})
     ys = [value for each in series for _, i in each.points for value in (i.low, i.high)]
     low, high = _nice(min(ys), max(ys))
@@ -44,10 +44,7 @@ def line_chart(series: Sequence[Series], across: str, up: str) -> str:
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{html.escape(across)}</text>')
     label = html.escape(f"{up} against {across}")
-    return (
-        f'<p class="unit">{html.escape(up)}</p>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
-    )
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
 def _line(color: int, series: Series, place: object, name_y: float) -> str:
@@ -99,14 +96,34 @@ def _spread(places: Sequence[float], least: float = 15.0) -> list[float]:
     return out
 
 
-def heat_map(rows: Sequence[str], columns: Sequence[str], values: Grid, unit: str, corner: str) -> str:
-    """A table whose cells are shaded, on a logarithmic scale where the values span more than three times."""
+@dataclass(frozen=True)
+class Ends:
+    """Of the values that shades stand for."""
+
+    low: float
+    high: float
+
+    @property
+    def logarithmic(self) -> bool:
+        return self.low > 0 and self.high / self.low > 3
+
+    @property
+    def words(self) -> str:
+        return ", logarithmic" if self.logarithmic else ""
+
+
+def shaded(values: Grid) -> tuple[NDArray[np.int64], Ends]:
+    """Shades 0 to `SHADES` - 1, evenly between the ends of ``values``, of their logarithms where they span 3 times."""
     finite = values[np.isfinite(values)]
-    low, high = float(finite.min()), float(finite.max())
-    logarithmic = low > 0 and high / low > 3
-    scaled = np.log(np.maximum(values, low)) if logarithmic else values
-    bottom, top = (math.log(low), math.log(high)) if logarithmic else (low, high)
-    shades = np.clip((scaled - bottom) / max(top - bottom, 1e-30) * SHADES, 0, SHADES - 1).astype(int)
+    ends = Ends(float(finite.min()), float(finite.max()))
+    scaled = np.log(np.maximum(values, ends.low)) if ends.logarithmic else values
+    bottom, top = (math.log(ends.low), math.log(ends.high)) if ends.logarithmic else (ends.low, ends.high)
+    return np.clip((scaled - bottom) / max(top - bottom, 1e-30) * SHADES, 0, SHADES - 1).astype(np.int64), ends
+
+
+def heat_map(rows: Sequence[str], columns: Sequence[str], values: Grid, unit: str, corner: str) -> str:
+    """A table whose cells are shaded: see `shaded`."""
+    shades, ends = shaded(values)
     head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
     body = "".join(
         f"<tr><th>{html.escape(name)}</th>"
@@ -118,9 +135,8 @@ def heat_map(rows: Sequence[str], columns: Sequence[str], values: Grid, unit: st
         for name, row, shade_row in zip(rows, values, shades, strict=True)
     )
     key = "".join(f'<span class="h{k}"></span>' for k in range(SHADES))
-    scale = ", logarithmic" if logarithmic else ""
     return (
-        f'<p class="key">{low:.3g} {key} {high:.3g} {html.escape(unit)}{scale}</p><div class="wide">'
+        f'<p class="key">{ends.low:.3g} {key} {ends.high:.3g} {html.escape(unit)}{ends.words}</p><div class="wide">'
         f'<table class="heat"><tr><th>{html.escape(corner)}</th>{head}</tr>{body}</table></div>'
     )
 

@@ -14,13 +14,13 @@ from tvm_flow.calibrate import Ranges, load_ranges
 from tvm_flow.errors import ConfigError
 from tvm_flow.quality.intervals import Interval
 from tvm_flow.quality.lines import read_lines
-from tvm_flow.quality.report_charts import Series, heat_map, line_chart, plain_table
+from tvm_flow.quality.report_charts import Grid, Series, heat_map, line_chart, plain_table
 from tvm_flow.quality.report_page import Section, page
 from tvm_flow.quality.sensitivity import Sensitivity, load_sensitivity
 from tvm_flow.quality.standings import HEADS, Verdict, cells, noise_of_fp32, verdicts
 from tvm_flow.quality.trials import REFERENCE
 
-_UP = "latents, dB PSNR to FP32"
+UP = "latents, dB PSNR to FP32"
 _GROUPED = re.compile(r"(?P<base>.+)-g(?P<groups>\d+)$")
 
 
@@ -57,7 +57,8 @@ def quality_sections(found: Sequence[Verdict]) -> list[Section]:
         sections.append(Section(f"Recipes, {model} model", words, plain_table((HEADS[0], *HEADS[2:]), rows, marked)))
     if curves := group_curves(found):
         charts = [
-            f'<h3>{html.escape(base)}</h3><div class="wide">{line_chart(series, "step groups", _UP)}</div>'
+            f'<h3>{html.escape(base)}</h3><p class="unit">{UP}</p>'
+            f'<div class="wide">{line_chart(series, "step groups", UP)}</div>'
             for base, series in curves.items()
         ]
         words = "Steps are joined to contiguous groups with common scales, by least summed error; groups cost bytes."
@@ -65,8 +66,8 @@ def quality_sections(found: Sequence[Verdict]) -> list[Section]:
     return sections
 
 
-def group_curves(found: Sequence[Verdict]) -> dict[str, list[Series]]:
-    """For each recipe that was tried with several numbers of groups (NAME-gN) a line for each model.
+def group_curves(found: Sequence[Verdict], least: int = 3) -> dict[str, list[Series]]:
+    """For each recipe that was tried with ``least`` numbers of groups (NAME-gN) or more a line for each model.
 
     Its last point is the recipe NAME itself, with a group for each step.
     """
@@ -78,7 +79,7 @@ def group_curves(found: Sequence[Verdict]) -> dict[str, list[Series]]:
             points = curves.setdefault(base, {}).setdefault(verdict.model, {})
             points[count] = verdict.interval("latent_psnr_db")
     drawn = {
-        base: [Series(model, tuple(sorted(points.items()))) for model, points in models.items() if len(points) > 2]
+        base: [Series(model, tuple(sorted(points.items()))) for model, points in models.items() if len(points) >= least]
         for base, models in curves.items()
     }
     return {base: series for base, series in drawn.items() if series}
@@ -86,16 +87,24 @@ def group_curves(found: Sequence[Verdict]) -> dict[str, list[Series]]:
 
 def ranges_section(ranges: Ranges) -> Section:
     """Each layer's greatest magnitude at each step, relative to its least over the steps."""
-    names = tuple(ranges.layers)
-    widths = np.stack([ranges.layers[name].absmax.max((1, 2)) for name in names]).astype(np.float64)
-    widths = np.maximum(widths, np.finfo(np.float32).tiny)
-    relative = widths / widths.min(1, keepdims=True)
-    columns = [str(step) for step in range(widths.shape[1])]
+    relative = drift(ranges)
+    columns = [str(step) for step in range(relative.shape[1])]
     words = (
         "The range of each quantized layer's input at each step, as a multiple of its narrowest step. A row of one "
         "shade needs one scale; a row whose shade changes needs more."
     )
-    return Section("Ranges over the steps", words, heat_map(names, columns, relative, "times the narrowest", "layer"))
+    return Section(
+        "Ranges over the steps",
+        words,
+        heat_map(tuple(ranges.layers), columns, relative, "times the narrowest", "layer"),
+    )
+
+
+def drift(ranges: Ranges) -> Grid:
+    """[layers, steps]: the greatest magnitude of each layer's input, as a multiple of that at its narrowest step."""
+    widths = np.stack([layer.absmax.max((1, 2)) for layer in ranges.layers.values()]).astype(np.float64)
+    widths = np.maximum(widths, np.finfo(np.float32).tiny)
+    return np.asarray(widths / widths.min(1, keepdims=True))
 
 
 def sensitivity_section(found: Sensitivity) -> Section:

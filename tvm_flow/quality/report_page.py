@@ -26,12 +26,12 @@ def page(title: str, words: str, sections: Sequence[Section]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}{_COLOURS}</style></head><body><main>"
+        f"<title>{html.escape(title)}</title><style>{PALETTE}{_STYLE}{CHART}{_SHADES}</style></head><body><main>"
         f"<h1>{html.escape(title)}</h1><p>{html.escape(words)}</p><nav>{links}</nav>{body}</main></body></html>\n"
     )
 
 
-_STYLE = """
+PALETTE = """
 :root { color-scheme: light dark; --paper: #fcfcfb; --ink: #1b1b1a; --soft: #5c5b57; --rule: #dedcd6; --mark: #f1efe9;
   --c1: #2a78d6; --c2: #1baf7a; --c3: #c98500; --c4: #008300; --c5: #4a3aa7; --c6: #c9312f;
   --h0: #e4eefb; --h1: #c4dcf7; --h2: #9ec5f2; --h3: #74abea; --h4: #4c90df; --h5: #2a73c8; --h6: #1a56a0;
@@ -40,6 +40,16 @@ _STYLE = """
   --mark: #252523; --c1: #5b9be6; --c2: #2ebd8a; --c3: #d99a1f; --c4: #3aa53a; --c5: #9085e9; --c6: #e66767;
   --h0: #1d2a3a; --h1: #1f3c5e; --h2: #23507f; --h3: #2a66a3; --h4: #3b80c6; --h5: #5f9ee0; --h6: #93c0f0;
   --h7: #cfe3fa; } }
+"""
+CHART = """
+.grid { stroke: var(--rule); } .series polyline { fill: none; stroke-width: 2; } .series text { fill: var(--ink); }
+.mark circle { stroke: var(--paper); stroke-width: 2; } .mark line { stroke-width: 2; opacity: .55; }
+""" + " ".join(
+    f".c{k} polyline, .c{k} .mark line {{ stroke: var(--c{k}); }} .c{k} circle {{ fill: var(--c{k}); }}"
+    for k in range(1, 7)
+)
+"""The style of `report_charts.line_chart`, in the colours of `PALETTE`."""
+_STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
 main { max-width: 68rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
@@ -59,13 +69,5 @@ nav a { color: var(--c1); padding: .25rem 0; }
 .key span { vertical-align: middle; display: inline-block; width: 1.4rem; height: .8rem; }
 svg { display: block; width: 100%; max-width: 46rem; min-width: 30rem; overflow: visible;
   font-size: 13px; fill: var(--soft); }
-.grid { stroke: var(--rule); } .series polyline { fill: none; stroke-width: 2; } .series text { fill: var(--ink); }
-.mark circle { stroke: var(--paper); stroke-width: 2; } .mark line { stroke-width: 2; opacity: .55; }
 """
-_COLOURS = " ".join(
-    [
-        *(f".c{k} polyline, .c{k} .mark line {{ stroke: var(--c{k}); }}" for k in range(1, 7)),
-        *(f".c{k} circle {{ fill: var(--c{k}); }}" for k in range(1, 7)),
-        *(f".h{k} {{ background: var(--h{k}); }}" for k in range(8)),
-    ]
-)
+_SHADES = " ".join(f".h{k} {{ background: var(--h{k}); }}" for k in range(8))
