@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ import pytest
 from support.small_demo import SmallDemo
 from support.validated_vulkan import Said, validated
 
+from tvm_flow.cli import main
 from tvm_flow.compile.command import Compiled
 from tvm_flow.compile.options import CompileOptions
 from tvm_flow.errors import RuntimeFailure
@@ -65,6 +67,13 @@ def test_a_c_program_finds_the_device_beside_it(compiled: Compiled) -> None:
     assert done.returncode == 0, done.stderr
     assert "the golden output, bit for bit" in done.stdout
     assert (compiled.bundle / "include" / "tvm_flow_vulkan.h").is_file()
+
+
+def test_its_profile_is_by_the_devices_own_clock(compiled: Compiled, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["profile", str(compiled.bundle), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["clocks"] == {"vulkan": "device"}
+    assert all(row["fastest_ns"] > 0 and row["bound"] is None for row in report["rows"]), "peaks are the CPU's"
 
 
 def test_nothing_was_against_the_rules(compiled: Compiled, said: Said) -> None:

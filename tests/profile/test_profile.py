@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tvm_flow.errors import BundleError, ConfigError
 from tvm_flow.plan.described import DescribedCall
 from tvm_flow.profile.call_names import CALLS, read_calls
 from tvm_flow.profile.measure import Profiled, TimedCall, timed_calls
-from tvm_flow.profile.report import chrome_trace, rows_of, table
+from tvm_flow.profile.report import chrome_trace, clock_lines, clocks_of, rows_of, table
 from tvm_flow.profile.roofline import Bound, bound, known_peaks
 
 PEAKS = known_peaks({"avx2": 100e9, "": 50e9}, 10e9)
@@ -61,6 +62,17 @@ def test_a_trace_has_an_event_for_each_call_on_the_devices_track() -> None:
     assert [(event["name"], event["ts"], event["dur"]) for event in events[1:]] == [("a.b", 0, 1000), ("a.c", 4, 1000)]
 
 
+def test_a_devices_own_clock_is_named_and_the_cpus_peaks_bind_no_other_device() -> None:
+    here = timed("a.b", "integer product", 10, 10**9)
+    there, another = (replace(here, device=name, own_clock=own) for name, own in (("vulkan", True), ("toy", False)))
+    clocks = clocks_of([here, there, another])
+    assert clocks == {"cpu": "host", "vulkan": "device", "toy": "host"}
+    vulkan, toy = clock_lines(clocks).splitlines()[1:]
+    assert vulkan == "vulkan: times by its own clock" and toy.startswith("toy: times by the host's clock")
+    (row,) = rows_of([there], PEAKS, threads=1)
+    assert row.total_ns == 10_000_000 and row.bound is None
+
+
 def test_the_runtimes_clock_times_every_call_of_the_steps_that_were_asked_for(bundle_dir: Path) -> None:
     calls, threads = timed_calls(Profiled(bundle_dir, steps=2, threads=1))
     assert threads == 1 and {call.step for call in calls} == {0, 1}
@@ -91,7 +103,11 @@ def test_the_command_prints_json_and_writes_a_trace(
     trace = tmp_path / "trace.json"
     assert main(["profile", str(bundle_dir), "--json", "--trace", str(trace), "--threads", "1"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["threads"] == 1 and sum(row["calls"] for row in report["rows"]) > 0
+    assert (
+        report["threads"] == 1
+        and report["clocks"] == {"cpu": "host"}
+        and sum(row["calls"] for row in report["rows"]) > 0
+    )
     events = json.loads(trace.read_text())["traceEvents"]
     assert len([event for event in events if event["ph"] == "X"]) == sum(row["calls"] for row in report["rows"])
     assert len({event["tid"] for event in events if event["ph"] == "X"}) == toy_bundle.BRANCHES

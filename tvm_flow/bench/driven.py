@@ -17,6 +17,7 @@ import numpy as np
 
 from tvm_flow.backends.vulkan.backend import RUNTIME_PART
 from tvm_flow.run.status import CError
+from tvm_flow.run.trace import NO_CLOCK
 from tvm_flow.toolchain.runtime_library import build_device
 
 ARENA, WEIGHTS, STEP, PROMPT = range(4)
@@ -110,7 +111,7 @@ class _Plan(Structure):
 
 
 class _Run(Structure):
-    _fields_: ClassVar = _fields("struct_bytes segment first count step branch", u32)
+    _fields_: ClassVar = [*_fields("struct_bytes segment first count step branch", u32), ("device_ns", POINTER(u64))]
 
 
 _ERROR, _VOID = POINTER(CError), c_void_p
@@ -289,6 +290,15 @@ class Driven:
         return out
 
     def run(self, segment: int = 0, first: int = 0, count: int | None = None, branch: int = 0) -> None:
+        self._run(segment, first, count, branch, None)
+
+    def timed(self, segment: int = 0, first: int = 0, count: int | None = None, branch: int = 0) -> int | None:
+        """As `run`: ns by the device's own clock, None where it has none."""
+        nanoseconds = u64(NO_CLOCK)
+        self._run(segment, first, count, branch, ctypes.pointer(nanoseconds))
+        return None if nanoseconds.value == NO_CLOCK else nanoseconds.value
+
+    def _run(self, segment: int, first: int, count: int | None, branch: int, clock: Any) -> None:
         count = self.plan.segments[segment] if count is None else count
-        what = _Run(ctypes.sizeof(_Run), segment, first, count, 0, branch)
+        what = _Run(ctypes.sizeof(_Run), segment, first, count, 0, branch, clock)
         self._check(self.type.run(self.bound, byref(what), self.error))

@@ -247,7 +247,11 @@ def profile(arguments: argparse.Namespace) -> None:
     rows = report.rows_of(calls, peaks, threads)
     if given.trace is not None:
         write_json(given.trace, report.chrome_trace(calls))
-    print(json.dumps(report.as_json(rows, threads)) if given.json else report.table(rows))
+    clocks = report.clocks_of(calls)
+    if given.json:
+        print(json.dumps(report.as_json(rows, threads, clocks)))
+    else:
+        print(report.table(rows) + report.clock_lines(clocks))
 
 
 def sensitivity(arguments: argparse.Namespace) -> None:

@@ -20,7 +20,11 @@ HERE = "host"
 
 @dataclass(frozen=True)
 class TimedCall:
-    """One call as it ran; ``start`` is in ns of the runtime's clock, ``what`` says what it is."""
+    """One call as it ran; ``start`` is in ns of the runtime's clock, ``what`` says what it is.
+
+    ``nanoseconds`` are by the clock of ``device`` itself where it has one (``own_clock``), else by the runtime's: what
+    it takes to hand a call over is a part of them then.
+    """
 
     step: int
     branch: int
@@ -29,6 +33,7 @@ class TimedCall:
     start: int
     nanoseconds: int
     what: DescribedCall
+    own_clock: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,10 @@ def timed_calls(asked: Profiled) -> tuple[list[TimedCall], int]:
     with Bundle.open(asked.bundle, threads=asked.threads, unchecked=asked.unchecked) as bundle:
 
         def keep(call: TracedCall) -> None:
-            known = what(call)
-            taken = call.ended_ns - call.started_ns
-            seen.append(TimedCall(call.step, call.branch, call.kernel, call.device, call.started_ns, taken, known))
+            own = call.device_ns is not None
+            taken = call.ended_ns - call.started_ns if call.device_ns is None else call.device_ns
+            where = (call.step, call.branch, call.kernel, call.device)
+            seen.append(TimedCall(*where, call.started_ns, taken, what(call), own))
 
         def done(steps: int, _total: int) -> None:
             if steps >= asked.steps:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tvm_flow.profile.measure import TimedCall
 from tvm_flow.profile.roofline import Bound, Peaks, bound
 
+CPU = "cpu"
 _HEAD = ("kind", "layer", "calls", "total ms", "share", "fastest ms", "GMAC", "MB", "GMAC/s", "of peak", "bound by")
 
 
@@ -30,7 +31,7 @@ class Row:
 def rows_of(calls: Sequence[TimedCall], peaks: Peaks, threads: int) -> list[Row]:
     """One row for each kind and layer, the kinds and the layers of each by their time, the longest first.
 
-    ``macs`` and ``bytes`` are one call's, the largest; the bound is that of the fastest call.
+    ``macs`` and ``bytes`` are one call's, the largest; the bound is that of the fastest call, where the CPU ran it.
     """
     groups: dict[tuple[str, str], list[TimedCall]] = {}
     for call in calls:
@@ -43,7 +44,8 @@ def rows_of(calls: Sequence[TimedCall], peaks: Peaks, threads: int) -> list[Row]
 def _row(kind: str, layer: str, group: Sequence[TimedCall], peaks: Peaks, threads: int) -> Row:
     best = min(group, key=lambda call: call.nanoseconds)
     work = best.what
-    found = bound(work.macs, work.bytes, best.nanoseconds * 1e-9 * threads, peaks, work.instructions)
+    seconds = best.nanoseconds * 1e-9 * threads
+    found = bound(work.macs, work.bytes, seconds, peaks, work.instructions) if best.device == CPU else None
     total = sum(call.nanoseconds for call in group)
     most = max(call.what.macs for call in group), max(call.what.bytes for call in group)
     return Row(kind, layer, len(group), total, best.nanoseconds, *most, found)
@@ -81,10 +83,22 @@ def _ms(nanoseconds: int) -> str:
     return f"{nanoseconds / 1e6:.2f}"
 
 
-def as_json(rows: Iterable[Row], threads: int) -> dict[str, Any]:
+def clocks_of(calls: Iterable[TimedCall]) -> dict[str, str]:
+    """By device, whose clock its calls were timed by: "host", or "device" for its own."""
+    return {call.device: "device" if call.own_clock else "host" for call in calls}
+
+
+def clock_lines(clocks: Mapping[str, str]) -> str:
+    """A line for each device but the CPU, each begun by a line's end."""
+    said = {"device": "by its own clock", "host": "by the host's clock, what it takes to hand calls over with it"}
+    return "".join(f"\n{device}: times {said[clock]}" for device, clock in clocks.items() if device != CPU)
+
+
+def as_json(rows: Iterable[Row], threads: int, clocks: Mapping[str, str]) -> dict[str, Any]:
     """Times in nanoseconds; ``share`` is of what binds, on all threads."""
     return {
         "threads": threads,
+        "clocks": dict(clocks),
         "rows": [
             {
                 **{"kind": row.kind, "layer": row.layer, "calls": row.calls, "total_ns": row.total_ns},

@@ -151,6 +151,7 @@ class CKernelCall(Structure):
         ("device", c_char_p),
         ("started_ns", u64),
         ("ended_ns", u64),
+        ("device_ns", u64),
     ]
 
 

@@ -13,6 +13,8 @@ from tvm_flow.errors import RuntimeFailure
 from tvm_flow.run.native import CKernelCall, CView
 
 _KINDS = {0: "i", 1: "u", 2: "f"}
+NO_CLOCK = 2**64 - 1
+"""TVM_FLOW_NO_CLOCK."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class TracedCall:
     device  the backend whose part of the runtime ran it
     ======  ===========================================================================================
 
-    ``started_ns`` and ``ended_ns`` are of one clock that never goes back; both 0 where nobody measured.
+    ``started_ns`` and ``ended_ns`` are of one clock that never goes back; both 0 where nobody measured. ``device_ns``
+    is what the call took by the device's own clock, without what it takes to hand it over; None where it has none.
     """
 
     step: int
@@ -40,12 +43,14 @@ class TracedCall:
     device: str = "cpu"
     started_ns: int = 0
     ended_ns: int = 0
+    device_ns: int | None = None
 
 
 def kernel_call(seen: CKernelCall) -> TracedCall:
     """Wrap the runtime's structure without copying. Raises RuntimeFailure for a type that numpy lacks."""
     args = tuple(_array(seen.args[i]) for i in range(seen.num_args))
-    device, times = seen.device.decode(), (seen.started_ns, seen.ended_ns)
+    own = None if seen.device_ns == NO_CLOCK else seen.device_ns
+    device, times = seen.device.decode(), (seen.started_ns, seen.ended_ns, own)
     return TracedCall(seen.step, seen.branch, seen.call, seen.kernel.decode(), args, device, *times)
 
 

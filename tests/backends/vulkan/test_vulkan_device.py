@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from support.vulkan_plans import R, W, constants, multiplied, shader
 from tvm_flow.backends.vulkan.payload import Argument, Dispatch, Pipeline, Scratch, ShaderKernel, encode_payload
 from tvm_flow.bench.driven import ARENA, PROMPT, DeviceError, Driven, Memory, Plan, Tensor
 from tvm_flow.run.status import Status
+from tvm_flow.run.vulkan_list import vulkan_devices
 
 
 @pytest.mark.parametrize("own_memory", [0, 1], ids=["shared memory", "memory of its own"])
@@ -96,14 +98,30 @@ class TestIntegerDotProduct:
         assert caught.value.status == Status.NO_DEVICE
 
 
+class TestClock:
+    def test_times_a_segment_and_a_call_alone_and_changes_nothing(self, affine: Plan) -> None:
+        with Driven(affine) as driven:
+            driven.step(constants(3))
+            driven.write(0, np.arange(13))
+            driven.run()
+            whole = driven.read(2)
+            for first, count in ((0, 2), (0, 1), (1, 1)):
+                driven.write(2, np.zeros(13))
+                started = time.perf_counter_ns()
+                taken = driven.timed(first=first, count=count)
+                assert taken is not None and 0 < taken < time.perf_counter_ns() - started
+                assert (driven.read(2) == (whole if first + count == 2 else 0)).all()
+
+
 class TestChoice:
     def test_by_number_name_and_uuid(self, affine: Plan) -> None:
-        for wanted in (b"0", b"LLVMpipe"):
-            with Driven(affine, device=wanted) as driven:
+        (uuid,) = (device.uuid for device in vulkan_devices() if device.name.startswith("llvmpipe"))
+        for wanted in ("0", "LLVMpipe", uuid.hex, str(uuid).upper()):
+            with Driven(affine, device=wanted.encode()) as driven:
                 assert "llvmpipe" in driven.memory.lines[0]
 
     def test_of_what_is_not_there_is_refused_by_name(self, affine: Plan) -> None:
-        for wanted in (b"Adreno", b"7", b"0" * 32):
+        for wanted in (b"Adreno", b"7", b"0" * 32, b"0" * 31):
             with pytest.raises(DeviceError, match=f"a device {wanted.decode()}, got") as caught:
                 Driven(affine, device=wanted)
             assert caught.value.status == Status.NO_DEVICE

@@ -65,6 +65,33 @@ def test_every_failing_call_of_vulkan_is_an_error_and_nothing_stays(
         assert not memory.held
 
 
+def test_every_failing_call_of_a_timed_run_is_an_error_and_nothing_stays(
+    affine: Plan, faulty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No call of the clock is made where nobody asks."""
+    calls = ctypes.c_int.in_dll(ctypes.CDLL(str(faulty)), "faulty_calls")
+    with Driven(affine) as driven:
+        begin = calls.value
+        driven.timed()
+        end = calls.value
+    assert end - begin == 8
+    for call in range(begin, end):
+        monkeypatch.setenv("FAULT", f"ANY:{(UNKNOWN, DEVICE_LOST)[call % 2]}:{call}")
+        with Driven(affine) as driven, pytest.raises(DeviceError, match="; "):
+            driven.timed()
+    monkeypatch.setenv("FAULT", f"vkCreateQueryPool:{UNKNOWN}:0")
+    with Driven(affine) as driven:
+        driven.run()
+        driven.run(first=0, count=1)
+
+
+def test_a_device_without_timestamps_says_so_and_runs(affine: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAULT", "notime")
+    with Driven(affine) as driven:
+        assert driven.memory.lines[0].endswith(", no timestamps")
+        assert driven.timed() is None
+
+
 def test_products_that_are_not_what_the_driver_says_are_not_used(
     product: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:

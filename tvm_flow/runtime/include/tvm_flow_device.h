@@ -73,6 +73,9 @@ typedef struct {
   uint32_t count;
   uint32_t step;
   uint32_t branch;
+  /* NULL, or where to write how long the calls took in ns by a clock of the device's own; it is left as it is by a
+   * device that has none. */
+  uint64_t *device_ns;
 } tvm_flow_device_run;
 
 typedef struct tvm_flow_device_type {

@@ -18,6 +18,8 @@ typedef struct {
   uint8_t dtype_bits;
 } tvm_flow_view;
 
+#define TVM_FLOW_NO_CLOCK UINT64_MAX
+
 /* One finished kernel call. args[num_args - 1] is what the kernel wrote. A call of the prologue has the step that it
  * runs before. Valid during the callback only. */
 typedef struct {
@@ -30,6 +32,7 @@ typedef struct {
   const char *device;        /* that ran it: "cpu" */
   uint64_t started_ns;       /* by a clock that never goes back, of no known beginning */
   uint64_t ended_ns;
+  uint64_t device_ns; /* that it took by a clock of the device's own; TVM_FLOW_NO_CLOCK where that has none */
 } tvm_flow_kernel_call;
 
 /* Non-zero stops the plan; the running function returns TVM_FLOW_CANCELLED. With options.cpus the thread is

@@ -128,18 +128,12 @@ static void add_raised(const char *raised, tvm_flow_error *error) {
   snprintf(error->message + used, sizeof error->message - used, ": %s", raised);
 }
 
-static tvm_flow_status run_calls(const flow_plan *plan, uint32_t segment, uint32_t first, uint32_t count,
-                                 const flow_plan_run *run, tvm_flow_error *error) {
-  const flow_bound *device = &plan->devices[plan->segments[segment].device];
-  const tvm_flow_device_run part = {.struct_bytes = sizeof part,
-                                    .segment = segment,
-                                    .first = first,
-                                    .count = count,
-                                    .step = run->step,
-                                    .branch = run->branch};
-  if (!count) return TVM_FLOW_OK;
-  tvm_flow_status s = flow_check_cancelled(run->context, run->step, run->branch, first, error);
-  if (!s) s = device->type->run(device->bound, &part, error);
+static tvm_flow_status run_calls(const flow_plan *plan, const tvm_flow_device_run *part, const flow_plan_run *run,
+                                 tvm_flow_error *error) {
+  const flow_bound *device = &plan->devices[plan->segments[part->segment].device];
+  if (!part->count) return TVM_FLOW_OK;
+  tvm_flow_status s = flow_check_cancelled(run->context, run->step, run->branch, part->first, error);
+  if (!s) s = device->type->run(device->bound, part, error);
   if (s && s != TVM_FLOW_CANCELLED && device != &plan->devices[0]) add_raised(run->context->message, error);
   return s;
 }
@@ -147,15 +141,23 @@ static tvm_flow_status run_calls(const flow_plan *plan, uint32_t segment, uint32
 static tvm_flow_status run_segment(const flow_plan *plan, uint32_t segment, const flow_plan_run *run,
                                    tvm_flow_error *error) {
   const tvm_flow_segment *seen = &plan->segments[segment];
+  const uint32_t end = seen->first_call + seen->num_calls;
+  tvm_flow_device_run part = {.struct_bytes = sizeof part,
+                              .segment = segment,
+                              .first = seen->first_call,
+                              .count = seen->num_calls,
+                              .step = run->step,
+                              .branch = run->branch};
   tvm_flow_status s = TVM_FLOW_OK;
   for (uint32_t i = 0; !s && i < seen->num_copies; i++)
     s = copy(plan, &plan->library.descriptor->copies[seen->first_copy + i], run->branch, error);
-  if (!run->trace) return s ? s : run_calls(plan, segment, seen->first_call, seen->num_calls, run, error);
-  for (uint32_t call = seen->first_call; !s && call < seen->first_call + seen->num_calls; call++) {
-    flow_timed timed = {.started_ns = flow_clock_ns(), .ended_ns = 0};
-    s = run_calls(plan, segment, call, 1, run, error);
+  if (!run->trace) return s ? s : run_calls(plan, &part, run, error);
+  for (part.count = 1; !s && part.first < end; part.first++) {
+    flow_timed timed = {.started_ns = flow_clock_ns(), .ended_ns = 0, .device_ns = TVM_FLOW_NO_CLOCK};
+    part.device_ns = &timed.device_ns;
+    s = run_calls(plan, &part, run, error);
     timed.ended_ns = flow_clock_ns();
-    if (!s) s = flow_plan_trace(plan, segment, call, run, timed, error);
+    if (!s) s = flow_plan_trace(plan, segment, part.first, run, timed, error);
   }
   return s;
 }

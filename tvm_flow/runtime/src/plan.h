@@ -38,6 +38,7 @@ typedef struct {
 typedef struct {
   uint64_t started_ns;
   uint64_t ended_ns;
+  uint64_t device_ns;
 } flow_timed;
 
 /* Takes over `library` on success. `devices` are open and have what it needs; weights may be NULL when it uses none. */

@@ -59,7 +59,8 @@ tvm_flow_status flow_plan_trace(const flow_plan *plan, uint32_t segment, uint32_
                                      .args = plan->views,
                                      .device = plan->devices[plan->segments[segment].device].type->name,
                                      .started_ns = timed.started_ns,
-                                     .ended_ns = timed.ended_ns};
+                                     .ended_ns = timed.ended_ns,
+                                     .device_ns = timed.device_ns};
   if (!s && run->trace(run->trace_user, &seen))
     s = flow_fail(error, TVM_FLOW_CANCELLED, "step %u, branch %u, call %u: the trace asked to stop", run->step,
                   run->branch, row);

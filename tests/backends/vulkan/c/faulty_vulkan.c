@@ -3,8 +3,9 @@
  *   NAME:RESULT:N   the Nth call of NAME (from 0; ANY: of all functions below) gives RESULT, a wait after its time
  *   dot             integer dot products are of unsigned bytes
  *   no64            the device has no 64-bit integers
+ *   notime          its queues have no timestamps
  *
- * faulty_calls counts those calls. Arguments are passed on as six registers, which all of them fit. */
+ * faulty_calls counts those calls. Arguments are passed on as eight words, which all of them fit. */
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,15 +17,15 @@ __attribute__((visibility("default"))) int faulty_calls;
 static int named_calls;
 
 #define EXPORT __attribute__((visibility("default")))
-#define REGISTERS intptr_t a, intptr_t b, intptr_t c, intptr_t d, intptr_t e, intptr_t f
+#define WORDS intptr_t a, intptr_t b, intptr_t c, intptr_t d, intptr_t e, intptr_t f, intptr_t g, intptr_t h
 #define FUNCTIONS(X)                                                                                          \
   X(vkCreateBuffer) X(vkAllocateMemory) X(vkBindBufferMemory) X(vkMapMemory) X(vkCreateShaderModule)           \
   X(vkCreatePipelineCache) X(vkCreateComputePipelines) X(vkCreateDescriptorSetLayout) X(vkCreatePipelineLayout) \
   X(vkCreateDescriptorPool) X(vkAllocateDescriptorSets) X(vkCreateCommandPool) X(vkAllocateCommandBuffers)      \
   X(vkBeginCommandBuffer) X(vkEndCommandBuffer) X(vkCreateFence) X(vkResetFences) X(vkQueueSubmit)             \
-  X(vkWaitForFences)
+  X(vkWaitForFences) X(vkCreateQueryPool) X(vkGetQueryPoolResults)
 
-typedef int (*function)(REGISTERS);
+typedef int (*function)(WORDS);
 
 static int fault(const char *name) {
   const char *wanted = getenv("FAULT");
@@ -44,22 +45,22 @@ static int is_on(const char *name) {
 
 #define WRAP(name)                                              \
   static function real_##name;                                  \
-  static int wrapped_##name(REGISTERS) {                        \
+  static int wrapped_##name(WORDS) {                            \
     int result = fault(#name);                                  \
     if (result && strcmp(#name, "vkWaitForFences")) return result; \
-    int own = real_##name(a, b, c, d, e, f);                    \
+    int own = real_##name(a, b, c, d, e, f, g, h);              \
     return result ? result : own;                               \
   }
 FUNCTIONS(WRAP)
 
-static int lying_module(REGISTERS) {
+static int lying_module(WORDS) {
   VkShaderModuleCreateInfo info = *(const VkShaderModuleCreateInfo *)b;
   uint32_t *code = malloc(info.codeSize);
   memcpy(code, info.pCode, info.codeSize);
   for (size_t i = 5; i < info.codeSize / 4; i += code[i] >> 16)
     if ((code[i] & 0xffff) == 4450) code[i]++; /* OpSDot, OpUDot */
   info.pCode = code;
-  int result = real_vkCreateShaderModule(a, (intptr_t)&info, c, d, e, f);
+  int result = real_vkCreateShaderModule(a, (intptr_t)&info, c, d, e, f, g, h);
   free(code);
   return result;
 }
@@ -68,6 +69,12 @@ static PFN_vkGetPhysicalDeviceFeatures2 real_features;
 static void no_64(VkPhysicalDevice physical, VkPhysicalDeviceFeatures2 *out) {
   real_features(physical, out);
   out->features.shaderInt64 = 0;
+}
+
+static PFN_vkGetPhysicalDeviceQueueFamilyProperties real_families;
+static void no_time(VkPhysicalDevice physical, uint32_t *count, VkQueueFamilyProperties *out) {
+  real_families(physical, count, out);
+  for (uint32_t i = 0; out && i < *count; i++) out[i].timestampValidBits = 0;
 }
 
 static PFN_vkGetDeviceProcAddr real_of_device;
@@ -95,6 +102,10 @@ EXPORT PFN_vkVoidFunction vkGetInstanceProcAddr(VkInstance instance, const char 
   if (strcmp(name, "vkGetPhysicalDeviceFeatures2") == 0 && is_on("no64")) {
     real_features = (PFN_vkGetPhysicalDeviceFeatures2)own;
     return (PFN_vkVoidFunction)no_64;
+  }
+  if (strcmp(name, "vkGetPhysicalDeviceQueueFamilyProperties") == 0 && is_on("notime")) {
+    real_families = (PFN_vkGetPhysicalDeviceQueueFamilyProperties)own;
+    return (PFN_vkVoidFunction)no_time;
   }
   return own;
 }

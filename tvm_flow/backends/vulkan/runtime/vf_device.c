@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "vf_cache.h"
+#include "vf_clock.h"
 #include "vf_memory.h"
 
 enum { ALIGN = 64 };
@@ -51,8 +52,10 @@ static tvm_flow_status choose_family(vf_device *device, tvm_flow_error *error) {
   VkQueueFamilyProperties families[16];
   uint32_t count = sizeof families / sizeof *families;
   vf_of(device)->vkGetPhysicalDeviceQueueFamilyProperties(device->physical, &count, families);
-  for (device->family = 0; device->family < count; device->family++)
+  for (device->family = 0; device->family < count; device->family++) {
+    device->clock_bits = families[device->family].timestampValidBits;
     if (families[device->family].queueFlags & VK_QUEUE_COMPUTE_BIT) return TVM_FLOW_OK;
+  }
   return vf_fail(error, TVM_FLOW_NO_DEVICE, "expected %.100s to have a queue that computes, got none; choose another "
                  "device", device->facts.properties.deviceName);
 }
@@ -109,9 +112,10 @@ static tvm_flow_status open_all(vf_device *device, const tvm_flow_vulkan *option
   if (s) return s;
   vf_memory_open(device, options->own_memory != 0);
   if (options->plain_products) vf_drop_dot(&device->facts);
-  vf_log(device, TVM_FLOW_LOG_INFO, "%s, Vulkan %u.%u, %s, %s", device->facts.properties.deviceName,
+  vf_log(device, TVM_FLOW_LOG_INFO, "%s, Vulkan %u.%u, %s, %s%s", device->facts.properties.deviceName,
          device->facts.properties.apiVersion >> 22 & 127, device->facts.properties.apiVersion >> 12 & 1023,
-         device->facts.driver, device->own_memory ? "memory of its own" : "memory shared with the CPU");
+         device->facts.driver, device->own_memory ? "memory of its own" : "memory shared with the CPU",
+         device->clock_bits ? "" : ", no timestamps");
   return vf_cache_open(device, options->cache, error);
 }
 
@@ -138,6 +142,7 @@ void vf_close(void *opened) {
     const vf_functions *f = vf_of(device);
     if (f->vkDeviceWaitIdle) f->vkDeviceWaitIdle(device->device);
     vf_cache_close(device);
+    vf_clock_close(device);
     vf_buffer_free(device, &device->staging);
     vf_buffer_free(device, &device->arena);
     vf_buffer_free(device, &device->prompts);

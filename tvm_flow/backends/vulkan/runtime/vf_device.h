@@ -36,6 +36,8 @@ typedef struct {
   int dot_is_known; /* the self-test was made, or needs not be */
   VkDevice device;
   uint32_t family;
+  uint32_t clock_bits; /* of a reading; 0: the queue has no clock */
+  VkQueryPool clock;   /* made at the first question */
   VkQueue queue;
   VkCommandPool commands;
   VkFence fence;
