@@ -132,8 +132,23 @@ def counted(library: bytes) -> tuple[int, int]:
     begin = library.find(_words((MAGIC, VERSION)))
     if begin < 0:
         return 0, 0
-    header = struct.unpack_from("<12I", library, begin)
+    header = _header(library, begin)
     return header[4], 4 * header[10]
+
+
+def modules_of(library: bytes) -> tuple[bytes, ...]:
+    """Every SPIR-V module of the payload in the file of a ``library``; none without one."""
+    begin = library.find(_words((MAGIC, VERSION)))
+    if begin < 0:
+        return ()
+    header = _header(library, begin)
+    code, table = begin + header[2] - 4 * header[10], begin + 4 * len(header)
+    rows = (struct.unpack_from("<2I", library, table + 8 * row) for row in range(header[3]))
+    return tuple(library[code + 4 * first : code + 4 * (first + words)] for first, words in rows)
+
+
+def _header(library: bytes, begin: int) -> tuple[int, ...]:
+    return struct.unpack_from("<12I", library, begin)
 
 
 def _scratch_bytes(kernels: Mapping[str, ShaderKernel]) -> int:
