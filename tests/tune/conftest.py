@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from support.board_farm import Farm, running_farm
 
 from tvm_flow.export import Exported
 from tvm_flow.target.spec import TargetSpec
@@ -17,3 +20,10 @@ def kernels(exported: Exported, host: TargetSpec) -> list[TunedKernel]:
 @pytest.fixture(scope="session")
 def product(kernels: list[TunedKernel]) -> TunedKernel:
     return next(each for each in kernels if each.task.label.startswith("product"))
+
+
+@pytest.fixture(scope="session")
+def farm() -> Iterator[Farm]:
+    """One board for all tests here: give it back."""
+    with running_farm() as made:
+        yield made

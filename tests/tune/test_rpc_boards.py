@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.board_farm import KEY, Farm, free_port
 from support.execution import HOST
 
 from tvm_flow.cli import main
@@ -21,9 +16,10 @@ from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.export import Exported
 from tvm_flow.target.spec import TargetSpec, load_target
 from tvm_flow.toolchain.zig import zig_cc
-from tvm_flow.tune import board_check, board_program, tune_export
+from tvm_flow.tune import board_check, board_session, tune_export
 from tvm_flow.tune.board_check import Fingerprint, check_board, list_boards, require_target
-from tvm_flow.tune.board_program import Board, BoardError, BoardProcess, link_board, parse_board
+from tvm_flow.tune.board_program import BoardProcess, link_board
+from tvm_flow.tune.board_session import Board, BoardError, parse_board
 from tvm_flow.tune.entries import DEFAULT, Kind
 from tvm_flow.tune.extracted import TunedKernel
 from tvm_flow.tune.ledger import read_ledger
@@ -31,7 +27,6 @@ from tvm_flow.tune.local_bench import BoardBench
 from tvm_flow.tune.rounds import NoTimeError
 from tvm_flow.tune.tune_export import TuneOptions, tune
 
-KEY = "bench-of-tests"
 HANGS = """
 #include <stdint.h>
 int __tvm_ffi_hangs(void *s, const void *a, int32_t n, void *r);
@@ -39,70 +34,6 @@ int __tvm_ffi_hangs(void *s, const void *a, int32_t n, void *r) { (void)s, (void
 int __tvm_ffi_fails(void *s, const void *a, int32_t n, void *r);
 int __tvm_ffi_fails(void *s, const void *a, int32_t n, void *r) { (void)s, (void)a, (void)n, (void)r; return -1; }
 """
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-@dataclass
-class Farm:
-    """A tracker and one server."""
-
-    port: int
-    tracker: subprocess.Popen[bytes]
-    server: subprocess.Popen[bytes] | None = None
-
-    @property
-    def board(self) -> Board:
-        return Board("127.0.0.1", self.port, KEY)
-
-    def start_server(self) -> None:
-        port = free_port()
-        self.server = run_tvm(
-            "rpc_server", "--tracker", f"127.0.0.1:{self.port}", "--key", KEY, "--port", f"{port}", "--port-end",
-            f"{port + 1}",
-        )  # fmt: skip
-        wait_for(lambda: any(line.startswith(f"{KEY}: 1 free") for line in list_boards("127.0.0.1", self.port)))
-
-    def stop_server(self) -> None:
-        if self.server is not None:
-            os.killpg(self.server.pid, signal.SIGKILL)
-            self.server.wait()
-            self.server = None
-
-
-def run_tvm(name: str, *arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", f"tvm.exec.{name}", "--host", "127.0.0.1", *arguments]
-    null = subprocess.DEVNULL
-    return subprocess.Popen(command, stdout=null, stderr=null, start_new_session=True)
-
-
-def wait_for(holds: object, seconds: float = 90.0) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if callable(holds) and holds():
-                return
-        except BuildError:
-            pass
-        time.sleep(0.5)
-    pytest.fail(f"not so after {seconds} s")
-
-
-@pytest.fixture(scope="module")
-def farm() -> Iterator[Farm]:
-    port = free_port()
-    made = Farm(port, run_tvm("rpc_tracker", "--port", f"{port}", "--port-end", f"{port + 1}"))
-    try:
-        made.start_server()
-        yield made
-    finally:
-        made.stop_server()
-        os.killpg(made.tracker.pid, signal.SIGKILL)
-        made.tracker.wait()
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +105,7 @@ def test_candidates_run_on_a_board_as_they_run_here(
 
 
 def test_a_key_without_a_board_is_never_free(farm: Farm, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(board_program, "ACQUIRE", 2.0)
+    monkeypatch.setattr(board_session, "ACQUIRE", 2.0)
     process = BoardProcess(Board("127.0.0.1", farm.port, "nobody"), library, 1, ARGS)
     with pytest.raises(BoardError, match="never free"):
         process.seconds(0, 1, 5.0)
@@ -186,11 +117,11 @@ def test_a_busy_board_is_never_free_and_free_again_when_it_is_given_back(
 ) -> None:
     first, second = (BoardProcess(farm.board, library, 1, ARGS) for _ in range(2))
     assert first.read("/proc/loadavg")
-    monkeypatch.setattr(board_program, "ACQUIRE", 2.0)
+    monkeypatch.setattr(board_session, "ACQUIRE", 2.0)
     with pytest.raises(BoardError, match="never free"):
         second.read("/proc/loadavg")
     first.close()
-    monkeypatch.setattr(board_program, "ACQUIRE", 60.0)
+    monkeypatch.setattr(board_session, "ACQUIRE", 60.0)
     assert second.read("/proc/loadavg")
     second.close()
 

@@ -7,19 +7,15 @@ kernel read and wrote. Kernels and plans call no C library, so what is checked h
 from __future__ import annotations
 
 import shutil
-import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, NoReturn
 
-import numpy as np
-import numpy.typing as npt
-
+from tvm_flow.check.call_stream import follow_calls
 from tvm_flow.check.parts import Part
 from tvm_flow.errors import BuildError
 from tvm_flow.plan.folds import Floats
@@ -30,11 +26,6 @@ from tvm_flow.toolchain.runtime_library import RUNTIME
 TRACE_PROGRAM = RUNTIME / "emulate" / "trace.c"
 EMULATED = ("aarch64",)
 """Architectures whose features the runtime can ask qemu for."""
-
-# The records of runtime/emulate/trace.c.
-_RECORD, _TENSOR = struct.Struct("<6I"), struct.Struct("<BBHI8q")
-_CALL, _STEP, _LATENTS = range(3)
-_KINDS = {0: "i", 1: "u", 2: "f"}
 
 
 @dataclass(frozen=True)
@@ -93,19 +84,7 @@ def run_emulated(run: EmulatedRun, on_call: Callable[[TracedCall], object], on_s
     Raises BuildError with the program's own words when it fails, or its stream breaks off.
     """
     with _started(run) as records:
-        while True:
-            kind, step, branch, call, tensors, name_bytes = records.unpack(_RECORD)
-            if kind not in (_CALL, _STEP, _LATENTS):
-                records.fail(f"a record of unknown kind {kind}")
-            name = records.read(name_bytes).decode()
-            args = tuple(records.tensor() for _ in range(tensors))
-            if kind == _CALL:
-                on_call(TracedCall(step, branch, call, name, args))
-            elif kind == _STEP:
-                on_step()
-            else:
-                records.finish()
-                return np.asarray(args[0], np.float32)
+        return follow_calls(records, on_call, on_step)
 
 
 @contextmanager
@@ -136,14 +115,6 @@ class _Records:
         if len(data) != count:
             self.fail("the end of its stream")
         return data
-
-    def unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
-        return layout.unpack(self.read(layout.size))
-
-    def tensor(self) -> npt.NDArray[Any]:
-        code, bits, ndim, _, *extents = self.unpack(_TENSOR)
-        shape, dtype = extents[:ndim], np.dtype(f"<{_KINDS[code]}{bits // 8}")
-        return np.frombuffer(self.read(prod(shape) * dtype.itemsize), dtype).reshape(shape)
 
     def finish(self) -> None:
         """Wait for the end, which must be a success too."""

@@ -1,19 +1,22 @@
 """The machines that a bundle can be run and compared on, each a row of `MACHINES`.
 
 A machine runs a part of a bundle on its golden input and shows every kernel call. One that loads no libraries is given
-them as part of a program: `Machine.prepared`. A graphics driver or a board over RPC is one more row.
+them as part of a program: `Machine.prepared`. A graphics driver is one more row; a board is named by whoever has one:
+`tvm_flow.tune.board_machine`.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from tvm_flow.backends.cpu.packing import Product
 from tvm_flow.check.emulator import EMULATED, TRACE_PROGRAM, EmulatedRun, Emulator, find_emulator, run_emulated
 from tvm_flow.check.parts import Part
+from tvm_flow.check.sums import StartsSums, link_sums
 from tvm_flow.errors import BuildError
 from tvm_flow.pack import read_golden
 from tvm_flow.plan.folds import Floats
@@ -36,11 +39,18 @@ class Machine(Protocol):
     def whole(self) -> bool:
         """It runs every step, whatever of them is compared."""
 
+    @property
+    def loads_files(self) -> bool:
+        """It verifies the files of a bundle as they are shipped, in another place than `trace` ran their kernels."""
+
     def describe(self) -> str:
         """For reports."""
 
     def prepared(self, folder: Path, link: Link) -> Machine:
         """With all that it needs to run one bundle, made in ``folder``; raises BuildError."""
+
+    def sums(self, products: Iterable[Product], target: TargetSpec, folder: Path) -> StartsSums | None:
+        """See `tvm_flow.check.sums.link_sums`."""
 
     def trace(self, bundle: Path, part: Part, threads: int, see: See, step: Callable[[], object]) -> Floats:
         """Latents or frames, of any shape, that ``part`` makes of the golden input of ``bundle``.
@@ -59,12 +69,16 @@ class ThisProcess:
 
     command = ()
     whole = False
+    loads_files = False
 
     def describe(self) -> str:
         return "this machine"
 
     def prepared(self, _folder: Path, _link: Link) -> Machine:
         return self
+
+    def sums(self, products: Iterable[Product], target: TargetSpec, folder: Path) -> StartsSums | None:
+        return link_sums(products, target, folder)
 
     def trace(self, bundle: Path, part: Part, threads: int, see: See, step: Callable[[], object]) -> Floats:
         golden = read_golden(bundle)
@@ -86,6 +100,7 @@ class Emulated:
     emulator: Emulator
     program: Path | None = None
     whole = True
+    loads_files = False
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -97,6 +112,9 @@ class Emulated:
     def prepared(self, folder: Path, link: Link) -> Machine:
         link(TRACE_PROGRAM, folder / "trace")
         return replace(self, program=folder / "trace")
+
+    def sums(self, products: Iterable[Product], target: TargetSpec, folder: Path) -> StartsSums | None:
+        return link_sums(products, target, folder, self.command)
 
     def trace(self, bundle: Path, part: Part, threads: int, see: See, step: Callable[[], object]) -> Floats:
         return run_emulated(EmulatedRun(self.emulator, self._program(), bundle, threads, part), see, step)

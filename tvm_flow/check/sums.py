@@ -11,8 +11,10 @@ from __future__ import annotations
 import struct
 import subprocess
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -35,19 +37,33 @@ class SumsProgram:
     command: tuple[str, ...]
     products: tuple[Product, ...]
 
-    def start(self) -> Sums:
+    def start(self) -> SumsProcess:
         """Run it; close the result when done."""
         process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        return Sums(self, process)
+        return SumsProcess(self, process)
 
 
-class Sums:
+class Sums(Protocol):
+    """What adds up."""
+
+    def accumulate(self, product: Product, x: Array, packed: Array) -> Array:
+        """int32 [M, N] of int8 x [M, K] and the packed weights; raises BuildError when that fails."""
+
+
+class StartsSums(Protocol):
+    """Products, linked for a machine."""
+
+    def start(self) -> AbstractContextManager[Sums]:
+        """Ready on that machine, until it is closed."""
+
+
+class SumsProcess:
     """A running `SumsProgram`; a context manager."""
 
     def __init__(self, program: SumsProgram, process: subprocess.Popen[bytes]) -> None:
         self.program, self.process = program, process
 
-    def __enter__(self) -> Sums:
+    def __enter__(self) -> SumsProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -55,7 +71,7 @@ class Sums:
         self.process.communicate()
 
     def accumulate(self, product: Product, x: Array, packed: Array) -> Array:
-        """int32 [M, N] of int8 x [M, K] and the packed weights; raises BuildError when the program fails."""
+        """See `Sums.accumulate`."""
         assert self.process.stdin is not None and self.process.stdout is not None
         size = product.m * product.n * 4
         try:
@@ -81,6 +97,18 @@ def without_epilogue(product: Product) -> Product:
     return replace(product, epilogue=False)
 
 
+def fused(products: Iterable[Product]) -> tuple[Product, ...]:
+    """Those whose sums cannot be seen, each once, without its epilogue."""
+    return tuple(dict.fromkeys(without_epilogue(product) for product in products if product.epilogue))
+
+
+def compile_sums(products: Sequence[Product], target: TargetSpec, output: Path) -> tuple[str, ...]:
+    """Write the object ``output``; the kernels of ``products`` by name, in order. Raises BuildError."""
+    kernels = {f"sums{i}": gemm(f"sums{i}", p.m, p.k, p.n, p.isa, p.tiling) for i, p in enumerate(products)}
+    compile_object(kernels, target.tvm(), output)
+    return tuple(kernels)
+
+
 def link_sums(
     products: Iterable[Product], target: TargetSpec, folder: Path, prefix: Sequence[str] = ()
 ) -> SumsProgram | None:
@@ -88,11 +116,10 @@ def link_sums(
 
     ``prefix`` is the emulator's command; then the program is static. Raises BuildError when it does not compile.
     """
-    chosen = tuple(dict.fromkeys(without_epilogue(product) for product in products if product.epilogue))
+    chosen = fused(products)
     if not chosen:
         return None
-    kernels = {f"sums{i}": gemm(f"sums{i}", p.m, p.k, p.n, p.isa, p.tiling) for i, p in enumerate(chosen)}
-    compile_object(kernels, target.tvm(), folder / "sums.o")
+    compile_sums(chosen, target, folder / "sums.o")
     (folder / "sums_table.c").write_text(_table(chosen))
     triple = f"{target.triple.split('-')[0]}-linux-musl" if prefix else target.zig_triple
     arguments = (

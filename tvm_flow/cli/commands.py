@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tvm_flow.cli.tuning_commands import asked_board
 from tvm_flow.cli.tuning_commands import boards as boards
 from tvm_flow.cli.tuning_commands import records as records
 from tvm_flow.cli.tuning_commands import tune as tune
@@ -114,8 +115,10 @@ def compile(arguments: argparse.Namespace) -> None:
     from tvm_flow.pipeline.stages import compile_stage
 
     given = arguments
-    check, emit = parse_check(given.check), Emit(given.emit)
-    options = CompileOptions(given.threads, True, check, emit, given.require_coverage, given.debug_dump, given.records)
+    check, emit, board = parse_check(given.check), Emit(given.emit), asked_board(given.check_on)
+    options = CompileOptions(
+        *(given.threads, True, check, emit, given.require_coverage, given.debug_dump, board, given.records)
+    )
     _report(compile_stage(given.export, given.target, given.output, options))
     if given.emit == "static":
         print(f"link with: the archives in {given.output / 'lib'}, headers in {given.output / 'include'}")
@@ -239,11 +242,14 @@ def profile(arguments: argparse.Namespace) -> None:
     from tvm_flow.pack import read_manifest
     from tvm_flow.profile import report
     from tvm_flow.profile.measure import Profiled, timed_calls
-    from tvm_flow.profile.roofline import peaks_here
+    from tvm_flow.profile.roofline import UNKNOWN, peaks_here
 
     given = arguments
-    calls, threads = timed_calls(Profiled(given.bundle, given.steps, given.threads, given.on, given.unchecked))
-    peaks = peaks_here(frozenset(read_manifest(given.bundle).target.get("features", ())))
+    board = asked_board(given.board)
+    asked = Profiled(given.bundle, given.steps, given.threads, given.on, given.unchecked, board)
+    calls, threads = timed_calls(asked)
+    features = frozenset(read_manifest(given.bundle).target.get("features", ()))
+    peaks = peaks_here(features) if board is None else UNKNOWN
     rows = report.rows_of(calls, peaks, threads)
     if given.trace is not None:
         write_json(given.trace, report.chrome_trace(calls))

@@ -142,6 +142,7 @@ def _compile(parser: argparse.ArgumentParser) -> None:
     covered = "fail when less of the steps' multiply-adds leaves the CPU, such as 0.95 on a target with an accelerator"
     parser.add_argument("--require-coverage", type=_share, default=0.0, metavar="SHARE", help=covered)
     parser.add_argument("--check", default="auto", metavar="auto|all|N|none", help=checked)
+    tuning_commands.board_option(parser, "--check-on", "run and compare it, instead of here or under qemu, on")
     parser.add_argument(
         "--emit",
         choices=("shared", "static"),
@@ -276,6 +277,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
 def _profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, help="what compile wrote; its golden input is run")
     parser.add_argument("--on", default="host", metavar="MACHINE", help="where: host is this one")
+    tuning_commands.board_option(parser, "--board", "measure, instead of here, on")
     parser.add_argument("--steps", type=at_least(1), default=1, metavar="N", help="denoising steps to measure")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write every call as a trace for ui.perfetto.dev")

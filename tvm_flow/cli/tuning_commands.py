@@ -7,8 +7,12 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tvm_flow.shipped import output_folder
+
+if TYPE_CHECKING:
+    from tvm_flow.tune.board_session import Board
 
 
 def records_options(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +37,7 @@ def tune_options(parser: argparse.ArgumentParser, whole: Callable[[int], Callabl
     text = "candidates to have tried, over all kernels, those of earlier runs included"
     budget.add_argument("--trials", type=whole(1), default=256, metavar="N", help=text)
     budget.add_argument("--minutes", type=float, default=0.0, metavar="M", help="to search for, instead of --trials")
-    text = "measure on a board of TVM's RPC tracker instead of here; see boards"
-    parser.add_argument("--board", metavar="HOST:PORT/KEY", help=text)
+    board_option(parser, "--board", "measure, instead of here, on")
     parser.add_argument("--only", default="", metavar="KERNEL", help="kernels with this in their name or shape")
 
 
@@ -49,18 +52,31 @@ def boards_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(complain=parser.error)
 
 
+def board_option(parser: argparse.ArgumentParser, name: str, text: str) -> None:
+    """An option that names a board of a tracker."""
+    parser.add_argument(name, metavar="HOST:PORT/KEY", help=f"{text} a board of TVM's RPC tracker; see boards")
+
+
+def asked_board(text: str | None) -> Board | None:
+    """What such an option names; what its address risks is said once. Raises ConfigError."""
+    from tvm_flow.tune.board_session import parse_board
+
+    if text is None:
+        return None
+    board = parse_board(text)
+    if board.risk:
+        print(f"warning: {board.risk}", file=sys.stderr)
+    return board
+
+
 def tune(arguments: argparse.Namespace) -> None:
     """Measure candidates until the budget is met; what was measured stays whatever happens."""
     from tvm_flow.errors import BuildError, InterruptedCommand
     from tvm_flow.target.spec import load_target
-    from tvm_flow.tune.board_program import parse_board
     from tvm_flow.tune.tune_export import TuneOptions, tune
 
     given = arguments
-    board = None if given.board is None else parse_board(given.board)
-    if board is not None and board.risk:
-        print(f"warning: {board.risk}", file=sys.stderr)
-    options = TuneOptions(given.trials, given.minutes, given.only, given.threads, board=board)
+    options = TuneOptions(given.trials, given.minutes, given.only, given.threads, board=asked_board(given.board))
     done = tune(given.export, load_target(given.target), given.records, options, print)
     print("\n".join(done.lines()))
     print(f"records: {given.records}")
@@ -78,12 +94,10 @@ def boards(arguments: argparse.Namespace) -> None:
     """Say which boards a tracker has, or whether one is what it should be."""
     from tvm_flow.target.spec import load_target
     from tvm_flow.tune import board_check
-    from tvm_flow.tune.board_program import parse_board
 
     given = arguments
-    board = parse_board(given.address if "/" in given.address else f"{given.address}/any")
-    if board.risk:
-        print(f"warning: {board.risk}", file=sys.stderr)
+    board = asked_board(given.address if "/" in given.address else f"{given.address}/any")
+    assert board is not None
     if given.action == "list":
         print("\n".join(board_check.list_boards(board.host, board.port)) or "no board is registered")
         return

@@ -15,7 +15,7 @@ has the archives of `tvm_flow.compile.static` too, and a program linked from the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,6 @@ from tvm_flow.backends.registry import backend_named
 from tvm_flow.check.conformance import run_checked
 from tvm_flow.check.machines import Machine, machine_of
 from tvm_flow.check.sampling import Compared, Unchecked, choose_calls
-from tvm_flow.check.sums import link_sums
 from tvm_flow.compile.board_files import board_files
 from tvm_flow.compile.decoder_build import build_decoder
 from tvm_flow.compile.dump import clear_dump
@@ -40,7 +39,7 @@ from tvm_flow.compile.static import check_static, link_static, static_files
 from tvm_flow.compile.step_build import Steps, build_steps, bundle_contents, golden_input, unchecked
 from tvm_flow.compile.told import told
 from tvm_flow.compile.workspace import work_folder
-from tvm_flow.errors import BitExactError, BundleError
+from tvm_flow.errors import BitExactError, BundleError, ConfigError
 from tvm_flow.export import Exported
 from tvm_flow.pack import Contents, read_manifest, write_bundle
 from tvm_flow.plan.coverage import coverage, coverage_lines, require_coverage
@@ -51,6 +50,7 @@ from tvm_flow.sampler import SamplerConfig, require_tables_of
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.toolchain.versions import compiler_versions
 from tvm_flow.tune.applied import NO_RECORDS, Records
+from tvm_flow.tune.board_machine import BoardMachine
 
 FUNCTIONS: tuple[Builder, ...] = (build_decoder,)
 """What a bundle may be able to do beside its steps, in the order in which each continues what came before."""
@@ -87,14 +87,14 @@ def compile_bundle(
 ) -> Compiled:
     """Compile ``exported`` for ``target`` into the bundle folder ``output``; nothing is done when it is current.
 
-    A target of another architecture is checked under qemu; with `Unchecked` none is. Raises ConfigError for an export
+    A target of another architecture is checked under qemu, with ``check_on`` any on that board, where the files of the
+    bundle repeat its golden output too; with `Unchecked` none is. Raises ConfigError for an export
     whose tables are not its sampler's, BuildError (for a target that cannot be checked here, too), BundleError, or
     BitExactError when the library disagrees; then ``output`` is left as it was.
     """
     options = options or CompileOptions()
-    machine = None if isinstance(options.check, Unchecked) else machine_of(target)
     records = NO_RECORDS if options.records is None else Records.read(options.records)
-    job = Job(exported, target, output, machine, options, records)
+    job = Job(exported, target, output, _machine(target, options), options, records)
     sampler = SamplerConfig.from_dict(exported.sampler)
     require_tables_of(str(exported.folder), sampler, exported.timesteps, exported.updates)
     stamp = _stamp(job)
@@ -104,16 +104,26 @@ def compile_bundle(
     if job.options.debug_dump is not None:
         clear_dump(job.options.debug_dump)
     expect_room(output, LIBRARIES + sum(path.stat().st_size for path in exported.folder.glob("*.bin")))
-    with work_folder(output) as work:
+    with work_folder(output) as work, closing(job.machine) if isinstance(job.machine, BoardMachine) else nullcontext():
         compiled = _compile(job, work)
     write_stamp(output, stamp)
     return compiled
+
+
+def _machine(target: TargetSpec, options: CompileOptions) -> Machine | None:
+    if options.check_on is None:
+        return None if isinstance(options.check, Unchecked) else machine_of(target)
+    if isinstance(options.check, Unchecked):
+        raise ConfigError(f"check: expected calls to compare on board {options.check_on}, got none; leave one out")
+    return BoardMachine(options.check_on, target, options.progress)
 
 
 def _stamp(job: Job) -> dict[str, Any]:
     files = {path.name: path for path in sorted(job.exported.folder.iterdir()) if path.is_file()}
     choices = {"emit": str(job.options.emit), "check": str(job.options.check)}
     backends = {name: version for name in job.target.backends if (version := backend_named(name).version)}
+    if job.options.check_on is not None:
+        choices["checked on"] = str(job.options.check_on)
     if won := job.records.digest(job.target):
         choices["records"] = "\n".join(won)
     made_by = {"target": job.target.describe(), "compilers": compiler_versions(), "backends": backends, **choices}
@@ -162,6 +172,11 @@ def _compile(job: Job, work: Path) -> Compiled:
         final = replace(final, static=archives())
         if machine is not None and not machine.command:
             check_static(final, target, work, options.threads)
+    if machine is not None and machine.loads_files:
+        with told(f"golden output on {machine.describe()}", shown=options.progress) as bar:
+            write_bundle(work / "checked.bundle", final)
+            machine.verify(work / "checked.bundle", options.threads)
+            bar.update()
     write_bundle(job.output, final)
     return compiled
 
@@ -182,7 +197,7 @@ class _Check:
         write_bundle(trial / "bundle", contents)
         products = [product for library in function.libraries for product in library.packed.products.values()]
         with interrupts_kept(), told("link sums", shown=bool(products) and options.progress) as bar:
-            program = link_sums(products, job.target, trial, self.machine.command)
+            program = self.machine.sums(products, job.target, trial)
             bar.update()
         with program.start() if program else nullcontext() as sums:
             compare = choose_calls(function.members, self.compared, sums)

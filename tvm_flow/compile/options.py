@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from tvm_flow.check.sampling import Automatic, CheckCalls
 from tvm_flow.errors import ConfigError
+from tvm_flow.tune.board_session import Board
 
 
 class Emit(StrEnum):
@@ -39,5 +40,7 @@ class CompileOptions:
     """Share of the steps' multiply-adds that must leave the CPU, or nothing is compiled."""
     debug_dump: Path | None = None
     """Folder for the module after each pass; a bundle that is current is made again for it."""
+    check_on: Board | None = None
+    """Where the bundle is run and compared; None: on this machine, or under qemu."""
     records: Path | None = None
     """Store of measurements, by whose winners kernels are scheduled; None: by default."""

@@ -1,19 +1,28 @@
-"""Runs the golden input of a bundle and keeps how long every call took."""
+"""Runs the golden input of a bundle, here or on a board, and keeps how long every call took."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import count
 from math import prod
 from pathlib import Path
 
+from tvm_flow.check.call_stream import timed
+from tvm_flow.check.parts import Part
 from tvm_flow.errors import ConfigError
-from tvm_flow.pack import read_golden
+from tvm_flow.pack import read_golden, verify_bundle
 from tvm_flow.pack.format import STEPS
 from tvm_flow.pack.index import Index, read_index
+from tvm_flow.pack.manifest import require_checked
 from tvm_flow.plan.described import DescribedCall
 from tvm_flow.profile.call_names import read_calls
 from tvm_flow.run import Bundle, TracedCall
+from tvm_flow.target.spec import target_of
+from tvm_flow.tune.board_machine import BoardMachine
+from tvm_flow.tune.board_session import Board
 
 HERE = "host"
 
@@ -45,6 +54,8 @@ class Profiled:
     threads: int = 0
     on: str = HERE
     unchecked: bool = False
+    board: Board | None = None
+    """Where, instead of ``on``."""
 
 
 class _Enough(Exception):
@@ -54,30 +65,54 @@ class _Enough(Exception):
 def timed_calls(asked: Profiled) -> tuple[list[TimedCall], int]:
     """Every call of the first steps in the order in which they ran, and the threads that ran them.
 
-    Raises ConfigError for a machine that has no clock of its own, BundleError or RuntimeFailure when it cannot run.
+    Raises ConfigError for a machine that has no clock of its own, BundleError or RuntimeFailure when it cannot run,
+    BuildError when that is the board's fault.
     """
+    if asked.board is not None:
+        return _on_board(asked, asked.board)
     if asked.on != HERE:
         raise ConfigError(f"machine {asked.on!r}: expected {HERE}, whose clock is read; an emulator's time is its own")
-    golden, index = read_golden(asked.bundle), read_index(asked.bundle / STEPS)
-    what, seen = _described(asked.bundle, index), list[TimedCall]()
+    golden, (keep, seen) = read_golden(asked.bundle), _kept(asked.bundle)
     with Bundle.open(asked.bundle, threads=asked.threads, unchecked=asked.unchecked) as bundle:
-
-        def keep(call: TracedCall) -> None:
-            own = call.device_ns is not None
-            taken = call.ended_ns - call.started_ns if call.device_ns is None else call.device_ns
-            where = (call.step, call.branch, call.kernel, call.device)
-            seen.append(TimedCall(*where, call.started_ns, taken, what(call), own))
 
         def done(steps: int, _total: int) -> None:
             if steps >= asked.steps:
                 raise _Enough
 
-        try:
-            with bundle.trace(keep):
-                bundle.generate(golden.noise, golden.cond, golden.uncond, done)
-        except _Enough:
-            pass
+        with suppress(_Enough), bundle.trace(keep):
+            bundle.generate(golden.noise, golden.cond, golden.uncond, done)
         return seen, bundle.info.threads
+
+
+def _on_board(asked: Profiled, board: Board) -> tuple[list[TimedCall], int]:
+    """The same on ``board``; what its system says that it has is taken for the threads when none are asked for."""
+    manifest = verify_bundle(asked.bundle)
+    require_checked(asked.bundle, manifest, asked.unchecked)
+    (keep, seen), steps = _kept(asked.bundle), count(1)
+
+    def step() -> None:
+        if next(steps) >= asked.steps:
+            raise _Enough
+
+    machine = BoardMachine(board, target_of(manifest.target))
+    with tempfile.TemporaryDirectory(prefix="tvm-flow-board-") as folder, closing(machine):
+        machine.connect(Path(folder))
+        with suppress(_Enough):
+            machine.trace(asked.bundle, Part.TIME, asked.threads, lambda call: keep(timed(call)), step)
+        return seen, asked.threads or machine.cores
+
+
+def _kept(bundle: Path) -> tuple[Callable[[TracedCall], None], list[TimedCall]]:
+    """What keeps the times of calls of ``bundle``, and where."""
+    what, seen = _described(bundle, read_index(bundle / STEPS)), list[TimedCall]()
+
+    def keep(call: TracedCall) -> None:
+        own = call.device_ns is not None
+        taken = call.ended_ns - call.started_ns if call.device_ns is None else call.device_ns
+        where = (call.step, call.branch, call.kernel, call.device)
+        seen.append(TimedCall(*where, call.started_ns, taken, what(call), own))
+
+    return keep, seen
 
 
 def _described(bundle: Path, index: Index) -> Callable[[TracedCall], DescribedCall]:

@@ -26,7 +26,7 @@ INTEGER = "integer product"
 
 @dataclass(frozen=True)
 class Peaks:
-    """Of one core: multiply-adds a second by instruction (None: not known), and bytes a second."""
+    """Of one core: multiply-adds a second by instruction (None: not known), and bytes a second (0: not known)."""
 
     macs: Callable[[str], float | None]
     bytes: float
@@ -41,9 +41,9 @@ class Bound:
 
 
 def bound(macs: int, moved: int, seconds: float, peaks: Peaks, instructions: str) -> Bound | None:
-    """Of a call that one core would take ``seconds`` for; None where the instruction's peak is not known."""
+    """Of a call that one core would take ``seconds`` for; None where a peak is not known."""
     peak = peaks.macs(instructions) if macs else 1.0
-    if peak is None or seconds <= 0:
+    if peak is None or seconds <= 0 or not peaks.bytes:
         return None
     compute, memory = macs / peak, moved / peaks.bytes
     return Bound("compute" if compute >= memory else "memory", max(compute, memory) / seconds)
@@ -62,6 +62,10 @@ def peaks_here(features: frozenset[str]) -> Peaks:
         return max(meter() for _ in range(ROUNDS)) * 1e9
 
     return Peaks(macs, _copy_rate())
+
+
+UNKNOWN = Peaks(lambda _: None, 0.0)
+"""Of a machine on which nobody measured: times are all there is."""
 
 
 def known_peaks(macs: Mapping[str, float], moved: float) -> Peaks:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +93,17 @@ class TargetSpec:
     def zig_triple(self) -> str:
         """As zig names it, with the oldest glibc that is supported."""
         return f"{self.architecture}-linux-gnu.{GLIBC}"
+
+
+def target_of(described: Mapping[str, Any]) -> TargetSpec:
+    """The target that `TargetSpec.describe` put into a manifest, as far as its CPU; raises ConfigError."""
+    try:
+        name, triple, cpu = (str(described[key]) for key in ("name", "triple", "cpu"))
+        return TargetSpec(name, triple, cpu, frozenset(described["features"]), frozenset(described["disabled"]))
+    except KeyError as error:
+        raise ConfigError(
+            f"target: expected a manifest that says its {error}, got {dict(described)}; compile the bundle again"
+        ) from error
 
 
 def detect_host() -> TargetSpec:

@@ -31,14 +31,9 @@ static const tvm_flow_device_type *load_device(const char *folder, const char *f
 }
 
 /* How many of `out` were filled; a bundle that names another one says so when it is opened. */
-static uint32_t load_devices(const tvm_flow_device_type *out[TVM_FLOW_MAX_DEVICES]) {
+static uint32_t load_devices(const char *folder, const tvm_flow_device_type *out[TVM_FLOW_MAX_DEVICES]) {
   static const char begin[] = "libtvm_flow_device_";
-  char folder[4096];
   uint32_t count = 0;
-  const ssize_t length = readlink("/proc/self/exe", folder, sizeof folder - 1);
-  if (length <= 0) return 0;
-  folder[length] = 0;
-  *strrchr(folder, '/') = 0;
   DIR *files = opendir(folder);
   for (struct dirent *file; files && count < TVM_FLOW_MAX_DEVICES && (file = readdir(files));) {
     const size_t name = strlen(file->d_name);
@@ -50,9 +45,14 @@ static uint32_t load_devices(const tvm_flow_device_type *out[TVM_FLOW_MAX_DEVICE
   return count;
 }
 
-static void bring(tvm_flow_options *options) {
+static inline void bring(tvm_flow_options *options) {
   static const tvm_flow_device_type *devices[TVM_FLOW_MAX_DEVICES];
-  options->num_devices = load_devices(devices), options->devices = devices;
+  char folder[4096];
+  const ssize_t length = readlink("/proc/self/exe", folder, sizeof folder - 1);
+  if (length <= 0) return;
+  folder[length] = 0;
+  *strrchr(folder, '/') = 0;
+  options->num_devices = load_devices(folder, devices), options->devices = devices;
 }
 #endif
 

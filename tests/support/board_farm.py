@@ -1,0 +1,86 @@
+"""A tracker and a server of TVM's own on loopback: this machine as a board."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from tvm_flow.errors import BuildError
+from tvm_flow.tune.board_check import list_boards
+from tvm_flow.tune.board_session import Board
+
+KEY = "bench-of-tests"
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@dataclass
+class Farm:
+    """A tracker and one server."""
+
+    port: int
+    tracker: subprocess.Popen[bytes]
+    server: subprocess.Popen[bytes] | None = None
+
+    @property
+    def board(self) -> Board:
+        return Board("127.0.0.1", self.port, KEY)
+
+    def start_server(self) -> None:
+        port = free_port()
+        self.server = run_tvm(
+            "rpc_server", "--tracker", f"127.0.0.1:{self.port}", "--key", KEY, "--port", f"{port}", "--port-end",
+            f"{port + 1}",
+        )  # fmt: skip
+        wait_for(lambda: any(line.startswith(f"{KEY}: 1 free") for line in list_boards("127.0.0.1", self.port)))
+
+    def stop_server(self) -> None:
+        if self.server is not None:
+            os.killpg(self.server.pid, signal.SIGKILL)
+            self.server.wait()
+            self.server = None
+
+
+def run_tvm(name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", f"tvm.exec.{name}", "--host", "127.0.0.1", *arguments]
+    null = subprocess.DEVNULL
+    return subprocess.Popen(command, stdout=null, stderr=null, start_new_session=True)
+
+
+def wait_for(holds: object, seconds: float = 90.0) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if callable(holds) and holds():
+                return
+        except BuildError:
+            pass
+        time.sleep(0.5)
+    pytest.fail(f"not so after {seconds} s")
+
+
+@contextmanager
+def running_farm() -> Iterator[Farm]:
+    """Both, until the end of the block."""
+    port = free_port()
+    made = Farm(port, run_tvm("rpc_tracker", "--port", f"{port}", "--port-end", f"{port + 1}"))
+    try:
+        made.start_server()
+        yield made
+    finally:
+        made.stop_server()
+        os.killpg(made.tracker.pid, signal.SIGKILL)
+        made.tracker.wait()
