@@ -11,13 +11,14 @@ from support.arm_npu import Array, codes, needs_npu_arm
 from support.relax_kernels import gated, gelu_codes, like, linear
 from tvm.relax import op as R
 
-from tvm_flow.backends.npu.arm.constants import AFTER, AFTER_SHIFT, BEFORE, BEFORE_SHIFT, BIASED, CONV1X1, UNIT
+from tvm_flow.backends.npu.arm.constants import AFTER, AFTER_SHIFT, BEFORE, BEFORE_SHIFT, BIASED, CONV1X1
 from tvm_flow.backends.npu.arm.ethos import ethos_text
 from tvm_flow.backends.npu.arm.gelu import gelu_codes as gelu_arithmetic
-from tvm_flow.backends.npu.arm.rounding import multiplier_and_shift, rescale
 from tvm_flow.errors import BuildError, QuantizeError
 from tvm_flow.graph.constants import RULES
 from tvm_flow.numerics import accumulate
+from tvm_flow.numerics.integer_tables import UNIT
+from tvm_flow.numerics.rescale import multiplier_and_shift, rescale
 from tvm_flow.toolchain.arm_npu import ETHOS_U, ethos_stream, reference_outputs, serialized
 
 M, K, N = 17, 19, 23

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from support.arm_npu import Array, by_reference_model, codes, graph_of, needs_npu_arm
 
-from tvm_flow.backends.npu.arm.rounding import multiplier_and_shift, rescale
 from tvm_flow.backends.npu.arm.tosa import TosaGraph, Value
 from tvm_flow.errors import BuildError
 from tvm_flow.numerics import accumulate
+from tvm_flow.numerics.rescale import multiplier_and_shift, rescale
 from tvm_flow.toolchain.arm_npu import ETHOS_U, ethos_stream, serialized, vgf_of
 
 pytestmark = needs_npu_arm

@@ -14,6 +14,6 @@ tables as those of the CPU do, and a kernel is one blob whatever the number of s
 its scales baked in, between the encoded weights: it can share nothing, and costs its weights again for every step or
 cluster of steps whose scales are the same.
 
-    rounding.py   the arithmetic: RESCALE, TABLE, and how our float scales become multipliers and shifts
+    `tvm_flow.numerics.rescale` is the arithmetic: RESCALE, TABLE, and how float scales become multipliers and shifts
     tosa.py       TOSA graphs as MLIR text
 """

@@ -12,8 +12,8 @@ from types import TracebackType
 import numpy as np
 
 from tvm_flow.backends.npu.arm.blobs import Blob
-from tvm_flow.backends.npu.arm.rounding import Array
 from tvm_flow.errors import RuntimeFailure
+from tvm_flow.numerics.rescale import Array
 
 _MODULE = "tvm_flow.backends.npu.arm.emulated"
 _PATIENCE = 60.0

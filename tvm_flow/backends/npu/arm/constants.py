@@ -17,14 +17,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from tvm_flow.backends.npu.arm.rounding import TABLE_ENTRIES, Array, multiplier_and_shift
 from tvm_flow.errors import QuantizeError
 from tvm_flow.graph.constants import register_rule
+from tvm_flow.numerics.integer_tables import UNIT
+from tvm_flow.numerics.rescale import Array, multiplier_and_shift
 
 OFFSET = 1 << 30
 """Added to biases; the graph takes it off again."""
-UNIT = 2.0**-11
-"""Of the 16-bit codes before and after GELU: [-16, 16)."""
 REACH = UNIT * (1 << 15)
 _TABLE_BITS = 7
 
@@ -84,14 +83,6 @@ def _after(gain: Array, scale: Array) -> tuple[Array, Array]:
             "keep this layer in float"
         )
     return multiplier_and_shift(UNIT / (1 << _TABLE_BITS) / step)
-
-
-def gelu_table() -> Array:
-    """int16 [513]: GELU, as this project approximates it by tanh, of every 128th code of 16 bits, in `UNIT`."""
-    x = (np.arange(TABLE_ENTRIES) - TABLE_ENTRIES // 2) * 128.0 * UNIT
-    exact = 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
-    table: Array = np.clip(np.rint(exact / UNIT), -(1 << 15), (1 << 15) - 1).astype(np.int16)
-    return table
 
 
 BIASED, BEFORE, BEFORE_SHIFT = "npu_arm_biased", "npu_arm_before", "npu_arm_before_shift"

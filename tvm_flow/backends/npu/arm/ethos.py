@@ -27,11 +27,12 @@ from typing import Any
 
 import numpy as np
 
-from tvm_flow.backends.npu.arm.constants import CONV1X1, UNIT, gelu_table
-from tvm_flow.backends.npu.arm.rounding import Array, multiplier_and_shift
+from tvm_flow.backends.npu.arm.constants import CONV1X1
 from tvm_flow.backends.npu.arm.tosa import TosaGraph
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name, shape_of
+from tvm_flow.numerics.integer_tables import UNIT, gelu_table
+from tvm_flow.numerics.rescale import Array, multiplier_and_shift
 
 _LINEAR = ["relax.matmul", "relax.astype", "relax.multiply", "relax.add"]
 _MORE_BITS = 1 << 7

@@ -22,15 +22,15 @@ from tvm_flow.backends.npu.arm.constants import (
     BEFORE_SHIFT,
     BIASED,
     OFFSET,
-    gelu_table,
 )
 from tvm_flow.backends.npu.arm.limits import shallow
 from tvm_flow.backends.npu.arm.region import Region, calls_in
-from tvm_flow.backends.npu.arm.rounding import Array, looked_up, rescale
 from tvm_flow.backends.npu.arm.tosa import Value
 from tvm_flow.backends.npu.vendor import Complaint, tensors_of
 from tvm_flow.graph.lifted import dtype_of, op_name, shape_of
 from tvm_flow.importer.canonical import GELU_CUBIC, GELU_LINEAR
+from tvm_flow.numerics.integer_tables import gelu_table
+from tvm_flow.numerics.rescale import Array, looked_up, rescale
 from tvm_flow.numerics.rounded import Rounded
 
 ARITHMETIC = "gelu_codes"

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.arm_npu import MISSING, by_reference_model, codes, needs_npu_arm
 
-from tvm_flow.backends.npu.arm.rounding import (
+from tvm_flow.errors import BuildError, QuantizeError
+from tvm_flow.numerics import requantize
+from tvm_flow.numerics.rescale import (
     LEAST_SHIFT,
     MOST_SHIFT,
     TABLE_ENTRIES,
@@ -19,8 +21,6 @@ from tvm_flow.backends.npu.arm.rounding import (
     multiplier_and_shift,
     rescale,
 )
-from tvm_flow.errors import BuildError, QuantizeError
-from tvm_flow.numerics import requantize
 
 SCALES = st.floats(2.0**-31, 1.0, width=32)
 

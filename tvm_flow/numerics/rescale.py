@@ -59,9 +59,16 @@ def multiplier_and_shift(scale: npt.ArrayLike) -> tuple[Array, Array]:
 
 
 def rescale(
-    x: Array, multiplier: Array, shift: Array, dtype: npt.DTypeLike = np.int8, rounding: Rounding = Rounding.SINGLE
+    x: Array,
+    multiplier: Array,
+    shift: Array,
+    dtype: npt.DTypeLike = np.int8,
+    rounding: Rounding = Rounding.SINGLE,
+    zero: int = 0,
 ) -> Array:
-    """RESCALE of integers ``x`` without zero points; ``multiplier`` and ``shift`` broadcast to it.
+    """RESCALE of integers ``x``, whose zero point is 0, to codes of zero point ``zero``.
+
+    ``multiplier`` and ``shift`` broadcast to it.
 
     Raises QuantizeError for an ``x`` that TOSA forbids with such a shift.
     """
@@ -75,7 +82,7 @@ def rescale(
     half = room
     if rounding is Rounding.DOUBLE:
         half = half + np.where(by > 31, np.where(wide >= 0, 1 << 30, -(1 << 30)), 0)
-    scaled = (wide * multiplier.astype(np.int64) + half) >> by
+    scaled = ((wide * multiplier.astype(np.int64) + half) >> by) + zero
     limits = np.iinfo(dtype)
     clipped: Array = np.clip(scaled, limits.min, limits.max).astype(dtype)
     return clipped
