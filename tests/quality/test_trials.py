@@ -9,6 +9,7 @@ import pytest
 from support.tiny_model import LATENT, LENGTHS, SAMPLER, STDIT_CONFIG, embed, make_model
 
 from tvm_flow.calibrate import CalibrationPrompt, Denoising
+from tvm_flow.calibrate.reach import measure_reach
 from tvm_flow.calibrate.samples import sample_inputs
 from tvm_flow.errors import ConfigError, InterruptedCommand
 from tvm_flow.quality.lines import read_lines
@@ -103,3 +104,12 @@ def test_a_diffusion_with_fresh_noise_runs_too(tmp_path: Path) -> None:
 def test_no_pairs_are_refused() -> None:
     with pytest.raises(ConfigError, match="expected prompts and seeds, got 0 and 1"):
         crossed([], [1])
+
+
+def test_blocks_in_integers_are_tried_like_any_recipe(subject: Subject, tmp_path: Path) -> None:
+    reach = measure_reach(subject.denoising, PROMPTS, embed, progress=False)
+    output = tmp_path / "lines.jsonl"
+    recipes = {"int8": Recipe(), "integer": Recipe(between="integer")}
+    run_trials(dataclasses.replace(subject, reach=reach), Trials(recipes, PAIRS[:2], 2, output), Viewer(), False)
+    db = {name: [line["latent_psnr_db"] for line in read_lines(output) if line["recipe"] == name] for name in recipes}
+    assert db["integer"] != db["int8"] and min(db["integer"]) > min(db["int8"]) - 6

@@ -131,7 +131,7 @@ def test_rules_for_one_layer_add_up() -> None:
     [
         (
             "alpha: 1\nsmooth: 2",
-            r"recipe: unknown keys \['alpha', 'smooth'\]; have \['activation', 'branches', ",
+            r"recipe: unknown keys \['alpha', 'smooth'\]; have \['activation', 'between', ",
         ),
         ("- a", r"recipe: expected a mapping with keys among .* got list \['a'\]"),
         ("smoothing: {beta: 1}", r"smoothing: unknown keys \['beta'\]; have \['alpha', 'layers'\]"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -108,6 +108,23 @@ class _Watch:
 
 
 def _run(denoising: Denoising, prompt: CalibrationPrompt, caption: tuple[Tensor, Tensor], watch: _Watch) -> None:
+    model = denoising.model
+    handles = [model.get_submodule(name).register_forward_pre_hook(_hook(watch, name)) for name in watch.seen]
+    try:
+        follow(denoising, prompt, caption, watch)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class Watch(Protocol):
+    """What is told the step before each forward."""
+
+    step: int
+
+
+def follow(denoising: Denoising, prompt: CalibrationPrompt, caption: tuple[Tensor, Tensor], watch: Watch) -> None:
+    """Denoise ``prompt`` as `calibrate` does, for what hooks see of it."""
     model, sampler = denoising.model, denoising.sampler
     outputs = model_outputs(model, *caption, sampler)
 
@@ -116,12 +133,7 @@ def _run(denoising: Denoising, prompt: CalibrationPrompt, caption: tuple[Tensor,
         return outputs(z, step, t)
 
     noise = torch.randn(1, *denoising.latent, generator=torch.Generator().manual_seed(prompt.seed))
-    handles = [model.get_submodule(name).register_forward_pre_hook(_hook(watch, name)) for name in watch.seen]
-    try:
-        denoise(predict, noise, sampler, drawn_from(prompt.seed, denoising.latent))
-    finally:
-        for handle in handles:
-            handle.remove()
+    denoise(predict, noise, sampler, drawn_from(prompt.seed, denoising.latent))
 
 
 def _hook(watch: _Watch, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:

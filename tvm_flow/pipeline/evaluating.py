@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tvm_flow.artifact import probe
 from tvm_flow.calibrate import CalibrationPrompt, Denoising, Ranges, load_prompts, model_sha256
+from tvm_flow.calibrate.reach import measure_reach
 from tvm_flow.calibrate.samples import Samples, sample_inputs
 from tvm_flow.demo.vae import VAE
 from tvm_flow.pipeline.source import Source
@@ -68,12 +69,15 @@ def make_subject(source: Source, request: EvaluationRequest, progress: bool) -> 
     prompts = load_prompts(request.calibration)
     plain = Denoising(source.model, source.sampler, source.latent)
     samples = sample_inputs(plain, prompts, source.embed, ROWS, progress)
-    if request.outliers is None:
-        return Subject("plain", plain, source.embed, samples, prompts)
-    ranges = _ranges(plain, samples, prompts)
-    changed = replace(plain, model=with_outliers(source.model, ranges, load_outliers(request.outliers)))
-    samples = sample_inputs(changed, prompts, source.embed, ROWS, progress)
-    return Subject("outliers", changed, source.embed, samples, prompts)
+    variant, denoising = "plain", plain
+    if request.outliers is not None:
+        ranges = _ranges(plain, samples, prompts)
+        changed = with_outliers(source.model, ranges, load_outliers(request.outliers))
+        variant, denoising = "outliers", replace(plain, model=changed)
+        samples = sample_inputs(denoising, prompts, source.embed, ROWS, progress)
+    integer = any(find_recipe(name).between == "integer" for name in request.recipes)
+    reach = measure_reach(denoising, prompts, source.embed, progress) if integer else None
+    return Subject(variant, denoising, source.embed, samples, prompts, reach)
 
 
 def _ranges(denoising: Denoising, samples: Samples, prompts: tuple[CalibrationPrompt, ...]) -> Ranges:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,11 +19,13 @@ from tqdm import tqdm
 
 from tvm_flow.artifact import probe
 from tvm_flow.calibrate import CalibrationPrompt, Denoising, Embed, model_sha256
+from tvm_flow.calibrate.reach import Reach
 from tvm_flow.calibrate.samples import Samples
 from tvm_flow.errors import ConfigError, InterruptedCommand
 from tvm_flow.quality.lines import Line, appending, read_lines
 from tvm_flow.quality.scores import Viewer
 from tvm_flow.quantize import Recipe
+from tvm_flow.quantize.integer_scheme import IntegerModel, in_integers
 from tvm_flow.quantize.scheme import Scheme, make_scheme
 from tvm_flow.quantize.simulated import simulated_outputs, simulating
 from tvm_flow.sampler import denoise, drawn_from, model_outputs
@@ -40,13 +43,17 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A model that recipes are tried on, and what they are fitted on; ``variant`` is plain or outliers."""
+    """A model that recipes are tried on, and what they are fitted on; ``variant`` is plain or outliers.
+
+    ``reach`` is there where a recipe's blocks are in integers.
+    """
 
     variant: str
     denoising: Denoising
     embed: Embed
     samples: Samples
     calibrated_on: tuple[CalibrationPrompt, ...]
+    reach: Reach | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +150,11 @@ class _Work:
         if recipe.method == "float32":
             return exact, scheme
         caption = self.subject.embed([pair.prompt for pair in batch])
-        with torch.no_grad(), simulating(denoising.model, scheme.layers) as clock:
+        with torch.no_grad(), simulating(denoising.model, scheme.layers) as clock, ExitStack() as stack:
+            if recipe.between == "integer":
+                assert self.subject.reach is not None
+                integers = IntegerModel(scheme.layers, self.subject.reach)
+                stack.enter_context(in_integers(denoising.model, integers, clock))
             outputs = simulated_outputs(denoising.model, clock, caption, denoising.sampler)
             noise = self._noise(batch, 0)
             return denoise(outputs, noise, denoising.sampler, lambda step: self._noise(batch, step + 1)), scheme

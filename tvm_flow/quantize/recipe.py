@@ -18,6 +18,7 @@ And what `evaluate` simulates and `quantize` does not make yet, absent from most
     fit: {clip: mse}           # see ``Fit`` in `recipe_parts`
     overrides:                 # other widths for some layers, and steps
       - {layers: "*.mlp.fc2", weights: 8, activations: 8, steps: [0, 2]}
+    between: float             # or integer: norms, softmax, GELU, gates and residual, too (`integer_block`)
 
 Every key may be left out; the defaults are those of ``Recipe``.
 """
@@ -40,7 +41,7 @@ from tvm_flow.quantize.recipe_parts import Fit, Override, Widths
 
 _ALL_EIGHT, _NOTHING_FITTED = Widths(), Fit()
 _CHOICES = ("activation", "ranges", "branches")
-_SIMULATED = ("method", "widths", "groups", "fit", "overrides")
+_SIMULATED = ("method", "widths", "groups", "fit", "overrides", "between")
 """Written only where they differ from their defaults: files made before there were such keys stay as they are."""
 
 
@@ -82,11 +83,28 @@ class Recipe:
     groups: Annotated[int | None, whole(1, MAX_STEPS)] = None
     fit: Annotated[Fit, described("a mapping of what is fitted")] = _NOTHING_FITTED
     overrides: Annotated[tuple[Override, ...], described("a list of layers with their widths")] = ()
+    between: Annotated[Literal["float", "integer"], described("float or integer")] = "float"
 
     def __post_init__(self) -> None:
         check_fields(self, "recipe: ")
         if self.groups is not None and self.ranges != "per_step":
             raise ConfigError(f"recipe: groups: expected null with ranges {self.ranges}, got {self.groups}; drop one")
+        self._check_between()
+
+    def _check_between(self) -> None:
+        """Blocks in integers have symmetric int8 at every step, and none of what would be subtracted in float."""
+        if self.between == "integer":
+            plain = Recipe()
+            for key in ("method", "activation", "widths", "overrides", "keep_float"):
+                if getattr(self, key) != getattr(plain, key):
+                    raise ConfigError(
+                        f"recipe: {key}: expected {getattr(plain, key) or 'none'} with between integer, got "
+                        f"{getattr(self, key)}; drop one"
+                    )
+            if self.fit.center != "none":
+                raise ConfigError(
+                    f"recipe: fit.center: expected none with between integer, got {self.fit.center}; drop one"
+                )
 
     @property
     def simulated_only(self) -> tuple[str, ...]:
