@@ -72,3 +72,14 @@ def gelu_codes(
     gelu = emit(R.divide(h, emit(R.add(emit(R.exp(negated)), f32(1.0)))))
     codes = emit(R.round(emit(R.divide(emit(R.multiply(gelu, gain)), step))))
     return emit(R.astype(emit(R.clip(codes, -128, 127)), "int8"))
+
+
+def attention(emit: Emit, q: Any, k: Any, v: Any, *masks: Any) -> Any:
+    """softmax(q k + masks) v; ``k`` lies transposed."""
+    scores = emit(R.matmul(q, k))
+    for mask in masks:
+        scores = emit(R.add(scores, mask))
+    peak = emit(R.max(scores, axis=[-1], keepdims=True))
+    power = emit(R.exp(emit(R.subtract(scores, peak))))
+    shares = emit(R.divide(power, emit(R.sum(power, axis=[-1], keepdims=True))))
+    return emit(R.matmul(shares, v))

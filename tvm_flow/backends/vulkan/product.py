@@ -16,16 +16,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tvm import s_tir
-
-from tvm_flow.backends.cpu.blocks import is_reduction, written_shape
 from tvm_flow.backends.cpu.layout import BlockedColumns
 from tvm_flow.backends.vulkan.arithmetic import definitions
-from tvm_flow.backends.vulkan.expressions import CannotPrint, Expressions, Writer
-from tvm_flow.backends.vulkan.places import ArgumentPlace, OwnPlace
+from tvm_flow.backends.vulkan.epilogue import epilogue_of
+from tvm_flow.backends.vulkan.expressions import Writer
+from tvm_flow.backends.vulkan.places import ArgumentPlace
 from tvm_flow.backends.vulkan.printer import GROUP_NUMBER, Printed, head
 from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name, shape_of
-from tvm_flow.graph.types import Block, Expr, PrimFunc, Relax, Schedule
+from tvm_flow.graph.types import PrimFunc, Relax
 from tvm_flow.target.vulkan_device import VulkanDevice
 
 WEIGHTS = BlockedColumns(32, 4)
@@ -159,48 +157,15 @@ def print_product(
 
 def _epilogue(writer: Writer, function: PrimFunc, arguments: tuple[ArgumentPlace, ...], result: ArgumentPlace) -> None:
     """What becomes of the sums of an invocation, and where it goes: elements or whole words along a row."""
-    to, step = Expressions(writer), result.per_word
-    to.places.update(zip(function.params, arguments, strict=True))
-    store, sums = _inlined(function)
-    to.places[sums] = OwnPlace("total", "int32", 1, False)
-    row, column = _axes(store)
+    step, epilogue = result.per_word, epilogue_of(function)
+    to = epilogue.printer(writer, function, arguments, ("m", "n"))
     with writer.block("for (int i = 0; i < TM; i++) {"), writer.block(f"for (int j = 0; j < TN; j += {step}) {{"):
         writer.line("int m = m0 + down * TM + i, first = n0 + right * TN + j;")
         writer.line("if (m >= M || first >= N) continue;")
         writer.line("uint word = 0u;")
         with writer.block(f"for (int e = 0; e < {step}; e++) {{"):
             writer.line("int n = first + e, total = sums[(lane * TM + i) * TN + j + e];")
-            to.names.update({row: "m", column: "n"})
-            value = to.value(store.value)
+            value = to.value(epilogue.value)
             writer.line(f"word |= {result.bits(value)} << uint(e * {32 // step % 32});")
         place = "m * N + first" if step == 1 else f"(m * N + first) / {step}"
         writer.line(f"{result.word(place)} = word;")
-
-
-def _inlined(function: PrimFunc) -> tuple[Expr, Expr]:
-    """The store of the output, all but the sums computed in it, and the buffer of the sums."""
-    schedule = s_tir.Schedule(function)
-    inner, output = _blocks(schedule)
-    if is_reduction(schedule, output):
-        schedule.cache_write(output, 0, "local")
-        inner, output = _blocks(schedule)
-    for block in inner:
-        if not is_reduction(schedule, block):
-            schedule.compute_inline(block)
-    (sums,), output = _blocks(schedule)
-    if len(written_shape(schedule, output)) != 2:
-        raise CannotPrint("product whose output has other axes than M and N")
-    return schedule.get(output).body, schedule.get(sums).writes[0].source
-
-
-def _blocks(schedule: Schedule) -> tuple[list[Block], Block]:
-    *inner, output = schedule.get_child_blocks(schedule.get_sblock("root"))
-    return inner, output
-
-
-def _axes(store: Expr) -> tuple[Expr, Expr]:
-    """The variables that the output is indexed by."""
-    row, column = store.indices
-    if type(row).__name__ != "Var" or type(column).__name__ != "Var":
-        raise CannotPrint(f"product whose output is indexed by {row} and {column}")
-    return row, column

@@ -3,7 +3,7 @@
     elements   one invocation for each 32-bit word of the output; the sums that it needs it makes for itself
     rows       one workgroup for each row, whose sums all its invocations make together in shared memory
     row each   one invocation for each row, where rows are short
-    attention  one workgroup for each row of scores, which stay in shared memory
+    attention  one workgroup for each row of scores, which stay in shared memory; where `attention` takes none
 
 What is between sums is computed where it is read, arithmetic being cheap, but for rows that several read: these are
 kept in shared memory, or by the invocation, as are values of a whole row.

@@ -29,6 +29,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 
+from tvm_flow.backends.vulkan.attention import as_streaming
+from tvm_flow.backends.vulkan.attention_shader import print_attention
 from tvm_flow.backends.vulkan.expressions import CannotPrint
 from tvm_flow.backends.vulkan.lowering import lowered
 from tvm_flow.backends.vulkan.places import BINDINGS, ArgumentPlace, bits_of
@@ -91,7 +93,7 @@ class Shader:
     arguments: tuple[Argument, ...]
     capabilities: tuple[str, ...]
     schedule: str
-    """What it is, for reports: "elements", "rows", "attention", "int8 product"."""
+    """What it is, for reports: "int8 product", "streaming attention", or a kind of `schedules`."""
     shared_bytes: int = 0
     specialization: tuple[int, ...] = ()
     """Values of the specialization constants 0, 1, ... as 32-bit words, to be given when the pipeline is made."""
@@ -113,17 +115,21 @@ def shader(
     refuse what was printed.
     """
     tir = to_prim_func(function, name)
-    if product is None:
-        return shader_of_tir(name, tir, device, spaces)
     with _translated(name):
         arguments = arguments_of(tir, spaces or ("arena",) * len(tir.params))
-        packed = replace(arguments[1], elements=prod(product.layout.shape((product.k, product.n))))
-        arguments = (arguments[0], packed, *arguments[2:])
+        if product is not None:
+            packed = replace(arguments[1], elements=prod(product.layout.shape((product.k, product.n))))
+            arguments = (arguments[0], packed, *arguments[2:])
         _check_arguments(arguments, device)
-        forms = [print_product(product, tir, arguments, device, dot) for dot in (False, True)]
-    plain, with_dot = (_Kernel(name, printed, arguments, "int8 product") for printed in forms)
-    fallback = _assembled(plain, device)
-    return replace(_assembled(with_dot, device), fallback=fallback) if device.has("integer_dot") else fallback
+        if product is not None:
+            kind, forms = "int8 product", [False, True] if device.has("integer_dot") else [False]
+            printed = [print_product(product, tir, arguments, device, dot) for dot in forms]
+        elif (attention := as_streaming(function, device)) is not None:
+            kind, printed = "streaming attention", [print_attention(attention, arguments)]
+        else:
+            kind, printed = _scheduled(tir, arguments, device)
+    plain, *with_dot = (_assembled(_Kernel(name, form, arguments, kind), device) for form in printed)
+    return replace(with_dot[0], fallback=plain) if with_dot else plain
 
 
 def shader_of_tir(name: str, function: PrimFunc, device: VulkanDevice, spaces: tuple[str, ...] = ()) -> Shader:
@@ -131,9 +137,15 @@ def shader_of_tir(name: str, function: PrimFunc, device: VulkanDevice, spaces: t
     with _translated(name):
         arguments = arguments_of(function, spaces or ("arena",) * len(function.params))
         _check_arguments(arguments, device)
-        scheduled = schedule_shader(function, device)
-        printed = print_shader(lowered(scheduled.function), arguments)
-    return _assembled(_Kernel(name, printed, arguments, scheduled.kind), device)
+        kind, (printed,) = _scheduled(function, arguments, device)
+    return _assembled(_Kernel(name, printed, arguments, kind), device)
+
+
+def _scheduled(
+    function: PrimFunc, arguments: tuple[ArgumentPlace, ...], device: VulkanDevice
+) -> tuple[str, list[Printed]]:
+    scheduled = schedule_shader(function, device)
+    return scheduled.kind, [print_shader(lowered(scheduled.function), arguments)]
 
 
 @contextmanager
