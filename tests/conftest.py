@@ -3,12 +3,16 @@
 import signal
 
 from hypothesis import HealthCheck, settings
+from support.shared_zig import share_c_libraries
 
 # A busy machine is no finding: no deadline, and no complaint that drawing examples is slow.
 settings.register_profile("tvm_flow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tvm_flow")
 
+share_c_libraries()
+
 pytest_plugins = (
+    "support.scheduling",
     "support.toy_fixtures",
     "support.tiny_fixtures",
     "support.garment_fixtures",

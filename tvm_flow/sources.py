@@ -52,7 +52,7 @@ def sources_sha256(module: str, package: Path = PACKAGE) -> str:
     """Of all that decides what ``module`` does: another state of it makes the module's outputs again."""
     modules, reached, digest = package_modules(package), reached_modules(module, package), hashlib.sha256()
     for name in sorted(reached):
-        digest.update(f"{name}\0{ast.dump(_tree(modules[name]))}\0".encode())
+        digest.update(f"{name}\0".encode() + _tree_sha256(modules[name]))
     if f"{package.name}.{COMPILER}" in reached:
         for path in sorted(path for name in ("*.c", "*.h", "LICENSE") for path in package.rglob(name)):
             digest.update(f"{path.relative_to(package).as_posix()}\0".encode())
@@ -66,7 +66,7 @@ def _packages_of(module: str) -> set[str]:
 
 
 def _named(tree: ast.AST, modules: dict[str, Path]) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in modules)
         elif isinstance(node, ast.ImportFrom) and node.module in modules:
@@ -80,10 +80,24 @@ def _named(tree: ast.AST, modules: dict[str, Path]) -> Iterator[str]:
 def _tree(path: Path) -> ast.Module:
     """Without strings that stand alone as statements: docstrings of modules, classes, functions and fields."""
     tree = ast.parse(path.read_text(), str(path))
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [statement for statement in node.body if not _is_text(statement)]
     return tree
+
+
+@functools.cache
+def _tree_sha256(path: Path) -> bytes:
+    return hashlib.sha256(ast.dump(_tree(path)).encode()).digest()
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """``node`` and all statements in it, with handlers and cases; not the expressions, which are many times as many."""
+    yield node
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        below = getattr(node, name, ())
+        for each in below if isinstance(below, list) else ():
+            yield from _statements(each)
 
 
 def _is_text(statement: ast.stmt) -> bool:

@@ -16,12 +16,15 @@ products in pairs to int32. SMLAL on codes would add two products in int16: -128
 
 from __future__ import annotations
 
+import functools
+
 from tvm.script import tirx as T
 
 from tvm_flow.backends.cpu.intrinsic import dot_description
 from tvm_flow.backends.cpu.isa import Isa, Sums, register_isa
 
 
+@functools.cache
 def _register_smull() -> str:
     from tvm.s_tir import TensorIntrin
     from tvm.target.codegen import llvm_lookup_intrinsic_id
@@ -61,6 +64,7 @@ NEON = register_isa(
 """Inner loop by llvm-mca 19.1.7 for cortex-a72: 6.75 products per cycle, the generic loop 4.06 (2026-11-22)."""
 
 
+@functools.cache
 def _register_sdot() -> str:
     from tvm.s_tir import TensorIntrin
     from tvm.target.codegen import llvm_lookup_intrinsic_id
@@ -118,6 +122,7 @@ SDOT = register_isa(
 )
 
 
+@functools.cache
 def _register_smmla() -> str:
     from tvm.s_tir import TensorIntrin
     from tvm.target.codegen import llvm_lookup_intrinsic_id

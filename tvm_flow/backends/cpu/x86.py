@@ -14,12 +14,15 @@ again.
 
 from __future__ import annotations
 
+import functools
+
 from tvm.script import tirx as T
 
 from tvm_flow.backends.cpu.intrinsic import dot_description
 from tvm_flow.backends.cpu.isa import Isa, Sums, register_isa
 
 
+@functools.cache
 def _register_maddwd(lanes: int, intrinsic: str) -> str:
     from tvm.s_tir import TensorIntrin
     from tvm.target.codegen import llvm_lookup_intrinsic_id
@@ -86,6 +89,7 @@ SSE2 = register_isa(
 )
 
 
+@functools.cache
 def _register_dpbusd(lanes: int, intrinsic: str) -> str:
     from tvm.s_tir import TensorIntrin
     from tvm.target.codegen import llvm_lookup_intrinsic_id
