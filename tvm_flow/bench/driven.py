@@ -11,6 +11,7 @@ from ctypes import CFUNCTYPE, POINTER, Structure, byref, c_char_p, c_int, c_int6
 from ctypes import c_uint32 as u32
 from ctypes import c_uint64 as u64
 from dataclasses import dataclass, field
+from mmap import mmap
 from typing import Any, ClassVar
 
 import numpy as np
@@ -100,7 +101,7 @@ class _OpenInfo(Structure):
     _fields_: ClassVar = [
         *_fields("struct_bytes branches", u32),
         ("services", POINTER(_Services)),
-        ("weights", c_char_p),
+        ("weights", c_void_p),
         *_fields("weights_bytes arena_bytes prompt_bytes", u64),
         ("type", c_void_p),
     ]
@@ -154,13 +155,17 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Plan:
-    """Calls are tensors' rows, the output last; ``segments`` are numbers of calls, all of the Vulkan device."""
+    """Calls are tensors' rows, the output last; ``segments`` are numbers of calls, all of the Vulkan device.
+
+    ``weights`` lie ``skew`` bytes after the beginning of a page: 0 as where a file is mapped.
+    """
 
     tensors: Sequence[Tensor]
     calls: Sequence[tuple[int, ...]]
     segments: Sequence[int]
     payload: bytes
     weights: bytes = b""
+    skew: int = 0
     step_bytes: int = 0
     arena_bytes: int = 4096
     prompt_bytes: int = 0
@@ -210,8 +215,12 @@ class Driven:
         )
         self.device, self.bound = c_void_p(), c_void_p()
         self.library = self._library(plan)
+        weights = ctypes.c_char.from_buffer(mapped := mmap(-1, plan.skew + len(plan.weights) + 1))
+        mapped[plan.skew : plan.skew + len(plan.weights)] = plan.weights
+        self.kept.append(weights)
         info = _OpenInfo(
-            *(ctypes.sizeof(_OpenInfo), branches, ctypes.pointer(self.services), plan.weights, len(plan.weights)),
+            *(ctypes.sizeof(_OpenInfo), branches, ctypes.pointer(self.services)),
+            *(ctypes.addressof(weights) + plan.skew, len(plan.weights)),
             *(plan.arena_bytes, plan.prompt_bytes, ctypes.addressof(self.options)),
         )
         self._check(self.type.open(byref(info), byref(self.device), self.error))

@@ -23,6 +23,8 @@ C_FLAGS = (
     # Nothing unwinds through C: a ninth of the library otherwise.
     *("-fno-asynchronous-unwind-tables", "-fno-unwind-tables"),
 )
+SMALLEST = ("-Os", "-Xclang", "-Oz", "-fno-math-errno")
+"""zig takes -Oz for -Os unless it is handed on; a square root that never fails needs no errno."""
 # One object, whose functions the program's own link keeps or drops one by one.
 STATIC_FLAGS = ("-DTVM_FLOW_NO_DLOPEN", "-ffunction-sections", "-fdata-sections", "-g0", "-r")
 SONAME = "libtvm_flow.so.0"
@@ -76,7 +78,7 @@ def build_device(name: str, folder: Path, triple: str | None = None, defines: Se
 
     It is optimized for size: a device waits for its kernels. ``defines`` are NAME=VALUE of the preprocessor.
     """
-    flags = (*C_FLAGS, "-Os", f"-I{RUNTIME / 'include'}", *(f"-D{define}" for define in defines))
+    flags = (*C_FLAGS, *SMALLEST, f"-I{RUNTIME / 'include'}", *(f"-D{define}" for define in defines))
     sources, library = sorted(folder.glob("*.c")), f"libtvm_flow_device_{name}.so"
     return _cached("device", library, triple or host_triple(), flags, sources, (*_SHARED, "-ldl"))
 

@@ -18,6 +18,7 @@ from tvm_flow.bench.driven import ARENA, DeviceError, Driven, Memory, Plan, Tens
 from tvm_flow.run.status import Status
 
 OUT_OF_HOST_MEMORY, OUT_OF_DEVICE_MEMORY, DEVICE_LOST, UNKNOWN = -1, -2, -4, -13
+INVALID_EXTERNAL_HANDLE = -1000072003
 
 
 @pytest.fixture(scope="module")
@@ -50,19 +51,53 @@ def test_a_lost_device_is_an_error_and_the_handle_can_be_closed(affine: Plan, mo
 def test_every_failing_call_of_vulkan_is_an_error_and_nothing_stays(
     affine: Plan, faulty: Path, monkeypatch: pytest.MonkeyPatch, own_memory: int
 ) -> None:
-    """The layers see to what Vulkan made; the services to the rest."""
+    """The layers see to what Vulkan made; the services to the rest. Weights that are not imported are copied."""
     with Driven(affine, own_memory=own_memory):
         calls = ctypes.c_int.in_dll(ctypes.CDLL(str(faulty)), "faulty_calls").value
     assert calls > 20
     statuses = {OUT_OF_HOST_MEMORY: Status.NO_MEMORY, OUT_OF_DEVICE_MEMORY: Status.NO_MEMORY}
+    copied = 0
     for call in range(calls):
         result = (OUT_OF_HOST_MEMORY, OUT_OF_DEVICE_MEMORY, UNKNOWN, DEVICE_LOST)[call % 4]
         memory = Memory()
         monkeypatch.setenv("FAULT", f"ANY:{result}:{call}")
-        with pytest.raises(DeviceError, match="; ") as caught:
-            Driven(affine, memory, own_memory=own_memory)
-        assert caught.value.status == statuses.get(result, Status.KERNEL_FAILED)
+        try:
+            Driven(affine, memory, own_memory=own_memory).close()
+        except DeviceError as error:
+            assert error.status == statuses.get(result, Status.KERNEL_FAILED) and "; " in str(error)
+        else:
+            assert said_of_weights(memory) == f"are copied: the driver does not take their mapping, VkResult {result}"
+            copied += 1
         assert not memory.held
+    assert copied == (0 if own_memory else 4)
+
+
+def said_of_weights(memory: Memory) -> str:
+    (line,) = (line for line in memory.lines if "the weights " in line)
+    return line.partition("the weights ")[2]
+
+
+@pytest.mark.parametrize(
+    ("fault", "skew", "line"),
+    [
+        ("", 0, "are read where they are mapped"),
+        (f"vkAllocateMemory:{INVALID_EXTERNAL_HANDLE}:1", 0, "are copied: the driver"),
+        ("nohost", 0, None),
+        ("", 64, None),
+    ],
+    ids=["imported", "refused by the driver", "no such extension", "not at a page"],
+)
+def test_weights_are_read_where_they_are_or_copied(
+    affine: Plan, monkeypatch: pytest.MonkeyPatch, fault: str, skew: int, line: str | None
+) -> None:
+    monkeypatch.setenv("FAULT", fault)
+    with Driven(replace(affine, skew=skew)) as driven:
+        driven.step(constants(3))
+        driven.write(0, np.arange(13))
+        driven.run()
+        assert (driven.read(1) == np.arange(13) * np.arange(256, 269) + 3).all()
+        lines = [each.partition("the weights ")[2] for each in driven.memory.lines if "the weights " in each]
+        assert len(lines) == (line is not None) and all(each.startswith(str(line)) for each in lines)
 
 
 def test_every_failing_call_of_a_timed_run_is_an_error_and_nothing_stays(
@@ -115,6 +150,15 @@ def test_a_device_that_lacks_a_feature_is_refused_by_name(
     with pytest.raises(DeviceError, match=r"a device with 64-bit integers.* got llvmpipe.*; choose another") as caught:
         Driven(plan)
     assert caught.value.status == Status.NO_DEVICE
+
+
+@pytest.mark.parametrize(("reads", "between"), [(1, 1), (0, 0)], ids=["what the first wrote", "what it read too"])
+def test_barriers_stand_only_where_a_call_meets_another(affine: Plan, faulty: Path, reads: int, between: int) -> None:
+    """One before the calls and one after them are always there."""
+    barriers = ctypes.c_int.in_dll(ctypes.CDLL(str(faulty)), "faulty_barriers")
+    barriers.value = 0
+    with Driven(replace(affine, calls=[(0, 3, 5, 1), (reads, 4, 5, 2)])):
+        assert barriers.value == 2 + between
 
 
 def test_the_layers_would_have_said_something(said: Said, affine: Plan, tmp_path: Path) -> None:

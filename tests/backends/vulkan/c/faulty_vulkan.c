@@ -4,8 +4,9 @@
  *   dot             integer dot products are of unsigned bytes
  *   no64            the device has no 64-bit integers
  *   notime          its queues have no timestamps
+ *   nohost          it does not take the host's memory
  *
- * faulty_calls counts those calls. Arguments are passed on as eight words, which all of them fit. */
+ * faulty_calls counts those calls, faulty_barriers what is recorded of vkCmdPipelineBarrier. Arguments are passed on as eight words, which all of them fit. */
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@
 #include <string.h>
 #include <vulkan/vulkan.h>
 
-__attribute__((visibility("default"))) int faulty_calls;
+__attribute__((visibility("default"))) int faulty_calls, faulty_barriers;
 static int named_calls;
 
 #define EXPORT __attribute__((visibility("default")))
@@ -23,7 +24,7 @@ static int named_calls;
   X(vkCreatePipelineCache) X(vkCreateComputePipelines) X(vkCreateDescriptorSetLayout) X(vkCreatePipelineLayout) \
   X(vkCreateDescriptorPool) X(vkAllocateDescriptorSets) X(vkCreateCommandPool) X(vkAllocateCommandBuffers)      \
   X(vkBeginCommandBuffer) X(vkEndCommandBuffer) X(vkCreateFence) X(vkResetFences) X(vkQueueSubmit)             \
-  X(vkWaitForFences) X(vkCreateQueryPool) X(vkGetQueryPoolResults)
+  X(vkWaitForFences) X(vkCreateQueryPool) X(vkGetQueryPoolResults) X(vkGetMemoryHostPointerPropertiesEXT)
 
 typedef int (*function)(WORDS);
 
@@ -77,16 +78,36 @@ static void no_time(VkPhysicalDevice physical, uint32_t *count, VkQueueFamilyPro
   for (uint32_t i = 0; out && i < *count; i++) out[i].timestampValidBits = 0;
 }
 
+static PFN_vkEnumerateDeviceExtensionProperties real_extensions;
+static VkResult no_host(VkPhysicalDevice physical, const char *layer, uint32_t *count, VkExtensionProperties *out) {
+  VkResult result = real_extensions(physical, layer, count, out);
+  for (uint32_t i = 0; out && i < *count; i++)
+    if (strcmp(out[i].extensionName, "VK_EXT_external_memory_host") == 0) out[i].extensionName[0] = 0;
+  return result;
+}
+
+static PFN_vkCmdPipelineBarrier real_barrier;
+static void counted_barrier(VkCommandBuffer commands, VkPipelineStageFlags from, VkPipelineStageFlags to,
+                            VkDependencyFlags flags, uint32_t memories, const VkMemoryBarrier *memory, uint32_t buffers,
+                            const VkBufferMemoryBarrier *buffer, uint32_t images, const VkImageMemoryBarrier *image) {
+  faulty_barriers++;
+  real_barrier(commands, from, to, flags, memories, memory, buffers, buffer, images, image);
+}
+
 static PFN_vkGetDeviceProcAddr real_of_device;
 static PFN_vkVoidFunction of_device(VkDevice device, const char *name) {
   PFN_vkVoidFunction own = real_of_device(device, name);
 #define REPLACE(each)                       \
   if (strcmp(name, #each) == 0) {           \
     real_##each = (function)own;            \
-    own = (PFN_vkVoidFunction)wrapped_##each; \
+    if (own) own = (PFN_vkVoidFunction)wrapped_##each; \
   }
   FUNCTIONS(REPLACE)
   if (strcmp(name, "vkCreateShaderModule") == 0 && is_on("dot")) own = (PFN_vkVoidFunction)lying_module;
+  if (strcmp(name, "vkCmdPipelineBarrier") == 0) {
+    real_barrier = (PFN_vkCmdPipelineBarrier)own;
+    own = (PFN_vkVoidFunction)counted_barrier;
+  }
   return own;
 }
 
@@ -106,6 +127,10 @@ EXPORT PFN_vkVoidFunction vkGetInstanceProcAddr(VkInstance instance, const char 
   if (strcmp(name, "vkGetPhysicalDeviceQueueFamilyProperties") == 0 && is_on("notime")) {
     real_families = (PFN_vkGetPhysicalDeviceQueueFamilyProperties)own;
     return (PFN_vkVoidFunction)no_time;
+  }
+  if (strcmp(name, "vkEnumerateDeviceExtensionProperties") == 0 && is_on("nohost")) {
+    real_extensions = (PFN_vkEnumerateDeviceExtensionProperties)own;
+    return (PFN_vkVoidFunction)no_host;
   }
   return own;
 }

@@ -127,7 +127,8 @@ void vf_unbind(void *plan) {
   vf_device *device = bound->device;
   const uint32_t rows = device->branches * bound->library->num_segments;
   for (uint32_t i = 0; bound->recorded && i < rows; i++)
-    if (bound->recorded[i]) vf_of(device)->vkFreeCommandBuffers(device->device, device->commands, 1, &bound->recorded[i]);
+    if (bound->recorded[i])
+      vf_of(device)->vkFreeCommandBuffers(device->device, device->commands, 1, &bound->recorded[i]);
   if (bound->pool) vf_of(device)->vkDestroyDescriptorPool(device->device, bound->pool, NULL);
   if (bound->payload.header) vf_pipelines_free(device, &bound->payload, &bound->pipelines);
   vf_buffer_free(device, &bound->step);

@@ -4,12 +4,12 @@
 #include <string.h>
 
 enum { SPIRV_MAGIC = 0x07230203, HEADER_WORDS = 5, OP_CAPABILITY = 17 };
-enum { NOTHING = UINT32_MAX };
+enum { NOTHING = UINT32_MAX, NO_CORE = UINT32_MAX };
 
 /* Rows of one feature follow each other, with one bit: NOTHING is what every device has. */
 enum {
-  INT16, INT64, FLOAT64, STORAGE16, UNIFORM16, STORAGE8, UNIFORM8, INT8, FLOAT16, DOT, BASIC, VOTE, ARITHMETIC, BALLOT, SHUFFLE, RELATIVE,
-  CLUSTERED, ROUNDING, DENORMALS, FLUSHING, SPECIAL
+  INT16, INT64, FLOAT64, STORAGE16, UNIFORM16, STORAGE8, UNIFORM8, INT8, FLOAT16, DOT, BASIC, VOTE, ARITHMETIC, BALLOT,
+  SHUFFLE, RELATIVE, CLUSTERED, ROUNDING, DENORMALS, FLUSHING, SPECIAL
 };
 
 static const struct {
@@ -73,6 +73,7 @@ typedef struct {
   VkPhysicalDeviceMaintenance3Properties memory;
   VkPhysicalDeviceDriverProperties driver;
   VkPhysicalDeviceFloatControlsProperties floats;
+  VkPhysicalDeviceExternalMemoryHostPropertiesEXT host;
 } property_chain;
 
 static void append(void *chain, void *next) {
@@ -121,6 +122,7 @@ static void note_properties(vf_facts *facts, const property_chain *p) {
   snprintf(facts->driver, sizeof facts->driver, "%s", p->driver.driverName);
   facts->subgroup = p->subgroup.subgroupSize;
   facts->most_allocated = p->memory.maxMemoryAllocationSize;
+  facts->host_alignment = p->host.minImportedHostPointerAlignment;
 }
 
 /* What is asked for before it is switched on is not used: of the rest of the core features nothing is. */
@@ -130,10 +132,12 @@ static void look_further(const vf_functions *f, VkPhysicalDevice physical, exten
                       .subgroup = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES},
                       .memory = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES},
                       .driver = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES},
-                      .floats = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FLOAT_CONTROLS_PROPERTIES}};
+                      .floats = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FLOAT_CONTROLS_PROPERTIES},
+                      .host = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT}};
   append(&p, &p.id), append(&p, &p.subgroup), append(&p, &p.memory);
   if (have(e, "VK_KHR_driver_properties", VK_API_VERSION_1_2)) append(&p, &p.driver);
   if (have(e, "VK_KHR_shader_float_controls", VK_API_VERSION_1_2)) append(&p, &p.floats);
+  if (have(e, "VK_EXT_external_memory_host", NO_CORE)) append(&p, &p.host);
   append(c, &c->storage16);
   if (have(e, "VK_KHR_8bit_storage", VK_API_VERSION_1_2)) append(c, &c->storage8);
   if (have(e, "VK_KHR_shader_float16_int8", VK_API_VERSION_1_2)) append(c, &c->small);
@@ -194,8 +198,8 @@ static tvm_flow_status check_capability(const vf_facts *facts, uint32_t capabili
                    "update it, or compile the bundle for another target", capability);
   if (table[row].feature == DOT) *dot = 1;
   if (table[row].feature == NOTHING || facts->has >> table[row].feature & 1) return TVM_FLOW_OK;
-  return vf_fail(error, TVM_FLOW_NO_DEVICE, "expected a device with %s, which a shader needs, got %.100s without; choose "
-                 "another (TVM_FLOW_VULKAN_DEVICE), or compile the bundle for another target", name_of(row),
+  return vf_fail(error, TVM_FLOW_NO_DEVICE, "expected a device with %s, which a shader needs, got %.100s without; "
+                 "choose another (TVM_FLOW_VULKAN_DEVICE), or compile the bundle for another target", name_of(row),
                  facts->properties.deviceName);
 }
 
@@ -205,8 +209,8 @@ tvm_flow_status vf_check_module(const vf_facts *facts, const uint32_t *word, uin
   if (words <= HEADER_WORDS || word[0] != SPIRV_MAGIC)
     return vf_fail(error, TVM_FLOW_BAD_LIBRARY, "expected a SPIR-V module, got other words; compile the bundle again");
   if (word[1] > facts->most_spirv)
-    return vf_fail(error, TVM_FLOW_NO_DEVICE, "a shader is SPIR-V %u.%u, and %.100s takes up to %u.%u; compile the bundle "
-                   "for an older Vulkan", word[1] >> 16 & 255, word[1] >> 8 & 255, facts->properties.deviceName,
+    return vf_fail(error, TVM_FLOW_NO_DEVICE, "a shader is SPIR-V %u.%u, and %.100s takes up to %u.%u; compile the "
+                   "bundle for an older Vulkan", word[1] >> 16 & 255, word[1] >> 8 & 255, facts->properties.deviceName,
                    facts->most_spirv >> 16 & 255, facts->most_spirv >> 8 & 255);
   tvm_flow_status lacking = TVM_FLOW_OK;
   for (uint32_t i = HEADER_WORDS; i + 1 < words && word[i] == (2u << 16 | OP_CAPABILITY); i += 2) {

@@ -23,10 +23,11 @@ typedef struct {
   uint32_t subgroup;
   uint64_t most_allocated; /* at once */
   uint64_t memory_bytes;
+  uint64_t host_alignment; /* of host memory that it takes as its own; 0: it takes none */
   uint32_t has; /* a bit for each row of the table of capabilities */
   int old;      /* before Vulkan 1.1: nothing else is known of it */
   uint32_t most_spirv; /* version, as a module has it */
-  const char *extensions[8]; /* to switch on */
+  const char *extensions[10]; /* to switch on */
   uint32_t num_extensions;
 } vf_facts;
 

@@ -16,34 +16,33 @@ static PFN_vkVoidFunction symbol(void *library, const char *name) {
   return function;
 }
 
-static tvm_flow_status no_function(tvm_flow_error *error, const char *name) {
+/* Names of functions, as their places follow each other in vf_functions. */
+#define NAME(result, name, parameters) #name "\0"
+static const char global_names[] = VF_GLOBAL_FUNCTIONS(NAME), instance_names[] = VF_INSTANCE_FUNCTIONS(NAME),
+                  device_names[] = VF_DEVICE_FUNCTIONS(NAME), extension_names[] = VF_EXTENSION_FUNCTIONS(NAME);
+
+/* The first of `names` that `find` does not know of `of`, or NULL; their places begin at `at`. */
+static const char *load(vf_functions *f, size_t at, const char *names,
+                        PFN_vkVoidFunction (*find)(struct vk_handle_s *of, const char *name), struct vk_handle_s *of) {
+  const char *missing = NULL;
+  for (; names[0]; names += strlen(names) + 1, at += sizeof(PFN_vkVoidFunction)) {
+    const PFN_vkVoidFunction found = find(of, names);
+    memcpy((char *)f + at, &found, sizeof found);
+    if (!found && !missing) missing = names;
+  }
+  return missing;
+}
+
+static tvm_flow_status has_all(const char *missing, tvm_flow_error *error) {
+  if (!missing) return TVM_FLOW_OK;
   return vf_fail(error, TVM_FLOW_NO_DEVICE, "expected libvulkan and its driver to have %s, got none; install those of "
-                 "Vulkan 1.1 or later", name);
+                 "Vulkan 1.1 or later", missing);
 }
-
-#define LOAD(result, name, parameters)                          \
-  vulkan->f.name = (result(*) parameters)vulkan->find(of, #name); \
-  if (!vulkan->f.name) return no_function(error, #name);
-
-static tvm_flow_status load_global(vf_instance *vulkan, tvm_flow_error *error) {
-  const VkInstance of = NULL;
-  VF_GLOBAL_FUNCTIONS(LOAD)
-  return TVM_FLOW_OK;
-}
-
-static tvm_flow_status load_instance(vf_instance *vulkan, tvm_flow_error *error) {
-  const VkInstance of = vulkan->instance;
-  VF_INSTANCE_FUNCTIONS(LOAD)
-  return TVM_FLOW_OK;
-}
-
-#define LOAD_OF_DEVICE(result, name, parameters)                                            \
-  vulkan->f.name = (result(*) parameters)vulkan->f.vkGetDeviceProcAddr(device, #name); \
-  if (!vulkan->f.name) return no_function(error, #name);
 
 tvm_flow_status vf_load_device(vf_instance *vulkan, VkDevice device, tvm_flow_error *error) {
-  VF_DEVICE_FUNCTIONS(LOAD_OF_DEVICE)
-  return TVM_FLOW_OK;
+  vf_functions *f = &vulkan->f;
+  load(f, offsetof(vf_functions, vkGetMemoryHostPointerPropertiesEXT), extension_names, f->vkGetDeviceProcAddr, device);
+  return has_all(load(f, offsetof(vf_functions, vkDestroyDevice), device_names, f->vkGetDeviceProcAddr, device), error);
 }
 
 static tvm_flow_status make_instance(vf_instance *vulkan, tvm_flow_error *error) {
@@ -58,7 +57,9 @@ static tvm_flow_status make_instance(vf_instance *vulkan, tvm_flow_error *error)
                                          .apiVersion = VK_API_VERSION_1_3};
   const VkInstanceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO, .pApplicationInfo = &application};
   VkResult result = vulkan->f.vkCreateInstance(&info, NULL, &vulkan->instance);
-  if (result == VK_SUCCESS) return load_instance(vulkan, error);
+  if (result == VK_SUCCESS)
+    return has_all(load(&vulkan->f, offsetof(vf_functions, vkDestroyInstance), instance_names, vulkan->find,
+                        vulkan->instance), error);
   vulkan->instance = NULL;
   if (result == VK_ERROR_INCOMPATIBLE_DRIVER)
     return vf_fail(error, TVM_FLOW_NO_DEVICE, "expected a driver for Vulkan, got none; install the GPU's, or "
@@ -75,8 +76,8 @@ tvm_flow_status vf_instance_open(vf_instance *vulkan, const char *loader, tvm_fl
     return vf_fail(error, TVM_FLOW_NO_DEVICE, "expected libvulkan.so.1 or TVM_FLOW_VULKAN_LOADER, got: %.200s; install "
                    "libvulkan1 and the GPU's driver", dlerror());
   vulkan->find = (PFN_vkVoidFunction(*)(VkInstance, const char *))symbol(vulkan->library, "vkGetInstanceProcAddr");
-  if (!vulkan->find) return no_function(error, "vkGetInstanceProcAddr");
-  tvm_flow_status s = load_global(vulkan, error);
+  tvm_flow_status s = has_all(vulkan->find ? NULL : "vkGetInstanceProcAddr", error);
+  if (!s) s = has_all(load(&vulkan->f, 0, global_names, vulkan->find, NULL), error);
   return s ? s : make_instance(vulkan, error);
 }
 

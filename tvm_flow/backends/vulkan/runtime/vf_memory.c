@@ -6,8 +6,8 @@ enum { STAGING_BYTES = 4 << 20 };
 
 static const VkMemoryPropertyFlags MAPPED = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
 
-/* The first sort of `allowed` with all of `flags`; drivers list the best first. */
-static uint32_t find_type(const vf_device *device, uint32_t allowed, VkMemoryPropertyFlags flags) {
+/* Drivers list the best first. */
+uint32_t vf_memory_type(const vf_device *device, uint32_t allowed, VkMemoryPropertyFlags flags) {
   for (uint32_t i = 0; i < device->memory.memoryTypeCount; i++)
     if (allowed >> i & 1 && (device->memory.memoryTypes[i].propertyFlags & flags) == flags) return i;
   return UINT32_MAX;
@@ -15,7 +15,7 @@ static uint32_t find_type(const vf_device *device, uint32_t allowed, VkMemoryPro
 
 static uint32_t find_first(const vf_device *device, uint32_t allowed, const VkMemoryPropertyFlags *flags, int count) {
   uint32_t type = UINT32_MAX;
-  for (int i = 0; type == UINT32_MAX && i < count; i++) type = find_type(device, allowed, flags[i]);
+  for (int i = 0; type == UINT32_MAX && i < count; i++) type = vf_memory_type(device, allowed, flags[i]);
   return type;
 }
 
@@ -35,7 +35,7 @@ void vf_memory_open(vf_device *device, int own_memory) {
   /* Where a card's memory is mapped, reading it over the bus is slower than a copy. */
   device->own_memory =
       own_memory || (type != VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU && type != VK_PHYSICAL_DEVICE_TYPE_CPU) ||
-      find_type(device, UINT32_MAX, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT | MAPPED) == UINT32_MAX;
+      vf_memory_type(device, UINT32_MAX, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT | MAPPED) == UINT32_MAX;
 }
 
 static tvm_flow_status take_memory(vf_device *device, vf_kind kind, const char *what, vf_buffer *out,
@@ -67,8 +67,8 @@ tvm_flow_status vf_buffer_make(vf_device *device, vf_kind kind, uint64_t bytes, 
                                    .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
                                             VK_BUFFER_USAGE_TRANSFER_DST_BIT};
   if (out->bytes > device->facts.most_allocated)
-    return vf_fail(error, TVM_FLOW_NO_MEMORY, "%s: expected at most %llu bytes at once, got %llu; choose another device, "
-                   "or a smaller model", what, (unsigned long long)device->facts.most_allocated,
+    return vf_fail(error, TVM_FLOW_NO_MEMORY, "%s: expected at most %llu bytes at once, got %llu; choose another "
+                   "device, or a smaller model", what, (unsigned long long)device->facts.most_allocated,
                    (unsigned long long)out->bytes);
   VkResult result;
   VF_MADE(result, vf_of(device)->vkCreateBuffer(device->device, &info, NULL, &out->buffer), out->buffer);
@@ -119,9 +119,11 @@ static tvm_flow_status stage(vf_device *device, const vf_buffer *buffer, uint64_
   tvm_flow_status s = make_staging(device, error);
   for (uint64_t done = 0; !s && done < bytes;) {
     const uint64_t most = device->staging.bytes, part = bytes - done < most ? bytes - done : most;
-    const VkBufferCopy into = {.dstOffset = offset + done, .size = part}, out_of = {.srcOffset = offset + done, .size = part};
+    const VkBufferCopy into = {.dstOffset = offset + done, .size = part};
+    const VkBufferCopy out_of = {.srcOffset = offset + done, .size = part};
     if (in) memcpy(device->staging.mapped, in + done, (size_t)part);
-    s = in ? copy(device, &device->staging, buffer, &into, error) : copy(device, buffer, &device->staging, &out_of, error);
+    s = in ? copy(device, &device->staging, buffer, &into, error)
+           : copy(device, buffer, &device->staging, &out_of, error);
     if (!s && out) memcpy(out + done, device->staging.mapped, (size_t)part);
     done += part;
   }

@@ -11,6 +11,9 @@ static inline uint64_t vf_rounded(uint64_t bytes, uint64_t to) { return (bytes +
 /* VF_DEVICE is mapped where the device shares its memory; VF_SHARED and VF_STAGING always are. */
 typedef enum { VF_DEVICE, VF_SHARED, VF_STAGING } vf_kind;
 
+/* The first sort of memory of `allowed` with all of `flags`; UINT32_MAX: none has them. */
+uint32_t vf_memory_type(const vf_device *device, uint32_t allowed, VkMemoryPropertyFlags flags);
+
 /* Reads the sorts of memory that there are; before the first buffer. */
 void vf_memory_open(vf_device *device, int own_memory);
 

@@ -9,7 +9,8 @@ static int is_ours(const vf_bound *bound, const tvm_flow_segment *segment) {
 static void count_sets(vf_bound *bound, uint32_t *descriptors) {
   for (uint32_t i = 0; i < bound->library->num_segments; i++) {
     const tvm_flow_segment *segment = &bound->library->segments[i];
-    for (uint32_t c = segment->first_call; is_ours(bound, segment) && c < segment->first_call + segment->num_calls; c++) {
+    if (!is_ours(bound, segment)) continue;
+    for (uint32_t c = segment->first_call; c < segment->first_call + segment->num_calls; c++) {
       uint32_t count;
       const vf_dispatch *d = vf_first_dispatch(bound, c, &count);
       bound->first_set[c] = bound->num_sets;

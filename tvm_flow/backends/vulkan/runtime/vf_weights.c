@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "vf_import.h"
+
 enum { BLOCK_BYTES = 256 << 20 };
 
 uint64_t vf_tensor_bytes(const tvm_flow_tensor *tensor) {
@@ -41,7 +43,7 @@ static tvm_flow_status note_windows(vf_device *device, const tvm_flow_library_de
 
 static tvm_flow_status grow(vf_device *device, const tvm_flow_library_descriptor *library, uint32_t row,
                             tvm_flow_error *error) {
-  uint64_t count = device->num_windows;
+  uint64_t count = device->num_windows + 1; /* of all weights, where they are imported */
   for (uint32_t i = 0; i < library->num_tensors; i++)
     count += library->tensors[i].device == row && library->tensors[i].space == TVM_FLOW_WEIGHTS;
   vf_window *more = vf_take(device, count * sizeof *more, "the places of weights", error);
@@ -52,10 +54,20 @@ static tvm_flow_status grow(vf_device *device, const tvm_flow_library_descriptor
   return TVM_FLOW_OK;
 }
 
+/* Once, before anything is copied: then one window has what any plan reads. */
+static void import_all(vf_device *device) {
+  if (device->num_blocks) return;
+  vf_import_weights(device, &device->blocks[0]);
+  if (!device->blocks[0].buffer) return;
+  device->windows[0] = (vf_window){.end = device->blocks[0].bytes};
+  device->num_windows = device->num_blocks = 1;
+}
+
 tvm_flow_status vf_weights_add(vf_device *device, const tvm_flow_library_descriptor *library, uint32_t row,
                                tvm_flow_error *error) {
   uint64_t sizes[VF_MOST_BLOCKS] = {0};
   tvm_flow_status s = grow(device, library, row, error);
+  if (!s) import_all(device);
   const uint32_t first = device->num_windows;
   if (!s) s = note_windows(device, library, row, sizes, error);
   for (uint32_t b = device->num_blocks; !s && b < VF_MOST_BLOCKS && sizes[b]; b++) {

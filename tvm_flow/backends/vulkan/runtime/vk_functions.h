@@ -24,6 +24,9 @@
   X(void, vkGetPhysicalDeviceFeatures2, (VkPhysicalDevice physicalDevice, VkPhysicalDeviceFeatures2 *pFeatures)) \
   X(void, vkGetPhysicalDeviceMemoryProperties, (VkPhysicalDevice physicalDevice, \
       VkPhysicalDeviceMemoryProperties *pMemoryProperties)) \
+  X(void, vkGetPhysicalDeviceExternalBufferProperties, (VkPhysicalDevice physicalDevice, \
+      const VkPhysicalDeviceExternalBufferInfo *pExternalBufferInfo, \
+      VkExternalBufferProperties *pExternalBufferProperties)) \
   X(void, vkGetPhysicalDeviceQueueFamilyProperties, (VkPhysicalDevice physicalDevice, \
       uint32_t *pQueueFamilyPropertyCount, VkQueueFamilyProperties *pQueueFamilyProperties)) \
   X(VkResult, vkEnumerateDeviceExtensionProperties, (VkPhysicalDevice physicalDevice, const char *pLayerName, \
@@ -116,12 +119,17 @@
   X(VkResult, vkGetQueryPoolResults, (VkDevice device, VkQueryPool queryPool, uint32_t firstQuery, \
       uint32_t queryCount, size_t dataSize, void *pData, VkDeviceSize stride, VkQueryResultFlags flags))
 
+/* NULL where the device lacks their extension. */
+#define VF_EXTENSION_FUNCTIONS(X) \
+  X(VkResult, vkGetMemoryHostPointerPropertiesEXT, (VkDevice device, VkExternalMemoryHandleTypeFlagBits handleType, \
+      const void *pHostPointer, VkMemoryHostPointerPropertiesEXT *pMemoryHostPointerProperties))
 
 #define VF_MEMBER(result, name, parameters) result(*name) parameters;
 typedef struct {
   VF_GLOBAL_FUNCTIONS(VF_MEMBER)
   VF_INSTANCE_FUNCTIONS(VF_MEMBER)
   VF_DEVICE_FUNCTIONS(VF_MEMBER)
+  VF_EXTENSION_FUNCTIONS(VF_MEMBER)
 } vf_functions;
 
 #endif

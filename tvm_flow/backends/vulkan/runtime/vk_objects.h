@@ -33,6 +33,22 @@ typedef struct {
   uint32_t memoryTypeIndex;
 } VkMemoryAllocateInfo;
 typedef struct {
+  VkStructureType sType;
+  const void *pNext;
+  VkExternalMemoryHandleTypeFlagBits handleType;
+  void *pHostPointer;
+} VkImportMemoryHostPointerInfoEXT;
+typedef struct {
+  VkStructureType sType;
+  void *pNext;
+  uint32_t memoryTypeBits;
+} VkMemoryHostPointerPropertiesEXT;
+typedef struct {
+  VkStructureType sType;
+  const void *pNext;
+  VkExternalMemoryHandleTypeFlags handleTypes;
+} VkExternalMemoryBufferCreateInfo;
+typedef struct {
   VkDeviceSize size, alignment;
   uint32_t memoryTypeBits;
 } VkMemoryRequirements;

@@ -162,6 +162,27 @@ typedef struct {
       integerDotProductAccumulatingSaturating64BitMixedSignednessAccelerated;
 } VkPhysicalDeviceShaderIntegerDotProductProperties;
 typedef struct {
+  VkStructureType sType;
+  void *pNext;
+  VkDeviceSize minImportedHostPointerAlignment;
+} VkPhysicalDeviceExternalMemoryHostPropertiesEXT;
+typedef struct {
+  VkStructureType sType;
+  const void *pNext;
+  VkBufferCreateFlags flags;
+  VkBufferUsageFlags usage;
+  VkExternalMemoryHandleTypeFlagBits handleType;
+} VkPhysicalDeviceExternalBufferInfo;
+typedef struct {
+  VkExternalMemoryFeatureFlags externalMemoryFeatures;
+  VkExternalMemoryHandleTypeFlags exportFromImportedHandleTypes, compatibleHandleTypes;
+} VkExternalMemoryProperties;
+typedef struct {
+  VkStructureType sType;
+  void *pNext;
+  VkExternalMemoryProperties externalMemoryProperties;
+} VkExternalBufferProperties;
+typedef struct {
   VkBool32 robustBufferAccess, fullDrawIndexUint32, imageCubeArray, independentBlend, geometryShader,
       tessellationShader, sampleRateShading, dualSrcBlend, logicOp, multiDrawIndirect, drawIndirectFirstInstance,
       depthClamp, depthBiasClamp, fillModeNonSolid, depthBounds, wideLines, largePoints, alphaToOne, multiViewport,
