@@ -73,6 +73,23 @@ def test_index_reads_back(bundle_dir: Path, contents: Contents) -> None:
         np.testing.assert_array_equal(index.values[first : first + variant.values.size], variant.values)
 
 
+def test_equal_values_of_variants_are_kept_once(tmp_path: Path, contents: Contents) -> None:
+    """As where one set of tables serves all steps of a branch."""
+    same = [
+        [row[branch] if row[0].group else contents.variants[0][branch] for branch in (0, 1)]
+        for row in contents.variants
+    ]
+    sizes = []
+    for name, variants in (("each", contents.variants), ("shared", same)):
+        write_bundle(tmp_path / name, replace(contents, variants=variants))
+        index = read_index(tmp_path / name / "steps.bin")
+        sizes.append(index.values.size)
+        for (_, first), variant in zip(index.variants, [v for row in variants for v in row], strict=True):
+            np.testing.assert_array_equal(index.values[first : first + variant.values.size], variant.values)
+        verify_bundle(tmp_path / name)
+    assert sizes[1] < sizes[0]
+
+
 def test_golden_layout(bundle_dir: Path, contents: Contents) -> None:
     values = np.fromfile(bundle_dir / "golden.bin", np.float32)
     golden = contents.golden

@@ -23,9 +23,8 @@ Given = tuple[dict[str, Array], ...]
 
 
 def tables_of(library: GroupLibrary, given: Given, exported: Exported) -> ConstantTables:
-    steps = [step for step, _ in library.members]
     constants = library.packed.constants
-    return encode_constants(constants, given, steps, exported.folds, exported.step_records, WeightStore())
+    return encode_constants(constants, given, library.members, exported.folds, exported.step_records, WeightStore())
 
 
 def moved(library: GroupLibrary, name: str, variant: int) -> Given:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.constants import Constant, Derived, Given, evaluate
 from tvm_flow.plan.arena import ALIGNMENT
-from tvm_flow.plan.folds import AFFINE, COPY, INTEGER, NONE, SCALE
+from tvm_flow.plan.folds import AFFINE, COPY, INTEGER, LESS, NONE, SCALE
 from tvm_flow.plan.store import WeightStore
 from tvm_flow.plan.tables import ConstantTables, encode_constants
 from tvm_flow.quantize.quantized import Fold
@@ -39,6 +39,9 @@ def run_folds(tables: ConstantTables, variant: int, record: Array, weights: byte
         for i in range(row.count):
             if row.op == COPY:
                 raw = values[row.a + i].tobytes()
+            elif row.op == LESS:
+                (before,) = struct.unpack_from("<f", block, row.out + 4 * i)
+                raw = (np.float32(before) - values[row.a + i]).tobytes()
             elif row.op == SCALE:
                 raw = (values[row.a] * weight(row.b, i)).tobytes()
             elif row.op == AFFINE:
@@ -60,13 +63,16 @@ def check(
 ) -> ConstantTables:
     """Encode, read every constant of every variant back, and compare all bits."""
     weights = weights or WeightStore()
-    steps = [min(v // 2, len(records) - 1) for v in range(len(variants))]
-    tables = encode_constants(constants, variants, steps, folds or {}, records, weights)
+    members = [(min(v // 2, len(records) - 1), v % 2) for v in range(len(variants))]
+    tables = encode_constants(constants, variants, members, folds or {}, records, weights)
     assert set(tables.places) == set(constants)
     assert len({len(values) for values in tables.variant_values()}) == 1
     assert all(np.isfinite(values).all() for values in tables.variant_values()), "a bundle refuses anything else"
     for v, given_values in enumerate(variants):
-        spaces = {"weights": bytes(weights.data), "step": run_folds(tables, v, records[steps[v]], bytes(weights.data))}
+        spaces = {
+            "weights": bytes(weights.data),
+            "step": run_folds(tables, v, records[members[v][0]], bytes(weights.data)),
+        }
         for name, constant in constants.items():
             wanted = evaluate(constant, given_values)
             space, offset = tables.places[name]
@@ -120,6 +126,18 @@ def test_what_is_affine_in_the_record_is_folded_from_it(gain: bool) -> None:
     assert len(tables.variant_values()[0]) == 0
 
 
+def test_a_center_is_subtracted_from_what_is_folded() -> None:
+    """What steps share of it is a slot of equal numbers, so that a bundle keeps it once."""
+    records, center = floats(0, 3, 11), np.broadcast_to(floats(3, 2, N), (3, 2, N))
+    fold = Fold(4, floats(1, N), floats(2, N), center)
+    variants = [{"m": fold.at(records, v // 2, v % 2)} for v in range(6)]
+    tables = check({"m": Given("m")}, variants, {"m": fold}, records)
+    assert ops(tables) == [AFFINE, LESS]
+    values = tables.variant_values()
+    assert len(values[0]) == N
+    assert all(np.array_equal(values[v], values[v % 2]) for v in range(6))
+
+
 @pytest.mark.parametrize("zw", [0, 3])
 def test_a_zero_point_of_the_branch_is_folded_in_integers(zw: int) -> None:
     """As raw bits in a float table these would be NaN: minus one is 0xffffffff."""
@@ -142,7 +160,7 @@ def test_anything_else_is_copied_raw(dtype: Any, count: int) -> None:
 def test_bits_that_a_bundle_cannot_hold_are_refused_by_name(value: Array) -> None:
     variants = [{"odd": np.zeros_like(value)}, {"odd": np.asarray(value)}]
     with pytest.raises(BuildError, match=r"odd: expected .* finite floats, got .* keep this layer in float"):
-        encode_constants({"odd": Given("odd")}, variants, [0, 0], {}, NO_RECORDS, WeightStore())
+        encode_constants({"odd": Given("odd")}, variants, [(0, 0), (0, 1)], {}, NO_RECORDS, WeightStore())
 
 
 def test_zeros_of_different_sign_are_different_constants() -> None:
@@ -162,14 +180,14 @@ def test_a_fold_that_is_wrong_by_one_bit_is_refused(part: str) -> None:
     if part in ("base", "gain"):
         variants[0]["m"] = fold.evaluate(records[0])
     with pytest.raises(BuildError, match=r"m, step [01]: expected its fold .*bit for bit.*export again"):
-        encode_constants({"m": Given("m")}, variants, [0, 1], {"m": fold}, records, WeightStore())
+        encode_constants({"m": Given("m")}, variants, [(0, 0), (1, 0)], {"m": fold}, records, WeightStore())
 
 
 def test_a_fold_past_the_record_is_refused() -> None:
     fold = Fold(8, floats(1, N), None)
     variants = [{"m": floats(3, N)}, {"m": floats(4, N)}]
     with pytest.raises(BuildError, match="m: expected its fold within the 11 numbers of a step record, got 8 to 13"):
-        encode_constants({"m": Given("m")}, variants, [0, 1], {"m": fold}, floats(0, 3, 11), WeightStore())
+        encode_constants({"m": Given("m")}, variants, [(0, 0), (1, 0)], {"m": fold}, floats(0, 3, 11), WeightStore())
 
 
 def test_a_name_that_two_constants_use_cannot_mix_them_up() -> None:
@@ -229,5 +247,5 @@ def test_any_mixture_comes_back(data: st.DataObject) -> None:
 
 def test_the_numbers_of_the_operations_are_those_of_the_header() -> None:
     header = (Path(RUNTIME) / "include" / "tvm_flow_library.h").read_text()
-    for name, number in (("COPY", COPY), ("SCALE", SCALE), ("AFFINE", AFFINE), ("INTEGER", INTEGER)):
+    for name, number in (("COPY", COPY), ("SCALE", SCALE), ("AFFINE", AFFINE), ("INTEGER", INTEGER), ("LESS", LESS)):
         assert f"TVM_FLOW_FOLD_{name} = {number}" in header

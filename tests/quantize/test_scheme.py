@@ -10,9 +10,8 @@ import torch
 
 from tvm_flow.calibrate import Ranges
 from tvm_flow.calibrate.samples import Samples
-from tvm_flow.errors import ConfigError
 from tvm_flow.model import AnyModel
-from tvm_flow.quantize import Recipe, Smoothing, quantize_model
+from tvm_flow.quantize import Recipe, Smoothing
 from tvm_flow.quantize.recipe_parts import Fit, Override, Widths
 from tvm_flow.quantize.scheme import Scheme, make_scheme
 from tvm_flow.quantize.simulated import SimulatedLayer, StaticCodes
@@ -124,8 +123,3 @@ def test_the_samples_cover_what_calibration_saw(samples: Samples, ranges: Ranges
         for part in ("min", "max", "absmax"):
             np.testing.assert_array_equal(getattr(mine, part), getattr(layer, part), err_msg=name)
         assert samples[name].rows.shape == (4, 2, 40, layer.absmax.shape[-1])
-
-
-def test_quantize_says_what_only_evaluate_can(model: AnyModel, ranges: Ranges) -> None:
-    with pytest.raises(ConfigError, match="recipe: widths, groups: expected what libraries can run"):
-        quantize_model(model, ranges, Recipe(groups=2, widths=LOW))

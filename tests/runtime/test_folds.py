@@ -17,7 +17,7 @@ from support import toy_bundle
 from tvm_flow.toolchain.runtime_library import RUNTIME
 
 Float32 = NDArray[np.float32]
-COPY, SCALE, AFFINE = range(3)
+COPY, SCALE, AFFINE, INTEGER, LESS = range(5)
 NONE = 2**64 - 1
 WEIGHTS, STEP, VARIANT, BLOCK = 96, 40, 24, 128
 
@@ -46,10 +46,12 @@ class Fold:
         c = NONE if self.c is None else 4 * self.c
         return CFold(self.op, self.count, 4 * self.out, self.a, 4 * self.b, c)
 
-    def in_numpy(self, weights: Float32, step: Float32, variant: Float32) -> Float32:
+    def in_numpy(self, weights: Float32, step: Float32, variant: Float32, before: Float32) -> Float32:
         b = weights[self.b : self.b + self.count]
         if self.op == COPY:
             return variant[self.a : self.a + self.count]
+        if self.op == LESS:
+            return before - variant[self.a : self.a + self.count]
         if self.op == SCALE:
             return np.asarray(variant[self.a] * b)
         total = step[self.a : self.a + self.count] + b
@@ -75,9 +77,9 @@ void fold(const tvm_flow_fold *folds, uint32_t count, const uint8_t *weights, co
 
 @st.composite
 def folds(draw: st.DrawFn) -> Fold:
-    op = draw(st.sampled_from([COPY, SCALE, AFFINE]))
+    op = draw(st.sampled_from([COPY, SCALE, AFFINE, LESS]))
     count = draw(st.integers(0, 20))
-    start = {COPY: VARIANT - count, SCALE: VARIANT - 1, AFFINE: STEP - count}[op]
+    start = {COPY: VARIANT - count, LESS: VARIANT - count, SCALE: VARIANT - 1, AFFINE: STEP - count}[op]
     where = st.integers(0, WEIGHTS - count)
     c = draw(st.none() | where)
     return Fold(op, count, draw(st.integers(0, BLOCK - count)), draw(st.integers(0, start)), draw(where), c)
@@ -101,7 +103,8 @@ def test_same_bits_as_numpy(library: ctypes.CDLL, table: list[Fold], seed: int) 
     )
     expected = np.full(BLOCK, -1, np.float32)
     for fold in table:
-        expected[fold.out : fold.out + fold.count] = fold.in_numpy(weights, step, variant)
+        where = slice(fold.out, fold.out + fold.count)
+        expected[where] = fold.in_numpy(weights, step, variant, expected[where])
     got = run(library, table, weights, step, variant)
     np.testing.assert_array_equal(got.view(np.int32), expected.view(np.int32))
 

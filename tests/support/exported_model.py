@@ -17,10 +17,12 @@ import pytest
 import torch
 
 from tvm_flow.calibrate import CalibrationPrompt, Denoising, Ranges, calibrate, load_ranges
+from tvm_flow.calibrate.samples import sample_inputs
 from tvm_flow.export import Exported, export
 from tvm_flow.export.graph import MASKED
 from tvm_flow.model import AnyConfig, AnyModel, STDiT, STDiT3, STDiT3Config, STDiTConfig
 from tvm_flow.quantize import KeepFloat, QuantizedModel, Recipe, quantize_model
+from tvm_flow.quantize.recipe_parts import Fit, Widths
 from tvm_flow.sampler import SamplerConfig
 
 
@@ -49,6 +51,12 @@ RECIPES = {
     "asymmetric": Recipe(activation="asymmetric"),
     "float": Recipe(smoothing=None, keep_float=(KeepFloat("*"),)),
     "mixed": Recipe(keep_float=(KeepFloat("*.mlp.fc2", (0, 0)),)),
+    "fitted": Recipe(
+        widths=Widths(weights=4),
+        groups=2,
+        keep_float=(KeepFloat("*.cross_attn.kv_linear"), KeepFloat("*.attn.*", (1, 1))),
+        fit=Fit(clip="mse", weight_clip="mse", rounding="gptq", center="step", correction="group"),
+    ),
 }
 Quantizer = Callable[[str], QuantizedModel]
 Exporter = Callable[[str], Exported]
@@ -103,7 +111,9 @@ def tiny_ranges(tiny: AnyModel, chosen: Tiny, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="session")
 def quantizer(tiny: AnyModel, tiny_ranges: Ranges) -> Quantizer:
     """The tiny model under a recipe of `RECIPES`."""
-    return cache(lambda name: quantize_model(tiny, tiny_ranges, RECIPES[name]))
+    denoising = Denoising(tiny, SAMPLER, tiny_ranges.latent)
+    samples = sample_inputs(denoising, tiny_ranges.prompts, embed, rows=8, progress=False)
+    return cache(lambda name: quantize_model(tiny, tiny_ranges, RECIPES[name], samples))
 
 
 @pytest.fixture(scope="session")

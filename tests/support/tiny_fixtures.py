@@ -64,7 +64,7 @@ def compiler(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Co
     folder = tmp_path_factory.mktemp("compiled")
 
     def compile_one(recipe: str, target: str) -> Compiled:
-        output: Path = folder / f"{recipe}.{target}"
+        output: Path = folder / f"{Path(recipe).name}.{target}"
         return compile_bundle(
             exporter(recipe)[1], load_target(target), output, CompileOptions(threads=1, progress=False)
         )

@@ -59,7 +59,8 @@ def make_ranges(
 def make_export(ranges: Path, recipe: str, folder: Path, config: AnyConfig = CONFIG) -> tuple[QuantizedModel, Exported]:
     """The model quantized by a shipped recipe, and its graphs in ``folder``."""
     recipe_file, output = RECIPES / f"{recipe}.yaml", folder / f"{recipe}.safetensors"
-    quantized = quantize(make_model(config), ranges, recipe_file, output, progress=False)
+    output.parent.mkdir(exist_ok=True)
+    quantized = quantize(make_model(config), ranges, recipe_file, output, embed, progress=False)
     tokens, mask = embed(["a longer one"])
     caption = (tokens[0].numpy(), int(mask.sum()))
     return quantized, export(quantized, folder / recipe, caption, progress=False)

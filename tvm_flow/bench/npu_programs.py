@@ -84,7 +84,7 @@ def _constant_bytes(packed: PackedProgram, group: StepGroup, exported: Exported)
     calls = [call for call in packed.program.calls if packed.device_of(call.kernel) == NAME]
     read = {name for call in calls for name in call.args if name in packed.constants}
     constants = {name: constant for name, constant in packed.constants.items() if name in read}
-    weights, steps = WeightStore(), [step for step, _ in group.members]
-    tables = encode_constants(constants, group.given, steps, exported.folds, exported.step_records, weights)
+    weights = WeightStore()
+    tables = encode_constants(constants, group.given, group.members, exported.folds, exported.step_records, weights)
     branches = len({branch for _, branch in group.members})
     return weights.size, branches * tables.variant_values()[0].nbytes

@@ -22,6 +22,9 @@ from tvm_flow.calibrate.run import Denoising, Embed
 from tvm_flow.errors import CalibrationError
 from tvm_flow.sampler import denoise, drawn_from, model_outputs
 
+ROWS = 12
+"""Of each calibration prompt, step, branch and layer; 16 prompts make 192."""
+
 
 @dataclass(frozen=True, eq=False)
 class LayerSamples:

@@ -229,10 +229,16 @@ def evaluate(arguments: argparse.Namespace) -> None:
     prompts, seed = read_prompts([], given.prompts, given.seed)
     pairs = crossed(prompts[: given.count], range(seed, seed + given.seeds))
     request = EvaluationRequest(
-        *(tuple(given.recipes), tuple(pairs), given.calibration, given.output, given.outliers, given.batch)
+        *(tuple(given.recipes), tuple(pairs), given.calibration, given.output, given.outliers, given.batch),
+        given.bundle,
     )
     evaluate_stage(_load_source(given, None), request)
-    print(text_table(verdicts(read_lines(given.output))))
+    found = verdicts(read_lines(given.output))
+    print(text_table(found))
+    for verdict in found:
+        if "to_simulated_db" in verdict.metrics:
+            mean, low, high = verdict.interval("to_simulated_db").rounded(2)
+            print(f"{verdict.recipe}: {mean} [{low}, {high}] dB PSNR to the same recipe simulated")
     print(f"scores: {given.output}")
 
 

@@ -240,6 +240,8 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=at_least(1), metavar="N", help="only the first N of its prompts")
     parser.add_argument("--seeds", type=at_least(1), default=3, metavar="N", help="videos of each prompt")
     parser.add_argument("--batch", type=at_least(1), default=12, metavar="N", help="videos at a time")
+    text = "folder of a bundle of that model, tried beside the recipe that it was quantized by"
+    parser.add_argument("--bundle", type=Path, metavar="FOLDER", help=text)
     text = "file of JSON lines, one for each video; what it has is not made again"
     parser.add_argument("--output", type=Path, default=_SCORES, help=text)
 

@@ -146,7 +146,7 @@ def build_graph(whole: WholeGraph, name: str, target: TargetSpec, folder: Path) 
     packed, given = whole.packed, whole.packed.program.graph.given
     tables = Timeless()
     store = WeightStore(folder / WEIGHTS)
-    encoded = encode_constants(packed.constants, (given,), (0,), tables.folds, tables.step_records, store)
+    encoded = encode_constants(packed.constants, (given,), ((0, 0),), tables.folds, tables.step_records, store)
     plan = make_plan(packed, encoded, store.size, 0)
     interface = interface_of(name, packed.program, whole.output_names, plan)
     artifacts = compile_segments(packed, plan, target, folder, name)

@@ -68,8 +68,9 @@ def build_placed(
     """`build_library` of a program whose kernels have their places."""
     group, packed, folder, name = placed.group, placed.packed, library.parent, library.stem
     stage(f"tables of {len(group.members)} variants")
-    steps = [step for step, _ in group.members]
-    tables = encode_constants(packed.constants, group.given, steps, exported.folds, exported.step_records, weights)
+    tables = encode_constants(
+        packed.constants, group.given, group.members, exported.folds, exported.step_records, weights
+    )
     check_prologue(packed, tables, group.members, group.given)
     plan = make_plan(packed, tables, weights.size, exported.step_records.shape[1])
     stage(f"machine code of {len(packed.program.kernels)} kernels")

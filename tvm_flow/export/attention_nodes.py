@@ -16,15 +16,12 @@ _HEADS_FIRST = {False: (0, 2, 1, 3), True: (1, 2, 0, 3)}
 _TOKENS_FIRST = {False: (0, 2, 1, 3), True: (2, 0, 1, 3)}
 
 
-def self_attention(
-    w: StepWriter, x: str, name: str, temporal: bool, prepare: Prepare, order: np.ndarray | None = None
-) -> str:
+def self_attention(w: StepWriter, x: str, name: str, temporal: bool, prepare: Prepare) -> str:
     """Attention ``name`` (its qkv and proj) within frames, or across them at each place when ``temporal``.
 
-    ``prepare`` scales q by 1 / sqrt(head_dim) and does what else a model does to q and k; ``order`` permutes the output
-    channels of qkv.
+    ``prepare`` scales q by 1 / sqrt(head_dim) and does what else a model does to q and k.
     """
-    qkv = w.linear(x, f"{name}.qkv", order)
+    qkv = w.linear(x, f"{name}.qkv")
     q, k, v = (w.g.slice_last(qkv, i * w.hidden, (i + 1) * w.hidden) for i in range(3))
     q, k, v = (
         w.g.transpose(w.g.reshape(t, w.frames, w.places, w.heads, w.head_dim), *_HEADS_FIRST[temporal])

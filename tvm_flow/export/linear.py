@@ -34,7 +34,8 @@ def linear(g: GraphWriter, x: str, at: StepLinear, order: np.ndarray | None = No
         x = _quantize_dequantize(g, x, at)
         weight = _dequantized_weight(g, name, layer, rows)
     product = g.op("MatMul", [x, weight])
-    return g.op("Add", [product, g.shared(f"{name}.bias", layer.bias[rows])])
+    bias = layer.bias_at(at.step, at.branch)[rows]
+    return g.op("Add", [product, (g.shared if layer.bias.ndim == 1 else g.own)(f"{name}.bias", bias)])
 
 
 def float_linear(g: GraphWriter, x: str, name: str, weight: Floats, bias: Floats) -> str:

@@ -1,8 +1,4 @@
-"""The blocks of an STDiT3: spatial and temporal ones in turn, q and k normalised, and rope on the temporal ones.
-
-Rope turns neighbouring pairs; here the channels of every head of q and k are reordered to (even, odd), which leaves
-q k^T as it is and turns the pair swap into a swap of halves.
-"""
+"""The blocks of an STDiT3: spatial and temporal ones in turn, q and k normalised, and rope on the temporal ones."""
 
 from __future__ import annotations
 
@@ -10,6 +6,7 @@ import numpy as np
 
 from tvm_flow.export.attention_nodes import cross_attention, self_attention
 from tvm_flow.export.blocks import modulated_mlp
+from tvm_flow.export.channels import pair_order
 from tvm_flow.export.step import StepWriter
 from tvm_flow.model.layers import NORM_EPS
 
@@ -29,8 +26,7 @@ def _block(w: StepWriter, x: str, y: str, name: str, temporal: bool) -> str:
         q = head_norm(w, q, f"{attn}.q_norm", temporal, w.head_dim**-0.5)
         return q, head_norm(w, k, f"{attn}.k_norm", temporal, 1.0)
 
-    order = rope_order(w) if temporal else None
-    update = self_attention(w, w.modulated(x, f"{name}.msa"), attn, temporal, normalised, order)
+    update = self_attention(w, w.modulated(x, f"{name}.msa"), attn, temporal, normalised)
     x = w.gated(x, update, f"{name}.msa_gate")
     x = w.g.op("Add", [x, cross_attention(w, x, y, f"{name}.cross_attn")])
     return modulated_mlp(w, x, name)
@@ -39,7 +35,7 @@ def _block(w: StepWriter, x: str, y: str, name: str, temporal: bool) -> str:
 def head_norm(w: StepWriter, x: str, name: str, temporal: bool, scale: float) -> str:
     """RMS norm over the head, times ``scale``; rope on temporal blocks, x [S, heads, T, head_dim] there."""
     g, half = w.g, w.head_dim // 2
-    order = pair_order(w) if temporal else np.arange(w.head_dim)
+    order = pair_order(w.head_dim) if temporal else np.arange(w.head_dim)
     gain = (w.model.params[f"{name}.weight"][order] * np.float32(scale)).astype(np.float32)
     mean = g.op("ReduceMean", [g.op("Mul", [x, x]), g.integers(-1)], keepdims=1)
     root = g.op("Sqrt", [g.op("Add", [mean, g.shared("rms_eps", np.array(NORM_EPS, np.float32))])])
@@ -51,15 +47,3 @@ def head_norm(w: StepWriter, x: str, name: str, temporal: bool, scale: float) ->
     cos = g.shared("rope.cos", np.ascontiguousarray(w.model.tables["rope_cos"][:, order]))
     sin = g.shared("rope.sin", w.model.tables["rope_sin"][:, order] * sign)
     return g.op("Add", [g.op("Mul", [x, cos]), g.op("Mul", [swapped, sin])])
-
-
-def pair_order(w: StepWriter) -> np.ndarray:
-    """Even channels of a head, then odd ones."""
-    return np.concatenate([np.arange(0, w.head_dim, 2), np.arange(1, w.head_dim, 2)])
-
-
-def rope_order(w: StepWriter) -> np.ndarray:
-    """Output channels of qkv with the heads of q and k in `pair_order`."""
-    channels = np.arange(3 * w.hidden).reshape(3, w.heads, w.head_dim)
-    channels[:2] = channels[:2][:, :, pair_order(w)]
-    return channels.reshape(-1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tvm_flow.export.channels import channel_order
 from tvm_flow.export.linear import StepLinear, float_linear, linear
 from tvm_flow.export.writer import GraphWriter, WeightFile
 from tvm_flow.model.layers import NORM_EPS
@@ -39,11 +40,12 @@ class StepWriter:
 
     def fold(self, name: str) -> str:
         """The vector ``name`` of this step."""
-        return self.g.own(name, self.model.evaluate(name, self.step))
+        return self.g.own(name, self.model.evaluate(name, self.step, self.branch))
 
-    def linear(self, x: str, name: str, order: np.ndarray | None = None) -> str:
-        """The quantized linear ``name``; ``order`` permutes its output channels."""
-        return linear(self.g, x, StepLinear(name, self.model.layers[name], self.step, self.branch), order)
+    def linear(self, x: str, name: str) -> str:
+        """The quantized linear ``name``, its output channels in their `channel_order`."""
+        at = StepLinear(name, self.model.layers[name], self.step, self.branch)
+        return linear(self.g, x, at, channel_order(self.model.config, name))
 
     def float_linear(self, x: str, name: str, rows: np.ndarray | slice = slice(None)) -> str:
         """The linear ``name`` that no recipe quantizes, of its output channels those in ``rows``."""

@@ -1,8 +1,8 @@
 """Step graphs of one structure, built once: steps and branches differ in the bytes of a few initializers alone.
 
 What a graph is made of depends on the step only through the layers that the recipe keeps in float there; everything
-else that depends on it is the value of an initializer: a folded vector, a scale, a zero point. So a graph is built
-once for every set of float layers, and the others are that graph with the values of `own_value`.
+else that depends on it is the value of an initializer: a folded vector, a bias, a scale, a zero point. So a graph is
+built once for every set of float layers, and the others are that graph with the values of `own_value`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import onnx
 from onnx import TensorProto
 
 from tvm_flow.errors import ExportError
+from tvm_flow.export.channels import channel_order
 from tvm_flow.export.graph import step_graph
 from tvm_flow.export.writer import WeightFile
 from tvm_flow.quantize.quantized import QuantizedModel
@@ -63,9 +64,14 @@ def _is_own(tensor: onnx.TensorProto) -> bool:
 def own_value(model: QuantizedModel, name: str, step: int, branch: int) -> npt.NDArray[Any]:
     """The value of a step graph's own initializer ``name``; raises ExportError for a name that has none."""
     if name in model.folds:
-        return model.evaluate(name, step)
+        return model.evaluate(name, step, branch)
     layer, _, part = name.rpartition(".")
+    if part == "bias" and layer in model.layers:
+        bias, order = model.layers[layer].bias_at(step, branch), channel_order(model.config, layer)
+        return bias if order is None else bias[order]
     table = getattr(model.layers.get(layer), part, None) if part in ("scale", "zero_point") else None
     if table is None:
-        raise ExportError(f"initializer {name!r}: expected a fold, a scale or a zero point of a layer; this is a bug")
+        raise ExportError(
+            f"initializer {name!r}: expected a fold, or a bias, scale or zero point of a layer; this is a bug"
+        )
     return np.asarray(table[step, branch])

@@ -3,7 +3,8 @@
 The folder: ``weights.bin``; ``step_NNN_cond.onnx`` and ``step_NNN_uncond.onnx``; ``tables.safetensors`` with
 ``step_records`` float32 [steps, R], ``timesteps`` float64 [steps] and ``updates`` float64 [steps, 5] (see
 `tvm_flow.sampler.update`), the golden and null captions, and ``<initializer>.base`` (and ``.gain``) for every
-initializer that is (record[offset : offset + n] + base) * gain; ``export.json``, written last.
+initializer that is (record[offset : offset + n] + base) * gain, with ``<initializer>.center`` float32 [steps, 2, n]
+where that is subtracted at each step and branch; ``export.json``, written last.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def _read(folder: Path, description: dict[str, Any], tables: dict[str, npt.NDArr
         folder=folder,
         graphs=tuple(tuple(files[i : i + count]) for i in range(0, len(files), count)),
         folds={
-            name: Fold(offset, tables[f"{name}.base"], tables.get(f"{name}.gain"))
+            name: Fold(offset, tables[f"{name}.base"], tables.get(f"{name}.gain"), tables.get(f"{name}.center"))
             for name, offset in description["folds"].items()
         },
         step_records=tables["step_records"],
@@ -181,6 +182,8 @@ def _tables(
         tables[f"{name}.base"] = fold.base
         if fold.gain is not None:
             tables[f"{name}.gain"] = fold.gain
+        if fold.center is not None:
+            tables[f"{name}.center"] = fold.center[steps]
     return tables
 
 

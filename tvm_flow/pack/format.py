@@ -108,13 +108,16 @@ def _encode_group(library: Library) -> bytes:
 
 
 def _encode_variants(contents: Contents) -> tuple[bytes, bytes]:
-    rows, values, first = [], [], 0
+    """Rows of (group, first value), and the values; variants with equal ones share them."""
+    rows, firsts, count = [], dict[bytes, int](), 0
     for branches in contents.variants:
         for variant in branches:
-            rows.append(VARIANT.pack(variant.group, first))
-            values.append(variant.values.astype("<f4").tobytes())
-            first += variant.values.size
-    return b"".join(rows), b"".join(values)
+            raw = variant.values.astype("<f4").tobytes()
+            if raw not in firsts:
+                firsts[raw] = count
+                count += variant.values.size
+            rows.append(VARIANT.pack(variant.group, firsts[raw]))
+    return b"".join(rows), b"".join(firsts)
 
 
 def encode_golden(contents: Contents) -> bytes:

@@ -6,16 +6,29 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from tvm_flow.calibrate.identity import model_sha256
 from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.calibrate.run import Embed
 from tvm_flow.demo import load_captions
 from tvm_flow.demo.assets import WEIGHTS
-from tvm_flow.errors import PromptError
+from tvm_flow.errors import ConfigError, PromptError
 from tvm_flow.pack import read_manifest
-from tvm_flow.pipeline.source import read_sampler
+from tvm_flow.pipeline.source import Source, read_sampler
 from tvm_flow.run.info import OTHER_SAMPLER
 from tvm_flow.sampler import require_same_sampler
 from tvm_flow.sampler.config import SAMPLERS
+
+
+def require_bundle_of(bundle: Path, source: Source) -> None:
+    """Raise ConfigError when ``bundle`` is of another model or sampler than ``source``, BundleError when it is none."""
+    manifest = read_manifest(bundle)
+    require_same_sampler(str(bundle), manifest.sampler, source.sampler.to_dict(), OTHER_SAMPLER)
+    digest = model_sha256(source.model)
+    if manifest.provenance.get("model_sha256") not in (None, digest):
+        raise ConfigError(
+            f"{bundle}: expected a bundle of the model with sha256 {digest[:12]}, got one of "
+            f"{str(manifest.provenance['model_sha256'])[:12]}; name the checkpoint that it was made from (--model)"
+        )
 
 
 def require_sampler(

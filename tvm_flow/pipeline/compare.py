@@ -15,19 +15,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tvm_flow.artifact import exclusive, is_current, make_stamp, probe, write_json, write_stamp
-from tvm_flow.calibrate.identity import model_sha256
 from tvm_flow.demo.sheet import contact_sheet, to_uint8
-from tvm_flow.errors import ConfigError
 from tvm_flow.numerics.metrics import psnr_db
 from tvm_flow.pack import read_manifest
 from tvm_flow.pack.format import MANIFEST
+from tvm_flow.pipeline.asked import require_bundle_of
 from tvm_flow.pipeline.decode import Frames, check_here
 from tvm_flow.pipeline.generate import Floats, noise_for, prompt_pairs
 from tvm_flow.pipeline.source import Source
 from tvm_flow.quality.step_latents import bundle_latents_of_steps, float_latents_of_steps, psnr_of_steps
 from tvm_flow.run import Bundle
-from tvm_flow.run.info import OTHER_SAMPLER
-from tvm_flow.sampler import require_same_sampler
 
 SHOWN_FRAMES, SHOWN_WIDTH = 8, 96
 """On the sheet: frames of a video, evenly spaced, and the pixels that a smaller one is enlarged to."""
@@ -59,14 +56,7 @@ def compare_stage(source: Source, frames: Frames, prompts: Sequence[str], seed: 
     BundleError when the bundle is damaged or does not repeat its golden output here.
     """
     bundle = frames.bundle
-    manifest = read_manifest(bundle)
-    require_same_sampler(str(bundle), manifest.sampler, source.sampler.to_dict(), OTHER_SAMPLER)
-    digest = model_sha256(source.model)
-    if manifest.provenance.get("model_sha256") not in (None, digest):
-        raise ConfigError(
-            f"{bundle}: expected a bundle of the model with sha256 {digest[:12]}, got one of "
-            f"{str(manifest.provenance['model_sha256'])[:12]}; name the checkpoint that it was made from (--model)"
-        )
+    require_bundle_of(bundle, source)
     tokens, mask = source.embed(list(prompts))
     words = hashlib.sha256(tokens.numpy().tobytes() + mask.numpy().tobytes()).hexdigest()
     options = {"prompts": list(prompts), "seed": seed, "words": words, "autoencoder": str(frames.autoencoder)}

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from tvm_flow.artifact import probe
 from tvm_flow.calibrate import CalibrationPrompt, Denoising, Ranges, load_prompts, model_sha256
 from tvm_flow.calibrate.reach import measure_reach
-from tvm_flow.calibrate.samples import Samples, sample_inputs
+from tvm_flow.calibrate.samples import ROWS, Samples, sample_inputs
 from tvm_flow.demo.vae import VAE
+from tvm_flow.errors import ConfigError
+from tvm_flow.pipeline.asked import require_bundle_of
+from tvm_flow.pipeline.generate import Generation, generate_latents
 from tvm_flow.pipeline.source import Source
+from tvm_flow.quality.compiled import CompiledRecipe, compiled_recipe
 from tvm_flow.quality.judge import load_judge
 from tvm_flow.quality.outliers import load_outliers, with_outliers
 from tvm_flow.quality.scores import Viewer
@@ -18,8 +26,6 @@ from tvm_flow.quality.sensitivity import measure_sensitivity, save_sensitivity
 from tvm_flow.quality.trials import REFERENCE, Pair, Subject, Trials, run_trials
 from tvm_flow.quantize.named_recipes import find_recipe
 
-ROWS = 12
-"""Of each calibration prompt, step, branch and layer; 16 prompts make 192."""
 BATCH = 12
 """Videos at a time: 1.25 s of an idle core each, where 1 takes 1.7 s and 16 take 1.4 (demo model, 2026-11-26)."""
 
@@ -28,7 +34,8 @@ BATCH = 12
 class EvaluationRequest:
     """What to try: ``recipes`` by name or file on ``pairs``, fitted on the prompt set ``calibration``.
 
-    With ``outliers``, a YAML file of `tvm_flow.quality.outliers`, on the model with these inserted.
+    With ``outliers``, a YAML file of `tvm_flow.quality.outliers`, on the model with these inserted. A ``bundle`` is
+    tried beside the recipe that it was quantized by.
     """
 
     recipes: tuple[str, ...]
@@ -37,6 +44,7 @@ class EvaluationRequest:
     output: Path
     outliers: Path | None = None
     batch: int = BATCH
+    bundle: Path | None = None
 
 
 def evaluate_stage(source: Source, request: EvaluationRequest, progress: bool = True) -> int:
@@ -49,7 +57,24 @@ def evaluate_stage(source: Source, request: EvaluationRequest, progress: bool = 
     subject = make_subject(source, request, progress)
     # The demo's decoder draws the domain that the judge knows; another model's latents are compared as they are.
     viewer = Viewer(source.decoder.decode, load_judge()) if isinstance(source.decoder, VAE) else Viewer()
-    return run_trials(subject, Trials(recipes, request.pairs, request.batch, request.output), viewer, progress)
+    compiled = None if request.bundle is None else _compiled(source, request)
+    trials = Trials(recipes, request.pairs, request.batch, request.output, compiled)
+    return run_trials(subject, trials, viewer, progress)
+
+
+def _compiled(source: Source, request: EvaluationRequest) -> CompiledRecipe:
+    """The request's bundle, of ``source`` itself."""
+    bundle = request.bundle
+    assert bundle is not None
+    if request.outliers is not None:
+        raise ConfigError(f"{bundle}: expected no outliers beside a bundle, whose model has none; leave one out")
+    require_bundle_of(bundle, source)
+
+    def generate(prompts: Sequence[str], noise: Tensor, seeds: Sequence[int]) -> Tensor:
+        how = Generation(threads=1, seeds=seeds)
+        return torch.from_numpy(generate_latents(bundle, prompts, noise.numpy(), source.embed, how, progress=False))
+
+    return compiled_recipe(bundle, source.sampler.steps, generate)
 
 
 def sensitivity_stage(source: Source, request: EvaluationRequest, windows: int, progress: bool = True) -> None:

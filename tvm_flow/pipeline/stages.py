@@ -63,7 +63,7 @@ def quantize_stage(source: Source, ranges: Path, recipe: Path, output: Path) -> 
     require_sampler_of(ranges, ranges_sampler, source, "calibrate")
     expect_room(output)
     with exclusive(output):
-        quantize(source.model, ranges, recipe, output)
+        quantize(source.model, ranges, recipe, output, source.embed)
 
 
 def compile_stage(exported: Path, target: str, output: Path, options: CompileOptions | None = None) -> Compiled:

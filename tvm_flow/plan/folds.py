@@ -12,7 +12,7 @@ from tvm_flow.graph.constants import Array
 
 Floats = npt.NDArray[np.float32]
 NONE = 2**64 - 1
-COPY, SCALE, AFFINE, INTEGER = range(4)
+COPY, SCALE, AFFINE, INTEGER, LESS = range(5)
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,11 @@ class FoldRow:
     c: int = NONE
 
 
-def folded(row: FoldRow, records: Floats, variants: Floats, weights: memoryview) -> Array:
+def folded(row: FoldRow, records: Floats, variants: Floats, weights: memoryview, before: Array | None = None) -> Array:
     """What the runtime makes of ``row`` for every variant, [V, row.count]; numpy's single operations round as C's do.
 
-    ``records`` [V, R] and ``variants`` [V, S] are the variants' step records and own numbers.
+    ``records`` [V, R] and ``variants`` [V, S] are the variants' step records and own numbers; ``before`` is what LESS
+    subtracts from, what the rows before it made of the same place.
     """
 
     def shared(offset: int, dtype: npt.DTypeLike) -> Array:
@@ -38,6 +39,9 @@ def folded(row: FoldRow, records: Floats, variants: Floats, weights: memoryview)
 
     if row.op == COPY:
         return np.ascontiguousarray(variants[:, row.a : row.a + row.count])
+    if row.op == LESS:
+        assert before is not None
+        return np.asarray(before - variants[:, row.a : row.a + row.count])
     scalar = variants[:, row.a : row.a + 1]
     if row.op == SCALE:
         return np.asarray(scalar * shared(row.b, np.float32))

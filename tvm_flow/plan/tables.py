@@ -2,7 +2,8 @@
 
 A constant that has the same value at every step and branch lies in the weights. One that is a shared vector times a
 scalar of the branch is a SCALE fold (of floats) or an INTEGER fold (of a zero point), one that is affine in the step's
-record an AFFINE fold, anything else is copied from the variant's own values. The folds are those of
+record an AFFINE fold, of which LESS subtracts the variant's center where there is one, anything else is copied from
+the variant's own values. The folds are those of
 ``tvm_flow_library.h``; every one is evaluated here the way the runtime does and compared bit for bit with the constant
 it replaces.
 """
@@ -17,7 +18,7 @@ import numpy as np
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.constants import RULES, Array, Constant, Derived, Given, evaluate, given_names, same_bits
 from tvm_flow.plan.arena import ALIGNMENT
-from tvm_flow.plan.folds import AFFINE, COPY, INTEGER, NONE, SCALE, Floats, FoldRow, folded, rows_of_words
+from tvm_flow.plan.folds import AFFINE, COPY, INTEGER, LESS, NONE, SCALE, Floats, FoldRow, folded, rows_of_words
 from tvm_flow.plan.store import WeightStore
 from tvm_flow.quantize.quantized import Fold
 
@@ -43,22 +44,22 @@ class ConstantTables:
 def encode_constants(
     constants: Mapping[str, Constant],
     given: Sequence[Mapping[str, Array]],
-    steps: Sequence[int],
+    members: Sequence[tuple[int, int]],
     folds: Mapping[str, Fold],
     step_records: Floats,
     weights: WeightStore,
 ) -> ConstantTables:
-    """Tables for one group, whose variant v has initializers ``given[v]`` and belongs to step ``steps[v]``.
+    """Tables for one group, whose variant v has initializers ``given[v]`` and is (step, branch) ``members[v]``.
 
     Raises BuildError when a fold does not reproduce the constant of an exported graph.
     """
-    return _Encoder(given, steps, folds, step_records, weights).run(constants)
+    return _Encoder(given, members, folds, step_records, weights).run(constants)
 
 
 @dataclass
 class _Encoder:
     given: Sequence[Mapping[str, Array]]
-    steps: Sequence[int]
+    members: Sequence[tuple[int, int]]
     known_folds: Mapping[str, Fold]
     step_records: Floats
     weights: WeightStore
@@ -93,26 +94,31 @@ class _Encoder:
         values = [evaluate(constant, given) for given in self.given]
         out = self.allocate(values[0].nbytes)
         self.tables.places[name] = ("step", out)
-        row = (
-            self.affine(name, constant, out)
-            or self.scaled(constant, values, out)
-            or self.integer(constant, out)
-            or self.copied(name, constant, values, out)
-        )
-        self.check(name, row, values)
-        self.tables.folds.append(row)
+        if affine := self.affine(name, constant, out):
+            rows = [affine, *self.less(constant, out)]
+        else:
+            rows = [
+                self.scaled(constant, values, out)
+                or self.integer(constant, out)
+                or self.copied(name, constant, values, out)
+            ]
+        self.check(name, rows, values)
+        self.tables.folds += rows
 
-    def check(self, name: str, row: FoldRow, values: list[Array]) -> None:
-        """Raises BuildError unless ``row`` gives ``values``."""
-        # The row's slot is a part of its own, so that its place among the others need not be copied together.
-        here = row if row.op == AFFINE else replace(row, a=0)
-        own = self.tables.parts[self.part_of.get(row.a, 0)]
-        got = folded(here, self.step_records[list(self.steps)], own, self.weights.data)
+    def check(self, name: str, rows: list[FoldRow], values: list[Array]) -> None:
+        """Raises BuildError unless ``rows``, one after the other, give ``values``."""
+        got, records = None, self.step_records[[step for step, _ in self.members]]
+        for row in rows:
+            # The row's slot is a part of its own, so that its place among the others need not be copied together.
+            here = row if row.op == AFFINE else replace(row, a=0)
+            got = folded(here, records, self.tables.parts[self.part_of.get(row.a, 0)], self.weights.data, got)
+        assert got is not None
         wrong = (rows_of_words(values).view(np.uint32) != got.view(np.uint32)).any(axis=1)
         if wrong.any():
+            step, _ = self.members[int(wrong.argmax())]
             raise BuildError(
-                f"{name}, step {self.steps[int(wrong.argmax())]}: expected its fold to give the exported constant bit "
-                "for bit, it does not; export again with this version"
+                f"{name}, step {step}: expected its fold to give the exported constant bit for bit, it does not; "
+                "export again with this version"
             )
 
     def allocate(self, size: int) -> int:
@@ -131,6 +137,15 @@ class _Encoder:
             )
         gain = NONE if fold.gain is None else self.weights.add(fold.gain)
         return FoldRow(AFFINE, len(fold.base), out, fold.offset, self.weights.add(fold.base), gain)
+
+    def less(self, constant: Constant, out: int) -> list[FoldRow]:
+        """The center of an affine fold, if it has one, is subtracted where that lies."""
+        assert isinstance(constant, Given)
+        center = self.known_folds[constant.name].center
+        if center is None:
+            return []
+        slot = self.slot(Given(f"{constant.name}.center"), [center[member] for member in self.members])
+        return [FoldRow(LESS, center.shape[-1], out, slot)]
 
     def scaled(self, constant: Constant, values: list[Array], out: int) -> FoldRow | None:
         if not isinstance(constant, Derived) or constant.rule != "product":

@@ -38,7 +38,7 @@ class Viewer:
     def scores(self, ours: Tensor, exact: Tensor, captions: Sequence[str]) -> list[Scores]:
         """One for each of N latents [N, C, T, H, W], ``exact`` those of FP32."""
         columns = {
-            "latent_psnr_db": _psnr(ours, exact, (exact.flatten(1).amax(1) - exact.flatten(1).amin(1))),
+            "latent_psnr_db": psnr_to(ours, exact),
             "latent_cosine": F.cosine_similarity(ours.flatten(1).double(), exact.flatten(1).double()),
         }
         if self.decode is not None:
@@ -70,6 +70,11 @@ def judged(judge: Judge, videos: Tensor, captions: Sequence[str]) -> dict[str, T
     right["all"] = right["class"] & right["colour"] & right["motion"]
     confidence = logits.softmax(-1).gather(1, wanted[:, None])[:, 0]
     return {name: hits.float() for name, hits in right.items()} | {"confidence": confidence}
+
+
+def psnr_to(ours: Tensor, exact: Tensor) -> Tensor:
+    """dB [N] of each of N latents; the peak is the range of ``exact``."""
+    return _psnr(ours, exact, exact.flatten(1).amax(1) - exact.flatten(1).amin(1))
 
 
 def _psnr(ours: Tensor, exact: Tensor, peak: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from tvm_flow.quality.trials import REFERENCE
 
 QUALITY = ("all", "confidence", "flow", "warp_error")
 """What a video is scored on by itself, so that FP32 has it, too."""
-DISTANCE = ("latent_psnr_db", "latent_cosine", "frames_psnr_db", "flow_error")
+DISTANCE = ("latent_psnr_db", "latent_cosine", "frames_psnr_db", "flow_error", "to_simulated_db")
 NAMES = {"all": "judge"}
 """What a metric is called in reports, where that is another name."""
 DECIDES = "confidence"

@@ -22,8 +22,9 @@ from tvm_flow.calibrate import CalibrationPrompt, Denoising, Embed, model_sha256
 from tvm_flow.calibrate.reach import Reach
 from tvm_flow.calibrate.samples import Samples
 from tvm_flow.errors import ConfigError, InterruptedCommand
+from tvm_flow.quality.compiled import CompiledRecipe
 from tvm_flow.quality.lines import Line, appending, read_lines
-from tvm_flow.quality.scores import Viewer
+from tvm_flow.quality.scores import Viewer, psnr_to
 from tvm_flow.quantize import Recipe
 from tvm_flow.quantize.integer_scheme import IntegerModel, in_integers
 from tvm_flow.quantize.scheme import Scheme, make_scheme
@@ -58,12 +59,28 @@ class Subject:
 
 @dataclass(frozen=True, eq=False)
 class Trials:
-    """What is to be tried: ``recipes`` by name, on ``pairs``, in batches of ``batch``, into the file ``output``."""
+    """What is to be tried: ``recipes`` by name, on ``pairs``, in batches of ``batch``, into the file ``output``.
+
+    A ``compiled`` one is tried twice more: simulated and as its bundle, whose lines say how far it is from that
+    (to_simulated_db).
+    """
 
     recipes: Mapping[str, Recipe]
     pairs: Sequence[Pair]
     batch: int
     output: Path
+    compiled: CompiledRecipe | None = None
+
+    def keys(self, subject: Subject) -> dict[str, str]:
+        """`trial_key` of everything that is tried, by name."""
+        keys = {name: trial_key(subject, recipe) for name, recipe in self.recipes.items()}
+        if (compiled := self.compiled) is not None:
+            keys[compiled.simulated_name] = key = trial_key(subject, compiled.recipe)
+            keys[compiled.compiled_name] = hashlib.sha256(f"{key} {compiled.digest}".encode()).hexdigest()[:16]
+        return keys
+
+    def recipe(self, name: str) -> Recipe:
+        return self.recipes[name] if self.compiled is None or name in self.recipes else self.compiled.recipe
 
 
 def crossed(prompts: Sequence[str], seeds: Sequence[int]) -> list[Pair]:
@@ -82,7 +99,7 @@ def run_trials(subject: Subject, trials: Trials, viewer: Viewer, progress: bool 
     probe(trials.output)
     subject.embed([pair.prompt for pair in trials.pairs])  # an unknown one fails before the work
     with appending(trials.output) as file:
-        keys = {name: trial_key(subject, recipe) for name, recipe in trials.recipes.items()}
+        keys = trials.keys(subject)
         there = {_identity(line) for line in read_lines(trials.output)}
         work = _Work(subject, trials, viewer, {})
         todo = [
@@ -137,13 +154,19 @@ class _Work:
 
     def lines(self, batch: Sequence[Pair], exact: Tensor, name: str, key: str) -> list[dict[str, object]]:
         latents, scheme = self._latents(batch, name, exact)
+        more: list[dict[str, float]] = [{} for _ in batch]
+        if (compiled := self.trials.compiled) is not None and name == compiled.compiled_name:
+            simulated, seeds = latents, [pair.seed for pair in batch]
+            latents = compiled.generate([pair.prompt for pair in batch], self._noise(batch, 0), seeds)
+            more = [{"to_simulated_db": float(db)} for db in psnr_to(latents, simulated)]
         scores = self.viewer.scores(latents, exact, [pair.prompt for pair in batch])
         head = {"key": key, "recipe": name, "model": self.subject.variant, "bytes_per_step": scheme.bytes_per_step}
         head |= {"groups": [int(group) for group in scheme.groups]}
-        return [{**head, **asdict(pair), **row} for pair, row in zip(batch, scores, strict=True)]
+        rows = zip(batch, scores, more, strict=True)
+        return [{**head, **asdict(pair), **row, **near} for pair, row, near in rows]
 
     def _latents(self, batch: Sequence[Pair], name: str, exact: Tensor) -> tuple[Tensor, Scheme]:
-        denoising, recipe = self.subject.denoising, self.trials.recipes[name]
+        denoising, recipe = self.subject.denoising, self.trials.recipe(name)
         if name not in self.schemes:
             self.schemes[name] = make_scheme(denoising.model, recipe, self.subject.samples)
         scheme = self.schemes[name]

@@ -5,6 +5,9 @@
 3. compute activation scales per step and branch for the smoothed inputs;
 4. evaluate what depends on time alone, once per step;
 5. keep the float parameters and tables that a step graph still needs.
+
+Of a recipe with something to fit, inputs are sampled again over the calibrated prompts, and 1 to 3 are what `scheme`
+finds on them.
 """
 
 from __future__ import annotations
@@ -17,13 +20,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tvm_flow.artifact import is_current, make_stamp, write_stamp
-from tvm_flow.calibrate import LayerRanges, Ranges, layer_names, load_ranges, model_sha256
+from tvm_flow.calibrate import Denoising, Embed, LayerRanges, Ranges, layer_names, load_ranges, model_sha256
+from tvm_flow.calibrate.samples import ROWS, Samples, sample_inputs
 from tvm_flow.errors import CalibrationError, ConfigError, QuantizeError
 from tvm_flow.model import AnyModel
 from tvm_flow.numerics import quantize as to_int8
 from tvm_flow.numerics import weight_scale
 from tvm_flow.quantize.estimate import quantized_bytes
 from tvm_flow.quantize.file import load_quantized, save_quantized
+from tvm_flow.quantize.fitted import fitted_layers
 from tvm_flow.quantize.fold import (
     INPUT_GAIN_KINDS,
     TIMELESS_KINDS,
@@ -31,9 +36,11 @@ from tvm_flow.quantize.fold import (
     fold_linear,
     modulation_folds,
     split,
+    weight_sqnr_db,
 )
-from tvm_flow.quantize.quantized import QuantizedLayer, QuantizedModel
+from tvm_flow.quantize.quantized import Fold, QuantizedLayer, QuantizedModel
 from tvm_flow.quantize.recipe import Recipe, load_recipe
+from tvm_flow.quantize.scheme import make_scheme
 from tvm_flow.quantize.smooth import activation_scales, smoothing_gain
 from tvm_flow.quantize.tables import position_tables, step_records
 from tvm_flow.room import expect_room
@@ -44,39 +51,45 @@ Floats = NDArray[np.float32]
 _DROPPED = ("t_embedder.", "fps_embedder.", "t_block.", "rope.")
 
 
-def quantize(model: AnyModel, ranges: Path, recipe: Path, output: Path, progress: bool = True) -> QuantizedModel:
+def quantize(
+    model: AnyModel, ranges: Path, recipe: Path, output: Path, embed: Embed | None = None, progress: bool = True
+) -> QuantizedModel:
     """Quantize ``model`` by the files ``ranges`` and ``recipe`` into the file ``output``, if not current.
 
-    Raises ConfigError for a bad recipe, CalibrationError for ranges of another model, QuantizeError for
-    weights that int8 cannot hold.
+    ``embed`` reads the prompts of the ranges again for a recipe that is fitted on inputs. Raises ConfigError for a bad
+    recipe, or a fitted one without it, CalibrationError for ranges of another model, QuantizeError for weights that
+    their codes cannot hold.
     """
     stamp = make_stamp({"ranges": ranges, "recipe": recipe}, {"model": model_sha256(model)}, __name__)
     if is_current(output, stamp):
         return load_quantized(output)
     seen, how = load_ranges(ranges), load_recipe(recipe)
     expect_room(output, quantized_bytes(model, how, seen.sampler.steps))
-    quantized = quantize_model(model, seen, how, progress)
+    samples = _samples(model, seen, how, embed, progress)
+    quantized = quantize_model(model, seen, how, samples, progress)
     save_quantized(output, quantized)
     write_stamp(output, stamp)
     return quantized
 
 
-def quantize_model(model: AnyModel, ranges: Ranges, recipe: Recipe, progress: bool = False) -> QuantizedModel:
-    """``quantize`` without files: its arguments read, its errors."""
+def quantize_model(
+    model: AnyModel, ranges: Ranges, recipe: Recipe, samples: Samples | None = None, progress: bool = False
+) -> QuantizedModel:
+    """``quantize`` without files: its arguments read, its errors; ``samples`` of the inputs for a fitted recipe."""
     names = layer_names(model.config)
     _check(model, ranges, names)
     recipe.check(names, ranges.sampler.steps)
     if asked := recipe.simulated_only:
         raise ConfigError(
-            f"recipe: {', '.join(asked)}: expected what libraries can run, got what is simulated so far; leave "
+            f"recipe: {', '.join(asked)}: expected what libraries run, static with activations of 8 bits; leave "
             f"{'it' if len(asked) == 1 else 'them'} out, or use tvm-flow evaluate"
         )
-    gains = _gains(model, ranges, recipe)
-    bar = tqdm(names, desc="quantize", unit="layer", disable=not progress)
-    layers = {
-        name: _layer(name, fold_linear(name, _linear(model, name), gains), ranges.layers[name], gains, recipe)
-        for name in bar
-    }
+    if recipe.fitted:
+        if samples is None:
+            raise ConfigError(f"recipe: {', '.join(recipe.fitted)}: expected samples of inputs to fit on, got none")
+        layers, folds = fitted_layers(model, recipe, make_scheme(model, recipe, samples, progress))
+    else:
+        layers, folds = _ranged_layers(model, ranges, recipe, progress)
     return QuantizedModel(
         config=model.config,
         sampler=ranges.sampler,
@@ -84,13 +97,32 @@ def quantize_model(model: AnyModel, ranges: Ranges, recipe: Recipe, progress: bo
         latent=ranges.latent,
         model_sha256=ranges.model_sha256,
         layers=layers,
-        folds=modulation_folds(model, gains),
+        folds=folds,
         params=_float_params(model, names),
         tables=position_tables(model, ranges.sampler, ranges.latent),
         step_records=step_records(model, ranges.sampler),
         timesteps=ranges.sampler.timesteps(),
         updates=step_updates(ranges.sampler),
     )
+
+
+def _samples(model: AnyModel, ranges: Ranges, recipe: Recipe, embed: Embed | None, progress: bool) -> Samples | None:
+    if not recipe.fitted or recipe.simulated_only or embed is None:
+        return None
+    return sample_inputs(Denoising(model, ranges.sampler, ranges.latent), ranges.prompts, embed, ROWS, progress)
+
+
+def _ranged_layers(
+    model: AnyModel, ranges: Ranges, recipe: Recipe, progress: bool
+) -> tuple[dict[str, QuantizedLayer], dict[str, Fold]]:
+    """Layers and folds by their ranges alone."""
+    gains = _gains(model, ranges, recipe)
+    bar = tqdm(layer_names(model.config), desc="quantize", unit="layer", disable=not progress)
+    layers = {
+        name: _layer(name, fold_linear(name, _linear(model, name), gains), ranges.layers[name], gains, recipe)
+        for name in bar
+    }
+    return layers, modulation_folds(model, gains)
 
 
 def _check(model: AnyModel, ranges: Ranges, names: tuple[str, ...]) -> None:
@@ -151,9 +183,7 @@ def _round_weight(name: str, weight: Floats) -> tuple[NDArray[np.int8], Floats, 
         weight_q = to_int8(weight, scale[:, None]).astype(np.int8)
     except QuantizeError as error:
         raise QuantizeError(f"{name}: {error}") from error
-    noise = np.square(weight - weight_q * scale[:, None], dtype=np.float64).sum()
-    signal = np.square(weight, dtype=np.float64).sum()
-    return weight_q, scale, float(10 * np.log10(max(signal, 1e-300) / max(noise, 1e-300)))
+    return weight_q, scale, weight_sqnr_db(weight, weight_q, scale)
 
 
 def _float_params(model: AnyModel, names: tuple[str, ...]) -> dict[str, Floats]:

@@ -26,7 +26,7 @@ class FakeLinear(nn.Module):
         self.in_float = bool(layer.float_steps[step])
         weight = layer.weight_f if self.in_float else _dequantized(layer)
         assert weight is not None
-        self.weight, self.bias = as_tensor(weight, dtype), as_tensor(layer.bias, dtype)
+        self.weight, self.bias = as_tensor(weight, dtype), as_tensor(layer.bias_at(step, branch), dtype)
         self.gain = None if layer.input_gain is None else as_tensor(layer.input_gain, dtype)
         self.scale = float(layer.scale[step, branch])
         self.zero = 0 if layer.zero_point is None else int(layer.zero_point[step, branch])
@@ -45,7 +45,7 @@ class FakeQuant:
 
     def __init__(self, quantized: QuantizedModel, step: int, branch: int, dtype: torch.dtype = torch.float32) -> None:
         """``branch`` 0 cond, 1 uncond; ``dtype`` float32, or float64 to tell folding from rounding."""
-        self.step = FakeStep(quantized, step, dtype)
+        self.step = FakeStep(quantized, step, branch, dtype)
         self.shell = _shell(quantized).to(dtype)  # patches, caption and final projection
         self.blocks = [self._block(name, branch) for name in block_names(quantized.config)]
 

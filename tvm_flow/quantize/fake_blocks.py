@@ -18,10 +18,11 @@ from tvm_flow.quantize.quantized import Floats, QuantizedModel
 
 @dataclass(frozen=True, eq=False)
 class FakeStep:
-    """The vectors and tables of ``quantized`` at one step, as tensors of ``dtype``."""
+    """The vectors and tables of ``quantized`` at one step and branch, as tensors of ``dtype``."""
 
     quantized: QuantizedModel
     step: int
+    branch: int
     dtype: torch.dtype
 
     def modulated(self, x: Tensor, name: str) -> Tensor:
@@ -32,7 +33,7 @@ class FakeStep:
 
     def vector(self, fold: str) -> Tensor:
         """[hidden]."""
-        return as_tensor(self.quantized.evaluate(fold, self.step), self.dtype)
+        return as_tensor(self.quantized.evaluate(fold, self.step, self.branch), self.dtype)
 
     def table(self, name: str) -> Tensor:
         """One of ``QuantizedModel.tables``."""

@@ -3,7 +3,7 @@
 Tensors, by the fields of ``QuantizedModel``:
 
     layers.<layer>.{weight_q, weight_scale, bias, input_gain, scale, zero_point, float_steps, weight_f}
-    folds.<fold>.{base, gain}
+    folds.<fold>.{base, gain, center}
     params.<key>
     step_records, timesteps, updates, and the tables of the model: position_embedding and so on
 
@@ -98,8 +98,9 @@ def _tensors(quantized: QuantizedModel) -> Iterator[tuple[str, NDArray[Any]]]:
                 yield f"layers.{name}.{field}", getattr(layer, field)
     for name, fold in quantized.folds.items():
         yield f"folds.{name}.base", fold.base
-        if fold.gain is not None:
-            yield f"folds.{name}.gain", fold.gain
+        for part in ("gain", "center"):
+            if getattr(fold, part) is not None:
+                yield f"folds.{name}.{part}", getattr(fold, part)
     for name, param in quantized.params.items():
         yield f"params.{name}", param
     yield from quantized.tables.items()
@@ -118,7 +119,12 @@ def _build(metadata: dict[str, Any], tensors: Tensors) -> QuantizedModel:
         model_sha256=metadata["model_sha256"],
         layers={name: _layer(name, tensors, sqnr) for name, sqnr in metadata["layers"]},
         folds={
-            name: Fold(offset, tensors[f"folds.{name}.base"], tensors.get(f"folds.{name}.gain"))
+            name: Fold(
+                offset,
+                tensors[f"folds.{name}.base"],
+                tensors.get(f"folds.{name}.gain"),
+                tensors.get(f"folds.{name}.center"),
+            )
             for name, offset in metadata["folds"]
         },
         params={name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)},

@@ -33,9 +33,9 @@ Doubles = NDArray[np.float64]
 INPUT_GAIN_KINDS = ("attn_temp.qkv", "cross_attn.q_linear", "cross_attn.kv_linear", "mlp.fc2")
 TIMELESS_KINDS = ("cross_attn.kv_linear",)
 """Their input is the caption alone: one scale for all steps of a branch, so that a prompt's K and V are made once."""
-_VALUE_OF = {"attn.qkv": "attn.proj", "attn_temp.qkv": "attn_temp.proj", "cross_attn.kv_linear": "cross_attn.proj"}
+VALUE_OF = {"attn.qkv": "attn.proj", "attn_temp.qkv": "attn_temp.proj", "cross_attn.kv_linear": "cross_attn.proj"}
 _CHUNKS = ("msa_shift", "msa_scale", "msa_gate", "mlp_shift", "mlp_scale", "mlp_gate")
-_MODULATES = {"msa": "attn.qkv", "mlp": "mlp.fc1"}
+MODULATES = {"msa": "attn.qkv", "mlp": "mlp.fc1"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ def fold_linear(name: str, linear: nn.Linear, gains: Mapping[str, Floats]) -> Fo
     if name in gains:
         weight = weight / gains[name].astype(np.float64)
     block, kind = split(name)
-    partner = f"{block}.{_VALUE_OF.get(kind)}"
+    partner = f"{block}.{VALUE_OF.get(kind)}"
     if partner in gains:
         gain = gains[partner].astype(np.float64)
         rows = slice(-len(gain), None)  # V comes last in qkv and in kv
@@ -80,12 +80,19 @@ def modulation_folds(model: AnyModel, gains: Mapping[str, Floats]) -> dict[str, 
         table = _table(model.get_submodule(block))
         for k, chunk in enumerate(_CHUNKS):
             place, role = chunk.split("_")
-            gain = None if role == "gate" else gains.get(f"{block}.{_MODULATES[place]}")
+            gain = None if role == "gate" else gains.get(f"{block}.{MODULATES[place]}")
             folds[f"{block}.{chunk}"] = Fold(k * hidden, _base(table[k], role), gain)
     table = _table(model.final_layer)
     for row, role in enumerate(("shift", "scale")):
         folds[f"final.{role}"] = Fold(6 * hidden, _base(table[row], role), None)
     return folds
+
+
+def weight_sqnr_db(weight: Floats, codes: NDArray[np.int8], scale: Floats) -> float:
+    """Signal to quantization noise in dB of ``codes`` [N, K] times ``scale`` [N] for ``weight``."""
+    noise = np.square(weight - codes * scale[:, None], dtype=np.float64).sum()
+    signal = np.square(weight, dtype=np.float64).sum()
+    return float(10 * np.log10(max(signal, 1e-300) / max(noise, 1e-300)))
 
 
 def _base(row: Floats, role: str) -> Floats:

@@ -40,7 +40,7 @@ class QuantizedLayer:
     ============  ================  =================================================================
     weight_q      int8 [N, K]       in -127..127; None when every step keeps the layer in float
     weight_scale  float32 [N]       None as weight_q
-    bias          float32 [N]
+    bias          float32 [N]       or [steps, 2, N] where it is not the same at every step and branch
     input_gain    float32 [K]       1 / smoothing; None when there is none or it is folded before
     scale         float32 [steps, 2]
     zero_point    int8 [steps, 2]   None for symmetric activations, where it is 0
@@ -70,6 +70,10 @@ class QuantizedLayer:
             raise QuantizeError("weight_f: expected one exactly when a step stays in float; quantize again")
         self._check_shapes()
 
+    def bias_at(self, step: int, branch: int) -> Floats:
+        """float32 [N]."""
+        return self.bias if self.bias.ndim == 1 else self.bias[step, branch]
+
     def _check_shapes(self) -> None:
         matrix = self.weight_f if self.weight_q is None else self.weight_q
         assert matrix is not None
@@ -77,7 +81,7 @@ class QuantizedLayer:
         steps = len(self.float_steps)
         wanted = {
             "weight_scale": (n,),
-            "bias": (n,),
+            "bias": (n,) if self.bias.ndim == 1 else (steps, 2, n),
             "input_gain": (k,),
             "scale": (steps, 2),
             "zero_point": (steps, 2),
@@ -91,23 +95,30 @@ class QuantizedLayer:
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """A vector that depends on the step alone: (record[offset : offset + hidden] + base) * gain.
+    """A vector that depends on the step: (record[offset : offset + hidden] + base) * gain - center[step, branch].
 
     ``base`` float32 [hidden] is 1 + table row for scales, the table row for shifts and gates; ``gain``
-    float32 [hidden] is 1 / smoothing of the layer that follows, or None.
+    float32 [hidden] is 1 / smoothing of the layer that follows, or None; ``center`` float32 [steps, 2, hidden] is
+    subtracted from a shift, and its product added to the layer's bias, or None: both branches have the same vector.
     """
 
     offset: int
     base: Floats
     gain: Floats | None
+    center: Floats | None = None
 
     def evaluate(self, record: Floats) -> Floats:
         """float32 [7 * hidden] -> float32 [hidden]: one sum, then one product, each rounded once to float32.
 
-        The C runtime repeats exactly this (AFFINE in tvm_flow_library.h) and gets the same bits.
+        The C runtime repeats exactly this (AFFINE in tvm_flow_library.h) and gets the same bits. No center.
         """
         total = record[self.offset : self.offset + len(self.base)] + self.base
         return total if self.gain is None else total * self.gain
+
+    def at(self, records: Floats, step: int, branch: int) -> Floats:
+        """float32 [hidden] at one step and branch: `evaluate`, and a center subtracted (LESS in tvm_flow_library.h)."""
+        total = self.evaluate(records[step])
+        return total if self.center is None else total - self.center[step, branch]
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,10 +182,13 @@ class QuantizedModel:
         """Channels of a step graph: those of the latent, and as many again where the sampler needs the variance."""
         return self.latent[0] * (2 if self.sampler.learned_variance else 1)
 
-    def evaluate(self, fold: str, step: int) -> Floats:
-        """The vector ``fold`` at ``step``, float32 [hidden]; raises QuantizeError if there is no such one."""
+    def evaluate(self, fold: str, step: int, branch: int = 0) -> Floats:
+        """The vector ``fold`` at ``step``, float32 [hidden]; raises QuantizeError if there is no such one.
+
+        Only one with a center differs between the branches.
+        """
         if fold not in self.folds:
             raise QuantizeError(f"fold {fold!r}: unknown; folds are called {', '.join(list(self.folds)[:6])}, ...")
         if not 0 <= step < len(self.step_records):
             raise QuantizeError(f"step: expected 0 to {len(self.step_records) - 1}, got {step}")
-        return self.folds[fold].evaluate(self.step_records[step])
+        return self.folds[fold].at(self.step_records, step, branch)

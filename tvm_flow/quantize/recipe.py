@@ -10,7 +10,8 @@
       - "*.cross_attn.proj"
       - {layers: "*.mlp.fc2", steps: [0, 2]}
 
-And what `evaluate` simulates and `quantize` does not make yet, absent from most recipes:
+And, absent from most recipes, what is fitted on sampled inputs; `evaluate` simulates all of it, `quantize` makes what
+is static and has activations of 8 bits:
 
     method: static             # or dynamic: a scale per token, found at run time; float16; float32
     widths: {weights: 8, activations: 8}
@@ -37,11 +38,12 @@ from numpy.typing import NDArray
 from tvm_flow.errors import ConfigError
 from tvm_flow.fields import check_fields, described, from_mapping, number, read_yaml, require_keys, whole
 from tvm_flow.limits import MAX_STEPS
-from tvm_flow.quantize.recipe_parts import Fit, Override, Widths
+from tvm_flow.quantize.recipe_parts import MOST_BITS, Fit, Override, Widths
 
 _ALL_EIGHT, _NOTHING_FITTED = Widths(), Fit()
 _CHOICES = ("activation", "ranges", "branches")
-_SIMULATED = ("method", "widths", "groups", "fit", "overrides", "between")
+_FITTED = ("method", "widths", "groups", "fit", "overrides")
+_EXTRA = (*_FITTED, "between")
 """Written only where they differ from their defaults: files made before there were such keys stay as they are."""
 
 
@@ -107,10 +109,20 @@ class Recipe:
                 )
 
     @property
+    def fitted(self) -> tuple[str, ...]:
+        """The keys by which this recipe asks for more than ranges tell: inputs have to be sampled."""
+        return self._differing(_FITTED)
+
+    @property
     def simulated_only(self) -> tuple[str, ...]:
-        """The keys by which this recipe asks for more than `quantize` makes."""
+        """What this recipe asks for that no library runs."""
+        odd = [f"{key} {getattr(self, key)}" for key in self._differing(("method", "between"))]
+        widths = {self.widths.activations, *(rule.activations or MOST_BITS for rule in self.overrides)}
+        return (*odd, *(f"activations of {bits} bits" for bits in sorted(widths) if bits != MOST_BITS))
+
+    def _differing(self, keys: Sequence[str]) -> tuple[str, ...]:
         plain = Recipe()
-        return tuple(key for key in _SIMULATED if getattr(self, key) != getattr(plain, key))
+        return tuple(key for key in keys if getattr(self, key) != getattr(plain, key))
 
     def bits(self, layer: str, step: int) -> Widths:
         """The widths of ``layer`` at ``step``; of several overrides the last one counts."""
@@ -163,7 +175,7 @@ class Recipe:
             rule.layers if rule.steps is None else {"layers": rule.layers, "steps": list(rule.steps)}
             for rule in self.keep_float
         ]
-        more = {key: _plain(getattr(self, key)) for key in self.simulated_only}
+        more = {key: _plain(getattr(self, key)) for key in self._differing(_EXTRA)}
         return {**{k: getattr(self, k) for k in _CHOICES}, "smoothing": smoothing, "keep_float": kept, **more}
 
     @classmethod

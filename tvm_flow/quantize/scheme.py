@@ -109,7 +109,8 @@ def quantized_linear(linear: _Linear, gain: Tensor | None, recipe: Recipe, group
     layer = replace(layer, weight=codes, weight_scale=scale, bias=shift.expand(len(groups), 2, -1))
     if fit.correction == "none":
         return layer
-    per = groups if fit.correction == "group" else np.arange(len(groups))
+    each_step = fit.correction == "step" and linear.kind not in TIMELESS_KINDS
+    per = np.arange(len(groups)) if each_step else groups
     return replace(layer, bias=layer.bias + _mean_errors(linear, layer, Units(per, recipe.branches == "shared")))
 
 

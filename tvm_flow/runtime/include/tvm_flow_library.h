@@ -29,6 +29,7 @@
  *   SCALE   out[i] = variant[a] * weights[b + i]
  *   AFFINE  out[i] = (step[a + i] + weights[b + i]) * weights[c + i]      (no multiplication when c is NONE)
  *   INTEGER out[i] = (int32) variant[a] * weights[b + i], in int32; variant[a] is a whole number within 2^24
+ *   LESS    out[i] = out[i] - variant[a + i]                              (of what the folds before it made)
  *
  * `a` counts floats from the start of the record; `b` and `c` are byte offsets into WEIGHTS and `out` into STEP, all
  * three multiples of 4.
@@ -71,7 +72,13 @@ typedef struct {
   int64_t shape[TVM_FLOW_MAX_DIMS];
 } tvm_flow_tensor;
 
-enum { TVM_FLOW_FOLD_COPY = 0, TVM_FLOW_FOLD_SCALE = 1, TVM_FLOW_FOLD_AFFINE = 2, TVM_FLOW_FOLD_INTEGER = 3 };
+enum {
+  TVM_FLOW_FOLD_COPY = 0,
+  TVM_FLOW_FOLD_SCALE = 1,
+  TVM_FLOW_FOLD_AFFINE = 2,
+  TVM_FLOW_FOLD_INTEGER = 3,
+  TVM_FLOW_FOLD_LESS = 4
+};
 
 typedef struct {
   uint32_t op;

@@ -34,6 +34,9 @@ void flow_fold(const tvm_flow_library_descriptor *descriptor, const uint8_t *wei
       case TVM_FLOW_FOLD_INTEGER:
         fold_integer((void *)out, variant[fold->a], (const void *)(weights + fold->b), fold->count);
         break;
+      case TVM_FLOW_FOLD_LESS:
+        for (uint32_t j = 0; j < fold->count; j++) out[j] -= variant[fold->a + j];
+        break;
       default:
         fold_affine(out, step + fold->a, (const void *)(weights + fold->b),
                     fold->c == TVM_FLOW_NONE ? NULL : (const void *)(weights + fold->c), fold->count);
