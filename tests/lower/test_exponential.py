@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tvm
 from support.execution import compile_functions
-from tvm import relax
+from tvm import relax, te
 from tvm.relax import op as R
 
 from tvm_flow.backends.cpu.rows import schedule_rows
-from tvm_flow.lower.exponential import ABSOLUTE_ERROR, LOWER, RELATIVE_ERROR, UPPER
+from tvm_flow.lower.exponential import ABSOLUTE_ERROR, LOWER, RELATIVE_ERROR, UPPER, weight_expression
 from tvm_flow.lower.legalize import to_prim_func
 from tvm_flow.target.spec import load_target
 
@@ -33,10 +33,15 @@ def exp_function() -> Any:
     return schedule_rows(to_prim_func(block.get()["main"], "e")).with_attr("global_symbol", "e")
 
 
-@pytest.fixture(scope="module")
-def kernel() -> Any:
-    """exp of `BLOCK` numbers, as kernels compute it."""
-    module = compile_functions({"e": exp_function()})
+def weight_function() -> Any:
+    """The exponential of weights, of `BLOCK` numbers."""
+    x = te.placeholder((BLOCK,), "float32", "x")
+    y = te.compute(x.shape, lambda i: weight_expression(x[i]), name="y")
+    return schedule_rows(te.create_prim_func([x, y])).with_attr("global_symbol", "e")
+
+
+def runner(function: Any) -> Any:
+    module = compile_functions({"e": function})
 
     def run(values: Array) -> Array:
         padded = np.zeros(-(-values.size // BLOCK) * BLOCK, np.float32)
@@ -49,6 +54,18 @@ def kernel() -> Any:
         return np.concatenate(parts)[: values.size]
 
     return run
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Any:
+    """exp of `BLOCK` numbers, as kernels compute it."""
+    return runner(exp_function())
+
+
+@pytest.fixture(scope="module")
+def weights() -> Any:
+    """exp of numbers of at most 0, as attention computes its weights."""
+    return runner(weight_function())
 
 
 def assert_promised(x: Array, got: Array) -> float:
@@ -159,3 +176,18 @@ def test_exp_of_what_is_read_from_memory_is_computed_in_vectors(target: str, vec
     """A Select of it becomes a branch for each element: four times the time of a GELU."""
     assembly = tvm.tirx.build(tvm.IRModule({"e": exp_function()}), target=load_target(target).tvm()).inspect_source("s")
     assert vector in assembly and scalar not in assembly
+
+
+def test_weights_keep_the_promise_of_exp(weights: Any) -> None:
+    worst = 0.0
+    for low in np.arange(-89.0, 0.0, 8.9):
+        x = np.minimum(np.linspace(low, low + 8.9, 400_000), 0.0).astype(np.float32)
+        worst = max(worst, assert_promised(x, weights(x)))
+    assert 0.25 * 2.0**-24 < worst < 0.75 * RELATIVE_ERROR, worst
+    tiny = -np.ldexp(1.0, np.arange(-149, 7)).astype(np.float32)
+    assert_promised(tiny, weights(tiny))
+
+
+def test_the_weight_of_the_largest_score_is_one_and_of_what_is_masked_nothing(weights: Any) -> None:
+    got = weights(np.array([0.0, -0.0, -88.0, -1e9, -3.4e38, -np.inf, np.nan], np.float32))
+    assert got[:6].tolist() == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0] and np.isnan(got[6])

@@ -30,11 +30,9 @@ from onnx import TensorProto, helper
 from tvm import relax
 from tvm.relax import op as R
 
-from tvm_flow.backends.cpu.attention import divided_last
+from tvm_flow.backends.cpu.codegen import float_kernel
 from tvm_flow.backends.cpu.registers import registers_of
-from tvm_flow.backends.cpu.rows import schedule_rows
 from tvm_flow.graph.types import Relax
-from tvm_flow.lower.legalize import to_prim_func
 from tvm_flow.profile.peak import FLOAT, instruction_meter
 from tvm_flow.target.spec import detect_host
 
@@ -93,8 +91,7 @@ def attention_function(shape: AttentionShape) -> Relax:
 def ours(shape: AttentionShape, q: Array, k: Array, v: Array) -> Callable[[], object]:
     """The kernel of a step."""
     host = detect_host()
-    lowered = to_prim_func(divided_last(attention_function(shape)), "a")
-    function = schedule_rows(lowered, None, registers_of(host.features)).with_attr("global_symbol", "a")
+    function = float_kernel("a", attention_function(shape), registers_of(host.features))
     kernel = tvm.tirx.build(tvm.IRModule({"a": function}), target=host.tvm())["a"]
     read = [tvm.runtime.tensor(np.ascontiguousarray(a)) for a in (q, k.transpose(0, 1, 3, 2), v)]
     out = tvm.runtime.tensor(np.zeros_like(q))

@@ -12,6 +12,13 @@ Error, with u = 2^-24: the reduction leaves |r| wrong by at most u |n C2| + u |r
 the two last additions round to at most 1.5 u + 0.35 (0.5 u + ...) < 2.6 u relative to a sum of at least 0.7; doubling
 and the last product are exact. Together less than `RELATIVE_ERROR` = 4 u. So a result is infinite where the exact one
 is beyond float32 by more than 4 u, finite where it is within by more than 4 u, and either between.
+
+`weight_expression` is the same of an argument of at most 0, as softmax has it, with fewer operations: n is at least
+-127, whose power of two is written as the bits of zero, so that nothing else has to make a small result zero; and the
+polynomial is one of degree 6 in all, fitted to exp(r) with its first two coefficients 1, wrong by less than 0.07 u.
+With its last addition's u, 1.2 u of the products and sums before, each at most |r| as large, and the reduction's
+0.38 u, that is within `RELATIVE_ERROR` too. A result of zero is wrong by at most 2^-126.5; one below 2^-126 is a
+subnormal number or zero: both are within `ABSOLUTE_ERROR`.
 """
 
 from __future__ import annotations
@@ -33,6 +40,12 @@ _C1 = 0.693359375
 _C2 = -2.12194440e-4
 _POLYNOMIAL = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 
+_LEAST_WEIGHT = -88.0
+"""Its n is -127."""
+_TO_BITS = float(3 << 22 | 127)
+"""Added to n, its bits end in those of n + 127."""
+_WEIGHT = (1.3814540079e-3, 8.3687452128e-3, 4.1668390793e-2, 1.6666520398e-1, 4.9999993432e-1, 1.0, 1.0)
+
 
 def exp_expression(x: Any) -> Any:
     """float32 expression for exp of the float32 expression ``x``."""
@@ -53,6 +66,22 @@ def exp_expression(x: Any) -> Any:
     # Not a Select: TVM makes a branch of one that reads memory, and then a scalar loop of the vectors around it.
     kept = (x < f32(LOWER)).astype("int32") - tirx.const(1, "int32")
     return tirx.reinterpret("float32", tirx.bitwise_and(tirx.reinterpret("int32", value), kept))
+
+
+def weight_expression(x: Any) -> Any:
+    """float32 expression for exp of the float32 expression ``x``, which is at most 0 or NaN."""
+
+    def f32(value: float) -> Any:
+        return tirx.const(value, "float32")
+
+    clamped = tirx.max(f32(_LEAST_WEIGHT), x)
+    n = tirx.nearbyint(clamped * f32(_LOG2E))
+    r = (clamped - n * f32(_C1)) - n * f32(_C2)
+    poly = f32(_WEIGHT[0])
+    for coefficient in _WEIGHT[1:]:
+        poly = poly * r + f32(coefficient)
+    bits = tirx.shift_left(tirx.reinterpret("int32", n + f32(_TO_BITS)), tirx.const(23, "int32"))
+    return poly * tirx.reinterpret("float32", bits)
 
 
 def te_exp(x: Any) -> Any:

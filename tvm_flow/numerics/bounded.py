@@ -172,10 +172,10 @@ def matmul(a: Bounded, b: Bounded) -> Bounded:
 
 def largest(a: Bounded, axes: tuple[int, ...], keepdims: bool) -> Bounded:
     """Maximum over ``axes``; no rounding."""
-    value, above, below = (
-        part.max(axis=axes, keepdims=keepdims) for part in (a.value, a.value + a.error, a.value - a.error)
-    )
     with np.errstate(invalid="ignore"):
+        value, above, below = (
+            part.max(axis=axes, keepdims=keepdims) for part in (a.value, a.value + a.error, a.value - a.error)
+        )
         error = np.where((above == value) & (below == value), 0.0, np.maximum(above - value, value - below))
     along_rows = keepdims and axes == (a.value.ndim - 1,)
     return Bounded(value, error * SLACK, a if along_rows else "")

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
+from support.attentions import attention, operands
 from support.execution import allocated, call_kernel, compare, compile_functions
-from tvm import relax
-from tvm.relax import op as R
 
 from tvm_flow.backends.cpu.attention import PARALLEL_PRODUCTS, ROWS, divided_last
 from tvm_flow.backends.cpu.registers import PLAIN, Registers, registers_of
@@ -25,34 +24,6 @@ SHAPES = [
     *((1, 3, 12, 1, 16), (2, 2, 9, 72, 20), (1, 1, 4, 2, 48)),
 ]
 """Batch, heads, M, D, S: single rows, primes, one key, one channel."""
-
-
-def attention(batch: int, heads: int, m: int, d: int, s: int, masked: bool) -> Any:
-    shapes = {"q": (batch, heads, m, d), "k": (batch, heads, d, s), "v": (batch, heads, s, d)}
-    if masked:
-        shapes["mask"] = (s,)
-    p = {name: relax.Var(name, relax.TensorType(list(shape), "float32")) for name, shape in shapes.items()}
-    block = relax.BlockBuilder()
-    emit = block.emit
-    with block.function("main", list(p.values())):
-        with block.dataflow():
-            scores = emit(R.matmul(p["q"], p["k"]))
-            if masked:
-                scores = emit(R.add(scores, p["mask"]))
-            top = emit(R.max(scores, axis=[-1], keepdims=True))
-            power = emit(R.exp(emit(R.subtract(scores, top))))
-            weights = emit(R.divide(power, emit(R.sum(power, axis=[-1], keepdims=True))))
-            output = block.emit_output(R.matmul(weights, p["v"]))
-        block.emit_func_output(output)
-    return block.get()["main"]
-
-
-def operands(function: Any) -> list[np.ndarray]:
-    rng = np.random.default_rng(len(function.params))
-    made = [np.asarray(rng.standard_normal([int(e) for e in p.ty.shape]), np.float32) for p in function.params]
-    if len(made) == 4:
-        made[3] = np.where(np.arange(len(made[3])) <= len(made[3]) // 2, 0.0, -1e9).astype(np.float32)
-    return made
 
 
 def scheduled(function: Any, name: str, registers: Registers | None = None) -> Any:

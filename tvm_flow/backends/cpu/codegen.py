@@ -13,14 +13,19 @@ from tvm.target import Target
 
 from tvm_flow.artifact import write_bytes
 from tvm_flow.backends.cpu.attention import divided_last
+from tvm_flow.backends.cpu.attention_tiles import layout_of, streams
+from tvm_flow.backends.cpu.choices import AttentionChoice, Choice
 from tvm_flow.backends.cpu.convolution import as_convolution, convolution
 from tvm_flow.backends.cpu.gemm import gemm, schedule_gemm
 from tvm_flow.backends.cpu.packing import Product
 from tvm_flow.backends.cpu.products import product_prim_func
-from tvm_flow.backends.cpu.registers import noted_registers
+from tvm_flow.backends.cpu.registers import PLAIN, Registers, noted_registers
 from tvm_flow.backends.cpu.rows import schedule_rows
+from tvm_flow.backends.cpu.softmax import as_attention
+from tvm_flow.backends.cpu.streaming import streamed
 from tvm_flow.backends.packed import PackedProgram
 from tvm_flow.errors import BuildError
+from tvm_flow.graph.types import PrimFunc, Relax
 from tvm_flow.lower.legalize import to_prim_func
 
 
@@ -41,8 +46,7 @@ def _scheduled(packed: PackedProgram, name: str, function: Any) -> Any:
             return _scheduled_product(product, name, function)
         if shapes is not None:
             return convolution(name, shapes)
-        lowered, choice = to_prim_func(divided_last(function), name), packed.choices.get(name)
-        return schedule_rows(lowered, choice, noted_registers(packed, name)).with_attr("global_symbol", name)
+        return float_kernel(name, function, noted_registers(packed, name), packed.choices.get(name))
     except BuildError:
         raise
     except Exception as error:
@@ -54,6 +58,20 @@ def _scheduled_product(product: Product, name: str, function: Any) -> Any:
     if not product.epilogue:
         return gemm(name, *size)
     return schedule_gemm(product_prim_func(function, product, name), *size).with_attr("global_symbol", name)
+
+
+def float_kernel(
+    name: str, function: Relax, registers: Registers | None = None, choice: Choice | None = None
+) -> PrimFunc:
+    """Scheduled TIR function of a kernel that is neither an integer product nor a convolution.
+
+    Raises BuildError for a ``choice`` of another kind of kernel.
+    """
+    attention = as_attention(function)
+    if attention is not None and streams(attention) and isinstance(choice, AttentionChoice | None):
+        return streamed(name, attention, layout_of(attention, registers or PLAIN, choice))
+    lowered = to_prim_func(divided_last(function), name)
+    return schedule_rows(lowered, choice, registers).with_attr("global_symbol", name)
 
 
 def compile_object(functions: dict[str, Any], target: Target, path: Path) -> None:

@@ -1,0 +1,90 @@
+"""How `tvm_flow.backends.cpu.streaming` cuts an attention: into tasks, groups of rows, blocks of keys, and tiles."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tvm_flow.backends.cpu.attention import PARALLEL_PRODUCTS, ROWS
+from tvm_flow.backends.cpu.choices import AttentionChoice
+from tvm_flow.backends.cpu.registers import Registers
+from tvm_flow.backends.cpu.softmax import Attention
+from tvm_flow.errors import BuildError
+
+BLOCK = 256
+"""Keys of a block, about; half as many at least where there are several."""
+TASK_ROWS, GROUP_ROWS = 256, 16
+"""At most, of a task, which packs K and V once, and of the scores that exist at a time."""
+FEWEST_TASKS = 16
+"""Where there are fewer tasks they have fewer rows, so that every core gets some."""
+FEWEST_ROWS, FEWEST_KEYS = 16, 96
+"""Below, packing costs more than it saves."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """``extent`` columns as ``tiles`` of ``vectors`` of ``lanes``, the last ones padded."""
+
+    extent: int
+    tiles: int
+    vectors: int
+    lanes: int
+
+    @property
+    def columns(self) -> int:
+        """Of a tile."""
+        return self.vectors * self.lanes
+
+    @property
+    def padded(self) -> int:
+        """Columns of all tiles."""
+        return self.tiles * self.columns
+
+
+def span_of(extent: int, most: int, lanes: int) -> Span:
+    """The tiles of up to ``most`` vectors that take the least time: each takes half a vector's beside its vectors."""
+    needed = -(-extent // lanes)
+    vectors = min(range(min(most, needed), 0, -1), key=lambda v: -(-needed // v) * (v + 0.5))
+    return Span(extent, -(-needed // vectors), vectors, lanes)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A task is ``task`` rows of one head, which scores ``group`` rows and one of the ``blocks`` of keys at a time.
+
+    Tiles are ``rows`` x those of ``keys`` in the first product, and x those of ``channels`` in the second.
+    """
+
+    rows: int
+    group: int
+    task: int
+    blocks: int
+    keys: Span
+    channels: Span
+    parallel: bool
+
+
+def streams(attention: Attention) -> bool:
+    """Whether ``attention`` is large enough for K and V to be packed."""
+    return attention.rows >= FEWEST_ROWS and attention.keys >= FEWEST_KEYS
+
+
+def layout_of(attention: Attention, registers: Registers, choice: AttentionChoice | None = None) -> Layout:
+    """``attention`` cut into tiles of ``choice``, or of the default's; raises BuildError for one that does not fit."""
+    rows = choice.rows if choice else next(r for r in range(ROWS, 0, -1) if attention.rows % r == 0)
+    if attention.rows % rows:
+        raise BuildError(f"{choice}: expected rows that divide {attention.rows}; tune again")
+    most = max(choice.columns // registers.lanes, 1) if choice else registers.columns(rows)
+    blocks = max(1, round(attention.keys / BLOCK))
+    keys = span_of(-(-attention.keys // blocks), most, registers.lanes)
+    channels = span_of(attention.channels, most, registers.lanes)
+    group = rows * _divisor(attention.rows // rows, GROUP_ROWS // rows)
+    fair = max(attention.rows * math.prod(attention.batch) // FEWEST_TASKS, group)
+    task = group * _divisor(attention.rows // group, min(TASK_ROWS, fair) // group)
+    parallel = choice.parallel if choice else attention.products >= PARALLEL_PRODUCTS
+    return Layout(rows, group, task, blocks, keys, channels, parallel)
+
+
+def _divisor(extent: int, most: int) -> int:
+    """The largest divisor of ``extent`` up to ``most``; at least 1."""
+    return next((d for d in range(min(extent, most), 1, -1) if extent % d == 0), 1)
