@@ -143,7 +143,7 @@ def _emit(graph: LiftedGraph, groups: list[_Group], results: list[Any]) -> Progr
     position = {var: i for i, (var, _) in enumerate(bindings_of(main))}
     for group in sorted(groups, key=lambda g: (not g.prologue, position[g.members[0][0]])):
         function, arguments = _function_of(group)
-        kernel = _intern(function, kernels, by_hash)
+        kernel = intern(function, kernels, by_hash)
         output, _ = group.members[0]
         names[output] = made_up(f"t{len(calls)}", tensors)
         tensors[names[output]] = TensorSpec(shape_of(output), str(output.ty.dtype))
@@ -181,7 +181,7 @@ def _replace(arg: Any, local: dict[Any, Any]) -> Any:
     return local.get(arg, arg) if isinstance(arg, relax.Var) else arg
 
 
-def _intern(function: Any, kernels: dict[str, Any], by_hash: dict[int, list[str]]) -> str:
+def intern(function: Any, kernels: dict[str, Any], by_hash: dict[int, list[str]]) -> str:
     """Name of the kernel equal to ``function``, added when it is new."""
     key = tvm_ffi.structural_hash(function, map_free_vars=True)
     for name in by_hash[key]:
