@@ -1,13 +1,15 @@
-"""``scripts/bench npu``: Arm's NPUs on the demo's step and on one block of STDiT-XL at 512 tokens, a line for each.
+"""``scripts/bench npu``: Arm's NPUs on the demo's step and on one block of STDiT-XL at 512 tokens, two lines for each.
 
-    {"model", "bit_exact", "mac_coverage", "regions", "crossings", "cycles": {ACCELERATOR: N}, "bytes_1_step",
-     "bytes_30_steps"}
+    {"model", "between", "bit_exact", "mac_coverage", "regions", "crossings", "cycles": {ACCELERATOR: N},
+     "bytes_1_step", "bytes_30_steps"}
 
+``between``        what lies between linears: float, as bundles have it, or `tvm_flow.bench.npu_integer`
 ``bit_exact``      every kernel of the NPU, in Arm's emulation layer on seeded inputs, gives what its arithmetic says
 ``mac_coverage``   share of a step's multiply-adds in the NPU's kernels; ``regions`` are calls, each one graph
 ``crossings``      tensors copied between CPU and NPU in a step with its prologue
-``cycles``         of a step's linears as integer regions on each Ethos-U: vela's estimate for its default system, so
-                   compare them with each other only. What is float (gates, residuals, attention) is not among them
+``cycles``         of a step's integer regions on each Ethos-U: vela's estimate for its default system, so compare them
+                   with each other only. With float between linears they are the linears, without gates, residuals,
+                   norms and attention; in integers they are whole blocks
 ``bytes_N_steps``  VGFs, weights, and scales of N steps of both branches
 
 Utilisation (multiply-adds over cycles times those of a cycle), and the bytes of command streams, which share nothing
@@ -30,6 +32,7 @@ from tvm_flow.backends.npu.arm.backend import NAME, blob_of
 from tvm_flow.backends.npu.arm.client import EmulatedNpu
 from tvm_flow.backends.npu.arm.ethos import ethos_text
 from tvm_flow.backends.packed import PackedProgram
+from tvm_flow.bench.npu_integer import block_graphs, integer_blocks, run_blocks, with_blocks
 from tvm_flow.bench.npu_programs import NAMES, NpuProgram, npu_program
 from tvm_flow.check.calls import ExactnessReport, check_call
 from tvm_flow.errors import BitExactError
@@ -100,9 +103,11 @@ def main(arguments: list[str]) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="bench npu", description="Arm's NPUs, emulated and estimated")
     parser.add_argument("--model", choices=NAMES, help="one of both")
+    parser.add_argument("--between", choices=("float", "integer"), help="one of both: what lies between linears")
     given = parser.parse_args(arguments)
     for name in [given.model] if given.model else NAMES:
-        print(json.dumps(measure(name)), flush=True)
+        for between in [given.between] if given.between else ("float", "integer"):
+            print(json.dumps(measure(name) if between == "float" else measure_integer(name)), flush=True)
 
 
 def measure(name: str) -> Mapping[str, object]:
@@ -113,12 +118,35 @@ def measure(name: str) -> Mapping[str, object]:
         exact, blob_bytes = run_kernels(program.packed, Path(folder))
         graphs = ethos_graphs(program)
         cycles = {accelerator: _cycles(program, graphs, f"{name}, {accelerator}") for accelerator in ETHOS_U}
-    fixed = blob_bytes + program.shared_bytes
-    return {
-        **{"model": name, "bit_exact": exact, "mac_coverage": round(found.share(NAME), 4)},
-        **{"regions": found.devices[NAME].calls, "crossings": found.crossings, "cycles": cycles},
-        **{f"bytes_{n}_step{'s' if n > 1 else ''}": fixed + n * program.step_bytes for n in (1, STEPS)},
-    }
+    head = {"model": name, "between": "float", "bit_exact": exact, "mac_coverage": round(found.share(NAME), 4)}
+    counts = {"regions": found.devices[NAME].calls, "crossings": found.crossings, "cycles": cycles}
+    return {**head, **counts, **_bytes(blob_bytes + program.shared_bytes, program.step_bytes)}
+
+
+def measure_integer(name: str) -> Mapping[str, object]:
+    """The line of ``name``'s blocks in integers, see `tvm_flow.bench.npu_integer`; raises BuildError as `measure`."""
+    with tempfile.TemporaryDirectory(prefix="tvm-flow-npu-") as folder:
+        given = integer_blocks(name, Path(folder))
+        packed, kernels = with_blocks(npu_program(name, Path(folder)), list(given.blocks))
+        exact, blob_bytes = run_blocks(given)
+        graphs = block_graphs(given)
+    found, (shared, changing) = coverage(packed), given.constant_bytes()
+    program, regions = packed.program, list(given.kinds.values())
+    cycles = {}
+    for accelerator in ETHOS_U:
+        streams = {names[0]: ethos_stream(graphs[names[0]], accelerator) for names in regions}
+        cycles[accelerator] = sum(len(names) * streams[names[0]].cycles for names in regions)
+        size = sum(len(n) * (len(streams[n[0]].commands) + len(streams[n[0]].weights)) for n in regions)
+        macs = sum(kernel_macs(program.kernels[kernel]) for kernel in kernels.values())
+        _tell(f"{name} in integers, {accelerator}", (macs, cycles[accelerator], size))
+    joined = sum(packed.device_of(call.kernel) == NAME for call in program.calls) - 2 * len(given.blocks)
+    head = {"model": name, "between": "integer", "bit_exact": exact, "mac_coverage": round(found.share(NAME), 4)}
+    counts = {"regions": joined, "crossings": found.crossings, "cycles": cycles}
+    return {**head, **counts, **_bytes(blob_bytes + shared, changing)}
+
+
+def _bytes(fixed: int, step: int) -> Mapping[str, int]:
+    return {f"bytes_{n}_step{'s' if n > 1 else ''}": fixed + n * step for n in (1, STEPS)}
 
 
 def _cycles(given: NpuProgram, graphs: Mapping[str, bytes], what: str) -> int:
@@ -128,10 +156,16 @@ def _cycles(given: NpuProgram, graphs: Mapping[str, bytes], what: str) -> int:
     cycles = sum(calls[kernel] * stream.cycles for kernel, stream in found.items())
     macs = sum(calls[kernel] * kernel_macs(program.kernels[kernel]) for kernel in found)
     size = sum(calls[kernel] * (len(stream.commands) + len(stream.weights)) for kernel, stream in found.items())
-    busy = macs / (cycles * ETHOS_U[accelerator])
+    _tell(what, (macs, cycles, size))
+    return cycles
+
+
+def _tell(what: str, found: tuple[int, int, int]) -> None:
+    """Of multiply-adds, cycles, and bytes of command streams, to stderr."""
+    macs, cycles, size = found
+    busy = macs / (cycles * ETHOS_U[what.split()[-1]])
     print(
         f"{what}: {macs} MACs in {cycles} cycles, utilisation {busy:.3f}; command streams {size} bytes "
         f"for a step and branch, {STEPS * _BRANCHES * size} for {STEPS} steps of {_BRANCHES}, where nothing is shared",
         file=sys.stderr,
     )
-    return cycles

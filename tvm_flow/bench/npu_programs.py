@@ -49,14 +49,15 @@ class NpuProgram:
 
 def npu_program(name: str, folder: Path) -> NpuProgram:
     """The program ``name`` of `NAMES`, its files in ``folder``; raises ConfigError for another."""
-    exported = _export(_source(name, folder), folder)
+    exported = _export(source_of(name, folder), folder)
     (group,) = import_steps(exported.graphs, progress=False)
     program = partition(group.graph)
     packed = place(program, replace(load_target("host"), backends=(NAME, CPU)))
     return NpuProgram(program, packed, *_constant_bytes(packed, group, exported))
 
 
-def _source(name: str, folder: Path) -> tuple[Source, Path, str]:
+def source_of(name: str, folder: Path) -> tuple[Source, Path, str]:
+    """The model ``name`` of `NAMES`, its file of prompts, and a prompt; raises ConfigError for another."""
     if name == "demo":
         prompts = shipped_folder("calibration") / "prompts.yaml"
         return load_source(), prompts, load_prompts(prompts)[0].text

@@ -7,7 +7,7 @@ prompts reach.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -171,8 +171,8 @@ class Given:
 
 
 @dataclass(eq=False)
-class _Runner:
-    """One block of a model in the place of its forward; ``made`` has what was made at each step and branch."""
+class BlockRunner:
+    """One block of a model in the place of its forward; ``made`` has what was made, by step and branch."""
 
     model: IntegerModel
     name: str
@@ -220,16 +220,16 @@ def caption_input(block: IntegerBlock, y: Array) -> Array:
 
 
 @contextmanager
-def in_integers(model: AnyModel, integers: IntegerModel, clock: Clock) -> Iterator[None]:
-    """Inside the block the blocks of ``model`` compute in integers; ``clock`` says which step."""
-    names = block_names(model.config)
+def in_integers(model: AnyModel, integers: IntegerModel, clock: Clock) -> Iterator[Mapping[str, BlockRunner]]:
+    """Inside the block the blocks of ``model`` compute in integers, by name; ``clock`` says which step."""
+    names, runners = block_names(model.config), dict[str, BlockRunner]()
     for name in names:
         module = model.get_submodule(name)
         assert isinstance(module, STDiTBlock | STDiT3Block)
-        runner: Callable[..., Tensor] = _Runner(integers, name, module, clock)
-        module.__dict__["forward"] = runner
+        runners[name] = BlockRunner(integers, name, module, clock)
+        module.__dict__["forward"] = runners[name]
     try:
-        yield
+        yield runners
     finally:
         for name in names:
             model.get_submodule(name).__dict__.pop("forward", None)

@@ -96,7 +96,10 @@ class Session:
     def _build(self) -> tuple[Any, list[Any]]:
         import scenario_runner as runner
 
-        formats = {"int8": runner.Format.R8Sint, "int32": runner.Format.R32Sint, "float32": runner.Format.R32Sfloat}
+        formats = {
+            **{"int8": runner.Format.R8Sint, "int16": runner.Format.R16Sint},
+            **{"int32": runner.Format.R32Sint, "float32": runner.Format.R32Sfloat},
+        }
         builder = runner.ScenarioBuilder()
         tensors = [builder.add_tensor(said["shape"], formats[said["dtype"]]) for said in self.signature]
         info = runner.VgfInfo()
