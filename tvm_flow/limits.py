@@ -15,3 +15,7 @@ MAX_ELEMENTS = _stated["MAX_ELEMENTS"]
 """Numbers in a latent or in a prompt's tokens, and along any axis of either."""
 MAX_CFG_SCALE = _stated["MAX_CFG_SCALE"]
 """Guidance."""
+MAX_INDEX_BYTES = _stated["MAX_INDEX_BYTES"]
+"""Of steps.bin."""
+MAX_LIBRARY_BYTES = _stated["MAX_LIBRARY_BYTES"]
+"""Of a library of a bundle."""

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from tvm_flow.errors import BundleError
-from tvm_flow.limits import MAX_CFG_SCALE
+from tvm_flow.limits import MAX_CFG_SCALE, MAX_INDEX_BYTES
 from tvm_flow.pack.contents import NOT_COMPUTED, UPDATE_FLOATS, Float32, Float64
 from tvm_flow.pack.format import GROUP, HEADER, MAGIC, SCHEMA, VARIANT, Library
-from tvm_flow.pack.regular import INDEX_MOST, read_regular
+from tvm_flow.pack.regular import read_regular
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class _Sections:
 def read_index(path: Path) -> Index:
     """Parse steps.bin. Raises BundleError when it is unreadable, too long, altered or of another schema."""
     try:
-        data = read_regular(path, INDEX_MOST)
+        data = read_regular(path, MAX_INDEX_BYTES)
     except OSError as error:
         raise BundleError(f"{path}: expected a readable file, got: {error}; copy the bundle again") from error
     if len(data) < HEADER.size + 32 or data[:8] != MAGIC:

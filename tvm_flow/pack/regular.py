@@ -13,8 +13,6 @@ from tvm_flow.errors import BundleError
 
 MANIFEST_MOST = 16 << 20
 """Bytes of a manifest: a hundred thousand files, a thousand times what a bundle has."""
-INDEX_MOST = 2 << 30
-"""Bytes of steps.bin: the tables of 1000 steps of the largest model are under 1 GB."""
 
 
 @contextmanager

@@ -16,8 +16,7 @@
  * whatever thread: all but describe and cancel return BUSY, and change nothing, while another runs or from one of its
  * callbacks, which run on the thread that called. Parallel loops reach their thread pool through a thread-local pointer
  * of its library, set while a plan runs, because TVM's launch has no argument for a handle.
- * Workers sleep when they have had nothing to do for 50 to 100 us. A process that forks has no workers in the child:
- * open the bundle there.
+ * Workers sleep after 50 to 100 us with nothing to do. A forked child has no workers: open the bundle there.
  *
  * Ownership: whatever a pointer argument points to stays the caller's, and is read or written during the call only.
  * Arrays are dense, row-major, in the machine's byte order, and need no alignment beyond their element's.
@@ -160,7 +159,8 @@ typedef int (*tvm_flow_progress)(void *user, uint32_t done, uint32_t steps);
  * error       may be NULL
  *
  * Reads and hashes steps.bin, the groups' libraries and, unless weights_checked, weights.bin: seconds for gigabytes.
- * May be called from several threads at once. Loading a library runs its constructors, after its hash was checked.
+ * May be called from several threads at once. steps.bin and libraries are copied, then checked, and what was checked
+ * is used (memfd_create: Linux 3.17, Android). weights.bin is mapped: leave it as it is while the bundle is open.
  *
  * INVALID_ARGUMENT   a null pointer, options of another size, CPUs that cannot be had, too many tasks_per_thread
  * FILE_ERROR         a file is absent, unreadable or not a regular file

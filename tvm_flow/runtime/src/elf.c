@@ -6,7 +6,6 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "platform.h"
 
 static int inside(uint64_t offset, uint64_t bytes, uint64_t space) {
   return offset <= space && bytes <= space - offset;
@@ -75,35 +74,6 @@ tvm_flow_status flow_check_elf(const char *path, const flow_map *file, tvm_flow_
   return flow_fail(error, TVM_FLOW_BAD_LIBRARY,
                    "%s: expected an ELF library of this word size, whole, got %llu bytes that are not; link it again",
                    path, (unsigned long long)file->bytes);
-}
-
-/* Not memcmp: in a library built for the address sanitizer the space between globals is poisoned. */
-__attribute__((no_sanitize("address")))
-static int same_bytes(const uint8_t *one, const uint8_t *other, uint64_t bytes) {
-  for (uint64_t i = 0; i < bytes; i++)
-    if (one[i] != other[i]) return 0;
-  return 1;
-}
-
-/* Segments that nothing writes to are in memory as they are in the file. */
-static int is_loaded_from(const flow_map *file, const uint8_t *base) {
-  const ElfW(Ehdr) header = read_header(file);
-  for (uint32_t i = 0; i < header.e_phnum; i++) {
-    const ElfW(Phdr) segment = read_segment(file, &header, i);
-    if (segment.p_type != PT_LOAD || (segment.p_flags & (PF_R | PF_W)) != PF_R) continue;
-    if (!same_bytes(base + segment.p_vaddr, file->data + segment.p_offset, segment.p_filesz)) return 0;
-  }
-  return 1;
-}
-
-tvm_flow_status flow_check_loaded(const char *path, const flow_map *file, const void *symbol, tvm_flow_error *error) {
-  const uint8_t *base = flow_dl_base(symbol);
-  /* In a static program nothing was loaded, and there is nothing to compare. Libraries are linked at address 0. */
-  if (!base || is_loaded_from(file, base)) return TVM_FLOW_OK;
-  return flow_fail(error, TVM_FLOW_BAD_LIBRARY,
-                   "%s: expected the code of this file, got that of an older one still open under the same path (or a "
-                   "debugger's breakpoints in it); close the bundle that this one replaced, then open it again",
-                   path);
 }
 
 #endif

@@ -1,8 +1,9 @@
-/* Files of a bundle: joined paths, read-only maps, hashes. */
+/* Files of a bundle: joined paths, read-only maps and copies, hashes. */
 #ifndef TVM_FLOW_FILE_H
 #define TVM_FLOW_FILE_H
 
 #include "error.h"
+#include "host.h"
 #include "sha256.h"
 
 /* A read-only memory map; data is NULL when the file is empty. */
@@ -20,6 +21,19 @@ tvm_flow_status flow_join(const char *directory, const char *name, char path[FLO
 tvm_flow_status flow_map_file(const char *directory, const char *name, flow_map *out, tvm_flow_error *error);
 
 void flow_unmap(flow_map *map);
+
+/* A file in memory of this process: what was checked stays, whoever writes to the file. */
+typedef struct {
+  flow_map map;
+  const flow_host *host;
+  int runs; /* its file system lets programs run */
+} flow_copy;
+
+/* As flow_map_file; files of more than `most` bytes are refused before memory is taken. */
+tvm_flow_status flow_copy_file(const flow_host *host, const char *directory, const char *name, uint64_t most,
+                               flow_copy *out, tvm_flow_error *error);
+
+void flow_drop_copy(flow_copy *copy);
 
 /* Compares sha256(map) with the one that steps.bin holds for `name`. */
 tvm_flow_status flow_check_hash(const char *name, const flow_map *map, const uint8_t expected[FLOW_SHA256_BYTES],

@@ -72,7 +72,7 @@ static const void *take(const flow_map *map, uint64_t *at, uint64_t count, uint6
 
 static tvm_flow_status locate(flow_index *index, tvm_flow_error *error) {
   const flow_index_header *h = index->header;
-  const flow_map *map = &index->map;
+  const flow_map *map = &index->file.map;
   uint64_t at = sizeof *h;
   const char *sampler = take(map, &at, h->sampler_bytes, 1);
   index->groups = take(map, &at, h->groups, sizeof *index->groups);
@@ -153,9 +153,9 @@ static tvm_flow_status check_numbers(flow_index *index, tvm_flow_error *error) {
 tvm_flow_status flow_index_open(const char *bundle_dir, const flow_host *host, flow_index *out,
                                 tvm_flow_error *error) {
   *out = (flow_index){.host = host};
-  tvm_flow_status s = flow_map_file(bundle_dir, file_name, &out->map, error);
-  if (!s) s = check_identity(&out->map, error);
-  out->header = (const void *)out->map.data;
+  tvm_flow_status s = flow_copy_file(host, bundle_dir, file_name, FLOW_MAX_INDEX_BYTES, &out->file, error);
+  if (!s) s = check_identity(&out->file.map, error);
+  out->header = (const void *)out->file.map.data;
   if (!s) s = check_counts(out, error);
   if (!s) s = locate(out, error);
   if (!s) s = check_variants(out, error);
@@ -166,6 +166,6 @@ tvm_flow_status flow_index_open(const char *bundle_dir, const flow_host *host, f
 
 void flow_index_close(flow_index *index) {
   if (index->sampler) flow_free(index->host, index->sampler);
-  flow_unmap(&index->map);
+  flow_drop_copy(&index->file);
   *index = (flow_index){0};
 }

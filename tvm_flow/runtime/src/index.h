@@ -68,10 +68,11 @@ _Static_assert(sizeof(flow_index_group) == 192, "layout of steps.bin");
 _Static_assert(sizeof(flow_index_variant) == 16, "layout of steps.bin");
 _Static_assert(sizeof(tvm_flow_update) == 40, "layout of steps.bin");
 
-/* steps.bin, mapped and checked. All pointers lie inside `map`, but for the JSON, which is copied to end in a zero. */
+/* steps.bin, copied and checked: its numbers index the plans. All pointers lie inside the copy, but for the JSON, which
+ * ends in a zero. */
 typedef struct {
   const flow_host *host;
-  flow_map map;
+  flow_copy file;
   const flow_index_header *header;
   char *sampler;
   const flow_index_group *groups;

@@ -37,9 +37,9 @@ tvm_flow_status flow_library_open(const char *bundle_dir, const flow_signature *
                                   const tvm_flow_options *options, flow_library *out, tvm_flow_error *error) {
   const char *path = signature->groups[group].path;
   const tvm_flow_linked *linked = find_linked(options, path);
-  *out = (flow_library){.loaded = NULL, .descriptor = linked ? linked->library : NULL};
+  *out = (flow_library){.descriptor = linked ? linked->library : NULL};
   tvm_flow_status s = linked ? check_linked(&signature->groups[group], linked, error)
-                             : flow_load(bundle_dir, &signature->groups[group], out, error);
+                             : flow_load(signature->host, bundle_dir, &signature->groups[group], out, error);
   if (!s) s = check_abi(path, out->descriptor, error);
   if (!s) s = flow_check_cpu(path, out->descriptor->cpu_features, error);
   if (!s) s = flow_check_descriptor(path, out->descriptor, signature, group, error);
@@ -48,6 +48,6 @@ tvm_flow_status flow_library_open(const char *bundle_dir, const flow_signature *
 }
 
 void flow_library_close(flow_library *library) {
-  flow_unload(library->loaded);
+  flow_unload(&library->loaded);
   *library = (flow_library){0};
 }

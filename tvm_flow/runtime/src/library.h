@@ -4,6 +4,7 @@
 
 #include "../include/tvm_flow_library.h"
 #include "index.h"
+#include "platform.h"
 
 enum { FLOW_MAX_INPUTS = 3 };
 
@@ -39,7 +40,7 @@ typedef enum { FLOW_PROLOGUE = 0, FLOW_STEP = 1 } flow_part;
 flow_part flow_part_of(const tvm_flow_library_descriptor *descriptor, const tvm_flow_segment *segment);
 
 typedef struct {
-  void *loaded; /* from dlopen; NULL when it is part of the program */
+  flow_dl loaded; /* nothing when it is part of the program */
   const tvm_flow_library_descriptor *descriptor;
 } flow_library;
 
@@ -52,11 +53,11 @@ void flow_library_close(flow_library *library);
 
 /* Hashes the file of a group that is not linked in, then loads it. Compiled with TVM_FLOW_NO_DLOPEN it only fails, and
  * the runtime needs no dynamic loader. */
-tvm_flow_status flow_load(const char *bundle_dir, const flow_index_group *group, flow_library *out,
-                          tvm_flow_error *error);
+tvm_flow_status flow_load(const flow_host *host, const char *bundle_dir, const flow_index_group *group,
+                          flow_library *out, tvm_flow_error *error);
 
-/* What flow_load put into `loaded`; NULL is allowed. */
-void flow_unload(void *loaded);
+/* What flow_load put into `loaded`, if anything. */
+void flow_unload(flow_dl *loaded);
 
 /* Tables against the spaces they name and the bundle's sizes: after this the plan can run without a check. */
 tvm_flow_status flow_check_descriptor(const char *path, const tvm_flow_library_descriptor *descriptor,
@@ -81,10 +82,6 @@ tvm_flow_status flow_check_cpu(const char *path, const char *features, tvm_flow_
 
 /* A whole ELF file of this machine's word size; the loader checks the rest. */
 tvm_flow_status flow_check_elf(const char *path, const flow_map *file, tvm_flow_error *error);
-
-/* The loader gives an open library again for the same path, even when another file lies there by now: compares what is
- * in memory with the file that was hashed. */
-tvm_flow_status flow_check_loaded(const char *path, const flow_map *file, const void *symbol, tvm_flow_error *error);
 
 /* Bytes of a checked tensor; 0 when its shape or type is impossible. */
 uint64_t flow_tensor_bytes(const tvm_flow_tensor *tensor);

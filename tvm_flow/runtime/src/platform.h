@@ -41,18 +41,34 @@ typedef cpu_set_t flow_cpu_set;
 int flow_get_cpus(flow_cpu_set *out);
 int flow_set_cpus(const flow_cpu_set *cpus);
 
-/* Maps a regular file read-only; *data is NULL where it is empty. What is wrong in words, or NULL. Never blocks. */
-const char *flow_system_map(const char *path, const uint8_t **data, uint64_t *bytes);
+/* A regular file that is open for reading. */
+typedef struct {
+  int descriptor;
+  int runs; /* its file system lets programs run */
+  uint64_t bytes;
+} flow_system_file;
+
+/* What is wrong in words, or NULL, each. Opening never blocks; a failure leaves nothing to close. */
+const char *flow_system_open(const char *path, flow_system_file *out);
+/* Read-only; *data is NULL where the file is empty. */
+const char *flow_system_map(const flow_system_file *file, const uint8_t **data);
+/* All of its bytes: an error where they became fewer. */
+const char *flow_system_read(const flow_system_file *file, uint8_t *out);
+void flow_system_close(const flow_system_file *file);
 void flow_system_unmap(const uint8_t *data, uint64_t bytes);
 
+/* A library from memory: a file that has no name and that nobody can write holds it, so that what is loaded is what was
+ * hashed, whatever became of the bundle's file. `name` is for debuggers. */
+typedef struct {
+  void *handle; /* NULL: nothing is loaded */
+  int descriptor;
+} flow_dl;
+
 #ifndef TVM_FLOW_NO_DLOPEN
-/* NULL where it cannot be loaded; flow_dl_error says why. */
-void *flow_dl_open(const char *path);
-const char *flow_dl_error(void);
-void *flow_dl_find(void *library, const char *symbol);
-void flow_dl_close(void *library);
-/* Where the library that holds `symbol` lies; NULL in a static program. */
-const uint8_t *flow_dl_base(const void *symbol);
+/* What is wrong in words, or NULL; a failure leaves nothing to close. */
+const char *flow_dl_open(const char *name, const uint8_t *data, uint64_t bytes, flow_dl *out);
+const void *flow_dl_find(const flow_dl *library, const char *symbol);
+void flow_dl_close(flow_dl *library);
 #endif
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -53,42 +54,43 @@ uint64_t flow_clock_ns(void) {
 int flow_get_cpus(flow_cpu_set *out) { return sched_getaffinity(0, sizeof *out, out); }
 int flow_set_cpus(const flow_cpu_set *cpus) { return sched_setaffinity(0, sizeof *cpus, cpus); }
 
-static const char *map_descriptor(int fd, const uint8_t **data, uint64_t *bytes) {
+static const char *look_at(int fd, flow_system_file *out) {
   struct stat status;
-  if (fd < 0 || fstat(fd, &status) != 0) return strerror(errno);
+  struct statvfs system;
+  if (fstat(fd, &status) != 0 || fstatvfs(fd, &system) != 0) return strerror(errno);
   if (!S_ISREG(status.st_mode)) return "no regular file";
-  *bytes = (uint64_t)status.st_size;
-  if (*bytes == 0) return NULL;
-  if (*bytes > SIZE_MAX) return strerror(EFBIG);
-  void *mapped = mmap(NULL, (size_t)*bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+  *out = (flow_system_file){.descriptor = fd, .runs = !(system.f_flag & ST_NOEXEC), .bytes = (uint64_t)status.st_size};
+  return out->bytes > SIZE_MAX ? strerror(EFBIG) : NULL;
+}
+
+/* Not blocking: a fifo would wait for its writer. */
+const char *flow_system_open(const char *path, flow_system_file *out) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return strerror(errno);
+  const char *wrong = look_at(fd, out);
+  if (wrong) close(fd);
+  return wrong;
+}
+
+void flow_system_close(const flow_system_file *file) { close(file->descriptor); }
+
+const char *flow_system_map(const flow_system_file *file, const uint8_t **data) {
+  *data = NULL;
+  if (file->bytes == 0) return NULL;
+  void *mapped = mmap(NULL, (size_t)file->bytes, PROT_READ, MAP_PRIVATE, file->descriptor, 0);
   if (mapped == MAP_FAILED) return strerror(errno);
   *data = mapped;
   return NULL;
 }
 
-/* Not blocking: a fifo would wait for its writer. */
-const char *flow_system_map(const char *path, const uint8_t **data, uint64_t *bytes) {
-  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  *data = NULL;
-  const char *wrong = map_descriptor(fd, data, bytes);
-  if (fd >= 0) close(fd);
-  return wrong;
-}
-
 void flow_system_unmap(const uint8_t *data, uint64_t bytes) { munmap((void *)(uintptr_t)data, (size_t)bytes); }
 
-#ifndef TVM_FLOW_NO_DLOPEN
-
-#include <dlfcn.h>
-
-void *flow_dl_open(const char *path) { return dlopen(path, RTLD_NOW | RTLD_LOCAL); }
-const char *flow_dl_error(void) { return dlerror(); }
-void *flow_dl_find(void *library, const char *symbol) { return dlsym(library, symbol); }
-void flow_dl_close(void *library) { dlclose(library); }
-
-const uint8_t *flow_dl_base(const void *symbol) {
-  Dl_info where;
-  return dladdr(symbol, &where) ? where.dli_fbase : NULL;
+const char *flow_system_read(const flow_system_file *file, uint8_t *out) {
+  for (uint64_t at = 0; at < file->bytes;) {
+    ssize_t got = read(file->descriptor, out + at, (size_t)(file->bytes - at));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return got < 0 ? strerror(errno) : "fewer bytes than a moment ago";
+    at += (uint64_t)got;
+  }
+  return NULL;
 }
-
-#endif

@@ -1,0 +1,30 @@
+"""Files that change while a bundle is opened or open: what was checked is what is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from support import toy_bundle
+from support.attack_programs import Attack
+
+EVIL = """#include <stdlib.h>
+__attribute__((constructor)) static void run(void) { setenv("EVIL", "1", 1); }
+"""
+OPENS = 1000
+
+
+def test_step_tables_written_in_place_change_no_run(attack: Attack, victim: Path) -> None:
+    words = (victim / "steps.bin").stat().st_size // 4
+    runs, others = map(int, attack("write_in_place", victim).split())
+    assert (runs, others) == (words, 0)
+
+
+def test_a_library_that_is_exchanged_between_its_check_and_its_use_never_runs(attack: Attack, victim: Path) -> None:
+    source = victim.parent / "evil.c"
+    source.write_text(EVIL)
+    evil = toy_bundle.compile_c(victim.parent / "evil.so", [source], "-shared", "-fPIC")
+    library = victim / "lib/toy/group0.so"
+    opened, refused, ran = map(int, attack("exchange_race", victim, library, evil, str(OPENS)).split())
+    assert opened + refused == OPENS
+    assert opened > 100 and refused > 100, "the exchange must fall into the opening"
+    assert ran == 0
