@@ -2,6 +2,7 @@
 
 kernel --schedule--> TIR with its loops bound to workgroups and invocations        schedules.py
 int8 products, tiled through shared memory with their epilogues                    product.py, epilogue.py
+float products and convolutions, the same way                        float_product.py
 attention in one pass over the keys                                  attention.py, attention_shader.py
 TIR    --lower-->    flat buffers, barriers                                        lowering.py
 TIR    --print-->    GLSL                                 printer.py, expressions.py, places.py, arithmetic.py

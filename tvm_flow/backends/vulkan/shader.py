@@ -32,6 +32,7 @@ from math import prod
 from tvm_flow.backends.vulkan.attention import as_streaming
 from tvm_flow.backends.vulkan.attention_shader import print_attention
 from tvm_flow.backends.vulkan.expressions import CannotPrint
+from tvm_flow.backends.vulkan.float_product import as_float_product, print_float_product
 from tvm_flow.backends.vulkan.lowering import lowered
 from tvm_flow.backends.vulkan.places import BINDINGS, ArgumentPlace, bits_of
 from tvm_flow.backends.vulkan.printer import Printed, arguments_of, grid_of, print_shader
@@ -93,7 +94,8 @@ class Shader:
     arguments: tuple[Argument, ...]
     capabilities: tuple[str, ...]
     schedule: str
-    """What it is, for reports: "int8 product", "streaming attention", or a kind of `schedules`."""
+    """What it is, for reports: a kind of `schedules`, or "int8 product", "float product", "convolution", "streaming
+    attention"."""
     shared_bytes: int = 0
     specialization: tuple[int, ...] = ()
     """Values of the specialization constants 0, 1, ... as 32-bit words, to be given when the pipeline is made."""
@@ -126,6 +128,8 @@ def shader(
             printed = [print_product(product, tir, arguments, device, dot) for dot in forms]
         elif (attention := as_streaming(function, device)) is not None:
             kind, printed = "streaming attention", [print_attention(attention, arguments)]
+        elif (floats := as_float_product(function, device)) is not None:
+            kind, printed = floats.kind, [print_float_product(floats, arguments)]
         else:
             kind, printed = _scheduled(tir, arguments, device)
     plain, *with_dot = (_assembled(_Kernel(name, form, arguments, kind), device) for form in printed)
