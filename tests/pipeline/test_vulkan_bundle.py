@@ -11,6 +11,7 @@ import pytest
 from support.small_demo import SmallDemo
 from support.validated_vulkan import Said, validated
 
+from tvm_flow.bench.vulkan import measured
 from tvm_flow.cli import main
 from tvm_flow.compile.command import Compiled
 from tvm_flow.compile.options import CompileOptions
@@ -74,6 +75,12 @@ def test_its_profile_is_by_the_devices_own_clock(compiled: Compiled, capsys: pyt
     report = json.loads(capsys.readouterr().out)
     assert report["clocks"] == {"vulkan": "device"}
     assert all(row["fastest_ns"] > 0 and row["bound"] is None for row in report["rows"]), "peaks are the CPU's"
+
+
+def test_the_bench_counts_what_its_library_holds(compiled: Compiled) -> None:
+    step = measured(compiled.bundle, rounds=1)
+    assert step.equal and step.ms is not None and step.ms > 0
+    assert 0 < step.pipelines < 60 and 20 * step.pipelines < step.spirv_bytes < 1 << 20
 
 
 def test_nothing_was_against_the_rules(compiled: Compiled, said: Said) -> None:

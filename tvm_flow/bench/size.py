@@ -1,6 +1,7 @@
 """``scripts/bench size``: bytes of what goes onto an AArch64 board beside the weights.
 
 ``runtime_bytes``            the whole C runtime as a shared library, CPU only, -Oz, stripped, by zig cc
+``vulkan_bytes``             the device for Vulkan (backends/vulkan/runtime) as a shared library, as bundles bring it
 ``library_bytes``            the demo model's kernels and plan for cortex-a76 with SDOT, linked and stripped
 ``peak_over_weights_bytes``  what a run holds besides the weights: the plan's arena, the vectors of a step, and K and V
                              of both branches' prompts
@@ -21,6 +22,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tvm_flow.backends.vulkan.backend import VulkanBackend
 from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.calibrate.run import Denoising, calibrate
 from tvm_flow.compile.library import build_library
@@ -32,15 +34,15 @@ from tvm_flow.plan.store import WeightStore
 from tvm_flow.quantize.build import quantize
 from tvm_flow.target.spec import GLIBC, TargetSpec
 from tvm_flow.target.target_names import targets_folder
-from tvm_flow.toolchain.runtime_library import C_FLAGS, LINK_FLAGS, runtime_sources
+from tvm_flow.toolchain.runtime_library import C_FLAGS, LINK_FLAGS, SMALLEST, runtime_sources
 from tvm_flow.toolchain.zig import zig_cc
 
 TARGET = TargetSpec("cortex-a76", "aarch64-linux-gnu", "cortex-a76", frozenset({"neon", "dotprod"}))
 BRANCHES = 2
 """Conditional and unconditional: both prompts' K and V are kept over the steps."""
-# zig takes -Oz for -Os unless it is handed on; a square root that never fails needs no errno.
-_OPTIMIZED = ("-Os", "-Xclang", "-Oz", "-fno-math-errno")
-SMALL = (*_OPTIMIZED, "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections")
+SMALL = (*SMALLEST, "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections")
+VULKAN_LIMIT = 40_000
+"""Bytes of the device for Vulkan. Measured: 36696; zig cc 0.17.1, aarch64 glibc 2.28, 2026-11-26."""
 RUNTIME_LIMIT = 48_000
 """Bytes of the runtime. Measured: 44120, -Os alone 47656, that without the prompt file 45784; zig cc 0.17.1, aarch64
 glibc 2.28, 2026-11-26."""
@@ -51,6 +53,7 @@ class Sizes:
     """Bytes; see the module's table."""
 
     runtime: int
+    vulkan: int
     library: int
     peak_over_weights: int
     liveness_bound: int
@@ -64,6 +67,11 @@ def runtime_bytes() -> int:
         arguments = (*flags, *SMALL, "-o", str(output), *map(str, runtime_sources()), *LINK_FLAGS)
         zig_cc(arguments, "runtime at -Os", f"aarch64-linux-gnu.{GLIBC}")
         return output.stat().st_size
+
+
+def vulkan_bytes() -> int:
+    """Of the file for AArch64; raises BuildError with the compiler's message."""
+    return VulkanBackend().board_library(f"aarch64-linux-gnu.{GLIBC}").stat().st_size
 
 
 def demo_library(folder: Path) -> GroupLibrary:
@@ -93,7 +101,7 @@ def measure() -> Sizes:
         )
         print(parts, file=sys.stderr)
         size = library.path.stat().st_size
-        return Sizes(runtime_bytes(), size, plan.arena_bytes + kept, plan.liveness_bytes + kept)
+        return Sizes(runtime_bytes(), vulkan_bytes(), size, plan.arena_bytes + kept, plan.liveness_bytes + kept)
 
 
 def main(arguments: list[str]) -> None:
@@ -101,5 +109,6 @@ def main(arguments: list[str]) -> None:
     argparse.ArgumentParser(prog="bench size", description="bytes on an AArch64 board").parse_args(arguments)
     sizes = measure()
     print(f"runtime: {sizes.runtime} of at most {RUNTIME_LIMIT} bytes", file=sys.stderr)
+    print(f"vulkan: {sizes.vulkan} of at most {VULKAN_LIMIT} bytes", file=sys.stderr)
     print(f"peak over liveness bound: {sizes.peak_over_weights / sizes.liveness_bound:.3f}", file=sys.stderr)
     print(json.dumps({f"{key}_bytes": value for key, value in vars(sizes).items()}))

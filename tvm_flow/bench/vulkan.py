@@ -153,7 +153,7 @@ class Step:
 
 
 def demo_step(target: str, folder: Path, rounds: int) -> Step:
-    """Compiled and checked in ``folder``; a check that failed is on stderr, and nothing else is known then.
+    """Compiled, checked and `measured` in ``folder``; a check that failed is on stderr, and nothing else is known then.
 
     One prompt is calibrated on: its ranges decide no time.
     """
@@ -168,10 +168,15 @@ def demo_step(target: str, folder: Path, rounds: int) -> Step:
     except BitExactError as error:
         print(f"bench vulkan: {error}", file=sys.stderr)
         return Step(False, None, 0, 0)
-    golden = read_golden(compiled.bundle)
-    with Bundle.open(compiled.bundle) as bundle:
+    return measured(compiled.bundle, rounds)
+
+
+def measured(folder: Path, rounds: int) -> Step:
+    """The first step of a bundle that was checked."""
+    golden = read_golden(folder)
+    with Bundle.open(folder) as bundle:
         seconds = min(_seconds(lambda: bundle.velocity(0, 0, golden.noise, golden.cond)) for _ in range(rounds + 1))
-    (library,) = compiled.bundle.glob("lib/*/group0.so")
+    (library,) = folder.glob("lib/*/group0.so")
     pipelines, spirv_bytes = counted(library.read_bytes())
     return Step(True, round(1e3 * seconds, 1), pipelines, spirv_bytes)
 
