@@ -16,7 +16,7 @@ from tvm_flow.export import Exported
 from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.lower.partition import partition
 from tvm_flow.pack import read_golden
-from tvm_flow.target.spec import TargetSpec
+from tvm_flow.target.spec import TargetSpec, load_target
 from tvm_flow.tune import tune_export
 from tvm_flow.tune.applied import Records, tuning_lines, with_records
 from tvm_flow.tune.entries import DEFAULT, Entry, Kind
@@ -173,3 +173,12 @@ def test_minutes_are_shared_among_kernels_and_end(exported: Exported, host: Targ
     done = tune(exported.folder, host, tmp_path, replace(OPTIONS, minutes=1e-4), lambda _: None)
     assert done.trials <= 8
     assert done.ended == ""
+
+
+def test_a_target_whose_kernels_another_backend_runs_is_said_to_have_none_to_tune(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune_export, "load_exported", lambda export: export)
+    monkeypatch.setattr(tune_export, "tuned_kernels", lambda *_: [])
+    with pytest.raises(ConfigError, match="that the CPU runs: kernels of vulkan are not tuned"):
+        tune(tmp_path, load_target("vulkan-llvmpipe"), tmp_path, TuneOptions(), print)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tvm_flow.backends.packed import CPU
 from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.export.write import load_exported
 from tvm_flow.target.spec import TargetSpec, detect_host
@@ -86,7 +87,11 @@ def tune(export: Path, target: TargetSpec, store: Path, options: TuneOptions, sa
     exported = load_exported(export)
     kernels = tuned_kernels(exported, target, threads, lambda words: options.only in words, options.progress)
     if not kernels:
-        raise ConfigError(f"--only {options.only!r}: expected a part of a kernel's name or shape, got none of {export}")
+        others = ", ".join(name for name in target.backends if name != CPU)
+        of = f" that the CPU runs: kernels of {others} are not tuned" if others else ""
+        raise ConfigError(
+            f"--only {options.only!r}: expected a part of a kernel's name or shape, got none of {export}{of}"
+        )
     say(f"{len(kernels)} kernels with a space, {sum(len(each.task.space) for each in kernels)} candidates")
     with tempfile.TemporaryDirectory(prefix="tvm-flow-tune-") as folder, Writer(store) as writer:
         by_workload = {kernel.task.key.workload: kernel for kernel in kernels}
