@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from ctypes import POINTER, byref, c_float, c_void_p, cast
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from tvm_flow.pack import Contents, read_golden, read_manifest, verify_bundle, w
 from tvm_flow.pack.contents import NOT_COMPUTED
 from tvm_flow.pack.decoder import NO_FRAMES
 from tvm_flow.run import Bundle, BundleDecoder
+from tvm_flow.run.native import CPrompt, load_runtime
+from tvm_flow.run.status import CError, Status
 
 
 @pytest.fixture
@@ -46,6 +49,20 @@ def test_there_is_nothing_to_verify(unchecked: Path, function: type[Bundle] | ty
     nothing = pytest.raises(BundleError, match=r"is unchecked \(--check none\): nothing to compare with")
     with function.open(unchecked, threads=1, unchecked=True) as opened, nothing:
         opened.verify()
+
+
+def test_its_null_caption_is_there_for_a_c_program(unchecked: Path, contents: Contents) -> None:
+    """It is an input, which is known without a run: a bundle for a phone's GPU is checked on the phone."""
+    golden, found, error = contents.golden, CPrompt(), CError()
+    mask = np.ascontiguousarray(golden.cond.mask, np.float32)
+    cond = CPrompt(mask.ctypes.data, mask.ctypes.data)
+    with Bundle.open(unchecked, threads=1, unchecked=True) as opened:
+        call = load_runtime().tvm_flow_null_prompt
+        call.argtypes = (c_void_p, POINTER(CPrompt), POINTER(CPrompt), POINTER(CError))
+        assert call(opened._pointer, byref(cond), byref(found), byref(error)) == Status.OK, error.message
+        tokens = np.ctypeslib.as_array(cast(found.tokens, POINTER(c_float)), golden.uncond.tokens.shape)
+        assert (tokens == golden.uncond.tokens).all()
+        load_runtime().tvm_flow_prompt_close(byref(found))
 
 
 def test_it_computes_what_a_checked_one_does(unchecked: Path, contents: Contents) -> None:
