@@ -28,7 +28,7 @@ from tvm_flow.errors import BitExactError
 from tvm_flow.export import Exported
 from tvm_flow.numerics.bounded import Bounded
 from tvm_flow.numerics.quantize import accumulate
-from tvm_flow.numerics.reference import Rounded, execute
+from tvm_flow.numerics.reference import Rounded
 from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.run import Bundle, TracedCall
 from tvm_flow.target.spec import TargetSpec
@@ -52,11 +52,7 @@ def traced(compiler: Callable[[str, str], Any], exported: Exported) -> list[Trac
 
 
 def expected_of(library: GroupLibrary, call: TracedCall) -> Any:
-    program, inputs = library.packed.program, list(call.args[:-1])
-    kernel = program.calls[call.call].kernel
-    if kernel in library.packed.products:
-        inputs[1] = library.packed.products[kernel].unpack(inputs[1])
-    return execute(program.kernels[kernel], inputs)
+    return library.packed.expected(library.packed.program.calls[call.call].kernel, list(call.args[:-1]))
 
 
 def is_tie(expected: Any) -> bool:

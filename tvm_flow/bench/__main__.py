@@ -10,7 +10,7 @@ from tvm_flow.errors import TvmFlowError
 
 ALL_CORES = ("full", "step", "tuning", "vulkan")
 """Benches that say themselves how many threads they use."""
-NAMES = ("arm", "attention", "full", "gemm", "npu", "quality", "size", "step", "tuning", "vulkan")
+NAMES = ("arm", "attention", "floats", "full", "gemm", "npu", "quality", "size", "step", "tuning", "vulkan")
 
 
 def main(arguments: list[str]) -> int:

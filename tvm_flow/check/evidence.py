@@ -108,14 +108,14 @@ def _write(folder: Path, failure: Failure) -> None:
 
 
 def _facts(failure: Failure) -> dict[str, Any]:
-    seen = failure.seen
+    seen, placement = failure.seen, failure.packed.placements.get(failure.kernel)
     return {
         "error": str(failure.error),
         "kernel": failure.kernel,
         "where": seen.where if seen else "",
         "call": seen.seen.call if seen else None,
         "device": failure.packed.device_of(failure.kernel),
-        "packed": failure.kernel in failure.packed.products,
+        "packed": placement is not None and bool(placement.layouts),
         "target": failure.target.describe(),
         "versions": {"tvm-flow": __version__, "python": sys.version.split()[0], **compiler_versions()},
         "command": sys.argv,

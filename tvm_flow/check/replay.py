@@ -18,9 +18,9 @@ import numpy as np
 import tvm
 
 from tvm_flow.artifact import read_json
-from tvm_flow.backends.cpu import choose_isa
-from tvm_flow.backends.cpu.backend import WEIGHT
-from tvm_flow.backends.cpu.packing import as_product
+from tvm_flow.backends.base import Kernel, Offer
+from tvm_flow.backends.cpu.backend import WEIGHT, CpuBackend
+from tvm_flow.backends.cpu.packing import Product
 from tvm_flow.backends.packed import CPU, PackedProgram, Placement
 from tvm_flow.check.calls import ExactnessReport, check_call
 from tvm_flow.check.evidence import EVIDENCE
@@ -66,10 +66,12 @@ def load_evidence(folder: Path) -> Kept:
         target = TargetSpec(described["name"], described["triple"], described["cpu"], features, disabled)
         function = tvm.ir.load_json((folder / "kernel.json").read_text())
         tir = folder / "tir.json"
-        product = as_product(function, choose_isa(target.features)) if facts["packed"] else None
-        program = _one_call(kernel, function, facts["call"] or 0)
-        placement = Placement(CPU, "", product, {WEIGHT: product.isa.layout} if product else {})
-        packed = PackedProgram(program, {}, {kernel: product} if product else {}, {kernel: placement})
+        constant = tuple(facts["packed"] and i == WEIGHT for i in range(len(function.params)))
+        offer = CpuBackend().offers(Kernel(kernel, function, constant), target)
+        assert isinstance(offer, Offer), "the CPU takes every kernel"
+        products = {kernel: offer.choice} if isinstance(offer.choice, Product) else {}
+        placement = Placement(CPU, offer.implementation, offer.choice, offer.layouts)
+        packed = PackedProgram(_one_call(kernel, function, facts["call"] or 0), {}, products, {kernel: placement})
         return Kept(
             *(kernel, facts["where"], facts["call"] or 0, facts["error"], target, packed),
             tvm.ir.load_json(tir.read_text()) if tir.exists() else None,

@@ -9,7 +9,8 @@ from typing import Any
 
 from tvm_flow.backends.base import Artifacts, CompileJob, Kernel, Offer
 from tvm_flow.backends.cpu.codegen import compile_object, scheduled_kernels
-from tvm_flow.backends.cpu.convolution import as_convolution
+from tvm_flow.backends.cpu.convolution import as_convolution, weight_layout
+from tvm_flow.backends.cpu.float_product import as_float_product
 from tvm_flow.backends.cpu.isa import Isa, choose_isa
 from tvm_flow.backends.cpu.packing import as_product
 from tvm_flow.backends.cpu.registers import registers_of
@@ -37,12 +38,19 @@ class CpuBackend:
         return ""
 
     def offers(self, kernel: Kernel, target: TargetSpec) -> Offer | Refusal:
-        """Integer products of a constant matrix by their instruction set, anything else in plain order of rows."""
+        """Products of a constant matrix with it packed, anything else in plain order of rows."""
         isa = self.isa or choose_isa(target.features)
         product = as_product(kernel.function, isa)
         if product is not None and kernel.constant[WEIGHT]:
             return Offer(f"int8 product, {product.isa.name}", product, {WEIGHT: product.isa.layout})
-        return Offer("convolution" if as_convolution(kernel.function) else "rows", registers_of(target.features))
+        registers = registers_of(target.features)
+        floats = as_float_product(kernel.function, registers)
+        if floats is not None and kernel.constant[WEIGHT]:
+            return Offer("float32 product", floats, {WEIGHT: floats.layout})
+        if (shapes := as_convolution(kernel.function)) is not None:
+            packed = {WEIGHT: weight_layout(shapes, registers)} if kernel.constant[WEIGHT] else {}
+            return Offer("convolution", registers, packed)
+        return Offer("rows", registers)
 
     def compile(self, job: CompileJob, folder: Path) -> Artifacts:
         """One object file in which kernel NAME is ``__tvm_ffi_<prefix>NAME``."""

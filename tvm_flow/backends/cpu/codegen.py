@@ -15,7 +15,8 @@ from tvm_flow.artifact import write_bytes
 from tvm_flow.backends.cpu.attention import divided_last
 from tvm_flow.backends.cpu.attention_tiles import layout_of, streams
 from tvm_flow.backends.cpu.choices import AttentionChoice, Choice
-from tvm_flow.backends.cpu.convolution import as_convolution, convolution
+from tvm_flow.backends.cpu.convolution import Convolution, as_convolution, convolution, weight_layout
+from tvm_flow.backends.cpu.float_product import float_product, noted_float_product
 from tvm_flow.backends.cpu.gemm import gemm, schedule_gemm
 from tvm_flow.backends.cpu.packing import Product
 from tvm_flow.backends.cpu.products import product_prim_func
@@ -44,13 +45,21 @@ def _scheduled(packed: PackedProgram, name: str, function: Any) -> Any:
     try:
         if product is not None:
             return _scheduled_product(product, name, function)
+        if (floats := noted_float_product(packed, name)) is not None:
+            return float_product(name, floats)
         if shapes is not None:
-            return convolution(name, shapes)
+            return _convolution(packed, name, shapes)
         return float_kernel(name, function, noted_registers(packed, name), packed.choices.get(name))
     except BuildError:
         raise
     except Exception as error:
         raise BuildError(f"kernel {name}: TVM could not schedule it: {error}; report this graph") from error
+
+
+def _convolution(packed: PackedProgram, name: str, shapes: Convolution) -> Any:
+    registers, placement = noted_registers(packed, name) or PLAIN, packed.placements.get(name)
+    constant = placement is not None and bool(placement.layouts)
+    return convolution(name, shapes, registers, weight_layout(shapes, registers) if constant else None)
 
 
 def _scheduled_product(product: Product, name: str, function: Any) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from tvm_flow.backends.cpu.attention import divided_last
 from tvm_flow.backends.cpu.choices import Choice, ProductChoice, other_threads, product_default, product_space
 from tvm_flow.backends.cpu.convolution import as_convolution
+from tvm_flow.backends.cpu.float_product import noted_float_product
 from tvm_flow.backends.cpu.registers import noted_registers
 from tvm_flow.backends.cpu.rows import row_choices
 from tvm_flow.backends.cpu.tiling import PARALLEL_MACS
@@ -19,7 +20,7 @@ from tvm_flow.lower.legalize import to_prim_func
 def space(packed: PackedProgram, kernel: str) -> list[Choice]:
     """Choices for ``kernel`` beside its default, the most promising first; none for what is not tuned."""
     function, product = packed.program.kernels[kernel], packed.products.get(kernel)
-    if packed.device_of(kernel) != CPU or as_convolution(function) is not None:
+    if packed.device_of(kernel) != CPU or as_convolution(function) is not None or noted_float_product(packed, kernel):
         return []
     if product is not None:
         macs = product.m * product.k * product.n
@@ -35,7 +36,7 @@ def with_choices(packed: PackedProgram, choices: Mapping[str, Choice]) -> Packed
     """
     products, others = dict(packed.products), {}
     for kernel, choice in choices.items():
-        if (kernel in products) != isinstance(choice, ProductChoice):
+        if noted_float_product(packed, kernel) or (kernel in products) != isinstance(choice, ProductChoice):
             raise BuildError(f"kernel {kernel}: expected a choice of its kind, got {choice}; tune again")
         if isinstance(choice, ProductChoice):
             products[kernel] = replace(products[kernel], tiling=choice)

@@ -1,0 +1,110 @@
+"""Packed float products: every shape within its bound, here and on NEON, in tiles that fit the registers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.execution import HOST, call_kernel, compare, compile_functions
+from support.relax_kernels import function_of, program_of
+from tvm.relax import op as R
+
+from tvm_flow.backends.cpu.codegen import scheduled_kernels
+from tvm_flow.backends.cpu.float_product import FloatProduct, as_float_product, float_product, noted_float_product
+from tvm_flow.backends.cpu.registers import PLAIN, Registers, registers_of
+from tvm_flow.backends.cpu.spaces import space
+from tvm_flow.backends.place import place
+from tvm_flow.check.kernels import assembly, link_kernel, run_kernel
+from tvm_flow.check.machines import machine_of
+from tvm_flow.graph.constants import evaluate
+from tvm_flow.numerics.reference import execute
+from tvm_flow.target.spec import TargetSpec, load_target
+
+Array = np.ndarray[Any, Any]
+SHAPES = [
+    *(((1, 5), (5, 8)), ((7, 3), (3, 24)), ((13, 1), (1, 4)), ((8, 96), (96, 32)), ((24, 64), (64, 72))),
+    *(((2, 6, 20), (20, 48)), ((1, 1, 9), (9, 16)), ((3, 2, 2, 10), (10, 12)), ((128, 128), (128, 96))),
+]
+"""One row, prime numbers of rows and columns of half a vector, batches, and enough for threads."""
+LEFT_ALONE = [((5, 7), (7, 3)), ((7,), (7, 16)), ((2, 5, 7), (2, 7, 16)), ((4, 6), (6,))]
+TARGETS = ["x86-64-v2", "x86-64-v3", "x86-64-v4", "raspberry-pi-4"]
+
+
+def matmul(left: tuple[int, ...], right: tuple[int, ...]) -> Any:
+    return function_of(lambda emit, x, w: emit(R.matmul(x, w)), (left, "float32"), (right, "float32"))
+
+
+def product_of(left: tuple[int, ...], right: tuple[int, ...], registers: Registers) -> FloatProduct:
+    product = as_float_product(matmul(left, right), registers)
+    assert product is not None
+    return product
+
+
+def operands(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[Array, Array]:
+    rng = np.random.default_rng(sum(left))
+    return rng.standard_normal(left).astype(np.float32), rng.standard_normal(right).astype(np.float32)
+
+
+@pytest.mark.parametrize("registers", [registers_of(HOST.features), PLAIN], ids=["host", "plain"])
+def test_is_within_the_bound_on_every_shape(registers: Registers) -> None:
+    products = {f"p{i}": product_of(*shape, registers) for i, shape in enumerate(SHAPES)}
+    module = compile_functions({name: float_product(name, product) for name, product in products.items()})
+    for (name, product), shape in zip(products.items(), SHAPES, strict=True):
+        x, w = operands(*shape)
+        got = call_kernel(module, name, [x, product.layout.pack(w)], (*product.batch, product.n), "float32")
+        compare(execute(matmul(*shape), [x, w]), got, name)
+
+
+def test_neon_is_within_the_bound(tmp_path: Path) -> None:
+    target = load_target("raspberry-pi-4")
+    shape = ((12, 40), (40, 96))
+    product, (x, w) = product_of(*shape, registers_of(target.features)), operands(*shape)
+    command = link_kernel("p", float_product("p", product), target, tmp_path, machine_of(target).command)
+    got = run_kernel(command, (x, product.layout.pack(w), np.zeros((12, 96), np.float32)))
+    compare(execute(matmul(*shape), [x, w]), got)
+
+
+@pytest.mark.parametrize("shapes", LEFT_ALONE)
+def test_others_are_left_to_the_rows(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    assert as_float_product(matmul(*shapes), registers_of(HOST.features)) is None
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize(("m", "n"), [(120, 1152), (4096, 1152), (4096, 32), (7, 8)])
+def test_a_tile_fits_the_registers_and_divides_the_product(name: str, m: int, n: int) -> None:
+    registers = registers_of(load_target(name).features)
+    product = product_of((m, 64), (64, n), registers)
+    assert product.m % product.rows == 0 and product.n % product.columns == 0
+    assert product.rows * product.vectors + product.vectors + 1 <= registers.count
+
+
+@pytest.mark.parametrize(("name", "add"), [("x86-64-v3", "vfmadd"), ("x86-64-v4", "zmm"), ("raspberry-pi-4", "fmla")])
+def test_sums_stay_in_registers(name: str, add: str) -> None:
+    """One instruction for each of them: none is taken apart."""
+    target = load_target(name)
+    product = product_of((120, 256), (256, 96), registers_of(target.features))
+    text = assembly("p", float_product("p", product), target)
+    assert text.count(add) >= product.rows * product.vectors
+
+
+def placed(target: TargetSpec, constant: bool) -> Any:
+    x, w = operands((12, 40), (40, 96))
+    return place(program_of(matmul(x.shape, w.shape), {1: w} if constant else {}), target), w
+
+
+def test_a_constant_matrix_is_packed_and_its_meaning_stays() -> None:
+    packed, w = placed(HOST, constant=True)
+    product = noted_float_product(packed, "k")
+    assert product is not None and not packed.products and space(packed, "k") == []
+    (call,) = packed.program.calls
+    stored = evaluate(packed.constants[call.args[1]], packed.program.graph.given)
+    assert stored.shape == packed.program.tensors[call.args[1]].shape == product.layout.shape(w.shape)
+    np.testing.assert_array_equal(packed.plain_inputs("k", [np.zeros(1), stored])[1], w)
+    assert "T.unroll" in str(scheduled_kernels(packed)["k"])
+
+
+def test_a_matrix_that_is_computed_is_not() -> None:
+    packed, _ = placed(HOST, constant=False)
+    assert noted_float_product(packed, "k") is None and packed.program.calls[0].args == ("p0", "p1")
