@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from tvm_flow.bench import models
 from tvm_flow.bench.__main__ import main
 from tvm_flow.bench.models import MODELS, BenchModel, bench_model, write_checkpoint, write_inputs
-from tvm_flow.bench.step_files import step_macs
+from tvm_flow.bench.step_files import patches, step_macs
 from tvm_flow.errors import ConfigError
 from tvm_flow.model import STDiT3Config, STDiTConfig, load_checkpoint
 from tvm_flow.model.inspect import inspect_checkpoint
@@ -39,7 +40,9 @@ def test_one_json_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["step", "--model", "stdit", "--blocks", "1", "--threads", "1", "--rounds", "1"]) == 0
     (text,) = capsys.readouterr().out.splitlines()
     line = json.loads(text)
-    assert list(line) == ["model", "blocks", "tokens", "threads", "ours_ms", "ours_max_err", "peers", "peak_mb"]
+    sizes, times = ["model", "blocks", "tokens", "threads"], ["ours_ms", "ours_prologue_ms", "ours_step_ms"]
+    assert list(line) == [*sizes, *times, "ours_max_err", "peers", "peak_mb"]
+    assert 0 < line["ours_prologue_ms"] + line["ours_step_ms"] <= line["ours_ms"] + 0.11, "rounded to a tenth each"
     assert (line["model"], line["blocks"], line["tokens"], line["threads"]) == ("stdit", 1, 3 * 3 * 2, 1)
     assert list(line["peers"]) == PEERS and all(list(peer) == ["ms", "max_err"] for peer in line["peers"].values())
     assert min(line["ours_ms"], line["peak_mb"], *(peer["ms"] for peer in line["peers"].values())) > 0
@@ -61,6 +64,18 @@ def test_a_build_stage_by_stage(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_an_unknown_model_is_an_error() -> None:
     with pytest.raises(ConfigError, match="'xl': expected one of stdit3-xl, stdit-xl"):
         bench_model("xl", None)
+
+
+def test_more_pixels_are_more_tokens_with_positions_scaled() -> None:
+    small, large = bench_model("stdit-xl", 1), bench_model("stdit-xl", 1, 512)
+    assert (prod(patches(small)), prod(patches(large))) == (4096, 16384)
+    assert isinstance(large.config, STDiTConfig) and large.config.space_scale == 1.0
+    assert (large.sampler["height"], large.sampler["width"]) == (512, 512)
+    assert bench_model("stdit-xl", 1, 256) == small
+    assert bench_model("stdit3-xl", 1, 512).latent == (4, 16, 64, 64)
+    for pixels in (0, -16, 250):
+        with pytest.raises(ConfigError, match="expected a positive multiple of 16"):
+            bench_model("stdit-xl", 1, pixels)
 
 
 @pytest.mark.parametrize("name", TINY)

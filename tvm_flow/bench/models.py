@@ -31,6 +31,8 @@ from tvm_flow.model.files import SINGLE
 
 LATENT = (4, 16, 32, 32)
 """16 frames of 256x256 pixels behind an autoencoder that takes 8x8 pixels to one."""
+PIXELS = 16
+"""Of a patch: 2x2 places of a latent of 8x8 pixels each."""
 PROMPT, TOKENS = "random tokens", 20
 SEED = 20260101
 Floats = NDArray[np.float32]
@@ -48,6 +50,14 @@ class BenchModel:
         """The same model with ``blocks`` blocks, of either kind for STDiT3."""
         return replace(self, config=replace(self.config, depth=blocks))
 
+    def with_pixels(self, pixels: int) -> BenchModel:
+        """The same model for videos of so many rows and columns, positions scaled as the one released for them."""
+        side, config = pixels // 8, self.config
+        if isinstance(config, STDiTConfig):
+            config = replace(config, space_scale=pixels / 512)
+        sampler = {**self.sampler, "height": pixels, "width": pixels}
+        return BenchModel(config, sampler, (*self.latent[:2], side, side))
+
 
 _VIDEO = {"cfg_scale": 7.0, "fps": 8.0, "frames": 16, "height": 256, "width": 256}
 MODELS = {
@@ -56,11 +66,17 @@ MODELS = {
 }
 
 
-def bench_model(name: str, blocks: int | None) -> BenchModel:
-    """The model ``name`` with ``blocks`` blocks, all of them by default; raises ConfigError."""
+def bench_model(name: str, blocks: int | None, pixels: int | None = None) -> BenchModel:
+    """The model ``name`` with ``blocks`` blocks for videos of ``pixels`` rows and columns, its own by default.
+
+    Raises ConfigError.
+    """
     if name not in MODELS:
         raise ConfigError(f"model {name!r}: expected one of {', '.join(MODELS)}; choose one of them")
-    return MODELS[name] if blocks is None else MODELS[name].with_blocks(blocks)
+    if pixels is not None and (pixels < PIXELS or pixels % PIXELS):
+        raise ConfigError(f"{pixels} pixels: expected a positive multiple of {PIXELS}; for instance 512")
+    model = MODELS[name] if blocks is None else MODELS[name].with_blocks(blocks)
+    return model if pixels is None else model.with_pixels(pixels)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,25 +54,28 @@ def prepare(model: BenchModel, folder: Path, threads: int) -> None:
         quantized = quantize(source.model, ranges, recipe, folder / f"{kind}.safetensors", progress=False)
         exports[kind] = export(quantized, folder / f"export_{kind}", caption, progress=False)
         done(f"exported {kind}")
-    _bundle(exports["int8"], folder)
+    prologue = _bundle(exports["int8"], folder)
     done("compiled")
-    _inputs(source, *caption, exports["int8"], files)
+    arrays = _inputs(source, *caption, exports["int8"])
+    np.savez(files.inputs, prologue=prologue, **arrays)
 
 
-def _bundle(exported: Exported, folder: Path) -> None:
+def _bundle(exported: Exported, folder: Path) -> int:
+    """Write it; returns how many of its calls are the prologue."""
     target, weights = load_target("host"), WeightStore(folder / "weights.bin")
     (group,) = import_steps(exported.graphs, progress=False)
     library = build_library(group, exported, target, weights, folder / "group0.so")
     contents = bundle_contents(exported, target, [library], weights, golden_input(exported))
     write_bundle(folder / "bundle", replace(contents, extra=calls_file([library], folder)))
+    return library.packed.program.prologue
 
 
-def _inputs(source: Source, tokens: np.ndarray, length: int, exported: Exported, files: StepFiles) -> None:
+def _inputs(source: Source, tokens: np.ndarray, length: int, exported: Exported) -> dict[str, Any]:
     noise = torch.randn(source.latent, generator=torch.Generator().manual_seed(SEED)).numpy()
     prompt, _ = prompt_pair(tokens, length, exported.null_caption)
     video = {name: getattr(source.sampler, name) for name in ("fps", "height", "width")}
     t = source.sampler.timesteps()[0]
-    np.savez(files.inputs, z=noise, y=prompt.tokens, mask=prompt.mask, length=length, t=t, **video)
+    return {"z": noise, "y": prompt.tokens, "mask": prompt.mask, "length": length, "t": t, **video}
 
 
 def step_macs(model: BenchModel) -> int:
