@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import pytest
 
@@ -43,3 +43,11 @@ def test_nothing_is_left_with_the_name_of_its_kernel(calls: tuple[DescribedCall,
 def test_the_work_of_all_calls_is_that_of_the_program(exported: Exported) -> None:
     packed = place(partition(import_graph(exported.graphs[0][0])), load_target("host"))
     assert sum(call.macs for call in described(packed)) == coverage(packed).total.macs
+
+
+def test_the_least_leaves_out_what_is_only_moved_and_what_is_read_again(exported: Exported) -> None:
+    packed = place(partition(import_graph(exported.graphs[0][0])), load_target("host"))
+    rows, reread = described(packed), Counter(name for call in packed.program.calls for name in call.args)
+    assert all(call.least == 0 for call in rows if call.kind == "move")
+    others = [call for call in rows if call.kind != "move"]
+    assert 0 < sum(call.least for call in others) < sum(call.bytes for call in others) and max(reread.values()) > 1

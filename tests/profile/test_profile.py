@@ -14,7 +14,7 @@ from tvm_flow.errors import BundleError, ConfigError
 from tvm_flow.plan.described import DescribedCall
 from tvm_flow.profile.call_names import CALLS, read_calls
 from tvm_flow.profile.measure import Profiled, TimedCall, timed_calls
-from tvm_flow.profile.report import chrome_trace, clock_lines, clocks_of, rows_of, table
+from tvm_flow.profile.report import as_json, chrome_trace, clock_lines, clocks_of, rows_of, table, traffic
 from tvm_flow.profile.roofline import Bound, bound, known_peaks
 
 PEAKS = known_peaks({"avx2": 100e9, "": 50e9}, 10e9)
@@ -54,6 +54,18 @@ def test_threads_share_the_time_of_a_call() -> None:
 def test_the_table_adds_up_to_all_calls() -> None:
     text = table(rows_of([timed("a.b", "move", 1), timed("a.c", "norm", 3)], PEAKS, threads=1))
     assert text.splitlines()[-1].split() == ["all", "2", "4.00", "100.0%"]
+
+
+def test_bytes_are_set_beside_the_least() -> None:
+    """One of two calls that read a tensor of 100 bytes, and one that only moves it, are above the least."""
+    calls = [
+        TimedCall(0, 0, "k", "cpu", 0, 10, DescribedCall(f"a.{i}", kind, 0, 300, "", least))
+        for i, (kind, least) in enumerate([("norm", 300), ("norm", 200), ("move", 0)])
+    ]
+    rows = rows_of(calls, PEAKS, threads=1)
+    assert traffic(rows) == "moved 0.0 MB, 1.80 times the least, 0.0 MB"
+    assert [as_json(rows, 1, {})[key] for key in ("moved_bytes", "least_bytes")] == [900, 500]
+    assert traffic(rows_of([timed("a.b", "norm", 1, moved=10**6)], PEAKS, threads=1)) == "moved 1.0 MB"
 
 
 def test_a_trace_has_an_event_for_each_call_on_the_devices_track() -> None:

@@ -263,7 +263,7 @@ def profile(arguments: argparse.Namespace) -> None:
     if given.json:
         print(json.dumps(report.as_json(rows, threads, clocks)))
     else:
-        print(report.table(rows) + report.clock_lines(clocks))
+        print(f"{report.table(rows)}\n{report.traffic(rows)}{report.clock_lines(clocks)}")
 
 
 def sensitivity(arguments: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from tvm_flow.backends.packed import PackedProgram
 from tvm_flow.graph.constants import given_names
 from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name
+from tvm_flow.graph.program import KernelCall
 from tvm_flow.lower.partition import PLACE_CHANGING
 from tvm_flow.plan.coverage import kernel_macs
 from tvm_flow.plan.static_plan import tensor_bytes
@@ -29,13 +30,17 @@ _MOVES = PLACE_CHANGING | {"relax.strided_slice", "relax.concat", "relax.multipl
 
 @dataclass(frozen=True)
 class DescribedCall:
-    """``name`` of the layer, ``kind`` of work, multiply-adds, bytes read and written, ``instructions`` of a product."""
+    """``name`` of the layer, ``kind`` of work, multiply-adds, bytes read and written, ``instructions`` of a product.
+
+    ``least`` is the call's part of the fewest bytes that the program could move with these kernels.
+    """
 
     name: str
     kind: str
     macs: int
     bytes: int
     instructions: str = ""
+    least: int = 0
 
     def as_dict(self) -> dict[str, str | int]:
         """For JSON."""
@@ -49,6 +54,7 @@ def described(packed: PackedProgram) -> tuple[DescribedCall, ...]:
     sizes = {name: tensor_bytes(spec) for name, spec in program.tensors.items()}
     kinds = {name: _kind(function) for name, function in program.kernels.items()}
     macs = {name: kernel_macs(function) for name, function in program.kernels.items()}
+    least = _least(program.calls, sizes, kinds)
     return tuple(
         DescribedCall(
             name or call.kernel,
@@ -56,9 +62,25 @@ def described(packed: PackedProgram) -> tuple[DescribedCall, ...]:
             macs[call.kernel],
             _moved(kinds[call.kernel], [sizes[tensor] for tensor in (*call.args, call.output)]),
             packed.products[call.kernel].isa.name if call.kernel in packed.products else "",
+            fewest,
         )
-        for call, name in zip(program.calls, names, strict=True)
+        for call, name, fewest in zip(program.calls, names, least, strict=True)
     )
+
+
+def _least(calls: Sequence[KernelCall], sizes: Mapping[str, int], kinds: Mapping[str, str]) -> list[int]:
+    """Bytes of each call where every constant is read once, every activation is written once and read once, and none
+    is moved without being computed on: what reads a tensor again, and what only moves one, has none.
+    """
+    read: set[str] = set()
+    found = []
+    for call in calls:
+        if kinds[call.kernel] == "move":
+            found.append(0)
+            continue
+        found.append(sizes[call.output] + sum(sizes[name] for name in {*call.args} - read))
+        read |= {*call.args}
+    return found
 
 
 def _moved(kind: str, sizes: Sequence[int]) -> int:

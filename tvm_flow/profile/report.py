@@ -1,4 +1,11 @@
-"""A profile as a table, as JSON, and as a trace that Perfetto and chrome://tracing open."""
+"""A profile as a table, as JSON, and as a trace that Perfetto and chrome://tracing open.
+
+Behind the table stands what all calls moved, and the fewest bytes that the same kernels could have moved:
+
+    least = every constant read once + every activation written once and read once, save what is only moved
+
+so that whatever reads a tensor a second time, or copies it into another order, is above it.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +33,15 @@ class Row:
     macs: int
     bytes: int
     bound: Bound | None
+    moved: int
+    least: int
 
 
 def rows_of(calls: Sequence[TimedCall], peaks: Peaks, threads: int) -> list[Row]:
     """One row for each kind and layer, the kinds and the layers of each by their time, the longest first.
 
-    ``macs`` and ``bytes`` are one call's, the largest; the bound is that of the fastest call, where the CPU ran it.
+    ``macs`` and ``bytes`` are one call's, the largest; the bound is that of the fastest call, where the CPU ran it;
+    ``moved`` and ``least`` are of all calls.
     """
     groups: dict[tuple[str, str], list[TimedCall]] = {}
     for call in calls:
@@ -48,7 +58,21 @@ def _row(kind: str, layer: str, group: Sequence[TimedCall], peaks: Peaks, thread
     found = bound(work.macs, work.bytes, seconds, peaks, work.instructions) if best.device == CPU else None
     total = sum(call.nanoseconds for call in group)
     most = max(call.what.macs for call in group), max(call.what.bytes for call in group)
-    return Row(kind, layer, len(group), total, best.nanoseconds, *most, found)
+    moved = sum(call.what.bytes for call in group), sum(call.what.least for call in group)
+    return Row(kind, layer, len(group), total, best.nanoseconds, *most, found, *moved)
+
+
+def traffic(rows: Iterable[Row]) -> str:
+    """The line of bytes for a person; what is least only where the bundle says it."""
+    moved, least = sums_of_bytes(rows)
+    times = f", {moved / least:.2f} times the least, {least / 1e6:.1f} MB" if least else ""
+    return f"moved {moved / 1e6:.1f} MB{times}"
+
+
+def sums_of_bytes(rows: Iterable[Row]) -> tuple[int, int]:
+    """Of all calls: those moved, and the least; see the module."""
+    pairs = [(row.moved, row.least) for row in rows]
+    return sum(moved for moved, _ in pairs), sum(least for _, least in pairs)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -94,15 +118,19 @@ def clock_lines(clocks: Mapping[str, str]) -> str:
     return "".join(f"\n{device}: times {said[clock]}" for device, clock in clocks.items() if device != CPU)
 
 
-def as_json(rows: Iterable[Row], threads: int, clocks: Mapping[str, str]) -> dict[str, Any]:
+def as_json(rows: Sequence[Row], threads: int, clocks: Mapping[str, str]) -> dict[str, Any]:
     """Times in nanoseconds; ``share`` is of what binds, on all threads."""
+    moved, least = sums_of_bytes(rows)
     return {
         "threads": threads,
         "clocks": dict(clocks),
+        "moved_bytes": moved,
+        "least_bytes": least,
         "rows": [
             {
                 **{"kind": row.kind, "layer": row.layer, "calls": row.calls, "total_ns": row.total_ns},
                 **{"fastest_ns": row.fastest_ns, "macs": row.macs, "bytes": row.bytes},
+                **{"moved_bytes": row.moved, "least_bytes": row.least},
                 **{"bound": row.bound.by if row.bound else None, "share": row.bound.share if row.bound else None},
             }
             for row in rows
