@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,10 @@ from tvm import relax
 from tvm.relax import op as R
 
 from tvm_flow.backends.cpu.rows import PARALLEL_ELEMENTS, schedule_rows
+from tvm_flow.check.kernels import assembly
 from tvm_flow.lower.legalize import to_prim_func
 from tvm_flow.numerics.reference import execute
+from tvm_flow.target.spec import load_target
 
 Body = Callable[..., Any]
 SHAPES: list[tuple[int, ...]] = [
@@ -203,6 +206,14 @@ def test_large_kernels_run_in_parallel_and_small_ones_do_not() -> None:
 def test_usual_rows_are_computed_in_vectors(body: Body, shape: tuple[int, ...]) -> None:
     text = str(schedule_rows(to_prim_func(function(body, shape), "k")))
     assert text.count("T.vectorized") >= 2, "the sums and the output both"
+
+
+@pytest.mark.parametrize("body", [to_codes, norm_to_codes])
+@pytest.mark.parametrize(("target", "rounded"), [("x86-64-v3", r"vroundps\t\$\d+, %ymm"), ("armv8-a", r"frinti?n?\tv")])
+def test_codes_are_rounded_in_vectors(body: Body, target: str, rounded: str) -> None:
+    """A rounding that is taken apart takes apart the loads and stores around it."""
+    text = assembly("k", schedule_rows(to_prim_func(function(body, (64, 96)), "k")), load_target(target))
+    assert re.search(rounded, text) and not re.search(r"vpextrb|vinsertps|st1\t\{v\d+\.b\}", text)
 
 
 def test_parallel_rows_are_right() -> None:
