@@ -17,7 +17,7 @@ from tvm_flow.errors import ConfigError
 from tvm_flow.quality.intervals import Interval
 from tvm_flow.quality.lines import read_lines
 from tvm_flow.quality.report_charts import SHADES, Series, heat_map, line_chart
-from tvm_flow.quality.report_file import group_curves, write_report
+from tvm_flow.quality.report_file import ReportFiles, group_curves, write_report
 from tvm_flow.quality.sensitivity import load_sensitivity, measure_sensitivity, save_sensitivity, step_windows
 from tvm_flow.quality.standings import verdicts
 from tvm_flow.quality.trials import Pair, Subject
@@ -90,7 +90,7 @@ def test_curves_end_in_a_group_for_each_step(tmp_path: Path) -> None:
 
 def test_no_scores_are_an_error_that_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected scored videos, got none; run tvm-flow evaluate first"):
-        write_report(tmp_path / "none.jsonl", None, None, tmp_path / "report.html")
+        write_report(ReportFiles(tmp_path / "none.jsonl"), tmp_path / "report.html")
 
 
 def test_a_heat_map_spreads_its_shades_over_the_values() -> None:

@@ -27,12 +27,19 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def ports(port: int) -> tuple[str, ...]:
+    """The options of TVM's programs for that one and no other."""
+    return "--port", f"{port}", "--port-end", f"{port + 1}"
+
+
 @dataclass
 class Farm:
     """A tracker and one server."""
 
     port: int
     tracker: subprocess.Popen[bytes]
+    python: str
+    """That runs the server."""
     server: subprocess.Popen[bytes] | None = None
 
     @property
@@ -40,11 +47,8 @@ class Farm:
         return Board("127.0.0.1", self.port, KEY)
 
     def start_server(self) -> None:
-        port = free_port()
-        self.server = run_tvm(
-            "rpc_server", "--tracker", f"127.0.0.1:{self.port}", "--key", KEY, "--port", f"{port}", "--port-end",
-            f"{port + 1}",
-        )  # fmt: skip
+        tracker = ("--tracker", f"127.0.0.1:{self.port}", "--key", KEY)
+        self.server = run_tvm(self.python, "rpc_server", *tracker, *ports(free_port()))
         wait_for(lambda: any(line.startswith(f"{KEY}: 1 free") for line in list_boards("127.0.0.1", self.port)))
 
     def stop_server(self) -> None:
@@ -54,13 +58,13 @@ class Farm:
             self.server = None
 
 
-def run_tvm(name: str, *arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", f"tvm.exec.{name}", "--host", "127.0.0.1", *arguments]
+def run_tvm(python: str, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    command = [python, "-m", f"tvm.exec.{name}", "--host", "127.0.0.1", *arguments]
     null = subprocess.DEVNULL
     return subprocess.Popen(command, stdout=null, stderr=null, start_new_session=True)
 
 
-def wait_for(holds: object, seconds: float = 90.0) -> None:
+def wait_for(holds: object, seconds: float = 600.0) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -73,10 +77,11 @@ def wait_for(holds: object, seconds: float = 90.0) -> None:
 
 
 @contextmanager
-def running_farm() -> Iterator[Farm]:
-    """Both, until the end of the block."""
+def running_farm(python: str = sys.executable) -> Iterator[Farm]:
+    """Both, until the end of the block; the server is run by ``python``."""
     port = free_port()
-    made = Farm(port, run_tvm("rpc_tracker", "--port", f"{port}", "--port-end", f"{port + 1}"))
+    tracker = run_tvm(sys.executable, "rpc_tracker", *ports(port))
+    made = Farm(port, tracker, python)
     try:
         made.start_server()
         yield made

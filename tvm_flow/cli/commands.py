@@ -283,10 +283,10 @@ def sensitivity(arguments: argparse.Namespace) -> None:
 def report(arguments: argparse.Namespace) -> None:
     """Write the page, and the pictures where asked."""
     from tvm_flow.quality.pictures import write_pictures
-    from tvm_flow.quality.report_file import write_report
+    from tvm_flow.quality.report_file import ReportFiles, write_report
 
     given = arguments
-    write_report(given.scores, given.ranges, given.sensitivity, given.output)
+    write_report(ReportFiles(given.scores, given.ranges, given.sensitivity, given.records), given.output)
     print(f"report: {given.output}")
     if given.pictures is not None:
         for path in write_pictures(given.scores, given.ranges, given.pictures):

@@ -39,7 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
         _command(sub, "evaluate", "try recipes on a model, simulated: quality against FP32 over prompts and seeds")
     )
     _sensitivity(_command(sub, "sensitivity", "what each layer costs at each part of the trajectory"))
-    _report(_command(sub, "report", "scores, ranges and sensitivities as one HTML file"))
+    _report(_command(sub, "report", "scores, ranges, sensitivities and tuning as one HTML file"))
     _diff(_command(sub, "diff", "what differs between two bundles: fields, sizes, bytes"))
     _build(_command(sub, "build", "calibrate, quantize, export and compile from one YAML file"))
     _profile(_command(sub, "profile", "where the time of a bundle's steps goes, layer by layer, and what binds it"))
@@ -271,6 +271,8 @@ def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scores", type=Path, default=_SCORES, help="what evaluate wrote")
     parser.add_argument("--ranges", type=Path, help="what calibrate wrote: adds the ranges over the steps")
     parser.add_argument("--sensitivity", type=Path, help="what sensitivity wrote: adds its map")
+    text = "folder of measurements that tune wrote: adds kernels before and after; scores may be absent then"
+    parser.add_argument("--records", type=Path, metavar="FOLDER", help=text)
     parser.add_argument("--output", type=Path, default=_ARTIFACTS / "report.html", help="the page")
     text = "folder for groups.svg and, with --ranges, drift.svg: the pictures of the README"
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help=text)

@@ -1,10 +1,11 @@
-"""Scores, ranges and sensitivities as ONE self-contained HTML file."""
+"""Scores, ranges, sensitivities and measurements of tuning as ONE self-contained HTML file."""
 
 from __future__ import annotations
 
 import html
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tvm_flow.quality.intervals import Interval
 from tvm_flow.quality.lines import read_lines
 from tvm_flow.quality.report_charts import Grid, Series, heat_map, line_chart, plain_table
 from tvm_flow.quality.report_page import Section, page
+from tvm_flow.quality.report_tuning import tuning_sections
 from tvm_flow.quality.sensitivity import Sensitivity, load_sensitivity
 from tvm_flow.quality.standings import HEADS, Verdict, cells, noise_of_fp32, verdicts
 from tvm_flow.quality.trials import REFERENCE
@@ -24,11 +26,36 @@ UP = "latents, dB PSNR to FP32"
 _GROUPED = re.compile(r"(?P<base>.+)-g(?P<groups>\d+)$")
 
 
-def write_report(scores: Path, ranges: Path | None, sensitivity: Path | None, output: Path) -> None:
-    """Write the page ``output`` of the JSON lines ``scores`` and, where given, of a ranges file and a sensitivity file.
+@dataclass(frozen=True)
+class ReportFiles:
+    """What a page is made of: JSON lines of scores, a ranges file, a sensitivity file, a store of measurements.
 
-    Raises ConfigError when there are no scores, and what reading the files raises.
+    Scores may be absent where there are ``records``: the page is about tuning alone then.
     """
+
+    scores: Path
+    ranges: Path | None = None
+    sensitivity: Path | None = None
+    records: Path | None = None
+
+
+def write_report(files: ReportFiles, output: Path) -> None:
+    """Write the page ``output``; raises ConfigError when there are no scores, and what reading the files raises."""
+    tuning = [] if files.records is None else tuning_sections(files.records)
+    if tuning and not files.scores.exists():
+        words = "Candidates of kernels against their default schedules, measured in turns."
+        write_bytes(output, page("Tuning of kernels", words, tuning).encode())
+        return
+    sections = [*_quality(files), *tuning]
+    words = (
+        "Every recipe runs simulated inside the float model, from the same noise as FP32. Means with their 95 percent "
+        "intervals, by bootstrap over prompts and seeds."
+    )
+    write_bytes(output, page("Quality of static per-step quantization", words, sections).encode())
+
+
+def _quality(files: ReportFiles) -> list[Section]:
+    scores, ranges, sensitivity = files.scores, files.ranges, files.sensitivity
     found = verdicts(read_lines(scores))
     if not found:
         raise ConfigError(f"{scores}: expected scored videos, got none; run tvm-flow evaluate first")
@@ -37,11 +64,7 @@ def write_report(scores: Path, ranges: Path | None, sensitivity: Path | None, ou
         sections.append(ranges_section(load_ranges(ranges)))
     if sensitivity is not None:
         sections.append(sensitivity_section(load_sensitivity(sensitivity)))
-    words = (
-        "Every recipe runs simulated inside the float model, from the same noise as FP32. Means with their 95 percent "
-        "intervals, by bootstrap over prompts and seeds."
-    )
-    write_bytes(output, page("Quality of static per-step quantization", words, sections).encode())
+    return sections
 
 
 def quality_sections(found: Sequence[Verdict]) -> list[Section]:

@@ -67,6 +67,8 @@ nav a { color: var(--c1); padding: .25rem 0; }
 .heat tr:first-child th:first-child, .heat tr > th:first-child { position: sticky; left: 0; background: var(--paper); }
 .key, .unit { font-size: .875rem; color: var(--soft); margin: .5rem 0; }
 .key span { vertical-align: middle; display: inline-block; width: 1.4rem; height: .8rem; }
+.split { display: flex; height: 1rem; max-width: 46rem; margin: .5rem 0; gap: 2px; }
+.p1 { background: var(--c1); } .p2 { background: var(--c2); } .p3 { background: var(--c3); }
 svg { display: block; width: 100%; max-width: 46rem; min-width: 30rem; overflow: visible;
   font-size: 13px; fill: var(--soft); }
 """

@@ -12,6 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,8 +25,10 @@ from tvm_flow.tune.board_session import Board, BoardError
 from tvm_flow.tune.entries import DEFAULT, Entry, Kind
 from tvm_flow.tune.extracted import TunedKernel, tuned_kernels
 from tvm_flow.tune.ledger import Writer, read_ledger
+from tvm_flow.tune.live import Live, won_share
 from tvm_flow.tune.local_bench import BoardBench, Costs, LocalBench
 from tvm_flow.tune.rounds import NoTimeError
+from tvm_flow.tune.run_files import RunFile, write_run
 from tvm_flow.tune.search import Progress, Search, Task
 from tvm_flow.tune.statistics import median
 from tvm_flow.tune.verdicts import Verdict, tried, verdict
@@ -98,12 +101,17 @@ def tune(export: Path, target: TargetSpec, store: Path, options: TuneOptions, sa
         bench = _bench(by_workload, target, threads, Path(folder), options)
         run = _Run(bench, writer, list(read_ledger(store).entries), options, start, say)
         try:
-            run.all([kernel.task for kernel in kernels])
+            with closing(run.live):
+                run.all([kernel.task for kernel in kernels])
         except KeyboardInterrupt:
             run.tuned.interrupted = True
         except BoardError as error:
             run.tuned.ended = str(error)
         run.tuned.costs, run.tuned.seconds = bench.costs, time.monotonic() - start
+        if run.tuned.trials:
+            calls = {kernel.task.key.workload: kernel.task.calls for kernel in kernels}
+            costs = (run.tuned.trials, run.tuned.seconds, bench.costs.compile, bench.costs.run)
+            write_run(store, RunFile(target.name, *costs, calls))
         return run.tuned
 
 
@@ -140,18 +148,30 @@ class _Run:
     tuned: Tuned = field(default_factory=Tuned)
     deadline: float = field(default=float("inf"))
     """Of the kernel that is searched, where minutes are given."""
+    tried: int = 0
+    """Trials that count for the budget."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """Seconds of all calls of a kernel by default, by workload, where they are known."""
+
+    def __post_init__(self) -> None:
+        given = self.options
+        total, unit = (given.minutes * 60, "s") if given.minutes else (given.trials, "trial")
+        self.live = Live(self.say, total, unit, given.progress)
 
     def all(self, tasks: Sequence[Task]) -> None:
         """Every one of ``tasks`` with its share of the budget."""
         mine = {task.key: [entry for entry in self.known if entry.key == task.key] for task in tasks}
         for task in tasks:
             self.tuned.verdicts[task.key.workload] = (task, verdict(mine[task.key]))
-        left = self.options.trials - sum(len(tried(entries)) for entries in mine.values())
+        self.tried = sum(len(tried(entries)) for entries in mine.values())
+        left = self.options.trials - self.tried
         open_tasks = [task for task in tasks if set(task.space) - tried(mine[task.key])]
         if (left <= 0 and not self.options.minutes) or not open_tasks:
-            self.say("the budget is met: no trial is needed")
+            self.live.line("the budget is met: no trial is needed")
             return
         shares = {task.key: self._seconds(task, mine[task.key]) * task.calls for task in open_tasks}
+        self.weights = {task.key.workload: _default_time(mine[task.key]) * task.calls for task in tasks}
+        self.weights |= {key.workload: seconds for key, seconds in shares.items()}
         order = sorted((task for task in open_tasks if shares[task.key]), key=lambda task: -shares[task.key])
         whole = sum(shares.values())
         for position, task in enumerate(order):
@@ -163,30 +183,32 @@ class _Run:
                 wanted = min(len(task.space), had + max(1, round(left * shares[task.key] / rest)))
             else:
                 self._share_time(shares[task.key] / sum(shares[each.key] for each in order[position:]))
-            self.say(f"{task.label}: {shares[task.key] / whole:.1%} of the run, {wanted - had} trials at most")
+            self.live.line(f"{task.label}: {shares[task.key] / whole:.1%} of the run, {wanted - had} trials at most")
             left -= self._one(task, mine[task.key], min(wanted, had + left) if not self.options.minutes else wanted)
             if left <= 0 and not self.options.minutes:
                 return
 
     def _one(self, task: Task, known: Sequence[Entry], trials: int) -> int:
         progress, before = Progress(seen=self._tell), self.tuned.trials
+        self.live.kernel(task.label)
         try:
             found = Search(self.bench, self.writer.append, self._late).run(task, known, trials, progress)
             self.tuned.verdicts[task.key.workload] = (task, found)
-            self.say(f"{task.label}: {'tuned' if found.tuned else 'default'}: {found.why}")
+            self.live.line(f"{task.label}: {'tuned' if found.tuned else 'default'}: {found.why}")
         except BoardError:
             raise
         except NoTimeError as error:
             self.tuned.failed[task.label] = str(error)
-            self.say(f"{task.label}: {error}")
+            self.live.line(f"{task.label}: {error}")
         self.tuned.trials = before + progress.trials
+        self.tried += progress.trials
+        self.live.gained(won_share(self.weights, {key: found for key, (_, found) in self.tuned.verdicts.items()}))
         return progress.trials
 
     def _seconds(self, task: Task, known: Sequence[Entry]) -> float:
         """Of a call of the default, as the store has it or by a first race without rivals; 0 for one that fails."""
-        samples = next((entry.baseline for entry in known if entry.baseline), ())
-        if samples:
-            return median(samples)
+        if known_time := _default_time(known):
+            return known_time
         try:
             with self.bench.open(task, []) as sampler:
                 sampler.sample(DEFAULT)
@@ -210,4 +232,12 @@ class _Run:
 
     def _tell(self, task: Task, progress: Progress) -> None:
         took = time.monotonic() - self.start
-        self.say(f"  {task.label}: {progress.trials} trials, best {progress.best:.3f} x the default, {took:.0f} s")
+        self.live.at(took if self.options.minutes else self.tried + progress.trials, progress.best)
+        if not self.options.progress:
+            self.say(f"  {task.label}: {progress.trials} trials, best {progress.best:.3f} x the default, {took:.0f} s")
+
+
+def _default_time(known: Sequence[Entry]) -> float:
+    """Seconds of a call of the default as the store has it; 0 when it does not."""
+    samples = next((entry.baseline for entry in known if entry.baseline), ())
+    return median(samples) if samples else 0.0
