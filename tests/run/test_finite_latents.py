@@ -48,6 +48,21 @@ def test_a_velocity_by_itself_is_looked_through(contents: Contents, bundle: Bund
     assert bundle.velocity(1, branch, z, contents.golden.cond).tobytes() == expected.tobytes(), "the handle goes on"
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_latents_are_looked_through_on_the_way_in(contents: Contents, bundle: Bundle, value: float) -> None:
+    """Before any kernel, whose codes would hide it: NaN is quantized to a number."""
+    request, calls = request_of(contents), list[TracedCall]()
+    wrong = request.noise.copy()
+    wrong[1, 0, 1, 1] = value
+    given = rf"expected finite numbers, got {value} at 11 of 32; no kernel makes one of numbers: look at what was given"
+    with bundle.trace(calls.append), pytest.raises(NotFiniteError, match=f"step 0, noise given to it: {given}"):
+        bundle.generate(wrong, request.cond, request.uncond)
+    with bundle.trace(calls.append), pytest.raises(NotFiniteError, match=f"step 2, latents given to it: {given}"):
+        bundle.velocity(2, 0, wrong, request.cond)
+    assert not calls
+    assert bundle.generate(*vars(request).values()).tobytes() == contents.golden.latents.tobytes(), "the handle goes on"
+
+
 def test_an_update_that_overflows_is_named_by_its_step(contents: Contents, tmp_path: Path) -> None:
     updates = contents.updates.copy()
     updates[2, 0] = 1e200

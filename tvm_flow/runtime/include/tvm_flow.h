@@ -50,7 +50,7 @@ typedef enum {
   TVM_FLOW_NOT_GOLDEN = 12,    /* the golden input did not give the golden output */
   TVM_FLOW_NO_DEVICE = 13,     /* a library's plan needs a device that options.devices does not have */
   TVM_FLOW_BUSY = 14,          /* another function runs on the handle: on another thread, or around a callback */
-  TVM_FLOW_NOT_FINITE = 15     /* a prediction, latents or frames hold NaN or an infinity; the message says where */
+  TVM_FLOW_NOT_FINITE = 15     /* noise, latents, a prediction or frames hold NaN or infinity; the message says where */
 } tvm_flow_status;
 
 /* The caller's; may be NULL. Written on failure only: which thing, expected, found, what to do next; one line, cut. */
@@ -182,7 +182,7 @@ TVM_FLOW_API void tvm_flow_describe_sized(const tvm_flow *flow, tvm_flow_descrip
  * constants of `branch` (0 conditional, 1 unconditional): velocity or noise, float32 [output_floats]. What depends on
  * the prompt alone is computed in every call; tvm_flow_generate computes it once. velocity may be z where that is as
  * long, and is written only on success.
- * INVALID_ARGUMENT a null pointer or out of range; KERNEL_FAILED; NOT_FINITE; CANCELLED by trace or cancel. */
+ * INVALID_ARGUMENT a null pointer or out of range; KERNEL_FAILED; NOT_FINITE, z too; CANCELLED by trace or cancel. */
 TVM_FLOW_API tvm_flow_status tvm_flow_velocity(tvm_flow *flow, uint32_t step, uint32_t branch, const float *z,
                                                const tvm_flow_prompt *prompt, float *velocity, tvm_flow_error *error);
 
@@ -202,7 +202,7 @@ TVM_FLOW_API void tvm_flow_gaussian(uint64_t seed, uint64_t stream, float *noise
  * What depends on a prompt alone is computed at its first step, and again at the first step after another step group.
  * latents float32 [latent_shape] may be the same array as noise. It is written only on success. The same request gives
  * the same bits for every number of threads, choice of CPUs and tasks_per_thread. progress and user may be NULL; user
- * is handed to progress and not looked at. Every prediction and every latent is looked through, once.
+ * is handed to progress and not looked at. Noise, every prediction and every latent are looked through, once.
  * INVALID_ARGUMENT a null pointer; KERNEL_FAILED; NOT_FINITE, where a trace (tvm_flow_trace.h) finds the kernel;
  * CANCELLED by progress, a trace or tvm_flow_cancel. */
 TVM_FLOW_API tvm_flow_status tvm_flow_generate(tvm_flow *flow, const tvm_flow_request *request, float *latents,

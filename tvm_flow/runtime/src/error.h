@@ -20,7 +20,8 @@ tvm_flow_status flow_corrupt(tvm_flow_error *error, const char *file, const char
 tvm_flow_status flow_wrong_bytes(tvm_flow_error *error, const char *file, uint64_t expected, uint64_t got);
 
 /* NOT_FINITE unless all `count` values are numbers: what step graphs, updates and decoders make, where a product of
- * ranges that were exceeded is no video. `unit` and `number` say where: a step or a chunk. */
+ * ranges that were exceeded is no video, and the latents that a step is given, whose quantization would hide it.
+ * `unit` and `number` say where: a step or a chunk. */
 tvm_flow_status flow_expect_finite(const char *unit, uint32_t number, const char *what, const float *values,
                                    uint64_t count, tvm_flow_error *error);
 

@@ -12,7 +12,8 @@ tvm_flow_status tvm_flow_velocity(tvm_flow *flow, uint32_t step, uint32_t branch
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT,
                      "tvm_flow_velocity: expected step below %u and branch below %u, got %u and %u", h->steps,
                      h->branches, step, branch);
-  tvm_flow_status s = flow_function_take(&flow->function, "tvm_flow_velocity", error);
+  tvm_flow_status s = flow_expect_finite("step", step, "latents given to it", z, flow->index.latent_floats, error);
+  if (!s) s = flow_function_take(&flow->function, "tvm_flow_velocity", error);
   if (s) return s;
   flow->prompt_group[branch] = FLOW_NO_GROUP;
   s = flow_step(flow, step, branch, z, prompt, velocity, error);
@@ -70,12 +71,14 @@ tvm_flow_status tvm_flow_generate(tvm_flow *flow, const tvm_flow_request *reques
 
 tvm_flow_status flow_denoise(tvm_flow *flow, const tvm_flow_request *request, uint32_t steps, float *latents,
                              tvm_flow_progress progress, void *user, tvm_flow_error *error) {
-  size_t latent_bytes = (size_t)flow->index.latent_floats * sizeof(float);
+  const uint64_t floats = flow->index.latent_floats;
+  const size_t latent_bytes = (size_t)floats * sizeof(float);
+  tvm_flow_status s = flow_expect_finite("step", 0, "noise given to it", request->noise, floats, error);
+  if (s) return s;
   memcpy(flow->z, request->noise, latent_bytes);
   for (int branch = 0; branch < 2; branch++) flow->prompt_group[branch] = FLOW_NO_GROUP;
   for (uint32_t step = 0; step < steps; step++) {
-    tvm_flow_status s = denoise_step(flow, step, request, error);
-    if (s) return s;
+    if ((s = denoise_step(flow, step, request, error))) return s;
     if (progress && progress(user, step + 1, steps))
       return flow_fail(error, TVM_FLOW_CANCELLED, "cancelled after step %u of %u", step + 1, steps);
   }
