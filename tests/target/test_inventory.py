@@ -70,13 +70,15 @@ def test_a_typing_error_is_answered_with_the_name_that_was_meant() -> None:
     require_target("host")
 
 
-@pytest.mark.parametrize("words", ["compile", "import net.onnx --output o", "targets show"])
+@pytest.mark.parametrize("words", ["compile", "import net.onnx --output o", "targets show", "build b.yaml"])
 def test_it_is_found_before_the_compiler_is_loaded(words: str, tmp_path: Path) -> None:
     code = (
         "import sys; from tvm_flow.cli import main; code = main(sys.argv[1:]);"
         "assert not {'tvm', 'torch'} & {*sys.modules}; sys.exit(code)"
     )
-    name = ["rasberry-pi-5"] if "show" in words else ["--target", "rasberry-pi-5"]
+    (tmp_path / "b.yaml").write_text("{prompts: p, recipe: r, output: o, target: rasberry-pi-5}\n")
+    options = {"targets show": ["rasberry-pi-5"], "build b.yaml": []}
+    name = options.get(words, ["--target", "rasberry-pi-5"])
     command = [sys.executable, "-c", code, *words.split(), *name]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2 and "did you mean raspberry-pi-5" in done.stderr, done.stderr

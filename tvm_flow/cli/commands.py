@@ -296,9 +296,12 @@ def report(arguments: argparse.Namespace) -> None:
 def build(arguments: argparse.Namespace) -> None:
     """All stages from one YAML file."""
     from tvm_flow.pipeline.config import load_build_config
+
+    config = load_build_config(arguments.config)
+    require_target(config.target)  # before torch and TVM are loaded, which takes seconds
     from tvm_flow.pipeline.stages import build as run_build
 
-    _report(run_build(load_build_config(arguments.config), print))
+    _report(run_build(config, print))
 
 
 def demo(arguments: argparse.Namespace) -> None:

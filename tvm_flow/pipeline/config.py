@@ -23,8 +23,9 @@ from typing import Annotated
 from tvm_flow.errors import ConfigError
 from tvm_flow.fields import check_fields, described, from_mapping, read_yaml, text, whole
 from tvm_flow.limits import MAX_ELEMENTS
-from tvm_flow.pipeline.source import DEMO
 
+DEMO = "demo"
+"""In the place of a model's path: the model that ships."""
 Text = Annotated[str, text()]
 Size = Annotated[int, whole(1, MAX_ELEMENTS)]
 Latent = Annotated[tuple[Size, Size, Size, Size] | None, described("four positive sizes [C, T, H, W]")]

@@ -12,10 +12,10 @@ from tvm_flow.export.decoder import AnyDecoder
 from tvm_flow.fields import read_yaml
 from tvm_flow.model import AnyModel, load_checkpoint
 from tvm_flow.opensora import load_autoencoder, load_embeddings
+from tvm_flow.pipeline.config import DEMO
 from tvm_flow.pipeline.geometry import check_geometry
 from tvm_flow.sampler import SamplerConfig
 
-DEMO = "demo"
 TRAINED_FOR = {"STDiT": ("iddpm", "ddim"), "STDiT3": ("rflow",)}
 """Samplers by the config's model_type: an STDiT predicts noise, an STDiT3 the velocity of a rectified flow."""
 
