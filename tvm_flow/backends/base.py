@@ -14,11 +14,12 @@ rounds otherwise states its own rule beside that one: `Offer.arithmetic`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from tvm_flow.backends.packed import Arithmetic, Layout, Made, PackedProgram, Refusal, Segment
+from tvm_flow.backends.packed import Arithmetic, Layout, Made, PackedProgram, Placement, Refusal, Segment
+from tvm_flow.graph.program import Program
 from tvm_flow.target.spec import TargetSpec
 
 
@@ -29,6 +30,16 @@ class Kernel:
     name: str
     function: Any
     constant: tuple[bool, ...]
+
+
+def kernels_of(program: Program) -> list[Kernel]:
+    """Every kernel that is called, an argument being constant when it is one at every call."""
+    constant: dict[str, tuple[bool, ...]] = {}
+    for call in program.calls:
+        here = tuple(name in program.graph.constants for name in call.args)
+        before = constant.get(call.kernel, here)
+        constant[call.kernel] = tuple(a and b for a, b in zip(before, here, strict=True))
+    return [Kernel(name, program.kernels[name], flags) for name, flags in constant.items()]
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,11 @@ class Offer:
     layouts: Mapping[int, Layout] = field(default_factory=dict)
     arguments: tuple[int | Made, ...] = ()
     arithmetic: Arithmetic | None = None
+
+    def placement(self, device: str, refusals: tuple[tuple[str, Refusal], ...] = ()) -> Placement:
+        """What was offered, by ``device``."""
+        offered = {each.name: getattr(self, each.name) for each in fields(self)}
+        return Placement(device, refusals=refusals, **offered)
 
 
 @dataclass(frozen=True)
@@ -105,6 +121,14 @@ class Backend(Protocol):
 
         Raises BuildError when it cannot be made here.
         """
+
+
+@runtime_checkable
+class Joining(Backend, Protocol):
+    """A backend that wants larger graphs than kernels: neighbours become one, see `tvm_flow.backends.regions`."""
+
+    def joins(self, first: Any, second: Any) -> bool:
+        """Whether two kernels of its, Relax functions of which the second alone reads the first, should be one."""
 
 
 @runtime_checkable

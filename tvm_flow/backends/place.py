@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from tvm_flow.backends.base import Backend, Kernel
+from tvm_flow.backends.base import Backend, Joining, Kernel, kernels_of
 from tvm_flow.backends.cpu.backend import CpuBackend
 from tvm_flow.backends.cpu.isa import Isa
 from tvm_flow.backends.cpu.packing import Product
 from tvm_flow.backends.packed import Made, PackedProgram, Placement, Refusal
+from tvm_flow.backends.regions import joined
 from tvm_flow.backends.registry import backend_named
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.constants import Constant, Derived
@@ -29,13 +30,28 @@ def place(program: Program, target: TargetSpec) -> PackedProgram:
 
 def place_on(program: Program, target: TargetSpec, backends: Sequence[Backend]) -> PackedProgram:
     """The same for ``backends`` in order of preference."""
-    placements = {kernel.name: _placement(kernel, target, backends) for kernel in _kernels(program)}
+    return laid_out(*with_regions(program, target, backends))
+
+
+def laid_out(program: Program, placements: Mapping[str, Placement]) -> PackedProgram:
+    """``program``, whose kernels run where ``placements`` has them, its constants laid out for them."""
     products = {name: p.choice for name, p in placements.items() if isinstance(p.choice, Product)}
     maker = _Maker(program)
     calls = tuple(maker.call(call, placements[call.kernel]) for call in program.calls)
     used = {name for call in calls for name in call.args}
     constants = {name: constant for name, constant in maker.constants.items() if name in used}
     return PackedProgram(replace(program, calls=calls, tensors=maker.tensors), constants, products, placements)
+
+
+def with_regions(
+    program: Program, target: TargetSpec, backends: Sequence[Backend]
+) -> tuple[Program, dict[str, Placement]]:
+    """``program`` with the regions that its backends want, and who runs each kernel; errors of `place`."""
+    placements = {kernel.name: _placement(kernel, target, backends) for kernel in kernels_of(program)}
+    joining = [backend for backend in backends if isinstance(backend, Joining)]
+    for backend in joining:
+        program, placements = joined(program, placements, backend, target)
+    return program, placements
 
 
 class _Maker:
@@ -79,23 +95,12 @@ def pack_weights(program: Program, isa: Isa) -> PackedProgram:
     return place_on(program, TargetSpec("cpu", "", "", isa.features), [CpuBackend(isa)])
 
 
-def _kernels(program: Program) -> list[Kernel]:
-    """Every kernel that is called, an argument being constant when it is one at every call."""
-    constant: dict[str, tuple[bool, ...]] = {}
-    for call in program.calls:
-        here = tuple(name in program.graph.constants for name in call.args)
-        before = constant.get(call.kernel, here)
-        constant[call.kernel] = tuple(a and b for a, b in zip(before, here, strict=True))
-    return [Kernel(name, program.kernels[name], flags) for name, flags in constant.items()]
-
-
 def _placement(kernel: Kernel, target: TargetSpec, backends: Sequence[Backend]) -> Placement:
     refusals: list[tuple[str, Refusal]] = []
     for backend in backends:
         answer = backend.offers(kernel, target)
         if not isinstance(answer, Refusal):
-            offered = {field.name: getattr(answer, field.name) for field in fields(answer)}
-            return Placement(backend.name, refusals=tuple(refusals), **offered)
+            return answer.placement(backend.name, tuple(refusals))
         refusals.append((backend.name, answer))
     said = "; ".join(f"{name}: {refusal.reason} {refusal.remedy}".rstrip() for name, refusal in refusals)
     raise BuildError(

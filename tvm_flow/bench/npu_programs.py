@@ -9,7 +9,8 @@ import torch
 
 from tvm_flow.backends.npu.arm.backend import NAME
 from tvm_flow.backends.packed import CPU, PackedProgram
-from tvm_flow.backends.place import place
+from tvm_flow.backends.place import laid_out, with_regions
+from tvm_flow.backends.registry import backend_named
 from tvm_flow.bench.models import MODELS, PROMPT, write_inputs
 from tvm_flow.bench.stages import RECIPE
 from tvm_flow.calibrate.prompts import load_prompts
@@ -51,8 +52,10 @@ def npu_program(name: str, folder: Path) -> NpuProgram:
     """The program ``name`` of `NAMES`, its files in ``folder``; raises ConfigError for another."""
     exported = _export(source_of(name, folder), folder)
     (group,) = import_steps(exported.graphs, progress=False)
-    program = partition(group.graph)
-    packed = place(program, replace(load_target("host"), backends=(NAME, CPU)))
+    target = replace(load_target("host"), backends=(NAME, CPU))
+    backends = [backend_named(each) for each in target.backends]
+    program, placements = with_regions(partition(group.graph), target, backends)
+    packed = laid_out(program, placements)
     return NpuProgram(program, packed, *_constant_bytes(packed, group, exported))
 
 

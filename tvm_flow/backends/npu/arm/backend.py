@@ -12,14 +12,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tvm_flow.backends.base import Artifacts, CompileJob, Kernel, Offer
 from tvm_flow.backends.npu.arm.blobs import Blob, blob_source
 from tvm_flow.backends.npu.arm.emulated import build_device
 from tvm_flow.backends.packed import Made, PackedProgram, Refusal
 from tvm_flow.errors import BuildError
-from tvm_flow.graph.lifted import bindings_of, op_name
+from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.toolchain.arm_npu import serialized, vgf_of
 from tvm_flow.toolchain.zig import zig_cc
@@ -65,6 +65,10 @@ class ArmBackend:
             arguments=() if plain else region.arguments,
             arithmetic=ARM.arithmetic[region.arithmetic] if region.arithmetic else None,
         )
+
+    def joins(self, first: Any, second: Any) -> bool:
+        """Linears whose only border is codes: a whole MLP. Floats between them would have to be equal bit for bit."""
+        return dtype_of(first.body.body) == "int8" and op_name(next(iter(bindings_of(second)))[1]) in _PRODUCTS
 
     def compile(self, job: CompileJob, folder: Path) -> Artifacts:
         """One object of constant data: every kernel's VGF once, and a table of them for each segment."""

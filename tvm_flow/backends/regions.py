@@ -1,0 +1,97 @@
+"""Kernels that follow each other on one device as one region, where the device wants it so and takes it.
+
+A kernel whose result only the next call reads, and the next, become one kernel: what lies between them never leaves
+the device's own graph. What the device computes stays what it computed: the arithmetic of the whole is that of the
+parts, one after the other, and not what an offer for the whole says.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from tvm_flow.backends.base import Joining, Offer, kernels_of
+from tvm_flow.backends.packed import Arithmetic, Made, PackedProgram, Placement, Refusal
+from tvm_flow.graph.constants import Array
+from tvm_flow.graph.program import KernelCall, Program
+from tvm_flow.lower.merged import merged
+from tvm_flow.numerics.reference import Value
+from tvm_flow.target.spec import TargetSpec
+
+
+def joined(
+    program: Program, placements: dict[str, Placement], backend: Joining, target: TargetSpec
+) -> tuple[Program, dict[str, Placement]]:
+    """``program`` with pairs of ``backend``'s calls as one where it joins them, and where all kernels run."""
+    pairs = list(_pairs(program, placements, backend))
+    offers = _offers(merged(program, pairs), placements, backend, target)
+    outputs = {call.output: call for call in merged(program, pairs).calls}
+    kept = [pair for pair in pairs if outputs[program.calls[pair.stop - 1].output].kernel in offers]
+    whole, parts = merged(program, kept), PackedProgram(program, {}, {}, placements)
+    offers, calls = _offers(whole, placements, backend, target), {call.output: call for call in whole.calls}
+    found = {name: placement for name, placement in placements.items() if name in whole.kernels}
+    for pair in kept:
+        call = calls[program.calls[pair.stop - 1].output]
+        if call.kernel not in found:
+            offer = offers[call.kernel]
+            ways = tuple(_way(program.calls[position], call, parts, offer) for position in pair)
+            found[call.kernel] = replace(offer, arithmetic=_one_after_the_other(parts, ways)).placement(backend.name)
+    return whole, found
+
+
+def _offers(program: Program, known: Container[str], backend: Joining, target: TargetSpec) -> dict[str, Offer]:
+    """By kernel, of those that are not ``known``."""
+    asked = [kernel for kernel in kernels_of(program) if kernel.name not in known]
+    answers = {kernel.name: backend.offers(kernel, target) for kernel in asked}
+    return {name: answer for name, answer in answers.items() if not isinstance(answer, Refusal)}
+
+
+def _pairs(program: Program, placements: Mapping[str, Placement], backend: Joining) -> Iterator[range]:
+    """Neighbours on ``backend``, the first read by the second alone, that it joins; none is in two pairs."""
+    readers = Counter(name for call in program.calls for name in set(call.args))
+    after = 0
+    for position, (first, second) in enumerate(pairwise(program.calls)):
+        alone = readers[first.output] == 1 and first.output in second.args and first.output not in program.outputs
+        here = all(placements[call.kernel].device == backend.name for call in (first, second))
+        kernels = (program.kernels[call.kernel] for call in (first, second))
+        if position >= after and alone and here and position + 1 != program.prologue and backend.joins(*kernels):
+            yield range(position, position + 2)
+            after = position + 2
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A part's kernel, and where its arguments are among those of the whole; None is what the part before made."""
+
+    kernel: str
+    sources: tuple[int | None, ...]
+
+
+def _way(part: KernelCall, whole: KernelCall, parts: PackedProgram, offer: Offer) -> _Way:
+    """How ``part`` reads the arguments that calls of ``whole`` pass by the ``offer``."""
+    passed: tuple[int | Made, ...] = offer.arguments or tuple(range(len(whole.args)))
+    places = [whole.args.index(name) if name in whole.args else None for name in part.args]
+    own = parts.placements[part.kernel].arguments or tuple(range(len(part.args)))
+    return _Way(part.kernel, tuple(_source(argument, places, passed) for argument in own))
+
+
+def _source(argument: int | Made, places: list[int | None], passed: tuple[int | Made, ...]) -> int | None:
+    if isinstance(argument, int):
+        place = places[argument]
+        return None if place is None else passed.index(place)
+    positions = tuple(place for position in argument.positions if (place := places[position]) is not None)
+    return passed.index(replace(argument, positions=positions))
+
+
+def _one_after_the_other(parts: PackedProgram, ways: tuple[_Way, ...]) -> Arithmetic:
+    def compute(inputs: list[Array]) -> Value:
+        made: Value | None = None
+        for way in ways:
+            given = [made if source is None else inputs[source] for source in way.sources]
+            made = parts.expected(way.kernel, given)  # type: ignore[arg-type]
+        assert made is not None
+        return made
+
+    return compute
