@@ -20,14 +20,16 @@ key j, R < T for T tiles,
                   s_j less the row's maximum: what one subtraction is granted
     c o and c t   2 R u
     o             a product and sums of S terms: S u
-    t             an invocation adds its KN keys of each tile, and SIDE invocations' sums are added: at most A u with
-                  A = KN + T + SIDE - 3, and no more than S - 1
+    t             an invocation adds its KN keys of each tile, and SIDE invocations' sums are added: A u with
+                  A = KN T + SIDE - 2, and no more than S - 1
     o / t         u, in place of the rounding of each share
 
-which is within that if 10 (T - 1) + A + 1 <= S, or T = 1. Shares stay below 1 and t above 1 as the reference takes for
-granted: exp of what is not positive is at most 1, and the largest score's weight is 1 and never scaled down. Of tiles
-that are too small for the row, `as_streaming` takes none. Sums before the division are t times as large as the result,
-so values beyond 3e38 / S may overflow where shares would not, as on the CPU (`tvm_flow.backends.cpu.attention`).
+which is within that if 10 (T - 1) + A + 1 <= S, or T = 1: `as_streaming` takes no tile that is too small for the row.
+Shares stay below 1 and t above 1 as the reference takes for granted: exp of what is not positive is at most 1, and the
+largest score's weight is 1 and never scaled down. A weight that exp cuts to zero, once or several times, is below what
+cutting it once may cost. At the ends of the range it is otherwise: a device that flushes subnormal numbers may lose
+2^-126 of o in each tile; and sums before the division are t times as large as the result, so values beyond 3e38 / S may
+overflow where shares would not, as on the CPU (`tvm_flow.backends.cpu.attention`).
 """
 
 from __future__ import annotations
@@ -68,8 +70,7 @@ class Attention:
 
     @property
     def line(self) -> int:
-        """vec4 from a row of channels in shared memory to the next: an odd number, so that neighbours lie in other
-        banks."""
+        """vec4 from a row of channels in shared memory to the next; odd, so that neighbours lie in other banks."""
         return -(-self.channels // 4) | 1
 
     @property
@@ -82,7 +83,7 @@ class Attention:
     def within_bound(self) -> bool:
         """See the module."""
         tiles = -(-self.keys // (SIDE * self.tile[1]))
-        added = min(self.tile[1] + tiles + SIDE - 3, self.keys - 1)
+        added = min(self.tile[1] * tiles + SIDE - 2, self.keys - 1)
         return tiles == 1 or 10 * (tiles - 1) + added + 1 <= self.keys
 
 
