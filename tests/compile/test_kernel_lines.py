@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
 from tvm_flow.backends.cpu import choose_isa
+from tvm_flow.backends.packed import PackedProgram, Placement
 from tvm_flow.backends.place import pack_weights
 from tvm_flow.compile.kernel_lines import kernel_lines
 from tvm_flow.export import Exported
@@ -18,9 +22,16 @@ from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.target.spec import TargetSpec
 
 
-def lines_for(exported: Exported, target: TargetSpec) -> list[str]:
-    packed = pack_weights(partition(import_graph(exported.graphs[0][0])), choose_isa(target.features))
+def packed_for(exported: Exported, target: TargetSpec) -> PackedProgram:
+    return pack_weights(partition(import_graph(exported.graphs[0][0])), choose_isa(target.features))
+
+
+def lines_of(packed: PackedProgram, target: TargetSpec) -> list[str]:
     return kernel_lines(cast(Sequence[GroupLibrary], [SimpleNamespace(packed=packed, tuning={})] * 2), target)
+
+
+def lines_for(exported: Exported, target: TargetSpec) -> list[str]:
+    return lines_of(packed_for(exported, target), target)
 
 
 @pytest.mark.parametrize(
@@ -42,3 +53,15 @@ def test_every_product_and_what_a_short_list_costs(
 def test_this_machine_lists_all_that_it_has(exported: Exported) -> None:
     hidden = TargetSpec("host", "x86_64-linux-gnu", "znver4", frozenset({"avx2"}))
     assert not [line for line in lines_for(exported, hidden) if line.startswith("products would")]
+
+
+def test_what_another_device_makes_of_its_kernels_comes_first(exported: Exported) -> None:
+    target = TargetSpec("both", "x86_64-linux-gnu", "x86-64-v3", frozenset({"avx2"}))
+    packed = packed_for(exported, target)
+    calls = Counter(call.kernel for call in packed.program.calls)
+    (one, few), (other, more), *_ = sorted(calls.items(), key=lambda item: item[1])
+    there = {kernel: Placement("vulkan", "shader, rows") for kernel in (one, other)}
+    lines = lines_of(replace(packed, placements={**packed.placements, **there}), target)
+    assert lines[0] == f"vulkan: shader, rows, {2 * (few + more)} calls"
+    counted = [int(found[1]) for line in lines if (found := re.search(r", (\d+) calls?(;|$)", line))]
+    assert sum(counted) == 2 * sum(calls.values())

@@ -59,6 +59,8 @@ def test_what_runs_where_and_what_crosses_is_said(compiled: Compiled) -> None:
     assert re.search(rf"^group0: vulkan refused \d+ calls.*: {MAY_NOT}; wait$", said, re.M)
     crossed = re.search(r"^group0: (\d+) crossings, (\d+) bytes across borders$", said, re.M)
     assert crossed is not None and int(crossed[1]) > 20 and int(crossed[2]) > 100_000
+    kinds = [line.split(",")[0] for line in compiled.kernels]
+    assert "vulkan: shader" in kinds and any(kind.startswith("attention: ") for kind in kinds)
 
 
 @pytest.mark.parametrize("own_memory", ["0", "1"])

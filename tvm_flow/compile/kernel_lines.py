@@ -1,4 +1,8 @@
-"""What the compile command says of the CPU's kernels: their instructions, what is slow, what a target leaves unused."""
+"""What the compile command says of kernels: what other devices make of theirs, and of the CPU's what they run on.
+
+Of the CPU's are said their instructions, what is slow, and what a target leaves unused. Why a kernel is not on a device
+that the target prefers is said in `tvm_flow.plan.coverage`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ _DETECTED = ("host", LOCAL_NAME)
 
 def kernel_lines(libraries: Sequence[GroupLibrary], target: TargetSpec) -> list[str]:
     """Kernels that are alike on a line, over all ``libraries``; then faster instructions that ``target`` leaves out."""
-    lines = report(pair for library in libraries for pair in _counted(library, target))
+    lines = _elsewhere(libraries) + report(pair for library in libraries for pair in _counted(library, target))
     faster = unused(target.features, offered(target.triple, target.cpu))
     if faster and target.name not in _DETECTED:
         lines.append(f"products would run on {faster} if target {target.name} listed all features of a {target.cpu}")
@@ -30,3 +34,13 @@ def _counted(library: GroupLibrary, target: TargetSpec) -> Iterator[tuple[Chosen
     calls = Counter(call.kernel for call in library.packed.program.calls)
     chosen = chosen_kernels(library.packed, target.features)
     return ((kernel, calls[kernel.kernel]) for kernel in chosen if library.packed.device_of(kernel.kernel) == CPU)
+
+
+def _elsewhere(libraries: Sequence[GroupLibrary]) -> list[str]:
+    calls: Counter[tuple[str, str]] = Counter()
+    for packed in (library.packed for library in libraries):
+        for call in packed.program.calls:
+            placement = packed.placements.get(call.kernel)
+            if placement is not None and placement.device != CPU:
+                calls[placement.device, placement.implementation] += 1
+    return [f"{device}: {made}, {n} call{'s' if n > 1 else ''}" for (device, made), n in calls.items()]
