@@ -20,6 +20,7 @@ from tvm_flow.artifact import (
     is_current,
     make_stamp,
     read_json,
+    require_unchanged,
     sha256_file,
     stamp_path,
     write_bytes,
@@ -261,3 +262,37 @@ class TestExclusive:
             holder.kill()  # no clean-up of its own
         with exclusive(tmp_path / "out"):
             pass
+
+
+class TestRequireUnchanged:
+    def test_what_a_command_wrote_passes(self, made: tuple[Path, Path, dict[str, Any]]) -> None:
+        require_unchanged(made[1], "quantize")
+
+    def test_one_flipped_bit_is_named_with_what_to_do(self, made: tuple[Path, Path, dict[str, Any]]) -> None:
+        output = made[1]
+        data = bytearray(output.read_bytes())
+        data[-1] ^= 1
+        output.write_bytes(data)
+        with pytest.raises(
+            ConfigError, match=r"expected what tvm-flow quantize wrote, .* run quantize again, or delete"
+        ):
+            require_unchanged(output, "quantize")
+        stamp_path(output).unlink()
+        require_unchanged(output, "quantize")
+
+    @pytest.mark.parametrize("damage", [b"x", None])
+    def test_a_file_of_a_folder_too(self, tmp_path: Path, damage: bytes | None) -> None:
+        folder = tmp_path / "export"
+        folder.mkdir()
+        for name in ("export.json", "weights.bin"):
+            (folder / name).write_bytes(b"whole")
+        write_stamp(folder, make_stamp({}, {}, STAGE))
+        require_unchanged(folder, "export")
+        (folder / "weights.bin").unlink() if damage is None else (folder / "weights.bin").write_bytes(damage)
+        with pytest.raises(ConfigError, match=f"{folder}: expected what tvm-flow export wrote"):
+            require_unchanged(folder, "export")
+
+    def test_a_damaged_stamp_is_named(self, made: tuple[Path, Path, dict[str, Any]]) -> None:
+        stamp_path(made[1]).write_text("{")
+        with pytest.raises(ConfigError, match="stamp"):
+            require_unchanged(made[1], "quantize")

@@ -176,6 +176,23 @@ def write_stamp(output: Path, stamp: Mapping[str, Any]) -> None:
     write_json(stamp_path(output), {**stamp, "output": _output_sha256(output)})
 
 
+def require_unchanged(output: Path, command: str) -> None:
+    """Raise ConfigError when the file or folder ``output`` is not as ``command`` wrote it; call it before it is used.
+
+    What has no stamp, such as a file that was copied alone, is taken as it is.
+    """
+    stamp = stamp_path(output)
+    if not stamp.exists() or not output.exists():
+        return
+    written = read_json(stamp)
+    expected, got = written.get("output") if isinstance(written, dict) else None, _output_sha256(output)
+    if got != expected:
+        raise ConfigError(
+            f"{output}: expected what tvm-flow {command} wrote, sha256 {str(expected)[:12]}..., got {got[:12]}...: it was "
+            f"changed since; run {command} again, or delete {stamp.name} beside it to use it as it is"
+        )
+
+
 def _output_sha256(output: Path) -> str:
     """Of a file's bytes, or of the names and bytes of a folder's files; hidden ones are temporary and left out."""
     if output.is_file():

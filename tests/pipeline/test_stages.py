@@ -113,6 +113,33 @@ class TestOneWriter:
         assert not output.exists()
 
 
+class TestInputs:
+    """Damage is found by the stage that reads it, not shown as another result."""
+
+    def test_a_quantized_model_that_was_changed_is_not_exported(self, demo: SmallDemo, tmp_path: Path) -> None:
+        quantized = tmp_path / "q.safetensors"
+        for mine, theirs in ((quantized, demo.quantized), (stamp_path(quantized), stamp_path(demo.quantized))):
+            shutil.copy(theirs, mine)
+        flip_last_bit(quantized)
+        with pytest.raises(ConfigError, match=r"q\.safetensors: expected what tvm-flow quantize wrote"):
+            export_stage(demo.source, quantized, demo.prompts, tmp_path / "out", STEPS)
+
+    @pytest.mark.parametrize("name", ["weights.bin", "export.json"])
+    def test_an_export_that_was_changed_is_not_compiled(self, demo: SmallDemo, tmp_path: Path, name: str) -> None:
+        folder = tmp_path / "export"
+        shutil.copytree(demo.exported.folder, folder)
+        shutil.copy(stamp_path(demo.exported.folder), stamp_path(folder))
+        flip_last_bit(folder / name)
+        with pytest.raises(ConfigError, match=r"export: expected what tvm-flow export wrote"):
+            compile_stage(folder, "host", tmp_path / "out")
+
+
+def flip_last_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
 class TestOutputs:
     """A mistyped output is refused before the work, and what lies there stays."""
 

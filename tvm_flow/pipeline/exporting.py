@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from tvm_flow.artifact import exclusive, is_current, make_stamp, write_stamp
+from tvm_flow.artifact import exclusive, is_current, make_stamp, require_unchanged, write_stamp
 from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.export import Exported, check_output, export, load_exported
 from tvm_flow.export.decoder_file import decoder_sha256, export_decoder, remove_decoder
@@ -24,6 +24,7 @@ def export_stage(source: Source, quantized: Path, prompts: Path, output: Path, s
     """
     check_output(output)
     expect_room(output)
+    require_unchanged(quantized, "quantize")
     require_sampler_of(quantized, quantized_sampler, source, "quantize")
     tokens, mask = source.embed([load_prompts(prompts)[0].text])
     caption = (tokens[0].numpy(), int(mask[0].sum()))

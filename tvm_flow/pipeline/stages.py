@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
 
-from tvm_flow.artifact import exclusive, require_exec
+from tvm_flow.artifact import exclusive, require_exec, require_unchanged
 from tvm_flow.calibrate.header import expect_own
 from tvm_flow.calibrate.layers import layer_names
 from tvm_flow.calibrate.prompts import load_prompts
@@ -67,10 +67,11 @@ def quantize_stage(source: Source, ranges: Path, recipe: Path, output: Path) -> 
 
 
 def compile_stage(exported: Path, target: str, output: Path, options: CompileOptions | None = None) -> Compiled:
-    """A checked bundle in the folder ``output``; see `compile_bundle`."""
+    """A checked bundle in the folder ``output``; see `compile_bundle`. An export that was changed is refused."""
     check_bundle_output(output)
     chosen = load_target(target)
     _expect_place(chosen, output)
+    require_unchanged(exported, "export")
     with exclusive(output):
         sweep_unfinished(output)
         return compile_bundle(load_exported(exported), chosen, output, options)

@@ -16,6 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tvm_flow.artifact import require_unchanged
 from tvm_flow.backends.packed import CPU
 from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.export.write import load_exported
@@ -87,6 +88,7 @@ def tune(export: Path, target: TargetSpec, store: Path, options: TuneOptions, sa
     """
     start, cores = time.monotonic(), len(os.sched_getaffinity(0))
     threads = options.threads or (1 if options.board else cores)
+    require_unchanged(export, "export")
     exported = load_exported(export)
     kernels = tuned_kernels(exported, target, threads, lambda words: options.only in words, options.progress)
     if not kernels:
