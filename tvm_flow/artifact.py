@@ -188,8 +188,8 @@ def require_unchanged(output: Path, command: str) -> None:
     expected, got = written.get("output") if isinstance(written, dict) else None, _output_sha256(output)
     if got != expected:
         raise ConfigError(
-            f"{output}: expected what tvm-flow {command} wrote, sha256 {str(expected)[:12]}..., got {got[:12]}...: it was "
-            f"changed since; run {command} again, or delete {stamp.name} beside it to use it as it is"
+            f"{output}: expected what tvm-flow {command} wrote, sha256 {str(expected)[:12]}..., got {got[:12]}...; run "
+            f"{command} again, or delete {stamp.name} beside it to use it as it is"
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import subprocess
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.elf_file import read_elf
+from support.manifests import change_manifest
 
 from tvm_flow.compile import command as compile_module
 from tvm_flow.compile import static as static_module
@@ -75,8 +75,7 @@ class TestBundle:
         self, static_bundle: Path, tmp_path: Path, static: object
     ) -> None:
         shutil.copytree(static_bundle, tmp_path / "b")
-        manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
-        (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest | {"static": static}))
+        change_manifest(tmp_path / "b", lambda values: values.update(static=static))
         with pytest.raises(BundleError, match="static: expected a list of paths in files"):
             read_manifest(tmp_path / "b")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 from support import toy_decoder
+from support.manifests import change_manifest
 
 from tvm_flow.errors import BundleError
 from tvm_flow.pack import Contents, Decoder, bundle_bytes, read_decoder, verify_bundle, write_bundle
@@ -72,9 +72,8 @@ class TestWrite:
 def relist(bundle: Path, name: str, data: bytes) -> None:
     """Write ``data`` and make the manifest agree."""
     (bundle / name).write_bytes(data)
-    value = json.loads((bundle / "manifest.json").read_text())
-    value["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (bundle / "manifest.json").write_text(json.dumps(value))
+    entry = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    change_manifest(bundle, lambda values: values["files"].update({name: entry}))
 
 
 class TestVerify:

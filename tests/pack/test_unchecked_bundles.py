@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import toy_bundle, toy_decoder
+from support.manifests import change_manifest
 
 from tvm_flow.errors import BundleError
 from tvm_flow.pack import Contents, read_golden, read_manifest, verify_bundle, write_bundle
@@ -79,8 +80,7 @@ def test_it_computes_what_a_checked_one_does(unchecked: Path, contents: Contents
 def test_a_manifest_cannot_say_the_opposite(unchecked: Path, bundle_dir: Path, tmp_path: Path) -> None:
     for k, (bundle, said) in enumerate(((unchecked, True), (bundle_dir, False))):
         copy = Path(shutil.copytree(bundle, tmp_path / str(k)))
-        values = json.loads((copy / "manifest.json").read_text())
-        (copy / "manifest.json").write_text(json.dumps(values | {"checked": said}))
+        change_manifest(copy, lambda values, said=said: values.update(checked=said))
         with pytest.raises(BundleError, match=r"steps\.bin: expected a golden output.*got the opposite"):
             Bundle.open(copy, threads=1, unchecked=True)
 
@@ -88,7 +88,6 @@ def test_a_manifest_cannot_say_the_opposite(unchecked: Path, bundle_dir: Path, t
 @pytest.mark.parametrize("value", [1, "no", None])
 def test_what_is_neither_true_nor_false_is_refused(bundle_dir: Path, tmp_path: Path, value: object) -> None:
     copy = Path(shutil.copytree(bundle_dir, tmp_path / "copy"))
-    values = json.loads((copy / "manifest.json").read_text())
-    (copy / "manifest.json").write_text(json.dumps(values | {"checked": value}))
+    change_manifest(copy, lambda values: values.update(checked=value))
     with pytest.raises(BundleError, match="checked: expected true or false"):
         read_manifest(copy)

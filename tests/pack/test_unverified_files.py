@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support import toy_decoder
+from support.manifests import change_manifest
 
 from tvm_flow.errors import BundleError
 from tvm_flow.pack import Contents, read_decoder, read_golden, read_manifest, verify_bundle, write_bundle
@@ -96,10 +97,8 @@ def test_every_size_is_compared_before_any_file_is_hashed(victim: Path, monkeypa
 
 def test_a_golden_pair_that_the_manifest_does_not_list_so_is_refused(victim: Path) -> None:
     """steps.bin and golden.bin may agree on a size that is not this bundle's."""
-    text = (victim / "manifest.json").read_text()
     size = (victim / "golden.bin").stat().st_size
-    assert f'"bytes": {size}' in text
-    (victim / "manifest.json").write_text(text.replace(f'"bytes": {size}', f'"bytes": {size + 4}'))
+    change_manifest(victim, lambda values: values["files"]["golden.bin"].update(bytes=size + 4))
     with pytest.raises(BundleError, match=rf"golden[.]bin: expected {size + 4} bytes, got {size}; copy the bundle"):
         read_golden(victim)
 

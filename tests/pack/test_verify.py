@@ -14,21 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.manifests import change_manifest
 
 from tvm_flow.errors import BundleError
 from tvm_flow.pack import Contents, bundle_bytes, verify_bundle, write_bundle
+from tvm_flow.pack.manifest import read_manifest
 
 
 @pytest.fixture
 def copy(bundle_dir: Path, tmp_path: Path) -> Path:
     shutil.copytree(bundle_dir, tmp_path / "b")
     return tmp_path / "b"
-
-
-def change_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    value = json.loads((bundle / "manifest.json").read_text())
-    change(value)
-    (bundle / "manifest.json").write_text(json.dumps(value))
 
 
 def relist(bundle: Path, name: str) -> None:
@@ -264,3 +260,33 @@ def test_libraries_must_be_elf_of_this_machine(contents: Contents, tmp_path: Pat
     write_bundle(bundle, replace(contents, groups=[replace(contents.groups[0], library=other), contents.groups[1]]))
     with pytest.raises(BundleError, match="expected an ELF library"):
         verify_bundle(bundle)
+
+
+def test_every_flipped_bit_of_the_manifest_is_refused(copy: Path) -> None:
+    path = copy / "manifest.json"
+    text = path.read_bytes()
+    for at in range(len(text)):
+        for bit in range(8):
+            path.write_bytes(text[:at] + bytes([text[at] ^ 1 << bit]) + text[at + 1 :])
+            with pytest.raises(BundleError, match=r"manifest\.json: "):
+                read_manifest(copy)
+    path.write_bytes(text)
+    verify_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"checked": true', b'"checked": false,\n "checked": true'),
+        (b'"provenance": {', b'"provenance": {"seconds": Infinity, '),
+        (b"\n", b"\r\n"),
+        (b'"version"', b'"v\\u0065rsion"'),
+    ],
+    ids=["twice", "Infinity", "line ends", "escaped"],
+)
+def test_what_parses_alike_is_not_alike(copy: Path, old: bytes, new: bytes) -> None:
+    path = copy / "manifest.json"
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with pytest.raises(BundleError, match="expected the text that its sha256 is of"):
+        verify_bundle(copy)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.manifests import change_manifest
 
 from tvm_flow.errors import BundleError
 from tvm_flow.pack import (
@@ -118,7 +119,7 @@ def test_an_older_bundle_is_replaced_whole(
 
 
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, OSError])
-@pytest.mark.parametrize("moment", ["encode_index", "write_json", "_copy_libraries"])
+@pytest.mark.parametrize("moment", ["encode_index", "write_bytes", "_copy_libraries"])
 def test_an_interrupted_write_leaves_the_old_bundle(
     bundle_dir: Path,
     contents: Contents,
@@ -315,9 +316,7 @@ class TestStatic:
 
     def test_a_manifest_of_before_is_read(self, bundle_dir: Path, tmp_path: Path) -> None:
         shutil.copytree(bundle_dir, tmp_path / "b")
-        manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
-        del manifest["static"]
-        (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest))
+        change_manifest(tmp_path / "b", lambda values: values.pop("static"))
         assert verify_bundle(tmp_path / "b").static == ()
 
     @pytest.mark.parametrize("path", ["../x.a", "/x.a", "", "lib/toy/group0.so"])

@@ -120,23 +120,26 @@ class TestInputs:
         quantized = tmp_path / "q.safetensors"
         for mine, theirs in ((quantized, demo.quantized), (stamp_path(quantized), stamp_path(demo.quantized))):
             shutil.copy(theirs, mine)
-        flip_last_bit(quantized)
+        flip(quantized, b"")
         with pytest.raises(ConfigError, match=r"q\.safetensors: expected what tvm-flow quantize wrote"):
             export_stage(demo.source, quantized, demo.prompts, tmp_path / "out", STEPS)
 
-    @pytest.mark.parametrize("name", ["weights.bin", "export.json"])
-    def test_an_export_that_was_changed_is_not_compiled(self, demo: SmallDemo, tmp_path: Path, name: str) -> None:
+    @pytest.mark.parametrize(("name", "after"), [("weights.bin", b""), ("export.json", b'"cfg_scale": ')])
+    def test_an_export_that_was_changed_is_not_compiled(
+        self, demo: SmallDemo, tmp_path: Path, name: str, after: bytes
+    ) -> None:
         folder = tmp_path / "export"
         shutil.copytree(demo.exported.folder, folder)
         shutil.copy(stamp_path(demo.exported.folder), stamp_path(folder))
-        flip_last_bit(folder / name)
+        flip(folder / name, after)
         with pytest.raises(ConfigError, match=r"export: expected what tvm-flow export wrote"):
             compile_stage(folder, "host", tmp_path / "out")
 
 
-def flip_last_bit(path: Path) -> None:
+def flip(path: Path, after: bytes) -> None:
+    """One bit of what follows ``after``."""
     data = bytearray(path.read_bytes())
-    data[-1] ^= 1
+    data[data.index(after) + len(after)] ^= 1
     path.write_bytes(data)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from dataclasses import replace
@@ -15,6 +14,7 @@ import torch
 from PIL import Image, ImageSequence
 from safetensors.numpy import load_file
 from support import toy_bundle
+from support.manifests import change_manifest
 from support.small_demo import PROMPT, STEPS, SmallDemo
 
 from tvm_flow.demo import load_vae
@@ -45,11 +45,9 @@ def without_decoder(demo: SmallDemo, tmp_path: Path) -> Path:
     """The demo's bundle as it was compiled before bundles had decoders."""
     folder = tmp_path / "plain"
     shutil.copytree(demo.folder / "bundle", folder)
-    manifest = json.loads((folder / "manifest.json").read_text())
     for name in ("decoder.bin", "decoder_weights.bin", "lib/host/decoder.so"):
         (folder / name).unlink()
-        del manifest["files"][name]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+        change_manifest(folder, lambda values, name=name: values["files"].pop(name))
     return folder
 
 

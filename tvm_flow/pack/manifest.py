@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,6 +62,16 @@ class Manifest:
         }
 
 
+def sealed(values: Mapping[str, Any]) -> bytes:
+    """manifest.json of ``values``: sorted, indented JSON, "sha256" being that of the same text without it."""
+    digest = hashlib.sha256(_text(values)).hexdigest()
+    return _text({**values, "sha256": digest})
+
+
+def _text(values: Mapping[str, Any]) -> bytes:
+    return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
+
+
 def is_safe_path(path: str) -> bool:
     """True for a relative path of plain components: nothing that leaves the bundle."""
     parts = path.split("/")
@@ -71,11 +82,12 @@ def is_safe_path(path: str) -> bool:
 def read_manifest(directory: Path) -> Manifest:
     """Parse manifest.json.
 
-    Raises BundleError when it is absent, no regular file, too long, malformed, unsafe or of another schema.
+    Raises BundleError when it is absent, no regular file, too long, malformed, changed, unsafe or of another schema.
     """
     path = directory / MANIFEST
     try:
-        value = json.loads(read_regular(path, MANIFEST_MOST).decode())
+        text = read_regular(path, MANIFEST_MOST)
+        value = json.loads(text.decode())
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(
             f"{path}: expected a readable JSON file, got: {_in_words(directory, error)}; check the bundle's path"
@@ -83,6 +95,11 @@ def read_manifest(directory: Path) -> Manifest:
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         got = value.get("schema") if isinstance(value, dict) else type(value).__name__
         raise BundleError(f"{path}: expected schema {SCHEMA}, got {got!r}; pack with this version of tvm-flow")
+    if text != sealed({name: entry for name, entry in value.items() if name != "sha256"}):
+        raise BundleError(
+            f"{path}: expected the text that its sha256 is of, got another; copy the bundle again, or pack it with "
+            "this version of tvm-flow"
+        )
     fields: dict[str, type] = {
         **{"version": str, "steps": int, "groups": list, "files": dict},
         **{"target": dict, "sampler": dict, "provenance": dict},

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tvm_flow import __version__
-from tvm_flow.artifact import sha256_file, write_json
+from tvm_flow.artifact import sha256_file, write_bytes
 from tvm_flow.errors import BundleError
 from tvm_flow.pack.contents import Contents, Group
 from tvm_flow.pack.decoder import DECODER, DECODER_WEIGHTS, LIBRARY, encode_decoder
 from tvm_flow.pack.format import GOLDEN, MANIFEST, STEPS, WEIGHTS, Library, encode_golden, encode_index
-from tvm_flow.pack.manifest import FileEntry, Manifest, is_safe_path
+from tvm_flow.pack.manifest import FileEntry, Manifest, is_safe_path, sealed
 from tvm_flow.pack.replace import new_directory
 
 
@@ -46,7 +46,7 @@ def write_bundle(directory: Path, contents: Contents) -> None:
             static=tuple(contents.static),
             checked=contents.golden.computed,
         )
-        write_json(temporary / MANIFEST, manifest.to_json())
+        write_bytes(temporary / MANIFEST, sealed(manifest.to_json()))
 
 
 def check_output(directory: Path) -> None:

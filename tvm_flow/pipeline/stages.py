@@ -71,10 +71,11 @@ def compile_stage(exported: Path, target: str, output: Path, options: CompileOpt
     check_bundle_output(output)
     chosen = load_target(target)
     _expect_place(chosen, output)
+    steps = load_exported(exported)
     require_unchanged(exported, "export")
     with exclusive(output):
         sweep_unfinished(output)
-        return compile_bundle(load_exported(exported), chosen, output, options)
+        return compile_bundle(steps, chosen, output, options)
 
 
 def build(config: BuildConfig, say: Callable[[str], object] = lambda _: None) -> Compiled:

@@ -88,8 +88,8 @@ def tune(export: Path, target: TargetSpec, store: Path, options: TuneOptions, sa
     """
     start, cores = time.monotonic(), len(os.sched_getaffinity(0))
     threads = options.threads or (1 if options.board else cores)
-    require_unchanged(export, "export")
     exported = load_exported(export)
+    require_unchanged(export, "export")
     kernels = tuned_kernels(exported, target, threads, lambda words: options.only in words, options.progress)
     if not kernels:
         others = ", ".join(name for name in target.backends if name != CPU)
