@@ -24,7 +24,7 @@ def attention(batch: int, heads: int, m: int, d: int, s: int, masked: bool) -> A
             top = emit(R.max(scores, axis=[-1], keepdims=True))
             power = emit(R.exp(emit(R.subtract(scores, top))))
             weights = emit(R.divide(power, emit(R.sum(power, axis=[-1], keepdims=True))))
-            output = block.emit_output(R.matmul(weights, p["v"]))
+            output = block.emit_output(emit(R.matmul(weights, p["v"])))
         block.emit_func_output(output)
     return block.get()["main"]
 

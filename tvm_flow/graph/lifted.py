@@ -67,6 +67,14 @@ def tensor_var(name: str, shape: Iterable[int], dtype: str) -> Var:
     return relax.Var(name, relax.TensorType(list(shape), dtype))
 
 
+def returned(function: Relax) -> Var:
+    """The variable whose value ``function`` returns, aliases followed to what is computed, or given."""
+    values, var = dict(bindings_of(function)), function.body.body
+    while isinstance(values.get(var), relax.Var):
+        var = values[var]
+    return var
+
+
 def call_with(call: Expr, args: Iterable[Expr]) -> Expr:
     """``call`` with other arguments, its attributes kept and its type left to be inferred."""
     return tvm.ir.Call(call.op, list(args), call.attrs)

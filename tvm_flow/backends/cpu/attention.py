@@ -31,7 +31,7 @@ from tvm import relax
 from tvm_flow.backends.cpu.blocks import is_reduction, lanes_of, split_sum, written_shape
 from tvm_flow.backends.cpu.choices import AttentionChoice
 from tvm_flow.backends.cpu.registers import Registers
-from tvm_flow.graph.lifted import bindings_of, call_with, op_name, shape_of
+from tvm_flow.graph.lifted import bindings_of, call_with, op_name, returned, shape_of
 from tvm_flow.graph.types import Block, Relax, Schedule
 
 ROWS = 4
@@ -46,8 +46,8 @@ def divided_last(function: Relax) -> Relax:
 
     See the module for why the bound of the one holds for the other.
     """
-    values = dict(bindings_of(function))
-    product = values[function.body.body]
+    values, result = dict(bindings_of(function)), returned(function)
+    product = values.get(result, result)
     weights = values.get(product.args[0]) if op_name(product) == "relax.matmul" else None
     if weights is None or op_name(weights) != "relax.divide" or shape_of(weights.args[1])[-1:] != (1,):
         return function
@@ -59,7 +59,7 @@ def divided_last(function: Relax) -> Relax:
     with block.function("kernel", list(local.values())):
         with block.dataflow():
             for var, value in values.items():
-                if var not in (product.args[0], function.body.body) and op_name(value):
+                if var not in (product.args[0], result) and op_name(value):
                     local[var] = block.emit(call_with(value, [local.get(arg, arg) for arg in value.args]))
             sums = block.emit(call_with(product, [local[power], local.get(product.args[1], product.args[1])]))
             output = block.emit_output(relax.op.divide(sums, local[total]))

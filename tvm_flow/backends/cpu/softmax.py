@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import tvm
 from tvm import relax
 
-from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name, shape_of
+from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name, returned, shape_of
 from tvm_flow.graph.types import Expr, Relax, Var
 
 _STEPS = {"relax.add", "relax.subtract", "relax.multiply", "relax.divide"}
@@ -75,7 +75,7 @@ def as_attention(function: Relax) -> Attention | None:
     """What ``function`` computes, or None where it is something else or broadcasts its batches."""
     values = dict(bindings_of(function))
     given = tuple(function.params)
-    arguments = _arguments(values, function.body.body, "relax.matmul")
+    arguments = _arguments(values, returned(function), "relax.matmul")
     scores = None if arguments is None else _below_softmax(values, arguments[0])
     found = None if scores is None else _product_and_steps(values, given, scores)
     if arguments is None or found is None:
