@@ -5,6 +5,13 @@
 The loop is the innermost one with the most multiplying instructions. Every load is a hit in the model: what differs
 between candidates only by caches (tiles, blocks, parts) is equal to it, and keeps the order of the space. So it says
 which rows suit the registers and pipes of a core, and nothing else; a modelled order is no measurement and never wins.
+
+Its rank correlation with measured times is about 0: 0.17, -0.30 and -0.20 over 16, 8 and 6 candidates of three products
+of the demo, one thread of a busy Zen 4 with AVX2. What a search tries has mostly the default's four rows, where the
+model's values lie within 6 % of each other and their order is chance, while times differ by what it does not know, as
+whether there is a parallel loop at all (0.91 to 1.03), and by the noise of a race (1.03 and 1.74 for neighbours). Over
+rows its order is right and its distances are not: for 128x96x384 four, two and one row are 0.92, 1.22 and 1.85 cycles a
+product by the model, 3.1, 3.3 and 3.8 instructions of the loop, and 1.02, 1.02 and 2.0 of the default's time.
 """
 
 from __future__ import annotations
