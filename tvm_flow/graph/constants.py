@@ -75,6 +75,8 @@ def shape_and_dtype(constant: Constant, arrays: Mapping[str, Array]) -> tuple[tu
         return shape_and_dtype(constant.sources[1], arrays)[0][1:], "int32"
     if isinstance(constant, Derived) and constant.rule == "quantize":  # would quantize a whole matrix
         return shape_and_dtype(constant.sources[0], arrays)[0], "uint8" if constant.options[1] else "int8"
+    if isinstance(constant, Derived) and (like := LIKE_FIRST.get(constant.rule)):  # may refuse blank values
+        return shape_and_dtype(constant.sources[0], arrays)[0], like
     blanks = {
         name: np.broadcast_to(np.ones((), arrays[name].dtype), arrays[name].shape) for name in given_names(constant)
     }
@@ -128,7 +130,16 @@ RULES: dict[str, Callable[..., Array]] = {
 """How a derived constant is made; backends add the layouts of their weights."""
 
 
-def register_rule(name: str, rule: Callable[..., Array]) -> None:
-    """Add a rule that turns arrays and integer options into an array; raises ImportGraphError when another has it."""
+LIKE_FIRST: dict[str, str] = {}
+"""Of rules that have the shape of their first source whatever its values are: the result's type."""
+
+
+def register_rule(name: str, rule: Callable[..., Array], like_first: str = "") -> None:
+    """Add a rule that turns arrays and integer options into an array; raises ImportGraphError when another has it.
+
+    ``like_first`` is the result's type where its shape is the first array's and blank values could be refused.
+    """
+    if like_first:
+        LIKE_FIRST[name] = like_first
     if RULES.setdefault(name, rule) is not rule:
         raise ImportGraphError(f"rule {name!r}: another is registered under this name; choose another name")

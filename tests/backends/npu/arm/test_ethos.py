@@ -15,7 +15,7 @@ from tvm_flow.backends.npu.arm.constants import AFTER, AFTER_SHIFT, BEFORE, BEFO
 from tvm_flow.backends.npu.arm.ethos import ethos_text
 from tvm_flow.backends.npu.arm.gelu import gelu_codes as gelu_arithmetic
 from tvm_flow.errors import BuildError, QuantizeError
-from tvm_flow.graph.constants import RULES
+from tvm_flow.graph.constants import RULES, Derived, Given, shape_and_dtype
 from tvm_flow.numerics import accumulate
 from tvm_flow.numerics.integer_tables import UNIT
 from tvm_flow.numerics.rescale import multiplier_and_shift, rescale
@@ -103,3 +103,19 @@ class TestConstants:
     def test_codes_that_saturate_beyond_the_table(self, gain: float) -> None:
         with pytest.raises(QuantizeError, match="saturate below 16"), np.errstate(divide="ignore"):
             RULES[AFTER](np.float32([gain]), np.float32(0.03))
+
+    def test_shapes_and_types_are_known_without_values(self) -> None:
+        """Ones are no scales that the rules take."""
+        n, depth = 3, 5
+        given = {"vector": np.full(n, 0.25, np.float32), "scale": np.array(0.02, np.float32)}
+        vector, scale = Given("vector"), Given("scale")
+        for rule, sources, options in (
+            (BIASED, (vector, vector), (depth,)),
+            (BEFORE, (vector,), (depth,)),
+            (BEFORE_SHIFT, (vector,), (depth,)),
+            (AFTER, (vector, scale), ()),
+            (AFTER_SHIFT, (vector, scale), ()),
+        ):
+            blank = {name: np.ones_like(array) for name, array in given.items()}
+            made = RULES[rule](*(given[source.name] for source in sources), *options)
+            assert shape_and_dtype(Derived(rule, sources, options), blank) == (made.shape, str(made.dtype))

@@ -88,8 +88,8 @@ def _after(gain: Array, scale: Array) -> tuple[Array, Array]:
 BIASED, BEFORE, BEFORE_SHIFT = "npu_arm_biased", "npu_arm_before", "npu_arm_before_shift"
 AFTER, AFTER_SHIFT = "npu_arm_after", "npu_arm_after_shift"
 register_rule(Conv1x1.rule, CONV1X1.pack)
-register_rule(BIASED, biased)
-register_rule(BEFORE, lambda scale, depth: _before(scale, depth)[0])
-register_rule(BEFORE_SHIFT, lambda scale, depth: _before(scale, depth)[1])
-register_rule(AFTER, lambda gain, scale: _after(gain, scale)[0])
-register_rule(AFTER_SHIFT, lambda gain, scale: _after(gain, scale)[1])
+register_rule(BIASED, biased, "int32")
+register_rule(BEFORE, lambda scale, depth: _before(scale, depth)[0], "int32")
+register_rule(BEFORE_SHIFT, lambda scale, depth: _before(scale, depth)[1], "int8")
+register_rule(AFTER, lambda gain, scale: _after(gain, scale)[0], "int32")
+register_rule(AFTER_SHIFT, lambda gain, scale: _after(gain, scale)[1], "int8")
