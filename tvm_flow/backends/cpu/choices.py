@@ -2,7 +2,8 @@
 
     product     rows of a register tile, tiles of rows that share a block of weights, blocks of columns that a tile of
                 rows meets in a row, parts of columns that each widen their rows, threads or not
-    attention   rows of scores a task, columns of a tile of sums (of keys, in the first product), threads or not
+    attention   rows of a tile of sums (of a task, where attention is small), its columns (of keys, in the first
+                product), threads or not
     rows        lanes of a vector, threads or not
 
 None of these changes the order in which numbers are added up: every candidate gives the bits of the default.
