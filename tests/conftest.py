@@ -13,6 +13,7 @@ share_c_libraries()
 
 pytest_plugins = (
     "support.scheduling",
+    "support.kernels_once",
     "support.toy_fixtures",
     "support.tiny_fixtures",
     "support.garment_fixtures",

@@ -30,6 +30,8 @@ from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.run import Bundle, TracedCall
 from tvm_flow.target.spec import TargetSpec
 
+pytestmark = pytest.mark.usefixtures("kernels_once")
+
 
 @pytest.fixture(scope="module")
 def sampled(exported: Exported, host: TargetSpec, tmp_path_factory: pytest.TempPathFactory) -> Compiled:

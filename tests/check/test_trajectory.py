@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tvm_flow.backends.cpu.codegen import compile_object
 from tvm_flow.check import trajectory
 from tvm_flow.check.calls import ExactnessReport
 from tvm_flow.check.conformance import run_checked
@@ -28,6 +26,7 @@ from tvm_flow.plan.store import WeightStore
 from tvm_flow.sampler import seeded_noise
 from tvm_flow.target.spec import TargetSpec
 
+pytestmark = pytest.mark.usefixtures("kernels_once")
 Checker = Callable[[Callable[[Plan], Plan]], dict[str, Any]]
 
 
@@ -35,20 +34,11 @@ Checker = Callable[[Callable[[Plan], Plan]], dict[str, Any]]
 def check(exported: Exported, host: TargetSpec, tmp_path_factory: pytest.TempPathFactory) -> Checker:
     """Builds the tiny model with a plan changed by the given function, and checks the bundle."""
     groups = import_steps(exported.graphs, progress=False)
-    objects: dict[str, bytes] = {}
-
-    def compile_once(functions: dict[str, Any], target: Any, path: Path) -> None:
-        """No plan changes a kernel."""
-        if path.name not in objects:
-            compile_object(functions, target, path)
-            objects[path.name] = path.read_bytes()
-        path.write_bytes(objects[path.name])
 
     def run(change: Callable[[Plan], Plan]) -> dict[str, Any]:
         folder, weights = tmp_path_factory.mktemp("trial"), WeightStore()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(library_module, "make_plan", lambda *args: change(make_plan(*args)))
-            patch.setattr("tvm_flow.backends.cpu.backend.compile_object", compile_once)
             libraries = [build_library(g, exported, host, weights, folder / f"g{i}.so") for i, g in enumerate(groups)]
         contents = bundle_contents(exported, host, libraries, weights, golden_input(exported))
         write_bundle(folder / "bundle", contents)

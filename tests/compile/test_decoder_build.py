@@ -31,6 +31,7 @@ from tvm_flow.pack import read_decoder, read_golden
 from tvm_flow.run import BundleDecoder, TracedCall
 from tvm_flow.target.spec import load_target
 
+pytestmark = pytest.mark.usefixtures("kernels_once")
 FRAMES = tiny_model.LATENT[1]
 
 

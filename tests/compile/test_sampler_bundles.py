@@ -25,6 +25,7 @@ from tvm_flow.run import Bundle
 from tvm_flow.sampler import Prediction, SamplerConfig, denoise, drawn_from, model_outputs, step_updates
 from tvm_flow.target.spec import load_target
 
+pytestmark = pytest.mark.usefixtures("kernels_once")
 SIZE = {"cfg_scale": 2.0, "fps": 8.0, "frames": 3, "height": 32, "width": 32}
 SAMPLERS = {
     "ddim": SamplerConfig(name="ddim", steps=3, eta=0.5, **SIZE),  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from tvm_flow.sampler import SamplerConfig
 from tvm_flow.sampler.config import SAMPLERS
 from tvm_flow.target.spec import TargetSpec
 
+pytestmark = pytest.mark.usefixtures("kernels_once")
 MODEL = replace(tiny_model.STDIT_CONFIG, depth=1)
 SIZE = {"cfg_scale": 2.0, "fps": 8.0, "frames": 3, "height": 32, "width": 32}
 CONFIGS = [

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tvm_flow.artifact import stamp_path
 from tvm_flow.check import machines
 from tvm_flow.check.sampling import Unchecked, parse_check
 from tvm_flow.cli import commands
@@ -71,8 +73,10 @@ def test_it_has_the_libraries_of_a_checked_one(unchecked: Compiled, compiler: Ca
     assert latents.tobytes() == golden.latents.tobytes()
 
 
-def test_checking_it_makes_it_again(exported: Exported, host: TargetSpec, tmp_path: Path) -> None:
-    compile_bundle(exported, host, tmp_path / "bundle", NONE)
+def test_checking_it_makes_it_again(unchecked: Compiled, exported: Exported, host: TargetSpec, tmp_path: Path) -> None:
+    shutil.copytree(unchecked.bundle, tmp_path / "bundle")
+    shutil.copy(stamp_path(unchecked.bundle), tmp_path)
+    assert not compile_bundle(exported, host, tmp_path / "bundle", NONE).exactness, "the copy is current"
     compiled = compile_bundle(exported, host, tmp_path / "bundle", CompileOptions(threads=1, progress=False))
     assert compiled.exactness and verify_bundle(tmp_path / "bundle").checked
     with Bundle.open(tmp_path / "bundle", threads=1) as bundle:

@@ -29,7 +29,8 @@ README = (RUNTIME / "README.md").read_text()
 WALK = README.partition("## From a bundle to frames on AArch64")[2].partition("\n## ")[0]
 SYSROOT = Path("/usr/aarch64-linux-gnu")
 A72 = TargetSpec("T", "aarch64-linux-gnu", "cortex-a72", frozenset({"neon"}))
-"""Named as the README calls a target."""
+"""Named as the README calls a target; its kernels are those of the Raspberry Pi 4 in `test_boards`."""
+pytestmark = pytest.mark.usefixtures("kernels_once")
 needs_board = pytest.mark.skipif(
     shutil.which("qemu-aarch64") is None or not SYSROOT.is_dir(),
     reason="no qemu-aarch64 or no glibc for it: apt-get install qemu-user libc6-arm64-cross",

@@ -23,10 +23,13 @@ from tvm_flow.numerics.metrics import psnr_db
 from tvm_flow.pack import read_golden, verify_bundle
 from tvm_flow.pipeline.stages import compile_stage
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")),
-    reason="no qemu-aarch64: apt-get install qemu-user-static",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not (shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")),
+        reason="no qemu-aarch64: apt-get install qemu-user-static",
+    ),
+    pytest.mark.usefixtures("kernels_once"),
+]
 # Kernels, and qemu's core: a board's own where qemu models it, so that no newer instruction can slip in.
 BOARDS = {"raspberry-pi-4": "cortex-a72", "raspberry-pi-5": "cortex-a76", "neoverse-n2": "max"}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support import tiny_model
+from support.kernels_once import compiled_once
 from support.tiny_vae import make_vae
 from tvm_flow.compile.command import Compiled, compile_bundle
 from tvm_flow.compile.library import build_library
@@ -55,7 +56,8 @@ def library(
     exported: Exported, host: TargetSpec, weights: WeightStore, tmp_path_factory: pytest.TempPathFactory
 ) -> GroupLibrary:
     (group,) = import_steps(exported.graphs, progress=False)
-    return build_library(group, exported, host, weights, tmp_path_factory.mktemp("library") / "group0.so")
+    with compiled_once():
+        return build_library(group, exported, host, weights, tmp_path_factory.mktemp("library") / "group0.so")
 
 
 @pytest.fixture(scope="session")
@@ -65,9 +67,9 @@ def compiler(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Co
 
     def compile_one(recipe: str, target: str) -> Compiled:
         output: Path = folder / f"{Path(recipe).name}.{target}"
-        return compile_bundle(
-            exporter(recipe)[1], load_target(target), output, CompileOptions(threads=1, progress=False)
-        )
+        options = CompileOptions(threads=1, progress=False)
+        with compiled_once():
+            return compile_bundle(exporter(recipe)[1], load_target(target), output, options)
 
     return cache(compile_one)
 
@@ -76,9 +78,9 @@ def compiler(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Co
 def static_bundle(exporter: Exporter, host: TargetSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two groups for this machine, with archives to link a program with."""
     output = tmp_path_factory.mktemp("static") / "bundle"
-    compile_bundle(
-        exporter("w8a8_first_float")[1], host, output, CompileOptions(threads=1, progress=False, emit=Emit.STATIC)
-    )
+    options = CompileOptions(threads=1, progress=False, emit=Emit.STATIC)
+    with compiled_once():
+        compile_bundle(exporter("w8a8_first_float")[1], host, output, options)
     return output
 
 
@@ -95,5 +97,6 @@ def ending_export(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) 
 def ending_bundle(ending_export: Exported, host: TargetSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `static_bundle`, ending in frames."""
     output = tmp_path_factory.mktemp("ending") / "bundle"
-    compile_bundle(ending_export, host, output, CompileOptions(threads=1, progress=False, emit=Emit.STATIC))
+    with compiled_once():
+        compile_bundle(ending_export, host, output, CompileOptions(threads=1, progress=False, emit=Emit.STATIC))
     return output

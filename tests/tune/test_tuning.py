@@ -27,6 +27,7 @@ from tvm_flow.tune.race_program import RaceProcess
 from tvm_flow.tune.rounds import NoTimeError
 from tvm_flow.tune.tune_export import TuneOptions, tune
 
+pytestmark = pytest.mark.usefixtures("kernels_once")
 OPTIONS = TuneOptions(trials=3, only="product", threads=1, progress=False)
 
 
