@@ -216,6 +216,18 @@ def test_codes_are_rounded_in_vectors(body: Body, target: str, rounded: str) -> 
     assert re.search(rounded, text) and not re.search(r"vpextrb|vinsertps|st1\t\{v\d+\.b\}", text)
 
 
+def test_vectors_end_where_a_head_ends() -> None:
+    """72 channels of a head are 9 vectors of 8, and no vector of 16 is gathered from two heads."""
+
+    def joined(emit: Any, x: Any) -> Any:
+        return to_codes(emit, emit(R.reshape(emit(R.permute_dims(x, (1, 0, 2))), [16, 144])))
+
+    f = function(joined, (2, 16, 72))
+    text = str(schedule_rows(to_prim_func(f, "k")))
+    assert "T.vectorized(T.int64(8))" in text and "T.vectorized(T.int64(16))" not in text
+    check_all({"joined": (f, [values((2, 16, 72))])})
+
+
 def test_parallel_rows_are_right() -> None:
     shape = (PARALLEL_ELEMENTS // 32 + 1, 48)
     check_all({f.__name__: (function(f, shape), [values(shape)]) for f in (softmax, norm)})

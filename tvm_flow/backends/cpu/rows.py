@@ -34,6 +34,8 @@ from tvm_flow.graph.types import Block, Loop, PrimFunc, Schedule
 
 PARALLEL_ELEMENTS = 1 << 14
 """Kernels that write fewer elements run on one thread."""
+WHOLE_LANES = 8
+"""Vectors of at least so many lanes end with the rows that they are read from; narrower ones gain nothing by it."""
 FEWEST_ELEMENTS = 1 << 10
 """Of an output whose kernel is worth a choice: below, a call costs more than its loop."""
 
@@ -71,7 +73,8 @@ def schedule_rows(function: PrimFunc, choice: Choice | None = None, registers: R
     if isinstance(choice, AttentionChoice | ProductChoice) or (choice and kind not in _TUNED_ROWS):
         raise BuildError(f"{choice}: expected a choice for a kernel of {kind.value}; tune again")
     if kind is RowKind.ELEMENTWISE:
-        return _elementwise(schedule, inner, output, choice)
+        usual = RowsChoice(_usual_lanes(function, _row_length(schedule, output)), _is_large(schedule, output))
+        return _elementwise(schedule, inner, output, choice or usual)
     if kind is RowKind.PRODUCT:
         return _product(schedule, inner, output, choice)
     if kind is RowKind.ROWS:
@@ -92,7 +95,8 @@ def row_choices(function: PrimFunc, registers: Registers | None = None) -> list[
     columns = _row_length(schedule, output)
     if kind not in _TUNED_ROWS or math.prod(written_shape(schedule, output)) < FEWEST_ELEMENTS:
         return []
-    choice = RowsChoice(lanes_of(columns), _is_large(schedule, output))
+    lanes = _usual_lanes(function, columns) if kind is RowKind.ELEMENTWISE else lanes_of(columns)
+    choice = RowsChoice(lanes, _is_large(schedule, output))
     elements = math.prod(written_shape(schedule, output))
     return [*other_threads(choice, elements, PARALLEL_ELEMENTS), *rows_space(columns, choice)]
 
@@ -147,7 +151,17 @@ def _in_order(schedule: Schedule, inner: list[Block]) -> PrimFunc:
     return _finished(schedule)
 
 
-def _elementwise(schedule: Schedule, inner: list[Block], output: Block, choice: RowsChoice | None) -> PrimFunc:
+def _usual_lanes(function: PrimFunc, columns: int) -> int:
+    """Of vectors along ``columns`` that ``function`` writes: the widest in which nothing that it reads goes on in
+    another row, such as channels of heads side by side; where those are narrow, the widest of all.
+    """
+    read = [parameter.shape for parameter in function.params[:-1]]
+    lasts = [int(shape[-1]) for shape in read if len(shape) and int(shape[-1]) > 1]
+    whole = lanes_of(math.gcd(columns, *lasts))
+    return whole if whole >= WHOLE_LANES else lanes_of(columns)
+
+
+def _elementwise(schedule: Schedule, inner: list[Block], output: Block, choice: RowsChoice) -> PrimFunc:
     for block in inner:
         schedule.compute_inline(block)
     loops = schedule.get_loops(output)
