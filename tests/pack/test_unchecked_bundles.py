@@ -53,7 +53,7 @@ def test_there_is_nothing_to_verify(unchecked: Path, function: type[Bundle] | ty
 
 
 def test_its_null_caption_is_there_for_a_c_program(unchecked: Path, contents: Contents) -> None:
-    """It is an input, which is known without a run: a bundle for a phone's GPU is checked on the phone."""
+    """It is an input, which is known without a run."""
     golden, found, error = contents.golden, CPrompt(), CError()
     mask = np.ascontiguousarray(golden.cond.mask, np.float32)
     cond = CPrompt(mask.ctypes.data, mask.ctypes.data)
