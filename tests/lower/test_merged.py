@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.execution import imported
@@ -44,3 +46,12 @@ def test_a_run_that_hands_over_more_is_refused_and_others_are_left() -> None:
     late = Program(program.graph, program.kernels, program.calls, program.tensors, program.output, 1)
     with pytest.raises(BuildError, match="one side of the prologue's end"):
         merged(late, [range(2)])
+
+
+def test_no_number_is_given_twice_where_kernels_were_merged_before() -> None:
+    program = partition(imported(mlp()))
+    numbers = [f"k{number}_matmul" for number in range(len(program.kernels), len(program.kernels) + 3)]
+    known = {**program.kernels, **{name: next(iter(program.kernels.values())) for name in numbers[1:]}}
+    whole = merged(replace(program, kernels=known), [range(len(program.calls))])
+    (name,) = whole.kernels
+    assert name.startswith(f"k{len(program.kernels) + 3}_"), "the number of kernels is taken, and the next is free"

@@ -187,7 +187,10 @@ def intern(function: Any, kernels: dict[str, Any], by_hash: dict[int, list[str]]
     for name in by_hash[key]:
         if tvm_ffi.structural_equal(kernels[name], function, map_free_vars=True):
             return name
-    name = f"k{len(kernels)}_{_title(function)}"
+    number = len(kernels)
+    while any(other.startswith(f"k{number}_") for other in kernels):  # some were merged, and their numbers are free
+        number += 1
+    name = f"k{number}_{_title(function)}"
     kernels[name] = function
     by_hash[key].append(name)
     return name
