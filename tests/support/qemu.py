@@ -16,7 +16,6 @@ from tvm.target import Target
 from tvm_flow.backends.cpu import Isa
 from tvm_flow.backends.cpu.codegen import compile_object
 from tvm_flow.backends.cpu.gemm import gemm
-from tvm_flow.graph.constants import RULES
 
 QEMU = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
 Array = npt.NDArray[Any]
@@ -79,7 +78,7 @@ def run_gemm(folder: Path, isa: Isa, cpu: str, x: Array, w: Array) -> Array:
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl", "-O1", "-static"]
     command += ["-o", str(program), str(folder / "driver.c"), str(folder / "g.o")]
     subprocess.run(command, check=True, capture_output=True)
-    packed = RULES["pack_columns"](w, isa.columns, isa.depth)
+    packed = isa.layout.pack(w)
     paths = [folder / name for name in ("x", "w", "c")]
     paths[0].write_bytes(x.tobytes())
     paths[1].write_bytes(packed.tobytes())

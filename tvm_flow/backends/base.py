@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from tvm_flow.backends.narrow import narrow_arguments
 from tvm_flow.backends.packed import Arithmetic, Layout, Made, PackedProgram, Placement, Refusal, Segment
 from tvm_flow.graph.program import Program
 from tvm_flow.target.spec import TargetSpec
@@ -30,6 +31,8 @@ class Kernel:
     name: str
     function: Any
     constant: tuple[bool, ...]
+    narrow: tuple[bool, ...] = ()
+    """Which arguments are constant codes of 4 bits, -8 to 7, at every call; none where nobody looked."""
 
 
 def kernels_of(program: Program) -> list[Kernel]:
@@ -39,7 +42,11 @@ def kernels_of(program: Program) -> list[Kernel]:
         here = tuple(name in program.graph.constants for name in call.args)
         before = constant.get(call.kernel, here)
         constant[call.kernel] = tuple(a and b for a, b in zip(before, here, strict=True))
-    return [Kernel(name, program.kernels[name], flags) for name, flags in constant.items()]
+    narrow = narrow_arguments(program)
+    return [
+        Kernel(name, program.kernels[name], flags, tuple(position in narrow[name] for position in range(len(flags))))
+        for name, flags in constant.items()
+    ]
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def _table(products: Sequence[Product]) -> str:
     names = [f"__tvm_ffi_sums{i}" for i in range(len(products))]
     declarations = "".join(f"extern int {name}(void *, const void *, int32_t, void *);\n" for name in names)
     rows = [
-        f"{{{name}, {p.m}, {p.k}, {p.n}, {p.packed_shape()[0]}, {p.isa.columns}, {p.isa.depth}}}"
+        f"{{{name}, {p.m}, {p.k}, {p.n}, {p.packed_shape()[0]}, {p.packed_shape()[2]}, {p.isa.depth}}}"
         for name, p in zip(names, products, strict=True)
     ]
     table = f"const sums_kernel sums_kernels[] = {{{', '.join(rows)}}};\n"

@@ -35,6 +35,15 @@ def test_random_codes_are_multiplied_exactly(tmp_path: Path, isa: Isa, cpu: str,
 
 @needs_qemu
 @pytest.mark.parametrize(("isa", "cpu"), CORES, ids=IDS)
+def test_weights_of_four_bits_are_multiplied_exactly(tmp_path: Path, isa: Isa, cpu: str) -> None:
+    rng = np.random.default_rng(0)
+    x, w = rng.integers(-128, 128, (128, 96)).astype(np.int8), rng.integers(-8, 8, (96, 288)).astype(np.int8)
+    got = run_gemm(tmp_path, isa.with_narrow_weights(), cpu, x, w)
+    assert np.array_equal(got, x.astype(np.int32) @ w.astype(np.int32))
+
+
+@needs_qemu
+@pytest.mark.parametrize(("isa", "cpu"), CORES, ids=IDS)
 def test_extremes_do_not_saturate(tmp_path: Path, isa: Isa, cpu: str) -> None:
     x, w = np.full((8, 1152), -128, np.int8), np.full((1152, 96), -128, np.int8)
     w[:, ::2] = 127

@@ -54,6 +54,30 @@ def test_exact_on_every_shape(compiled: tuple[Isa, Any], kind: str) -> None:
 
 
 @pytest.mark.parametrize("isa", RUNNABLE, ids=IDS)
+def test_weights_of_four_bits_are_exact_in_half_the_bytes(isa: Isa) -> None:
+    narrow, sizes = isa.with_narrow_weights(), [(1, 16, 96), (7, 64, 96), (72, 128, 192)]
+    functions = {f"g{m}": gemm(f"g{m}", m, k, n, narrow) for m, k, n in sizes}
+    module = tvm.tirx.build(tvm.IRModule(functions), target=HOST.tvm())
+    for m, k, n in sizes:
+        x, w = operands("random", m, k, n)
+        for codes in (w >> 4, np.full_like(w, -8), np.full_like(w, 7)):
+            packed = narrow.layout.pack(codes)
+            assert 2 * packed.nbytes == codes.nbytes
+            np.testing.assert_array_equal(narrow.layout.unpack(packed, (k, n)), codes)
+            got = call_kernel(module, f"g{m}", [x, packed], (m, n), "int32")
+            np.testing.assert_array_equal(got, x.astype(np.int64) @ codes.astype(np.int64))
+
+
+def test_weights_of_four_bits_are_unpacked_before_the_products() -> None:
+    """Once for a block of columns; the inner loop is that of codes in bytes."""
+    narrow = x86.AVX512VNNI.with_narrow_weights()
+    module = tvm.tirx.build(tvm.IRModule({"g": gemm("g", 64, 64, 96, narrow)}), target=client_target("icelake-server"))
+    assert module.inspect_source("s").count("vpdpbusd") >= narrow.rows * narrow.vectors
+    with pytest.raises(BuildError, match="to fit avx2-w4"):
+        gemm("odd", 8, 64, 40, x86.AVX2.with_narrow_weights())
+
+
+@pytest.mark.parametrize("isa", RUNNABLE, ids=IDS)
 def test_deep_products_of_extremes(isa: Isa) -> None:
     """Sums near the end of int32: nothing saturates in between, as vpmaddubsw would."""
     k = 131070 // isa.depth * isa.depth

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,9 @@ class CpuBackend:
         isa = self.isa or choose_isa(target.features)
         product = as_product(kernel.function, isa)
         if product is not None and kernel.constant[WEIGHT]:
+            narrow = product.isa.with_narrow_weights()
+            if kernel.narrow and kernel.narrow[WEIGHT] and narrow.fits(product.m, product.k, product.n):
+                product = replace(product, isa=narrow)
             return Offer(f"int8 product, {product.isa.name}", product, {WEIGHT: product.isa.layout})
         registers = registers_of(target.features)
         floats = as_float_product(kernel.function, registers)

@@ -5,7 +5,7 @@
 The tile is ``rows`` x ``columns`` accumulators held in registers over the whole of K; a block of weights is read by
 ``tiles`` of them while it is in the cache, and such groups of tiles run in parallel. An epilogue (dequantize, bias,
 GELU, gate and residual, requantize: elementwise on [M, N]) reads a tile before it leaves the core, so that int32 sums
-never travel through memory.
+never travel through memory. Weights of 4 bits are unpacked block by block (`tvm_flow.backends.cpu.nibbles`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from types import ModuleType
 
 from tvm import s_tir, te
 
-from tvm_flow.backends.cpu import biased, pairs, plain, widened
+from tvm_flow.backends.cpu import biased, nibbles, pairs, plain, widened
 from tvm_flow.backends.cpu.blocks import lanes_of
 from tvm_flow.backends.cpu.isa import Isa, Sums
 from tvm_flow.backends.cpu.tiling import PARALLEL_MACS, DefaultTiling, Order, Stages, Tiling
@@ -44,7 +44,8 @@ def gemm_definition(m: int, k: int, n: int, isa: Isa) -> PrimFunc:
     """The product (X, packed W, C) as an unscheduled TIR function; the shape must fit ``isa``."""
     x = te.placeholder((m, k), "int8", "X")
     w = te.placeholder(isa.layout.shape((k, n)), "int8", "W")
-    return te.create_prim_func([x, w, _style(isa).sums(x, w, n, isa)], "int64")
+    codes = nibbles.unpacked(w) if isa.narrow else w
+    return te.create_prim_func([x, w, _style(isa).sums(x, codes, n, isa)], "int64")
 
 
 def schedule_gemm(function: PrimFunc, m: int, k: int, n: int, isa: Isa, tiling: Tiling | None = None) -> PrimFunc:
@@ -99,6 +100,8 @@ def _tile(schedule: Schedule, stages: Stages, isa: Isa, loops: tuple[Loop, Loop,
     schedule.compute_at(stages.accumulate, tiles, preserve_unit_loops=True)
     if stages.widen is not None:
         _widen(schedule, stages.widen, outer)
+    if isa.narrow:
+        nibbles.unpack_at(schedule, outer if stages.widen is None else blocks)
     _style(isa).tile(schedule, stages.accumulate, isa)
     if stages.unrolled:
         schedule.unroll(rows)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
-from tvm_flow.backends.cpu.layout import BlockedColumns
+from tvm_flow.backends.cpu.layout import BlockedColumns, NibbleColumns
 from tvm_flow.errors import BuildError
 
 
@@ -44,6 +44,8 @@ class Isa:
     groups: int = 1
     sums: Sums = Sums.PLAIN
     fallback: Isa | None = None
+    narrow: bool = False
+    """Weights lie two in a byte; a kernel unpacks a block of them before its tiles read it."""
 
     @property
     def columns(self) -> int:
@@ -51,9 +53,13 @@ class Isa:
         return self.lanes * self.vectors
 
     @property
-    def layout(self) -> BlockedColumns:
+    def layout(self) -> BlockedColumns | NibbleColumns:
         """How weights are packed."""
-        return BlockedColumns(self.columns, self.depth)
+        return (NibbleColumns if self.narrow else BlockedColumns)(self.columns, self.depth)
+
+    def with_narrow_weights(self) -> Isa:
+        """The same for weights of 4 bits."""
+        return replace(self, name=f"{self.name}-w4", narrow=True)
 
     @property
     def paired(self) -> bool:
@@ -75,7 +81,7 @@ class Isa:
             return f"K = {k} is no multiple of {self.depth * self.groups}"
         if m % 2 != 0 and self.paired:
             return f"M = {m} is odd"
-        if n % self.columns != 0 and self.sums in (Sums.BIASED, Sums.PAIRED):
+        if n % self.columns != 0 and (self.sums in (Sums.BIASED, Sums.PAIRED) or self.narrow):
             return f"N = {n} is no multiple of {self.columns}"
         return ""
 

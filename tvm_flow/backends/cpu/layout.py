@@ -5,6 +5,10 @@
 
 A block of ``columns`` output channels is what a tile of sums reads, ``depth`` codes along K what one lane of the
 instruction multiplies. Columns that are missing from the last block are zero.
+
+Codes of 4 bits lie two in a byte, those of a block's first half of columns below those of its second half:
+
+    Q[b, s, c, d] = P[b, s, c, d] & 15  |  P[b, s, columns / 2 + c, d] << 4
 """
 
 from __future__ import annotations
@@ -53,8 +57,52 @@ class BlockedColumns:
         return np.ascontiguousarray(whole[:, : plain[1]])
 
 
+@dataclass(frozen=True)
+class NibbleColumns:
+    """The same for codes from -8 to 7; ``columns`` is even."""
+
+    columns: int
+    depth: int
+    rule: ClassVar[str] = "pack_nibbles"
+
+    @property
+    def blocked(self) -> BlockedColumns:
+        """Of the codes, each in a byte."""
+        return BlockedColumns(self.columns, self.depth)
+
+    @property
+    def options(self) -> tuple[int, ...]:
+        """See `tvm_flow.backends.base.Layout`."""
+        return (self.columns, self.depth)
+
+    def shape(self, plain: tuple[int, ...]) -> tuple[int, int, int, int]:
+        """Of the packed array of a [K, N] matrix."""
+        blocks, steps, columns, depth = self.blocked.shape(plain)
+        return (blocks, steps, columns // 2, depth)
+
+    def at(self, step: Any, code: Any, column: Any) -> tuple[Any, Any, Any, Any]:
+        """Where a code lies once a kernel has unpacked its block: as in `BlockedColumns`."""
+        return self.blocked.at(step, code, column)
+
+    def pack(self, plain: Array) -> Array:
+        """The packed array of ``plain`` [K, N]."""
+        low, high = np.split(self.blocked.pack(plain).view(np.uint8), 2, axis=2)
+        return np.ascontiguousarray(low & 15 | high << 4).view(np.int8)
+
+    def unpack(self, packed: Array, plain: tuple[int, ...]) -> Array:
+        """The [K, N] matrix that was packed."""
+        signed = packed.view(np.int8)
+        halves = [(signed << 4) >> 4, signed >> 4]  # arithmetic shifts of int8 carry the sign
+        return self.blocked.unpack(np.concatenate(halves, axis=2), plain)
+
+
 def _pack_columns(w: Array, columns: int, depth: int) -> Array:
     return BlockedColumns(columns, depth).pack(w)
 
 
+def _pack_nibbles(w: Array, columns: int, depth: int) -> Array:
+    return NibbleColumns(columns, depth).pack(w)
+
+
 register_rule(BlockedColumns.rule, _pack_columns)
+register_rule(NibbleColumns.rule, _pack_nibbles)
