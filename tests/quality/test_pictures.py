@@ -57,7 +57,9 @@ def test_report_draws_both_and_the_same_again(tmp_path: Path) -> None:
         drawn.append([(tmp_path / name / file).read_bytes() for file in (GROUPS, DRIFT)])
     assert drawn[0] == drawn[1]
     named = texts(tmp_path / "one" / GROUPS)
-    assert {"w8, plain", "w8, outliers", "1", "3"} <= set(named) and not any("other" in name for name in named)
+    assert {"w8, plain, 2 pairs", "w8, outliers, 2 pairs", "1", "3"} <= set(named) and not any(
+        "other" in name for name in named
+    )
     assert {"blocks.0.attn.qkv", "blocks.1.attn.qkv", "0", "2"} <= set(texts(tmp_path / "one" / DRIFT))
     assert not any(word in page for page in map(bytes.decode, drawn[0]) for word in ("href", "url(", "<script"))
 

@@ -84,8 +84,18 @@ def test_curves_end_in_a_group_for_each_step(tmp_path: Path) -> None:
     curves = group_curves(verdicts(read_lines(scores(tmp_path / "a.jsonl"))))
     assert list(curves) == ["a"]
     (line,) = curves["a"]
-    assert line.name == "plain" and [x for x, _ in line.points] == [1, 2, 4]
+    assert line.name == "plain, 4 pairs" and [x for x, _ in line.points] == [1, 2, 4]
     assert [interval.mean for _, interval in line.points] == [40.5, 41.5, 43.5]
+
+
+def test_points_of_a_curve_are_means_over_the_pairs_that_all_have(tmp_path: Path) -> None:
+    """Or a recipe that was tried on fewer videos would stand beside others' harder ones."""
+    path = scores(tmp_path / "a.jsonl")
+    lines = [line for line in path.read_text().splitlines() if not ('"a-g2"' in line and '"seed": 1' in line)]
+    path.write_text("".join(f"{line}\n" for line in lines))
+    (line,) = group_curves(verdicts(read_lines(path)))["a"]
+    assert line.name == "plain, 2 pairs"
+    assert [interval.mean for _, interval in line.points] == [40.0, 41.0, 43.0]
 
 
 def test_no_scores_are_an_error_that_says_what_to_run(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tvm_flow.quality.intervals import Interval
 
 Grid = NDArray[np.float64]
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 690, 300, 46, 34, 12, 190
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 750, 300, 46, 34, 12, 250
 SHADES = 8
 """Steps of a heat map's colour, from the least to the greatest value."""
 

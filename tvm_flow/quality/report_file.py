@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ import numpy as np
 from tvm_flow.artifact import write_bytes
 from tvm_flow.calibrate import Ranges, load_ranges
 from tvm_flow.errors import ConfigError
-from tvm_flow.quality.intervals import Interval
 from tvm_flow.quality.lines import read_lines
 from tvm_flow.quality.report_charts import Grid, Series, heat_map, line_chart, plain_table
 from tvm_flow.quality.report_page import Section, page
@@ -92,20 +91,30 @@ def quality_sections(found: Sequence[Verdict]) -> list[Section]:
 def group_curves(found: Sequence[Verdict], least: int = 3) -> dict[str, list[Series]]:
     """For each recipe that was tried with ``least`` numbers of groups (NAME-gN) or more a line for each model.
 
-    Its last point is the recipe NAME itself, with a group for each step.
+    Its last point is the recipe NAME itself, with a group for each step. All points of a line are means over the same
+    pairs, those that every one of them has; the line's name says how many.
     """
-    curves: dict[str, dict[str, dict[int, Interval]]] = {}
+    curves: dict[str, dict[str, dict[int, Verdict]]] = {}
     for verdict in found:
         match = _GROUPED.match(verdict.recipe)
         base, count = match["base"] if match else verdict.recipe, max(verdict.groups) + 1
         if match or count == len(verdict.groups):
-            points = curves.setdefault(base, {}).setdefault(verdict.model, {})
-            points[count] = verdict.interval("latent_psnr_db")
+            curves.setdefault(base, {}).setdefault(verdict.model, {})[count] = verdict
     drawn = {
-        base: [Series(model, tuple(sorted(points.items()))) for model, points in models.items() if len(points) >= least]
+        base: [_curve(model, points) for model, points in models.items() if len(points) >= least]
         for base, models in curves.items()
     }
     return {base: series for base, series in drawn.items() if series}
+
+
+def _curve(model: str, points: dict[int, Verdict]) -> Series:
+    common = set.intersection(*(set(verdict.rows) for verdict in points.values()))
+    shared = {
+        count: replace(verdict, rows={pair: verdict.rows[pair] for pair in common}, to_fp32=None)
+        for count, verdict in sorted(points.items())
+    }
+    name = f"{model}, {len(common)} pairs"
+    return Series(name, tuple((count, each.interval("latent_psnr_db")) for count, each in shared.items()))
 
 
 def ranges_section(ranges: Ranges) -> Section:
