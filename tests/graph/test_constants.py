@@ -145,6 +145,7 @@ def test_shapes_are_known_without_values(rule: str) -> None:
         "add_i32": ({"a": bias, "b": bias}, ()),
         "pack_columns": ({"a": w}, (4, 4)),
         "pack_channels": ({"a": rng.standard_normal((4, 6, 3, 3)).astype(np.float32)}, (2, 4)),
+        "pack_nibbles": ({"a": w >> 4}, (4, 4)),
         "quantize": ({"a": w.astype(np.float32), "b": scale, "c": point}, (1, 0)),
     }
     arrays, options = cases[rule]

@@ -11,6 +11,7 @@ from support.tiny_fixtures import Compiler
 from support.tiny_model import LATENT, LENGTHS, SAMPLER, embed, make_model
 from torch import Tensor
 
+from tvm_flow.backends.cpu.isa import registered_isas
 from tvm_flow.calibrate import CalibrationPrompt, Denoising
 from tvm_flow.calibrate.samples import ROWS, sample_inputs
 from tvm_flow.errors import ConfigError
@@ -22,13 +23,16 @@ from tvm_flow.quality.scores import Viewer
 from tvm_flow.quality.standings import verdicts
 from tvm_flow.quality.trials import Subject, Trials, crossed, run_trials
 
+NARROW = tuple(isa.with_narrow_weights().name for isa in registered_isas())
 PROMPTS = tuple(CalibrationPrompt(text, seed) for seed, text in enumerate(LENGTHS))
 
 
 @pytest.fixture(scope="module")
 def bundle(compiler: Compiler) -> Path:
-    """Int4 weights, one group, a bias and a center for each branch."""
-    return compiler("quality/static-free-w4a8-g1", "host").bundle
+    """Int4 weights, two in a byte; one group, a bias and a center for each branch."""
+    compiled = compiler("quality/static-free-w4a8-g1", "host")
+    assert any(line.partition(": ")[2].startswith(NARROW) for line in compiled.kernels)
+    return compiled.bundle
 
 
 def recipe_of(bundle: Path) -> CompiledRecipe:
