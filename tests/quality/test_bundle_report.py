@@ -64,6 +64,13 @@ def test_it_says_what_the_bundle_holds(write: Callable[..., Path], contents: Con
         assert f"{size:>14,} {name}" in said, name
 
 
+def test_codes_are_counted_where_no_accumulator_leaves_its_kernel(write: Callable[..., Path]) -> None:
+    exactness = {**COMPILED["exactness"], "accumulators": 0}
+    provenance = {"compiled": {**COMPILED, "exactness": exactness}, "model": MODEL}
+    said = bundle_report(write("b", provenance=provenance))
+    assert "7,890 codes equal, 2 of these off by 1 at a tie" in said and "accumulators" not in said
+
+
 def test_a_decoder_is_described(write: Callable[..., Path], contents: Contents, tmp_path: Path) -> None:
     library = toy_decoder.compile_decoder(tmp_path / "decoder.so")
     bundle = write("b", decoder=toy_decoder.with_decoder(contents, library).decoder)

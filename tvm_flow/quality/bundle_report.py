@@ -117,6 +117,7 @@ def _checked(figures: Mapping[str, Any]) -> Iterator[str]:
             yield f"checked, {what}: {count['calls']} kernel calls; {count['followed']} more followed, not compared"
             if found.get("accumulators"):
                 yield f"  {count['accumulators']:>14} accumulators equal"
+            if found.get("quantized"):
                 yield f"  {count['quantized']:>14} codes equal, {count['near_ties']} of these off by 1 at a tie"
             yield f"  {count['floats']:>14} floats within their derived bounds"
     where = figures.get("checked_on", "not recorded")

@@ -140,8 +140,8 @@ tvm_flow_status vf_choose(const vf_instance *vulkan, const char *wanted, VkExten
   }
   *out = found[0];
   if (!wanted || !wanted[0]) return TVM_FLOW_OK;
-  return vf_fail(error, TVM_FLOW_NO_DEVICE, "expected a device %.64s, got %u others, the last one %.100s; correct "
-                 "TVM_FLOW_VULKAN_DEVICE, or the option", wanted, last + 1, facts.properties.deviceName);
+  return vf_fail(error, TVM_FLOW_NO_DEVICE, "expected a device %.64s, got %u without it, the last one %.100s; "
+                 "correct TVM_FLOW_VULKAN_DEVICE, or the program's .device", wanted, last + 1, facts.properties.deviceName);
 }
 
 static const char *kind_of(VkPhysicalDeviceType type) {
