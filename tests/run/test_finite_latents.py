@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support import toy_bundle
 
-from tvm_flow.errors import NotFiniteError, RuntimeFailure
+from tvm_flow.errors import NotFiniteError, PromptError, RuntimeFailure
 from tvm_flow.pack import Contents, Prompt, write_bundle
 from tvm_flow.run import Bundle, TracedCall
 from tvm_flow.run.not_finite import FoundError, NotFiniteFinder
@@ -42,7 +42,7 @@ def test_a_velocity_by_itself_is_looked_through(contents: Contents, bundle: Bund
     words = rf"step 1, branch {branch} .*expected finite numbers.*first kernel that makes one is toy_\w+ at step 1, "
     with pytest.raises(NotFiniteError, match=words + rf"branch {branch}, call \d"):
         bundle.velocity(1, branch, z, hot)
-    with pytest.raises(NotFiniteError, match=r"step 1, .*no kernel makes one of numbers: look at what was given"):
+    with pytest.raises(PromptError, match="prompt: expected finite tokens"):
         bundle.velocity(1, branch, z, Prompt(np.full((3, 4), np.nan, np.float32), hot.mask))
     expected = toy_bundle.velocity(contents, 1, branch, z, contents.golden.cond)
     assert bundle.velocity(1, branch, z, contents.golden.cond).tobytes() == expected.tobytes(), "the handle goes on"

@@ -203,6 +203,16 @@ def test_wrong_shapes_are_refused(bundle: Bundle) -> None:
         bundle.velocity(4, 0, request.noise, request.cond)
 
 
+@pytest.mark.parametrize(("part", "value"), [("tokens", np.nan), ("tokens", np.inf), ("mask", np.nan), ("mask", 1.0)])
+def test_a_prompt_of_what_is_no_number_is_refused(bundle: Bundle, part: str, value: float) -> None:
+    """Quantized it would be a number."""
+    request = toy_bundle.make_request(3)
+    damaged = getattr(request.cond, part).copy()
+    damaged.flat[0] = value
+    with pytest.raises(PromptError, match="uncond: expected finite tokens and a mask of 0 and below"):
+        bundle.generate(request.noise, request.cond, replace(request.cond, **{part: damaged}))
+
+
 def test_a_closed_bundle_says_so(bundle_dir: Path) -> None:
     bundle = Bundle.open(bundle_dir)
     bundle.close()

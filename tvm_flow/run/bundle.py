@@ -119,6 +119,10 @@ class Bundle(Handle):
                 f"{name}: expected float32 tokens {shape} and mask {shape[:1]}, got {tokens.dtype} "
                 f"{tokens.shape} and {mask.dtype} {mask.shape}; embed it with the model's text encoder"
             )
+        if not np.isfinite(tokens).all() or not (mask <= 0).all():
+            raise PromptError(
+                f"{name}: expected finite tokens and a mask of 0 and below, got NaN, infinity or more; embed it again"
+            )
         return Prompt(np.ascontiguousarray(tokens), np.ascontiguousarray(mask))
 
 

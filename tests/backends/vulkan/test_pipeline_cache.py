@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,12 @@ def test_it_is_read_again_and_written_no_more(affine: Plan, cache: Path) -> None
     before = cache.stat()
     assert computes(affine, cache.parent) == []
     assert (cache.stat().st_ino, cache.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_fifo_in_its_place_is_not_waited_for(affine: Plan, cache: Path) -> None:
+    cache.unlink()
+    os.mkfifo(cache)
+    computes(affine, cache.parent)
 
 
 @pytest.mark.parametrize("byte", [0, 8, 12, 16, 20, 24, 28, 32, 48, 80, 88, HEADER - 8, HEADER, HEADER + 16, -1])

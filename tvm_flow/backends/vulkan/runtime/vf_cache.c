@@ -1,6 +1,7 @@
 #include "vf_cache.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -65,7 +66,8 @@ static int is_ours(const vf_device *device, const uint8_t *file, uint64_t bytes)
 static uint8_t *read_file(const vf_device *device, uint64_t *bytes) {
   uint8_t *data = NULL;
   struct stat status;
-  FILE *file = fopen(device->cache_path, "rbe");
+  const int descriptor = open(device->cache_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a fifo would wait */
+  FILE *file = descriptor < 0 ? NULL : fdopen(descriptor, "rb");
   if (!file) return NULL;
   if (fstat(fileno(file), &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0 &&
       status.st_size <= MOST_BYTES && (data = vf_take(device, (uint64_t)status.st_size, "compiled pipelines", NULL))) {
