@@ -17,9 +17,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from tvm.relax import op as R
 
 from tvm_flow.backends.cpu.codegen import float_kernel
 from tvm_flow.backends.cpu.registers import registers_of
+from tvm_flow.bench.contest import contest
 from tvm_flow.graph.types import Relax
 from tvm_flow.profile.peak import FLOAT, instruction_meter
 from tvm_flow.target.spec import detect_host
@@ -164,23 +165,8 @@ def measure(shape: AttentionShape, rounds: int) -> dict[str, float]:
     rng = np.random.default_rng(shape.macs)
     q = (rng.standard_normal((shape.batch, shape.heads, shape.rows, CHANNELS)) / CHANNELS**0.5).astype(np.float32)
     k, v = (rng.standard_normal((shape.batch, shape.heads, shape.keys, CHANNELS)).astype(np.float32) for _ in range(2))
-    runs: dict[str, Callable[[], object]] = {}
-    for name, make in CONTENDERS.items():
-        try:
-            runs[name] = make(shape, q, k, v)
-        except ImportError:
-            print(f"{name}: not installed", file=sys.stderr)
-    first = np.asarray(runs["ours"]())
-    for name, run in runs.items():
-        error = float(np.abs(np.asarray(run()) - first).max())
-        assert error < 1e-4, f"{name} computes something else: {error}"
-    seconds = dict.fromkeys(runs, float("inf"))
-    for _ in range(rounds):
-        for name, run in runs.items():
-            start = time.process_time()
-            run()
-            seconds[name] = min(seconds[name], time.process_time() - start)
-    return {name: round(shape.macs / taken / 1e9, 1) for name, taken in seconds.items()}
+    made = {name: partial(make, shape, q, k, v) for name, make in CONTENDERS.items()}
+    return contest(made, shape.macs, rounds)
 
 
 def main(arguments: list[str]) -> None:

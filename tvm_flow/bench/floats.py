@@ -15,9 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from math import prod
 from typing import Any
@@ -31,6 +31,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tvm_flow.backends.cpu.convolution import Convolution, convolution, weight_layout
 from tvm_flow.backends.cpu.float_product import float_product, tiled
 from tvm_flow.backends.cpu.registers import registers_of
+from tvm_flow.bench.contest import contest
 from tvm_flow.profile.peak import FLOAT, instruction_meter
 from tvm_flow.target.spec import detect_host
 
@@ -147,23 +148,8 @@ def measure(shape: FloatShape, rounds: int) -> dict[str, float]:
     rng = np.random.default_rng(shape.macs)
     x = rng.standard_normal(shape.x).astype(np.float32)
     w = (rng.standard_normal(shape.w) * (prod(shape.output) / shape.macs) ** 0.5).astype(np.float32)
-    runs: dict[str, Callable[[], object]] = {}
-    for name, make in CONTENDERS.items():
-        try:
-            runs[name] = make(shape, x, w)
-        except ImportError:
-            print(f"{name}: not installed", file=sys.stderr)
-    first = np.array(runs["ours"]())
-    for name, run in runs.items():
-        error = float(np.abs(np.asarray(run()) - first).max())
-        assert error < 1e-4, f"{name} computes something else: {error}"
-    seconds = dict.fromkeys(runs, float("inf"))
-    for _ in range(rounds):
-        for name, run in runs.items():
-            start = time.process_time()
-            run()
-            seconds[name] = min(seconds[name], time.process_time() - start)
-    return {name: round(shape.macs / taken / 1e9, 1) for name, taken in seconds.items()}
+    made = {name: partial(make, shape, x, w) for name, make in CONTENDERS.items()}
+    return contest(made, shape.macs, rounds)
 
 
 def main(arguments: list[str]) -> None:
