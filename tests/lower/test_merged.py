@@ -32,7 +32,7 @@ def test_all_calls_as_one_give_the_same_codes_and_floats(graph) -> None:  # type
     ((call,), (kernel,)) = one.calls, one.kernels
     assert call.kernel == kernel and call.output == program.output
     want, got = (execute_step(p.kernels, p.calls, tensors_of(program))[p.output] for p in (program, one))
-    np.testing.assert_allclose(got, want, rtol=1e-6)
+    np.testing.assert_array_equal(got, want)
 
 
 def test_a_run_that_hands_over_more_is_refused_and_others_are_left() -> None:
