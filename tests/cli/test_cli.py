@@ -29,7 +29,7 @@ from tvm_flow.shipped import output_folder
 
 COMMANDS = (
     *("inspect", "embed", "calibrate", "quantize", "export", "compile", "import", "replay", "targets", "run"),
-    *("compare", "evaluate", "sensitivity", "report", "diff", "build", "profile", "demo"),
+    *("compare", "evaluate", "sensitivity", "mix", "report", "diff", "build", "profile", "demo"),
     *("devices", "tune", "boards", "records"),
 )
 _HELP = """

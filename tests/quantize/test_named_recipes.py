@@ -23,7 +23,7 @@ def test_the_schemes_that_are_compared_are_all_there() -> None:
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_scheme_fits_both_models(name: str) -> None:
     recipe = find_recipe(name)
-    for config in (STDiT3Config(depth=1, hidden=32, heads=2), STDiTConfig(depth=1, hidden=32, heads=2)):
+    for config in (STDiT3Config(depth=4, hidden=32, heads=2), STDiTConfig(depth=4, hidden=32, heads=2)):
         recipe.check(layer_names(config), 20)
     assert ("w4" in name) == (recipe.widths.weights == 4)
     assert ("a4" in name) == (recipe.widths.activations == 4)

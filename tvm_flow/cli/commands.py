@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tvm_flow.cli.mixing_command import mix as mix
 from tvm_flow.cli.tuning_commands import asked_board
 from tvm_flow.cli.tuning_commands import boards as boards
 from tvm_flow.cli.tuning_commands import records as records

@@ -7,7 +7,7 @@ from keyword import iskeyword
 from pathlib import Path
 
 from tvm_flow import __version__
-from tvm_flow.cli import commands, tuning_commands
+from tvm_flow.cli import commands, mixing_command, tuning_commands
 from tvm_flow.cli.argument_types import at_least, cpus, latent, seed
 from tvm_flow.shipped import output_folder, shipped_folder
 
@@ -39,6 +39,8 @@ def make_parser() -> argparse.ArgumentParser:
         _command(sub, "evaluate", "try recipes on a model, simulated: quality against FP32 over prompts and seeds")
     )
     _sensitivity(_command(sub, "sensitivity", "what each layer costs at each part of the trajectory"))
+    mix = _command(sub, "mix", "a recipe that keeps in float, under a budget, what sensitivity shows to be worth it")
+    mixing_command.mix_options(mix, _tried, at_least)
     _report(_command(sub, "report", "scores, ranges, sensitivities and tuning as one HTML file"))
     _diff(_command(sub, "diff", "what differs between two bundles: fields, sizes, bytes"))
     _build(_command(sub, "build", "calibrate, quantize, export and compile from one YAML file"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tvm_flow.artifact import probe
+from tvm_flow.artifact import probe, write_bytes
 from tvm_flow.calibrate import CalibrationPrompt, Denoising, Ranges, load_prompts, model_sha256
 from tvm_flow.calibrate.reach import measure_reach
 from tvm_flow.calibrate.samples import ROWS, Samples, sample_inputs
@@ -18,11 +18,14 @@ from tvm_flow.errors import ConfigError
 from tvm_flow.pipeline.asked import require_bundle_of
 from tvm_flow.pipeline.generate import Generation, generate_latents
 from tvm_flow.pipeline.source import Source
+from tvm_flow.quality.budget import Budget
 from tvm_flow.quality.compiled import CompiledRecipe, compiled_recipe
 from tvm_flow.quality.judge import load_judge
+from tvm_flow.quality.mixed_recipe import mixed_text
+from tvm_flow.quality.mixing import Mixed, mix
 from tvm_flow.quality.outliers import load_outliers, with_outliers
 from tvm_flow.quality.scores import Viewer
-from tvm_flow.quality.sensitivity import measure_sensitivity, save_sensitivity
+from tvm_flow.quality.sensitivity import load_sensitivity, measure_sensitivity, save_sensitivity
 from tvm_flow.quality.trials import REFERENCE, Pair, Subject, Trials, run_trials
 from tvm_flow.quantize.named_recipes import find_recipe
 
@@ -87,6 +90,24 @@ def sensitivity_stage(source: Source, request: EvaluationRequest, windows: int, 
     probe(request.output)
     subject = make_subject(source, request, progress)
     save_sensitivity(request.output, measure_sensitivity(subject, (name, recipe), request.pairs, windows, progress))
+
+
+def mix_stage(
+    source: Source, request: EvaluationRequest, sensitivity: Path, budget: Budget, progress: bool = True
+) -> Mixed:
+    """Write the request's first recipe with what ``budget`` allows kept, by the file ``sensitivity``; return the same.
+
+    Raises as `evaluate_stage`, and ConfigError for effects that are another recipe's.
+    """
+    name = request.recipes[0]
+    recipe, found = find_recipe(name), load_sensitivity(sensitivity)
+    if found.recipe != name:
+        raise ConfigError(f"{sensitivity}: expected effects of {name}, got those of {found.recipe}; measure them anew")
+    probe(request.output)
+    subject = make_subject(source, request, progress)
+    mixed = mix(subject, recipe, found, request.pairs, budget, progress)
+    write_bytes(request.output, mixed_text(mixed, name, budget).encode())
+    return mixed
 
 
 def make_subject(source: Source, request: EvaluationRequest, progress: bool) -> Subject:

@@ -5,7 +5,7 @@ The steps before a window run once, in float; those from it on run anew for ever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +20,7 @@ from tvm_flow.fields import require_keys
 from tvm_flow.quality.trials import Pair, Subject
 from tvm_flow.quantize import Recipe
 from tvm_flow.quantize.scheme import make_scheme
-from tvm_flow.quantize.simulated import simulating
+from tvm_flow.quantize.simulated import AnyLayer, simulating
 from tvm_flow.sampler import denoise, drawn_from, model_outputs
 
 
@@ -51,12 +51,12 @@ def measure_sensitivity(
     model, sampler = subject.denoising.model, subject.denoising.sampler
     scheme = make_scheme(model, recipe[1], subject.samples)
     windows = step_windows(sampler.steps, count)
-    starts, exact = _float_latents(subject, pairs)
+    starts, exact = float_latents(subject, pairs)
     errors: dict[str, list[float]] = {name: [] for name in scheme.layers}
     with tqdm(total=len(errors) * len(windows), desc="sensitivity", unit="run", disable=not progress) as bar:
         for window in windows:
             for name in errors:
-                got = _from(subject, pairs, (window, starts[window[0]]), name, scheme.layers)
+                got = _from(subject, pairs, (window, starts[window[0]]), {name: scheme.layers[name]})
                 errors[name].append(float((got - exact).norm() / exact.norm()))
                 bar.update()
     prompts = tuple(pair.prompt for pair in pairs)
@@ -80,8 +80,8 @@ def load_sensitivity(path: Path) -> Sensitivity:
     return Sensitivity(str(values["recipe"]), prompts, layers, windows, errors)
 
 
-def _float_latents(subject: Subject, pairs: Sequence[Pair]) -> tuple[list[Tensor], Tensor]:
-    """The latents before each step, and the last ones."""
+def float_latents(subject: Subject, pairs: Sequence[Pair]) -> tuple[list[Tensor], Tensor]:
+    """FP32's latents of ``pairs`` before each step, and the last ones: each [N, C, T, H, W]."""
     before: list[Tensor] = []
     denoising = subject.denoising
     outputs = model_outputs(denoising.model, *subject.embed([p.prompt for p in pairs]), denoising.sampler)
@@ -94,16 +94,21 @@ def _float_latents(subject: Subject, pairs: Sequence[Pair]) -> tuple[list[Tensor
     return before, denoise(predict, torch.stack(noise), denoising.sampler, _drawn(subject, pairs))
 
 
+def quantized_latents(subject: Subject, pairs: Sequence[Pair], noise: Tensor, layers: Mapping[str, AnyLayer]) -> Tensor:
+    """The last latents of ``pairs`` from ``noise``, both [N, C, T, H, W], with ``layers`` simulated at every step."""
+    return _from(subject, pairs, ((0, subject.denoising.sampler.steps - 1), noise), layers)
+
+
 def _from(
-    subject: Subject, pairs: Sequence[Pair], at: tuple[tuple[int, int], Tensor], name: str, layers: object
+    subject: Subject, pairs: Sequence[Pair], at: tuple[tuple[int, int], Tensor], layers: Mapping[str, AnyLayer]
 ) -> Tensor:
+    """Denoise from the first step of a window (first, last) on, with ``layers`` simulated within it."""
     (first, last), z = at
     denoising = subject.denoising
-    assert isinstance(layers, dict)
     outputs = model_outputs(denoising.model, *subject.embed([p.prompt for p in pairs]), denoising.sampler)
 
     def predict(z: Tensor, step: int, t: float) -> tuple[Tensor, Tensor]:
-        with simulating(denoising.model, {name: layers[name]} if first <= step <= last else {}) as clock:
+        with simulating(denoising.model, layers if first <= step <= last else {}) as clock:
             clock.step = step
             return outputs(z, step, t)
 
