@@ -14,6 +14,7 @@ from torch import Tensor
 from tvm_flow.calibrate import CalibrationPrompt, Denoising, Ranges, calibrate, load_ranges
 from tvm_flow.calibrate.samples import Samples, sample_inputs
 from tvm_flow.model import AnyModel, STDiT, STDiT3, STDiT3Block, STDiT3Config, STDiTBlock, STDiTConfig
+from tvm_flow.quantize.prepare import Fitting
 from tvm_flow.sampler import SamplerConfig
 
 LENGTHS = {"short": 3, "a longer one": 5}
@@ -81,6 +82,13 @@ def samples(model: AnyModel, sampler: SamplerConfig, latent: tuple[int, int, int
     """Inputs of the linears over the same trajectories."""
     prompts = [CalibrationPrompt(text, seed) for seed, text in enumerate(LENGTHS)]
     return sample_inputs(Denoising(model, sampler, latent), prompts, embed, rows=20, progress=False)
+
+
+@pytest.fixture(scope="session")
+def fitting(model: AnyModel, sampler: SamplerConfig, latent: tuple[int, int, int, int]) -> Fitting:
+    """The same trajectories, of which nothing was sampled yet."""
+    prompts = [CalibrationPrompt(text, seed) for seed, text in enumerate(LENGTHS)]
+    return Fitting(Denoising(model, sampler, latent), prompts, embed)
 
 
 def embed(captions: list[str]) -> tuple[Tensor, Tensor]:

@@ -45,11 +45,17 @@ Samples = Mapping[str, LayerSamples]
 
 
 def sample_inputs(
-    denoising: Denoising, prompts: Sequence[CalibrationPrompt], embed: Embed, rows: int, progress: bool = True
+    denoising: Denoising,
+    prompts: Sequence[CalibrationPrompt],
+    embed: Embed,
+    rows: int,
+    progress: bool = True,
+    clock: Watch | None = None,
 ) -> Samples:
     """``rows`` of each prompt, step and branch, of every quantized linear of ``denoising.model``.
 
-    Trajectories are those of `calibrate`. Raises CalibrationError for no prompts and for inputs that are not finite.
+    Trajectories are those of `calibrate`; a ``clock`` is told their steps, too. Raises CalibrationError for no prompts
+    and for inputs that are not finite.
     """
     if not prompts:
         raise CalibrationError("prompts: expected at least one, got none; name a prompt file with captions")
@@ -57,7 +63,7 @@ def sample_inputs(
     for index, prompt in enumerate(tqdm(prompts, desc="sample inputs", unit="prompt", disable=not progress)):
         caption = embed([prompt.text])
         watch = _Watch(seen, rows, index, caption[1][0].bool())
-        _run(denoising, prompt, caption, watch)
+        _run(denoising, prompt, caption, watch, clock)
     return {name: each.samples() for name, each in seen.items()}
 
 
@@ -110,11 +116,17 @@ class _Watch:
         self.seen[name].take(self.step, halves, torch.from_numpy(chosen))
 
 
-def _run(denoising: Denoising, prompt: CalibrationPrompt, caption: tuple[Tensor, Tensor], watch: _Watch) -> None:
+def _run(
+    denoising: Denoising,
+    prompt: CalibrationPrompt,
+    caption: tuple[Tensor, Tensor],
+    watch: _Watch,
+    clock: Watch | None,
+) -> None:
     model = denoising.model
     handles = [model.get_submodule(name).register_forward_pre_hook(_hook(watch, name)) for name in watch.seen]
     try:
-        follow(denoising, prompt, caption, watch)
+        follow(denoising, prompt, caption, watch, *([] if clock is None else [clock]))
     finally:
         for handle in handles:
             handle.remove()
@@ -126,13 +138,14 @@ class Watch(Protocol):
     step: int
 
 
-def follow(denoising: Denoising, prompt: CalibrationPrompt, caption: tuple[Tensor, Tensor], watch: Watch) -> None:
+def follow(denoising: Denoising, prompt: CalibrationPrompt, caption: tuple[Tensor, Tensor], *watches: Watch) -> None:
     """Denoise ``prompt`` as `calibrate` does, for what hooks see of it."""
     model, sampler = denoising.model, denoising.sampler
     outputs = model_outputs(model, *caption, sampler)
 
     def predict(z: Tensor, step: int, t: float) -> tuple[Tensor, Tensor]:
-        watch.step = step
+        for watch in watches:
+            watch.step = step
         return outputs(z, step, t)
 
     noise = torch.randn(1, *denoising.latent, generator=torch.Generator().manual_seed(prompt.seed))

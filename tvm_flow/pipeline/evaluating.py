@@ -88,7 +88,7 @@ def sensitivity_stage(source: Source, request: EvaluationRequest, windows: int, 
     name = request.recipes[0]
     recipe = find_recipe(name)
     probe(request.output)
-    subject = make_subject(source, request, progress)
+    subject = make_subject(source, request, progress).prepared(recipe)
     save_sensitivity(request.output, measure_sensitivity(subject, (name, recipe), request.pairs, windows, progress))
 
 
@@ -104,7 +104,7 @@ def mix_stage(
     if found.recipe != name:
         raise ConfigError(f"{sensitivity}: expected effects of {name}, got those of {found.recipe}; measure them anew")
     probe(request.output)
-    subject = make_subject(source, request, progress)
+    subject = make_subject(source, request, progress).prepared(recipe)
     mixed = mix(subject, recipe, found, request.pairs, budget, progress)
     write_bytes(request.output, mixed_text(mixed, name, budget).encode())
     return mixed

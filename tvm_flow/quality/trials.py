@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,11 +22,13 @@ from tvm_flow.calibrate import CalibrationPrompt, Denoising, Embed, model_sha256
 from tvm_flow.calibrate.reach import Reach
 from tvm_flow.calibrate.samples import Samples
 from tvm_flow.errors import ConfigError, InterruptedCommand
+from tvm_flow.model import AnyModel
 from tvm_flow.quality.compiled import CompiledRecipe
 from tvm_flow.quality.lines import Line, appending, read_lines
 from tvm_flow.quality.scores import Viewer, psnr_to
 from tvm_flow.quantize import Recipe
 from tvm_flow.quantize.integer_scheme import IntegerModel, in_integers
+from tvm_flow.quantize.prepare import Fitting, prepare
 from tvm_flow.quantize.scheme import Scheme, make_scheme
 from tvm_flow.quantize.simulated import simulated_outputs, simulating
 from tvm_flow.sampler import denoise, drawn_from, model_outputs
@@ -55,6 +57,12 @@ class Subject:
     samples: Samples
     calibrated_on: tuple[CalibrationPrompt, ...]
     reach: Reach | None = None
+
+    def prepared(self, recipe: Recipe) -> Subject:
+        """With the model and the samples that ``recipe`` is fitted in and on."""
+        fitting = Fitting(self.denoising, self.calibrated_on, self.embed, self.samples)
+        model, samples = prepare(fitting, recipe)
+        return replace(self, denoising=replace(self.denoising, model=model), samples=samples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +152,7 @@ class _Work:
     subject: Subject
     trials: Trials
     viewer: Viewer
-    schemes: dict[str, Scheme]
+    schemes: dict[str, tuple[AnyModel, Scheme]]
 
     def exact(self, batch: Sequence[Pair]) -> Tensor:
         """FP32's latents."""
@@ -168,17 +176,18 @@ class _Work:
     def _latents(self, batch: Sequence[Pair], name: str, exact: Tensor) -> tuple[Tensor, Scheme]:
         denoising, recipe = self.subject.denoising, self.trials.recipe(name)
         if name not in self.schemes:
-            self.schemes[name] = make_scheme(denoising.model, recipe, self.subject.samples)
-        scheme = self.schemes[name]
+            subject = self.subject.prepared(recipe)
+            self.schemes[name] = subject.denoising.model, make_scheme(subject.denoising.model, recipe, subject.samples)
+        model, scheme = self.schemes[name]
         if recipe.method == "float32":
             return exact, scheme
         caption = self.subject.embed([pair.prompt for pair in batch])
-        with torch.no_grad(), simulating(denoising.model, scheme.layers) as clock, ExitStack() as stack:
+        with torch.no_grad(), simulating(model, scheme.layers) as clock, ExitStack() as stack:
             if recipe.between == "integer":
                 assert self.subject.reach is not None
                 integers = IntegerModel(scheme.layers, self.subject.reach)
-                stack.enter_context(in_integers(denoising.model, integers, clock))
-            outputs = simulated_outputs(denoising.model, clock, caption, denoising.sampler)
+                stack.enter_context(in_integers(model, integers, clock))
+            outputs = simulated_outputs(model, clock, caption, denoising.sampler)
             noise = self._noise(batch, 0)
             return denoise(outputs, noise, denoising.sampler, lambda step: self._noise(batch, step + 1)), scheme
 

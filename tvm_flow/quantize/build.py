@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from tvm_flow.artifact import is_current, make_stamp, write_stamp
 from tvm_flow.calibrate import Denoising, Embed, LayerRanges, Ranges, layer_names, load_ranges, model_sha256
-from tvm_flow.calibrate.samples import ROWS, Samples, sample_inputs
+from tvm_flow.calibrate.samples import Samples
 from tvm_flow.errors import CalibrationError, ConfigError, QuantizeError
 from tvm_flow.model import AnyModel
 from tvm_flow.numerics import quantize as to_int8
@@ -38,6 +38,7 @@ from tvm_flow.quantize.fold import (
     split,
     weight_sqnr_db,
 )
+from tvm_flow.quantize.prepare import Fitting, prepare, rotated
 from tvm_flow.quantize.quantized import Fold, QuantizedLayer, QuantizedModel
 from tvm_flow.quantize.recipe import Recipe, load_recipe
 from tvm_flow.quantize.scheme import make_scheme
@@ -75,7 +76,7 @@ def quantize(
 def quantize_model(
     model: AnyModel, ranges: Ranges, recipe: Recipe, samples: Samples | None = None, progress: bool = False
 ) -> QuantizedModel:
-    """``quantize`` without files: its arguments read, its errors; ``samples`` of the inputs for a fitted recipe."""
+    """``quantize`` without files: its arguments read, its errors; for a fitted recipe the ``samples`` of `prepare`."""
     names = layer_names(model.config)
     _check(model, ranges, names)
     recipe.check(names, ranges.sampler.steps)
@@ -87,7 +88,8 @@ def quantize_model(
     if recipe.fitted:
         if samples is None:
             raise ConfigError(f"recipe: {', '.join(recipe.fitted)}: expected samples of inputs to fit on, got none")
-        layers, folds = fitted_layers(model, recipe, make_scheme(model, recipe, samples, progress))
+        turned = rotated(model, recipe)
+        layers, folds = fitted_layers(turned, recipe, make_scheme(turned, recipe, samples, progress))
     else:
         layers, folds = _ranged_layers(model, ranges, recipe, progress)
     return QuantizedModel(
@@ -109,7 +111,8 @@ def quantize_model(
 def _samples(model: AnyModel, ranges: Ranges, recipe: Recipe, embed: Embed | None, progress: bool) -> Samples | None:
     if not recipe.fitted or recipe.simulated_only or embed is None:
         return None
-    return sample_inputs(Denoising(model, ranges.sampler, ranges.latent), ranges.prompts, embed, ROWS, progress)
+    denoising = Denoising(model, ranges.sampler, ranges.latent)
+    return prepare(Fitting(denoising, ranges.prompts, embed), recipe, progress)[1]
 
 
 def _ranged_layers(

@@ -103,10 +103,9 @@ class Recipe:
                         f"recipe: {key}: expected {getattr(plain, key) or 'none'} with between integer, got "
                         f"{getattr(self, key)}; drop one"
                     )
-            if self.fit.center != "none":
-                raise ConfigError(
-                    f"recipe: fit.center: expected none with between integer, got {self.fit.center}; drop one"
-                )
+            for key in ("center", "rotation"):
+                if (value := getattr(self.fit, key)) != "none":
+                    raise ConfigError(f"recipe: fit.{key}: expected none with between integer, got {value}; drop one")
 
     @property
     def fitted(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from tvm_flow.fields import check_fields, described, number, whole
 LEAST_BITS, MOST_BITS = 2, 8
 Bits = Annotated[int, whole(LEAST_BITS, MOST_BITS)]
 Per = Literal["none", "group", "step"]
+_LATER = {"rotation": "none", "inputs": "float"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class Fit:
                  and give its product to the layer's bias: for every step group, every step, or not
     correction   add the mean error of a layer's output to its bias: likewise
     alphas       smoothing strengths of which each layer takes the one whose worst step errs least; empty: smoothing's
+    rotation     heads: V and what projects it are rotated within each head, which changes nothing that the model
+                 computes and spreads a large channel over its head (`rotation`); or none
+    inputs       what is fitted on: inputs of the float model along its own trajectory, or of the quantized one along
+                 that which its own steps make (`prepare`): float or quantized
     ===========  ==========================================================================================
     """
 
@@ -50,13 +55,19 @@ class Fit:
     center: Annotated[Per, described("none, group or step")] = "none"
     correction: Annotated[Per, described("none, group or step")] = "none"
     alphas: Annotated[tuple[Annotated[float, number(0, 1)], ...], described("a list of numbers from 0 to 1")] = ()
+    rotation: Annotated[Literal["none", "heads"], described("none or heads")] = "none"
+    inputs: Annotated[Literal["float", "quantized"], described("float or quantized")] = "float"
 
     def __post_init__(self) -> None:
         check_fields(self, "recipe: fit.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values under the keys of the YAML file."""
-        return {**asdict(self), "alphas": list(self.alphas)}
+        """Plain values under the keys of the YAML file; `_LATER` only where they say something.
+
+        Files made before there were such keys stay as they are.
+        """
+        values = {**asdict(self), "alphas": list(self.alphas)}
+        return {key: value for key, value in values.items() if _LATER.get(key) != value}
 
 
 @dataclass(frozen=True)
