@@ -7,9 +7,10 @@ import json
 import pytest
 
 from tvm_flow.bench.__main__ import main
-from tvm_flow.bench.size import RUNTIME_LIMIT, VULKAN_LIMIT
+from tvm_flow.bench.size import NPU_LIMIT, RUNTIME_LIMIT, VULKAN_LIMIT
 
-KEYS = ["runtime_bytes", "vulkan_bytes", "library_bytes", "peak_over_weights_bytes", "liveness_bound_bytes"]
+SIZES = ["runtime_bytes", "vulkan_bytes", "npu_bytes", "library_bytes"]
+KEYS = [*SIZES, "peak_over_weights_bytes", "liveness_bound_bytes"]
 PEAK_LIMIT = 1.1
 
 
@@ -20,6 +21,7 @@ def test_sizes_stay_within_their_limits(capsys: pytest.CaptureFixture[str]) -> N
     assert list(line) == KEYS
     assert 0 < line["runtime_bytes"] <= RUNTIME_LIMIT <= 48_000
     assert 0 < line["vulkan_bytes"] <= VULKAN_LIMIT <= 40_000
+    assert 0 < line["npu_bytes"] <= NPU_LIMIT <= 40_000
     assert line["library_bytes"] > 0
     assert 0 < line["liveness_bound_bytes"] <= line["peak_over_weights_bytes"]
     assert line["peak_over_weights_bytes"] <= PEAK_LIMIT * line["liveness_bound_bytes"]

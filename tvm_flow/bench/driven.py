@@ -1,4 +1,4 @@
-"""The Vulkan device driven by its vtable as the runtime would do it: a library of a few calls and its payload.
+"""A device driven by its vtable as the runtime would do it, Vulkan's where none is named: a few calls, their payload.
 
 For benches and tests of the device alone, without a bundle.
 """
@@ -6,12 +6,13 @@ For benches and tests of the device alone, without a bundle.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import CFUNCTYPE, POINTER, Structure, byref, c_char_p, c_int, c_int64, c_uint8, c_void_p, cast
 from ctypes import c_uint32 as u32
 from ctypes import c_uint64 as u64
 from dataclasses import dataclass, field
 from mmap import mmap
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -118,7 +119,9 @@ class _Run(Structure):
 _ERROR, _VOID = POINTER(CError), c_void_p
 
 
-class _Type(Structure):
+class DeviceType(Structure):
+    """tvm_flow_device_type."""
+
     _fields_: ClassVar = [
         *_fields("abi struct_bytes", u32),
         ("name", c_char_p),
@@ -137,7 +140,7 @@ class Options(Structure):
     """tvm_flow_vulkan."""
 
     _fields_: ClassVar = [
-        ("type", _Type),
+        ("type", DeviceType),
         *_fields("device cache loader", c_char_p),
         *_fields("plain_products own_memory", u32),
     ]
@@ -145,7 +148,7 @@ class Options(Structure):
 
 @dataclass(frozen=True)
 class Tensor:
-    """A row of the library's table, of the Vulkan device."""
+    """A row of the library's table, of the device."""
 
     space: int
     offset: int
@@ -155,7 +158,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Plan:
-    """Calls are tensors' rows, the output last; ``segments`` are numbers of calls, all of the Vulkan device.
+    """Calls are tensors' rows, the output last; ``segments`` are numbers of calls, all of the device.
 
     ``weights`` lie ``skew`` bytes after the beginning of a page: 0 as where a file is mapped.
     """
@@ -196,19 +199,28 @@ class Memory:
         self.lines.append(line.decode())
 
 
-def load_device() -> ctypes.CDLL:
-    """The device's library, compiled with the warnings of the project."""
-    return ctypes.CDLL(str(build_device("vulkan", RUNTIME_PART)))
+@dataclass(frozen=True)
+class Part:
+    """A device's name, its library for this machine, and its options, the first of them the vtable."""
+
+    name: str
+    library: Callable[[], Path]
+    options: Callable[..., Any]
+
+
+VULKAN_PART = Part("vulkan", lambda: build_device("vulkan", RUNTIME_PART), Options)
 
 
 class Driven:
     """An opened device with one bound plan; a context that closes both."""
 
+    part = VULKAN_PART
+
     def __init__(self, plan: Plan, memory: Memory | None = None, branches: int = 1, **options: Any) -> None:
         self.plan, self.memory, self.error = plan, memory or Memory(), CError()
-        self.type = _Type.in_dll(load_device(), "tvm_flow_device_vulkan")
-        self.options = Options(self.type, **options)
-        self.options.type.struct_bytes = ctypes.sizeof(Options)
+        self.type = DeviceType.in_dll(ctypes.CDLL(str(self.part.library())), f"tvm_flow_device_{self.part.name}")
+        self.options = self.part.options(self.type, **options)
+        self.options.type.struct_bytes = ctypes.sizeof(self.options)
         m = self.memory
         self.services = _Services(
             ctypes.sizeof(_Services), None, None, _ALLOCATE(m.allocate), _RELEASE(m.release), None, _LOG(m.log)
@@ -265,7 +277,7 @@ class Driven:
             args=table(u32, [row for call in plan.calls for row in call]),
             num_devices=2,
             num_segments=len(segments),
-            devices=table(_Row, [(b"cpu", 0, 0), (b"vulkan", plan.arena_bytes, plan.prompt_bytes)]),
+            devices=table(_Row, [(b"cpu", 0, 0), (self.part.name.encode(), plan.arena_bytes, plan.prompt_bytes)]),
             segments=table(_Segment, segments),
         )
 

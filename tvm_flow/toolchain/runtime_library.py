@@ -73,13 +73,22 @@ def build_static_runtime(triple: str) -> Path:
     return _cached("static", "tvm_flow.o", triple, (*C_FLAGS, *STATIC_FLAGS), runtime_sources())
 
 
-def build_device(name: str, folder: Path, triple: str | None = None, defines: Sequence[str] = ()) -> Path:
+def build_device(
+    name: str,
+    folder: Path,
+    triple: str | None = None,
+    defines: Sequence[str] = (),
+    shared: Sequence[Path] = (),
+) -> Path:
     """A backend's part of the runtime: the C files of ``folder``, which loads what it needs; as `build_runtime`.
 
-    It is optimized for size: a device waits for its kernels. ``defines`` are NAME=VALUE of the preprocessor.
+    It is optimized for size: a device waits for its kernels. ``defines`` are NAME=VALUE of the preprocessor; ``shared``
+    are C files of another backend's part that this one is made of, too.
     """
-    flags = (*C_FLAGS, *SMALLEST, f"-I{RUNTIME / 'include'}", *(f"-D{define}" for define in defines))
-    sources, library = sorted(folder.glob("*.c")), f"libtvm_flow_device_{name}.so"
+    folders = dict.fromkeys(path.parent for path in shared)
+    includes = (f"-I{path}" for path in (RUNTIME / "include", folder, *folders))
+    flags = (*C_FLAGS, *SMALLEST, *includes, *(f"-D{define}" for define in defines))
+    sources, library = [*sorted(folder.glob("*.c")), *shared], f"libtvm_flow_device_{name}.so"
     return _cached("device", library, triple or host_triple(), flags, sources, (*_SHARED, "-ldl"))
 
 

@@ -1,10 +1,9 @@
 """Arm's neural accelerators as a backend, ``npu_arm``: kernels with a product, each one TOSA graph and one VGF.
 
-A VGF runs on Vulkan devices with VK_ARM_tensors and VK_ARM_data_graph. On this machine `runtime_library` is a device
-that has it run in another process, in Arm's emulation layer (see `tvm_flow.backends.npu.arm.emulated`).
+A VGF runs on Vulkan devices with VK_ARM_tensors and VK_ARM_data_graph; on this machine in Arm's emulation layer (see
+`tvm_flow.backends.npu.arm.npu_device`).
 
-The payload of a segment is a table of blobs, one for each call: the VGF, and its signature as JSON, which names types
-and shapes of the graph's inputs and its output. Constants are inputs, so one blob serves every step.
+The payload of a segment is a table of blobs, a VGF for each call. Constants are its inputs, so one serves every step.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tvm_flow.backends.base import Artifacts, CompileJob, Kernel, Offer
 from tvm_flow.backends.npu.arm.blobs import Blob, blob_source
-from tvm_flow.backends.npu.arm.emulated import build_device
+from tvm_flow.backends.npu.arm.npu_device import RUNTIME_PART, build_board_device, build_emulated_device
 from tvm_flow.backends.packed import Made, PackedProgram, Refusal
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name
@@ -83,7 +82,15 @@ class ArmBackend:
 
     def runtime_library(self) -> Path | None:
         """The emulated device; raises BuildError naming packages that are not installed."""
-        return build_device()
+        return build_emulated_device()
+
+    def board_library(self, zig_triple: str) -> Path:
+        """See `tvm_flow.backends.base.BoardPart`."""
+        return build_board_device(zig_triple)
+
+    def board_headers(self) -> tuple[Path, ...]:
+        """See `tvm_flow.backends.base.BoardPart`."""
+        return (RUNTIME_PART / "tvm_flow_npu_arm.h",)
 
 
 def _constants(region: Lowered) -> set[int]:

@@ -1,33 +1,28 @@
-"""Blobs as constant data of a library, in C: what `runtime/npu_emulated.c` reads as a segment's payload.
+"""Blobs as constant data of a library, in C: what `runtime/npu_bound.h` reads as a segment's payload.
 
 typedef struct {
-  const unsigned char *vgf;
+  const unsigned char *vgf;      aligned to 64 bytes: its words are read where they are
   uint64_t vgf_bytes;
-  const char *signature;         JSON: [{"dtype": "int8", "shape": [128, 96]}, ...], the output last
-  uint64_t signature_bytes;
 } npu_blob;
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-ROW_BYTES = 32
+ROW_BYTES = 16
 _STRUCT = """#include <stdint.h>
 typedef struct {
   const unsigned char *vgf;
   uint64_t vgf_bytes;
-  const char *signature;
-  uint64_t signature_bytes;
 } npu_blob;
 """
 
 
 @dataclass(frozen=True)
 class Blob:
-    """A compiled graph, and types and shapes of its inputs and output as JSON."""
+    """A compiled graph, and types and shapes of its inputs and output as JSON, for Arm's own runner."""
 
     vgf: bytes
     signature: str
@@ -40,8 +35,7 @@ def blob_source(
     lines, payloads = [_STRUCT], {}
     for kernel, blob in blobs.items():
         data = ",".join(map(str, blob.vgf))
-        lines.append(f"static const unsigned char {prefix}{kernel}_vgf[] = {{{data}}};")
-        lines.append(f"static const char {prefix}{kernel}_signature[] = {json.dumps(blob.signature)};")
+        lines.append(f"static const unsigned char {prefix}{kernel}_vgf[] __attribute__((aligned(64))) = {{{data}}};")
     for row, kernels in tables.items():
         symbol = f"{prefix}npu_{row}"
         rows = ", ".join(_row(prefix, kernel, blobs[kernel]) for kernel in kernels)
@@ -51,4 +45,4 @@ def blob_source(
 
 
 def _row(prefix: str, kernel: str, blob: Blob) -> str:
-    return f"{{{prefix}{kernel}_vgf, {len(blob.vgf)}, {prefix}{kernel}_signature, {len(blob.signature)}}}"
+    return f"{{{prefix}{kernel}_vgf, {len(blob.vgf)}}}"

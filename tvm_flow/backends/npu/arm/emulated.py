@@ -1,11 +1,10 @@
-"""VGFs run in Arm's emulation layer: `build_device` makes the device of the runtime, `main` is the process behind it.
+"""VGFs run by Arm's own runner in a process of its own: what the runtime's device is compared with.
 
-    bundle -> libtvm_flow -> device npu_arm (runtime/npu_emulated.c) --socket--> this module -> scenario runner
-                                                                                 -> Vulkan with the emulation layer
+    tvm_flow.backends.npu.arm.client --socket--> this module -> scenario runner -> Vulkan with the emulation layer
 
-The layer is chosen by VK_* variables of a whole process, and must not be seen by a Vulkan device beside it: so it has
-a process of its own. Debian's loader orders layers by folder, and the graph layer must be above the tensor layer: hence
-two folders. Requests, integers of 32 bits in the machine's order:
+The runner has Vulkan's loader choose the layer, by VK_* variables of a whole process. Debian's orders layers by folder,
+and the graph layer must be above the tensor layer: hence two folders. Requests, integers of 32 bits in the machine's
+order:
 
     'L' signature bytes, VGF bytes, signature, VGF            load: ids count from 0
     'R' id, bytes, inputs one after the other                 run
@@ -14,12 +13,10 @@ two folders. Requests, integers of 32 bits in the machine's order:
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import socket
 import struct
-import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,40 +24,22 @@ from typing import Any
 
 import numpy as np
 
+from tvm_flow.backends.npu.arm.npu_device import emulation_layers
 from tvm_flow.errors import BuildError
-from tvm_flow.toolchain.arm_npu import missing_packages
-from tvm_flow.toolchain.runtime_library import build_device as build_device_library
 
-RUNTIME_PART = Path(__file__).with_name("runtime")
 _DRIVERS = Path("/usr/share/vulkan/icd.d")
-
-
-def build_device() -> Path:
-    """The shared library with ``tvm_flow_device_npu_arm`` for this machine, compiled once.
-
-    Raises BuildError naming packages that are not installed.
-    """
-    if missing := missing_packages():
-        raise BuildError(
-            f"device npu_arm: expected {', '.join(missing)} to be installed, to emulate it; pip install "
-            "tvm-flow[npu-arm], or run the bundle on a device that has an NPU"
-        )
-    return build_device_library("npu_arm", RUNTIME_PART, defines=(f"NPU_PYTHON={json.dumps(sys.executable)}",))
 
 
 def emulation_variables(folder: Path) -> dict[str, str]:
     """VK_* of a process that has the layers, whose manifests are written to ``folder``; raises BuildError."""
-    found = importlib.util.find_spec("emulation_layer")
     drivers = sorted(_DRIVERS.glob("lvp_icd.*.json"))
-    if found is None or found.origin is None or not drivers:
-        raise BuildError(
-            f"emulated NPU: expected Arm's emulation layer and {_DRIVERS}/lvp_icd.*.json; pip install "
-            "tvm-flow[npu-arm], apt-get install mesa-vulkan-drivers libvulkan1"
-        )
-    deployed, folders = Path(found.origin).parent / "deploy", []
-    for place, name in enumerate(("Graph", "Tensor")):
-        manifest = json.loads((deployed / f"share/vulkan/explicit_layer.d/VkLayer_{name}.json").read_text())
-        manifest["layer"]["library_path"] = str(deployed / "lib" / f"libVkLayer_{name}.so")
+    if not drivers:
+        raise BuildError(f"emulated NPU: expected {_DRIVERS}/lvp_icd.*.json; apt-get install mesa-vulkan-drivers")
+    folders = []
+    for place, library in enumerate(emulation_layers()):
+        name = library.stem.removeprefix("lib")
+        manifest = json.loads((library.parents[1] / f"share/vulkan/explicit_layer.d/{name}.json").read_text())
+        manifest["layer"]["library_path"] = str(library)
         folders.append(folder / f"{place}_{name}")
         folders[-1].mkdir(parents=True, exist_ok=True)
         (folders[-1] / f"{name}.json").write_text(json.dumps(manifest))

@@ -2,22 +2,18 @@
 #ifndef TVM_FLOW_VF_BOUND_H
 #define TVM_FLOW_VF_BOUND_H
 
-#include "vf_memory.h"
 #include "vf_pipelines.h"
+#include "vf_plan.h"
 
 typedef struct {
-  vf_device *device;
-  const tvm_flow_library_descriptor *library;
-  uint32_t row;
+  vf_plan plan;
   vf_payload payload;
   vf_pipelines pipelines;
-  vf_buffer step;
   vf_buffer scratch;
   VkDescriptorPool pool;
   uint32_t num_sets;     /* of a branch */
   uint32_t *first_set;   /* [num_calls]: that of a call's first dispatch */
   VkDescriptorSet *sets; /* [branches][num_sets] */
-  VkCommandBuffer *recorded; /* [branches][num_segments]; NULL for those of others */
 } vf_bound;
 
 /* Where an argument lies. */
@@ -40,18 +36,14 @@ const vf_dispatch *vf_first_dispatch(const vf_bound *bound, uint32_t call, uint3
 tvm_flow_status vf_place(const vf_bound *bound, uint32_t call, const vf_dispatch *dispatch, uint32_t branch,
                          vf_placed *out, tvm_flow_error *error);
 
-/* Where a tensor of ARENA or PROMPT lies for a branch. */
-const vf_buffer *vf_place_of(const vf_bound *bound, uint32_t tensor, uint32_t branch, uint64_t *offset);
-
 tvm_flow_status vf_bind(void *device, const tvm_flow_device_plan *plan, void **out, tvm_flow_error *error);
 void vf_unbind(void *bound);
 
-/* Descriptor sets of every call, and the commands of every segment. */
+/* Descriptor sets of every call. */
 tvm_flow_status vf_make_sets(vf_bound *bound, tvm_flow_error *error);
-tvm_flow_status vf_record_all(vf_bound *bound, tvm_flow_error *error);
 
-/* Records calls [first, first + count) into commands that were begun. */
-tvm_flow_status vf_record(const vf_bound *bound, uint32_t first, uint32_t count, uint32_t branch,
-                          VkCommandBuffer commands, tvm_flow_error *error);
+/* A vf_recorder; `plan` is a vf_bound. */
+tvm_flow_status vf_record(const vf_plan *plan, const tvm_flow_device_run *what, VkCommandBuffer commands,
+                          tvm_flow_error *error);
 
 #endif

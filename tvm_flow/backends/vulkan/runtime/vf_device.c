@@ -2,7 +2,6 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "vf_cache.h"
@@ -26,50 +25,46 @@ void vf_log(const vf_device *device, uint32_t level, const char *format, ...) {
   char line[640];
   va_list arguments;
   va_start(arguments, format);
-  int used = snprintf(line, sizeof line, "device vulkan: ");
+  int used = snprintf(line, sizeof line, VF_PREFIX);
   vsnprintf(line + used, sizeof line - (size_t)used, format, arguments);
   va_end(arguments);
   device->services->log(device->services->user, level, line);
 }
 
-/* What the program says, and what the environment does where it says nothing. */
-static tvm_flow_vulkan read_options(const tvm_flow_device_open_info *info) {
-  tvm_flow_vulkan own = {.device = NULL};
+/* A program's own options follow the vtable where its struct_bytes say so. */
+void vf_given_options(const tvm_flow_device_open_info *info, void *out, size_t bytes) {
   const size_t reaches = offsetof(tvm_flow_device_open_info, type) + sizeof info->type;
-  if (info->struct_bytes >= reaches && info->type && info->type->struct_bytes > sizeof(tvm_flow_device_type)) {
-    const size_t given = info->type->struct_bytes;
-    memcpy(&own, info->type, given < sizeof own ? given : sizeof own);
-  }
-  const char *plain = getenv("TVM_FLOW_VULKAN_PLAIN_PRODUCTS"), *copies = getenv("TVM_FLOW_VULKAN_OWN_MEMORY");
-  if (!own.device) own.device = getenv("TVM_FLOW_VULKAN_DEVICE");
-  if (!own.cache) own.cache = getenv("TVM_FLOW_VULKAN_CACHE");
-  own.plain_products |= plain && plain[0] && strcmp(plain, "0") != 0;
-  own.own_memory |= copies && copies[0] && strcmp(copies, "0") != 0;
-  return own;
+  if (info->struct_bytes < reaches || !info->type || info->type->struct_bytes <= sizeof(tvm_flow_device_type)) return;
+  const size_t given = info->type->struct_bytes;
+  memcpy(out, info->type, given < bytes ? given : bytes);
 }
 
 static tvm_flow_status choose_family(vf_device *device, tvm_flow_error *error) {
+  const VkQueueFlags queue = device->wants ? device->wants->queue : VK_QUEUE_COMPUTE_BIT;
   VkQueueFamilyProperties families[16];
   uint32_t count = sizeof families / sizeof *families;
   vf_of(device)->vkGetPhysicalDeviceQueueFamilyProperties(device->physical, &count, families);
   for (device->family = 0; device->family < count; device->family++) {
     device->clock_bits = families[device->family].timestampValidBits;
-    if (families[device->family].queueFlags & VK_QUEUE_COMPUTE_BIT) return TVM_FLOW_OK;
+    if (families[device->family].queueFlags & queue) return TVM_FLOW_OK;
   }
-  return vf_fail(error, TVM_FLOW_NO_DEVICE, "expected %.100s to have a queue that computes, got none; choose another "
-                 "device", device->facts.properties.deviceName);
+  return vf_fail(error, TVM_FLOW_NO_DEVICE, "expected %.100s to have a queue that %s, got none; choose another device",
+                 device->facts.properties.deviceName, device->wants ? "runs data graphs" : "computes");
 }
 
 static tvm_flow_status find_physical(vf_device *device, const char *wanted, tvm_flow_error *error) {
   VkExtensionProperties *room =
       vf_take(device, VF_MOST_EXTENSIONS * sizeof *room, "a list of extensions", error);
   if (!room) return TVM_FLOW_NO_MEMORY;
-  tvm_flow_status s = vf_choose(&device->vulkan, wanted, room, &device->physical, error);
-  if (!s) vf_look(vf_of(device), device->physical, room, &device->facts, &device->chain);
+  tvm_flow_status s = vf_choose(&device->vulkan, wanted, device->wants, room, &device->physical, error);
+  if (!s) vf_look(vf_of(device), device->physical, device->wants, room, &device->facts, &device->chain);
   vf_give(device, room);
   if (!s && device->facts.old)
     s = vf_fail(error, TVM_FLOW_NO_DEVICE, "expected a device of Vulkan 1.1 or later, got %.100s with 1.0; update its "
                 "driver, or choose another device", device->facts.properties.deviceName);
+  if (!s && device->facts.lacks)
+    s = vf_fail(error, TVM_FLOW_NO_DEVICE, "expected a device with %s, got %.100s without; update its driver, or "
+                "choose another device", device->facts.lacks, device->facts.properties.deviceName);
   return s ? s : choose_family(device, error);
 }
 
@@ -79,8 +74,10 @@ static tvm_flow_status make_device(vf_device *device, tvm_flow_error *error) {
                                          .queueFamilyIndex = device->family,
                                          .queueCount = 1,
                                          .pQueuePriorities = &priority};
+  if (device->vulkan.device_link) *device->vulkan.device_link_next = &device->chain.core;
   const VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
-                                   .pNext = &device->chain.core,
+                                   .pNext = device->vulkan.device_link ? device->vulkan.device_link
+                                                                       : (const void *)&device->chain.core,
                                    .queueCreateInfoCount = 1,
                                    .pQueueCreateInfos = &queue,
                                    .enabledExtensionCount = device->facts.num_extensions,
@@ -104,13 +101,13 @@ static tvm_flow_status make_queue(vf_device *device, tvm_flow_error *error) {
   return vf_answer(error, result, "a queue");
 }
 
-static tvm_flow_status open_all(vf_device *device, const tvm_flow_vulkan *options, tvm_flow_error *error) {
-  tvm_flow_status s = vf_instance_open(&device->vulkan, options->loader, error);
+static tvm_flow_status open_all(vf_device *device, const vf_options *options, tvm_flow_error *error) {
+  tvm_flow_status s = vf_instance_open(&device->vulkan, options->loader, device->wants, error);
   if (!s) s = find_physical(device, options->device, error);
   if (!s) s = make_device(device, error);
   if (!s) s = make_queue(device, error);
   if (s) return s;
-  vf_memory_open(device, options->own_memory != 0);
+  vf_memory_open(device, options->own_memory);
   if (options->plain_products) vf_drop_dot(&device->facts);
   vf_log(device, TVM_FLOW_LOG_INFO, "%s, Vulkan %u.%u, %s, %s%s", device->facts.properties.deviceName,
          device->facts.properties.apiVersion >> 22 & 127, device->facts.properties.apiVersion >> 12 & 1023,
@@ -119,21 +116,23 @@ static tvm_flow_status open_all(vf_device *device, const tvm_flow_vulkan *option
   return vf_cache_open(device, options->cache, error);
 }
 
-tvm_flow_status vf_open(const tvm_flow_device_open_info *info, void **out, tvm_flow_error *error) {
-  const tvm_flow_vulkan options = read_options(info);
-  vf_device *device = info->services->allocate(info->services->user, sizeof *device, ALIGN);
-  if (!device) return vf_no_memory(error, "the device");
-  memset(device, 0, sizeof *device);
+void *vf_take_device(const tvm_flow_device_open_info *info, size_t bytes, tvm_flow_error *error) {
+  void *device = info->services->allocate(info->services->user, bytes, ALIGN);
+  if (device) memset(device, 0, bytes);
+  else vf_no_memory(error, "the device");
+  return device;
+}
+
+tvm_flow_status vf_open(vf_device *device, const tvm_flow_device_open_info *info, const vf_options *options,
+                        tvm_flow_error *error) {
   device->services = info->services;
   device->weights = info->weights;
   device->weights_bytes = info->weights_bytes;
   device->branches = info->branches;
   device->arena_bytes = info->arena_bytes;
   device->prompt_bytes = vf_rounded(info->prompt_bytes, VF_ALIGNMENT);
-  tvm_flow_status s = open_all(device, &options, error);
-  if (s) vf_close(device);
-  else *out = device;
-  return s;
+  device->wants = options->wants;
+  return open_all(device, options, error);
 }
 
 void vf_close(void *opened) {

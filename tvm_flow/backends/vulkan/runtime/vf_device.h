@@ -2,7 +2,7 @@
 #ifndef TVM_FLOW_VF_DEVICE_H
 #define TVM_FLOW_VF_DEVICE_H
 
-#include "tvm_flow_vulkan.h"
+#include "tvm_flow_device.h"
 #include "vf_instance.h"
 
 /* Memory of the device, with its address for the host where that can write and read it. */
@@ -11,6 +11,7 @@ typedef struct {
   VkDeviceMemory memory;
   uint8_t *mapped;
   uint64_t bytes;
+  uint32_t type; /* of memory */
 } vf_buffer;
 
 /* Bytes [begin, end) of the weights, at `offset` of a block. */
@@ -27,6 +28,7 @@ typedef struct {
   const uint8_t *weights; /* the host's */
   uint64_t weights_bytes;
   uint32_t branches;
+  const vf_wants *wants; /* NULL: what shaders need */
   vf_instance vulkan;
   VkPhysicalDevice physical;
   vf_facts facts;
@@ -63,7 +65,25 @@ void *vf_take(const vf_device *device, uint64_t bytes, const char *what, tvm_flo
 void vf_give(const vf_device *device, void *memory);
 void vf_log(const vf_device *device, uint32_t level, const char *format, ...) VF_PRINTS(3, 4);
 
-tvm_flow_status vf_open(const tvm_flow_device_open_info *info, void **out, tvm_flow_error *error);
+/* How to open a device; texts may be NULL. */
+typedef struct {
+  const char *device; /* as vf_choose has it */
+  const char *cache;
+  const char *loader;
+  int plain_products;
+  int own_memory;
+  const vf_wants *wants;
+} vf_options;
+
+/* Copies what a program gave with its vtable, at most `bytes`; `out` is left as it is where it gave nothing. */
+void vf_given_options(const tvm_flow_device_open_info *info, void *out, size_t bytes);
+
+/* Room for a device, zeroed: a vf_device, or a structure whose first member is one. NULL with the error. */
+void *vf_take_device(const tvm_flow_device_open_info *info, size_t bytes, tvm_flow_error *error);
+
+/* vf_close frees all, the room too, after a failure as well. */
+tvm_flow_status vf_open(vf_device *device, const tvm_flow_device_open_info *info, const vf_options *options,
+                        tvm_flow_error *error);
 void vf_close(void *device);
 
 /* A command buffer that is begun, to be ended and run with vf_finish, which frees it. */

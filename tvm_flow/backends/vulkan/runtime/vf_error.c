@@ -8,7 +8,7 @@ tvm_flow_status vf_fail(tvm_flow_error *error, tvm_flow_status status, const cha
   va_list arguments;
   va_start(arguments, format);
   error->status = status;
-  int used = snprintf(error->message, sizeof error->message, "device vulkan: ");
+  int used = snprintf(error->message, sizeof error->message, VF_PREFIX);
   vsnprintf(error->message + used, sizeof error->message - (size_t)used, format, arguments);
   va_end(arguments);
   return status;

@@ -11,7 +11,14 @@
 #define VF_PRINTS(text, first)
 #endif
 
-/* Fills `error`, which may be NULL, with "device vulkan: ..." and returns `status`. */
+/* Other devices use these files too. */
+#ifndef VF_DEVICE_NAME
+#define VF_DEVICE_NAME "vulkan"
+#define VF_VARIABLES "TVM_FLOW_VULKAN_" /* how variables of the environment begin */
+#endif
+#define VF_PREFIX "device " VF_DEVICE_NAME ": "
+
+/* Fills `error`, which may be NULL, with the prefix and the words, and returns `status`. */
 tvm_flow_status vf_fail(tvm_flow_error *error, tvm_flow_status status, const char *format, ...) VF_PRINTS(3, 4);
 
 /* What a function of Vulkan answered, as `what` was asked of it: OK, NO_MEMORY, or KERNEL_FAILED where nothing else

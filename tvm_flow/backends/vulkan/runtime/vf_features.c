@@ -126,7 +126,8 @@ static void note_properties(vf_facts *facts, const property_chain *p) {
 }
 
 /* What is asked for before it is switched on is not used: of the rest of the core features nothing is. */
-static void look_further(const vf_functions *f, VkPhysicalDevice physical, extensions *e, vf_feature_chain *c) {
+static void look_further(const vf_functions *f, VkPhysicalDevice physical, const vf_wants *wants, extensions *e,
+                         vf_feature_chain *c) {
   property_chain p = {.core = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2},
                       .id = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ID_PROPERTIES},
                       .subgroup = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES},
@@ -144,6 +145,9 @@ static void look_further(const vf_functions *f, VkPhysicalDevice physical, exten
   if (have(e, "VK_KHR_shader_integer_dot_product", VK_API_VERSION_1_3)) append(c, &c->dot);
   if (have(e, "VK_KHR_maintenance4", VK_API_VERSION_1_3)) append(c, &c->later);
   note_spirv(e);
+  for (uint32_t i = 0; wants && i < wants->num_extensions; i++)
+    if (!have(e, wants->extensions[i], NO_CORE)) e->facts->lacks = wants->extensions[i];
+  if (wants && !e->facts->lacks) append(c, wants->features);
   f->vkGetPhysicalDeviceProperties2(physical, &p.core);
   f->vkGetPhysicalDeviceFeatures2(physical, &c->core);
   note_properties(e->facts, &p);
@@ -153,8 +157,8 @@ static void look_further(const vf_functions *f, VkPhysicalDevice physical, exten
       .shaderInt16 = all.shaderInt16, .shaderInt64 = all.shaderInt64, .shaderFloat64 = all.shaderFloat64};
 }
 
-void vf_look(const vf_functions *f, VkPhysicalDevice physical, VkExtensionProperties *room, vf_facts *facts,
-             vf_feature_chain *chain) {
+void vf_look(const vf_functions *f, VkPhysicalDevice physical, const vf_wants *wants, VkExtensionProperties *room,
+             vf_facts *facts, vf_feature_chain *chain) {
   extensions e = {.facts = facts, .found = room, .count = VF_MOST_EXTENSIONS};
   VkPhysicalDeviceMemoryProperties memory;
   *facts = (vf_facts){0};
@@ -173,7 +177,7 @@ void vf_look(const vf_functions *f, VkPhysicalDevice physical, VkExtensionProper
   if (facts->old) return;
   const VkResult listed = f->vkEnumerateDeviceExtensionProperties(physical, NULL, &e.count, room);
   if (listed != VK_SUCCESS && listed != VK_INCOMPLETE) e.count = 0;
-  look_further(f, physical, &e, chain);
+  look_further(f, physical, wants, &e, chain);
 }
 
 int vf_has_dot(const vf_facts *facts) { return (facts->has >> DOT & 1) != 0; }

@@ -15,6 +15,19 @@ typedef struct {
   VkPhysicalDeviceMaintenance4Features later; /* sizes of workgroups as SPIR-V 1.6 has them */
 } vf_feature_chain;
 
+struct vf_instance;
+
+/* What a device is asked for besides what shaders need. */
+typedef struct {
+  const char *const *extensions;
+  uint32_t num_extensions;
+  void *features; /* structures that point at each other: asked, then switched on */
+  VkQueueFlags queue;
+  /* Before the instance is made: layers, which are `user`'s. */
+  tvm_flow_status (*link)(void *user, struct vf_instance *vulkan, tvm_flow_error *error);
+  void *user;
+} vf_wants;
+
 /* A physical device as it was found. */
 typedef struct {
   VkPhysicalDeviceProperties properties;
@@ -27,15 +40,16 @@ typedef struct {
   uint32_t has; /* a bit for each row of the table of capabilities */
   int old;      /* before Vulkan 1.1: nothing else is known of it */
   uint32_t most_spirv; /* version, as a module has it */
-  const char *extensions[10]; /* to switch on */
+  const char *lacks;          /* an extension that was wanted; NULL: none */
+  const char *extensions[16]; /* to switch on */
   uint32_t num_extensions;
 } vf_facts;
 
 enum { VF_MOST_NAMES = 1024, VF_MOST_EXTENSIONS = 512 };
 
-/* `room` is for VF_MOST_EXTENSIONS; `chain` is what to switch on, and stays where it is. */
-void vf_look(const vf_functions *f, VkPhysicalDevice physical, VkExtensionProperties *room, vf_facts *facts,
-             vf_feature_chain *chain);
+/* `room` is for VF_MOST_EXTENSIONS; `chain` is what to switch on, and stays where it is. `wants` may be NULL. */
+void vf_look(const vf_functions *f, VkPhysicalDevice physical, const vf_wants *wants, VkExtensionProperties *room,
+             vf_facts *facts, vf_feature_chain *chain);
 
 /* Whether `facts` have what a module needs; `word` counts `words`. Sets *dot where it computes integer dot products.
  * BAD_LIBRARY for what is no module, NO_DEVICE naming what is lacking: *dot needs that, where it alone is. */

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tvm_flow_vulkan.h"
-
 /* ISO C has no conversion between pointers to data and to functions; POSIX has that of dlsym. */
 static PFN_vkVoidFunction symbol(void *library, const char *name) {
   void *found = dlsym(library, name);
@@ -21,13 +19,13 @@ static PFN_vkVoidFunction symbol(void *library, const char *name) {
 static const char global_names[] = VF_GLOBAL_FUNCTIONS(NAME), instance_names[] = VF_INSTANCE_FUNCTIONS(NAME),
                   device_names[] = VF_DEVICE_FUNCTIONS(NAME), extension_names[] = VF_EXTENSION_FUNCTIONS(NAME);
 
-/* The first of `names` that `find` does not know of `of`, or NULL; their places begin at `at`. */
-static const char *load(vf_functions *f, size_t at, const char *names,
+/* The first of `names` that `find` does not know of `of`, or NULL. */
+static const char *load(void *out, const char *names,
                         PFN_vkVoidFunction (*find)(struct vk_handle_s *of, const char *name), struct vk_handle_s *of) {
   const char *missing = NULL;
-  for (; names[0]; names += strlen(names) + 1, at += sizeof(PFN_vkVoidFunction)) {
+  for (char *at = out; names[0]; names += strlen(names) + 1, at += sizeof(PFN_vkVoidFunction)) {
     const PFN_vkVoidFunction found = find(of, names);
-    memcpy((char *)f + at, &found, sizeof found);
+    memcpy(at, &found, sizeof found);
     if (!found && !missing) missing = names;
   }
   return missing;
@@ -39,10 +37,16 @@ static tvm_flow_status has_all(const char *missing, tvm_flow_error *error) {
                  "Vulkan 1.1 or later", missing);
 }
 
+tvm_flow_status vf_load(void *out, const char *names,
+                        PFN_vkVoidFunction (*find)(struct vk_handle_s *of, const char *name), struct vk_handle_s *of,
+                        tvm_flow_error *error) {
+  return has_all(load(out, names, find, of), error);
+}
+
 tvm_flow_status vf_load_device(vf_instance *vulkan, VkDevice device, tvm_flow_error *error) {
   vf_functions *f = &vulkan->f;
-  load(f, offsetof(vf_functions, vkGetMemoryHostPointerPropertiesEXT), extension_names, f->vkGetDeviceProcAddr, device);
-  return has_all(load(f, offsetof(vf_functions, vkDestroyDevice), device_names, f->vkGetDeviceProcAddr, device), error);
+  load(&f->vkGetMemoryHostPointerPropertiesEXT, extension_names, f->vkGetDeviceProcAddr, device);
+  return vf_load(&f->vkDestroyDevice, device_names, f->vkGetDeviceProcAddr, device, error);
 }
 
 static tvm_flow_status make_instance(vf_instance *vulkan, tvm_flow_error *error) {
@@ -55,11 +59,15 @@ static tvm_flow_status make_instance(vf_instance *vulkan, tvm_flow_error *error)
                                          .pEngineName = "tvm_flow",
                                          .engineVersion = TVM_FLOW_VERSION,
                                          .apiVersion = VK_API_VERSION_1_3};
-  const VkInstanceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO, .pApplicationInfo = &application};
+  const VkInstanceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO, .pNext = vulkan->instance_link,
+                                     .pApplicationInfo = &application};
   VkResult result = vulkan->f.vkCreateInstance(&info, NULL, &vulkan->instance);
-  if (result == VK_SUCCESS)
-    return has_all(load(&vulkan->f, offsetof(vf_functions, vkDestroyInstance), instance_names, vulkan->find,
-                        vulkan->instance), error);
+  if (result == VK_SUCCESS) {
+    tvm_flow_status s =
+        vf_load(&vulkan->f.vkDestroyInstance, instance_names, vulkan->find, vulkan->instance, error);
+    if (vulkan->find_device) vulkan->f.vkGetDeviceProcAddr = vulkan->find_device; /* or libvulkan's, below the layers */
+    return s;
+  }
   vulkan->instance = NULL;
   if (result == VK_ERROR_INCOMPATIBLE_DRIVER)
     return vf_fail(error, TVM_FLOW_NO_DEVICE, "expected a driver for Vulkan, got none; install the GPU's, or "
@@ -67,7 +75,8 @@ static tvm_flow_status make_instance(vf_instance *vulkan, tvm_flow_error *error)
   return vf_answer(error, result, "the instance");
 }
 
-tvm_flow_status vf_instance_open(vf_instance *vulkan, const char *loader, tvm_flow_error *error) {
+tvm_flow_status vf_instance_open(vf_instance *vulkan, const char *loader, const vf_wants *wants,
+                                 tvm_flow_error *error) {
   if (!loader || !loader[0]) loader = getenv("TVM_FLOW_VULKAN_LOADER");
   const int given = loader && loader[0];
   vulkan->library = dlopen(given ? loader : "libvulkan.so.1", RTLD_NOW | RTLD_LOCAL);
@@ -77,7 +86,8 @@ tvm_flow_status vf_instance_open(vf_instance *vulkan, const char *loader, tvm_fl
                    "libvulkan1 and the GPU's driver", dlerror());
   vulkan->find = (PFN_vkVoidFunction(*)(VkInstance, const char *))symbol(vulkan->library, "vkGetInstanceProcAddr");
   tvm_flow_status s = has_all(vulkan->find ? NULL : "vkGetInstanceProcAddr", error);
-  if (!s) s = has_all(load(&vulkan->f, 0, global_names, vulkan->find, NULL), error);
+  if (!s) s = vf_load(&vulkan->f, global_names, vulkan->find, NULL, error);
+  if (!s && wants) s = wants->link(wants->user, vulkan, error);
   return s ? s : make_instance(vulkan, error);
 }
 
@@ -119,70 +129,31 @@ static int is_number(const char *text) {
   return text[0] && strspn(text, "0123456789") == strlen(text) && strlen(text) < 4;
 }
 
-tvm_flow_status vf_choose(const vf_instance *vulkan, const char *wanted, VkExtensionProperties *room,
-                          VkPhysicalDevice *out, tvm_flow_error *error) {
+tvm_flow_status vf_choose(const vf_instance *vulkan, const char *wanted, const vf_wants *wants,
+                          VkExtensionProperties *room, VkPhysicalDevice *out, tvm_flow_error *error) {
   VkPhysicalDevice found[VF_MOST_DEVICES];
   vf_facts facts;
   vf_feature_chain chain;
-  uint32_t count, last = 0;
+  uint32_t count, last = 0, first = UINT32_MAX; /* that would do */
+  const int any = !wanted || !wanted[0];
   tvm_flow_status s = vf_devices(vulkan, found, &count, error);
   if (s) return s;
   for (uint32_t i = 0; i < count; i++) {
-    vf_look(&vulkan->f, found[last = i], room, &facts, &chain);
+    vf_look(&vulkan->f, found[last = i], wants, room, &facts, &chain);
     *out = found[i];
-    if (!wanted || !wanted[0]) {
+    if (any) {
+      if (facts.lacks) continue;
       if (facts.properties.deviceType != VK_PHYSICAL_DEVICE_TYPE_CPU) return TVM_FLOW_OK;
+      if (first == UINT32_MAX) first = i;
     } else if (is_number(wanted)) {
       if ((uint32_t)atoi(wanted) == i) return TVM_FLOW_OK;
     } else if (same_uuid(wanted, facts.uuid) || is_part(wanted, facts.properties.deviceName)) {
       return TVM_FLOW_OK;
     }
   }
-  *out = found[0];
-  if (!wanted || !wanted[0]) return TVM_FLOW_OK;
+  *out = found[first == UINT32_MAX ? 0 : first];
+  if (any) return TVM_FLOW_OK;
   return vf_fail(error, TVM_FLOW_NO_DEVICE, "expected a device %.64s, got %u without it, the last one %.100s; "
-                 "correct TVM_FLOW_VULKAN_DEVICE, or the program's .device", wanted, last + 1, facts.properties.deviceName);
-}
-
-static const char *kind_of(VkPhysicalDeviceType type) {
-  static const char *const kinds[] = {"other", "integrated GPU", "discrete GPU", "virtual GPU", "CPU"};
-  return kinds[type >= 0 && type <= VK_PHYSICAL_DEVICE_TYPE_CPU ? type : 0];
-}
-
-static int show(const vf_instance *vulkan, VkPhysicalDevice physical, uint32_t index, VkExtensionProperties *room,
-                tvm_flow_vulkan_see see, void *user) {
-  vf_facts facts;
-  vf_feature_chain chain;
-  char lacks[VF_MOST_NAMES];
-  vf_look(&vulkan->f, physical, room, &facts, &chain);
-  vf_name_lacking(&facts, lacks);
-  const VkPhysicalDeviceProperties *p = &facts.properties;
-  tvm_flow_vulkan_device seen = {.struct_bytes = sizeof seen,
-                                 .index = index,
-                                 .name = p->deviceName,
-                                 .kind = kind_of(p->deviceType),
-                                 .driver = facts.driver,
-                                 .lacks = lacks,
-                                 .api_version = p->apiVersion,
-                                 .driver_version = p->driverVersion,
-                                 .subgroup = facts.subgroup,
-                                 .shared_bytes = p->limits.maxComputeSharedMemorySize,
-                                 .invocations = p->limits.maxComputeWorkGroupInvocations,
-                                 .memory_bytes = facts.memory_bytes};
-  memcpy(seen.uuid, facts.uuid, sizeof seen.uuid);
-  return see(user, &seen);
-}
-
-/* No handle lends memory here. */
-tvm_flow_status tvm_flow_vulkan_list(const char *loader, tvm_flow_vulkan_see see, void *user, tvm_flow_error *error) {
-  vf_instance vulkan = {0};
-  VkPhysicalDevice found[VF_MOST_DEVICES];
-  uint32_t count = 0;
-  VkExtensionProperties *room = malloc(VF_MOST_EXTENSIONS * sizeof *room);
-  tvm_flow_status s = room ? vf_instance_open(&vulkan, loader, error) : vf_no_memory(error, "a list of extensions");
-  if (!s) s = vf_devices(&vulkan, found, &count, error);
-  for (uint32_t i = 0; !s && i < count && !show(&vulkan, found[i], i, room, see, user); i++) {}
-  vf_instance_close(&vulkan);
-  free(room);
-  return s;
+                 "correct " VF_VARIABLES "DEVICE, or the program's .device", wanted, last + 1,
+                 facts.properties.deviceName);
 }

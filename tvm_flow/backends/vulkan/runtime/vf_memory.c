@@ -43,7 +43,7 @@ static tvm_flow_status take_memory(vf_device *device, vf_kind kind, const char *
   const vf_functions *f = vf_of(device);
   VkMemoryRequirements needs;
   f->vkGetBufferMemoryRequirements(device->device, out->buffer, &needs);
-  const uint32_t type = type_for(device, kind, needs.memoryTypeBits);
+  const uint32_t type = out->type = type_for(device, kind, needs.memoryTypeBits);
   if (type == UINT32_MAX) return vf_answer(error, VK_ERROR_OUT_OF_DEVICE_MEMORY, what);
   const VkMemoryAllocateInfo info = {
       .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, .allocationSize = needs.size, .memoryTypeIndex = type};

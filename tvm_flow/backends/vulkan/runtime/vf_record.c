@@ -1,15 +1,11 @@
-/* Descriptor sets and command buffers: made once at bind, replayed for every step. */
+/* Descriptor sets of calls, made once at bind, and their commands. */
 #include "vf_bound.h"
-
-static int is_ours(const vf_bound *bound, const tvm_flow_segment *segment) {
-  return segment->device == bound->row && segment->num_calls > 0;
-}
 
 /* Sets of a branch, and the descriptors in them. */
 static void count_sets(vf_bound *bound, uint32_t *descriptors) {
-  for (uint32_t i = 0; i < bound->library->num_segments; i++) {
-    const tvm_flow_segment *segment = &bound->library->segments[i];
-    if (!is_ours(bound, segment)) continue;
+  for (uint32_t i = 0; i < bound->plan.library->num_segments; i++) {
+    const tvm_flow_segment *segment = &bound->plan.library->segments[i];
+    if (!vf_is_ours(&bound->plan, segment)) continue;
     for (uint32_t c = segment->first_call; c < segment->first_call + segment->num_calls; c++) {
       uint32_t count;
       const vf_dispatch *d = vf_first_dispatch(bound, c, &count);
@@ -22,7 +18,8 @@ static void count_sets(vf_bound *bound, uint32_t *descriptors) {
 }
 
 static VkResult make_pool(vf_bound *bound, uint32_t descriptors) {
-  const uint32_t branches = bound->device->branches;
+  const vf_device *device = bound->plan.device;
+  const uint32_t branches = device->branches;
   const VkDescriptorPoolSize size = {.type = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
                                      .descriptorCount = descriptors ? branches * descriptors : 1};
   const VkDescriptorPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO,
@@ -30,8 +27,7 @@ static VkResult make_pool(vf_bound *bound, uint32_t descriptors) {
                                            .poolSizeCount = 1,
                                            .pPoolSizes = &size};
   VkResult result;
-  VF_MADE(result, vf_of(bound->device)->vkCreateDescriptorPool(bound->device->device, &info, NULL, &bound->pool),
-          bound->pool);
+  VF_MADE(result, vf_of(device)->vkCreateDescriptorPool(device->device, &info, NULL, &bound->pool), bound->pool);
   return result;
 }
 
@@ -52,7 +48,7 @@ static void write_set(const vf_bound *bound, const vf_placed *placed, VkDescript
                                            .pBufferInfo = &parts[count]};
     count++;
   }
-  vf_of(bound->device)->vkUpdateDescriptorSets(bound->device->device, count, writes, 0, NULL);
+  vf_of(bound->plan.device)->vkUpdateDescriptorSets(bound->plan.device->device, count, writes, 0, NULL);
 }
 
 static const vf_compiled *compiled_of(const vf_bound *bound, const vf_dispatch *dispatch) {
@@ -68,7 +64,7 @@ static tvm_flow_status make_set(vf_bound *bound, uint32_t call, const vf_dispatc
   vf_placed placed;
   tvm_flow_status s = vf_place(bound, call, dispatch, branch, &placed, error);
   if (s) return s;
-  VkResult result = vf_of(bound->device)->vkAllocateDescriptorSets(bound->device->device, &info, out);
+  VkResult result = vf_of(bound->plan.device)->vkAllocateDescriptorSets(bound->plan.device->device, &info, out);
   if (result == VK_SUCCESS) write_set(bound, &placed, *out);
   return vf_answer(error, result, "descriptor sets");
 }
@@ -86,18 +82,18 @@ static tvm_flow_status make_sets_of(vf_bound *bound, const tvm_flow_segment *seg
 }
 
 tvm_flow_status vf_make_sets(vf_bound *bound, tvm_flow_error *error) {
-  const tvm_flow_library_descriptor *d = bound->library;
+  const tvm_flow_library_descriptor *d = bound->plan.library;
   uint32_t descriptors = 0;
-  bound->first_set = vf_take(bound->device, d->num_calls * sizeof *bound->first_set, "descriptor sets", error);
+  bound->first_set = vf_take(bound->plan.device, d->num_calls * sizeof *bound->first_set, "descriptor sets", error);
   if (!bound->first_set) return TVM_FLOW_NO_MEMORY;
   count_sets(bound, &descriptors);
-  const uint64_t all = (uint64_t)bound->device->branches * bound->num_sets;
-  bound->sets = vf_take(bound->device, all * sizeof *bound->sets, "descriptor sets", error);
+  const uint64_t all = (uint64_t)bound->plan.device->branches * bound->num_sets;
+  bound->sets = vf_take(bound->plan.device, all * sizeof *bound->sets, "descriptor sets", error);
   if (!bound->sets) return TVM_FLOW_NO_MEMORY;
   tvm_flow_status s = vf_answer(error, make_pool(bound, descriptors), "descriptor sets");
-  for (uint32_t branch = 0; branch < bound->device->branches; branch++)
+  for (uint32_t branch = 0; branch < bound->plan.device->branches; branch++)
     for (uint32_t i = 0; !s && i < d->num_segments; i++)
-      if (is_ours(bound, &d->segments[i])) s = make_sets_of(bound, &d->segments[i], branch, error);
+      if (vf_is_ours(&bound->plan, &d->segments[i])) s = make_sets_of(bound, &d->segments[i], branch, error);
   return s;
 }
 
@@ -115,7 +111,7 @@ static void barrier(const vf_bound *bound, VkCommandBuffer commands, VkPipelineS
                     VkPipelineStageFlags to, VkAccessFlags written, VkAccessFlags next) {
   const VkMemoryBarrier memory = {
       .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER, .srcAccessMask = written, .dstAccessMask = next};
-  vf_of(bound->device)->vkCmdPipelineBarrier(commands, from, to, 0, 1, &memory, 0, NULL, 0, NULL);
+  vf_of(bound->plan.device)->vkCmdPipelineBarrier(commands, from, to, 0, 1, &memory, 0, NULL, 0, NULL);
 }
 
 /* A barrier where one of `args` meets what is still in flight, and a list that has them. */
@@ -134,7 +130,7 @@ static void wait_for(const vf_bound *bound, VkCommandBuffer commands, const vf_r
 
 static tvm_flow_status record_call(const vf_bound *bound, uint32_t call, uint32_t branch, VkCommandBuffer commands,
                                    touched *flying, tvm_flow_error *error) {
-  const vf_functions *f = vf_of(bound->device);
+  const vf_functions *f = vf_of(bound->plan.device);
   uint32_t count;
   const vf_dispatch *d = vf_first_dispatch(bound, call, &count);
   const VkDescriptorSet *sets = &bound->sets[branch * bound->num_sets + bound->first_set[call]];
@@ -155,39 +151,17 @@ static tvm_flow_status record_call(const vf_bound *bound, uint32_t call, uint32_
 
 /* What ran before has ended, and was waited for, but its writes must be made visible once more: to kernels here, and
  * after the last one to the host and to copies. */
-tvm_flow_status vf_record(const vf_bound *bound, uint32_t first, uint32_t count, uint32_t branch,
-                          VkCommandBuffer commands, tvm_flow_error *error) {
+tvm_flow_status vf_record(const vf_plan *plan, const tvm_flow_device_run *what, VkCommandBuffer commands,
+                          tvm_flow_error *error) {
+  const vf_bound *bound = (const vf_bound *)plan;
   const VkPipelineStageFlags compute = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, transfer = VK_PIPELINE_STAGE_TRANSFER_BIT;
   touched flying = {.count = 0};
   tvm_flow_status s = TVM_FLOW_OK;
   barrier(bound, commands, compute | transfer, compute, VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
           VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT);
-  for (uint32_t c = first; !s && c < first + count; c++) s = record_call(bound, c, branch, commands, &flying, error);
+  for (uint32_t c = what->first; !s && c < what->first + what->count; c++)
+    s = record_call(bound, c, what->branch, commands, &flying, error);
   barrier(bound, commands, compute, transfer | VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_SHADER_WRITE_BIT,
           VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_HOST_READ_BIT);
-  return s;
-}
-
-static tvm_flow_status record_segment(vf_bound *bound, uint32_t segment, uint32_t branch, tvm_flow_error *error) {
-  const tvm_flow_segment *calls = &bound->library->segments[segment];
-  VkCommandBuffer *out = &bound->recorded[branch * bound->library->num_segments + segment];
-  tvm_flow_status s = vf_begin(bound->device, out, error);
-  if (s) {
-    *out = NULL;
-    return s;
-  }
-  s = vf_record(bound, calls->first_call, calls->num_calls, branch, *out, error);
-  return s ? s : vf_answer(error, vf_of(bound->device)->vkEndCommandBuffer(*out), "commands");
-}
-
-tvm_flow_status vf_record_all(vf_bound *bound, tvm_flow_error *error) {
-  const tvm_flow_library_descriptor *d = bound->library;
-  const uint64_t all = (uint64_t)bound->device->branches * d->num_segments;
-  tvm_flow_status s = TVM_FLOW_OK;
-  bound->recorded = vf_take(bound->device, all * sizeof *bound->recorded, "commands", error);
-  if (!bound->recorded) return TVM_FLOW_NO_MEMORY;
-  for (uint32_t branch = 0; branch < bound->device->branches; branch++)
-    for (uint32_t i = 0; !s && i < d->num_segments; i++)
-      if (is_ours(bound, &d->segments[i])) s = record_segment(bound, i, branch, error);
   return s;
 }
