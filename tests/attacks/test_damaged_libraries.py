@@ -48,6 +48,7 @@ LIES: dict[str, tuple[dict[str, str | int], str]] = {
     "endless arguments": ({"last_count": "0xffffffffu"}, "call 2: expected at least one argument"),
     "no arguments": ({"last_count": 0}, "call 2: expected at least one argument"),
     "unknown fold": ({"fold_op": 9}, "fold 0: expected a known operation"),
+    "flips too much": ({"fold_op": 5, "fold_b": HUGE}, "fold 0: expected bits of one word"),
     "fold outside": ({"fold_out": 300}, "fold 0: expected a result inside the step block"),
     "fold far outside": ({"fold_out": HUGE}, "fold 0: expected a result inside the step block"),
     "fold between": ({"fold_out": 2}, "fold 0: expected offsets of whole floats"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.constants import Constant, Derived, Given, evaluate
 from tvm_flow.plan.arena import ALIGNMENT
-from tvm_flow.plan.folds import AFFINE, COPY, INTEGER, LESS, NONE, SCALE
+from tvm_flow.plan.folds import AFFINE, COPY, FLIP, INTEGER, LESS, NONE, SCALE
 from tvm_flow.plan.store import WeightStore
 from tvm_flow.plan.tables import ConstantTables, encode_constants
 from tvm_flow.quantize.quantized import Fold
@@ -47,6 +47,8 @@ def run_folds(tables: ConstantTables, variant: int, record: Array, weights: byte
             elif row.op == AFFINE:
                 total = record[row.a + i] + weight(row.b, i)
                 raw = (total if row.c == NONE else total * weight(row.c, i)).tobytes()
+            elif row.op == FLIP:
+                raw = struct.pack("<I", struct.unpack("<I", values[row.a + i].tobytes())[0] ^ row.b)
             else:
                 assert row.op == INTEGER
                 raw = struct.pack("<i", int(values[row.a]) * weight(row.b, i, "i"))
@@ -156,7 +158,30 @@ def test_anything_else_is_copied_raw(dtype: Any, count: int) -> None:
     assert ops(check({"x": Given("x")}, variants)) == [COPY]
 
 
-@pytest.mark.parametrize("value", [np.int32(-1), np.array([1, 2, 200, 127], np.uint8), np.float32(np.inf)])
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.uint8])
+@pytest.mark.parametrize("count", [4, 5, 700])
+def test_integers_of_any_bits_are_flipped_into_finite_floats(dtype: Any, count: int) -> None:
+    limits, rng = np.iinfo(dtype), np.random.default_rng(count)
+    variants = [{"x": rng.integers(limits.min, limits.max + 1, count).astype(dtype)} for _ in range(40)]
+    variants[0]["x"][:] = -1 if limits.min else 255
+    tables = check({"x": Given("x")}, variants)
+    assert set(ops(tables)) == {FLIP}
+    assert sum(row.count for row in tables.folds) == -(-count * np.dtype(dtype).itemsize // 4)
+
+
+def test_small_signed_integers_take_one_row() -> None:
+    rng = np.random.default_rng(1)
+    variants = [{"x": rng.integers(-9999, 9999, 300).astype(np.int32)} for _ in range(60)]
+    assert ops(check({"x": Given("x")}, variants)) == [FLIP]
+
+
+def test_a_word_with_every_exponent_is_refused_by_name() -> None:
+    variants = [{"x": np.array([v << 23], np.uint32).view(np.int32)} for v in range(256)]
+    with pytest.raises(BuildError, match="x: every exponent occurs in one word of 256 variants; compile fewer steps"):
+        encode_constants({"x": Given("x")}, variants, [(0, 0)] * 256, {}, NO_RECORDS, WeightStore())
+
+
+@pytest.mark.parametrize("value", [np.float32(np.inf), np.array([1, np.nan], np.float32)])
 def test_bits_that_a_bundle_cannot_hold_are_refused_by_name(value: Array) -> None:
     variants = [{"odd": np.zeros_like(value)}, {"odd": np.asarray(value)}]
     with pytest.raises(BuildError, match=r"odd: expected .* finite floats, got .* keep this layer in float"):
@@ -247,5 +272,6 @@ def test_any_mixture_comes_back(data: st.DataObject) -> None:
 
 def test_the_numbers_of_the_operations_are_those_of_the_header() -> None:
     header = (Path(RUNTIME) / "include" / "tvm_flow_library.h").read_text()
-    for name, number in (("COPY", COPY), ("SCALE", SCALE), ("AFFINE", AFFINE), ("INTEGER", INTEGER), ("LESS", LESS)):
+    numbers = {"COPY": COPY, "SCALE": SCALE, "AFFINE": AFFINE, "INTEGER": INTEGER, "LESS": LESS, "FLIP": FLIP}
+    for name, number in numbers.items():
         assert f"TVM_FLOW_FOLD_{name} = {number}" in header

@@ -17,7 +17,7 @@ from support import toy_bundle
 from tvm_flow.toolchain.runtime_library import RUNTIME
 
 Float32 = NDArray[np.float32]
-COPY, SCALE, AFFINE, INTEGER, LESS = range(5)
+COPY, SCALE, AFFINE, INTEGER, LESS, FLIP = range(6)
 NONE = 2**64 - 1
 WEIGHTS, STEP, VARIANT, BLOCK = 96, 40, 24, 128
 
@@ -33,7 +33,7 @@ class CFold(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Fold:
-    """Offsets in floats; c may be None."""
+    """Offsets in floats, but of FLIP, whose b is bits; c may be None."""
 
     op: int
     count: int
@@ -44,9 +44,12 @@ class Fold:
 
     def in_c(self) -> CFold:
         c = NONE if self.c is None else 4 * self.c
-        return CFold(self.op, self.count, 4 * self.out, self.a, 4 * self.b, c)
+        b = self.b if self.op == FLIP else 4 * self.b
+        return CFold(self.op, self.count, 4 * self.out, self.a, b, c)
 
     def in_numpy(self, weights: Float32, step: Float32, variant: Float32, before: Float32) -> Float32:
+        if self.op == FLIP:
+            return (variant[self.a : self.a + self.count].view(np.uint32) ^ np.uint32(self.b)).view(np.float32)
         b = weights[self.b : self.b + self.count]
         if self.op == COPY:
             return variant[self.a : self.a + self.count]
@@ -77,10 +80,11 @@ void fold(const tvm_flow_fold *folds, uint32_t count, const uint8_t *weights, co
 
 @st.composite
 def folds(draw: st.DrawFn) -> Fold:
-    op = draw(st.sampled_from([COPY, SCALE, AFFINE, LESS]))
+    op = draw(st.sampled_from([COPY, SCALE, AFFINE, LESS, FLIP]))
     count = draw(st.integers(0, 20))
-    start = {COPY: VARIANT - count, LESS: VARIANT - count, SCALE: VARIANT - 1, AFFINE: STEP - count}[op]
-    where = st.integers(0, WEIGHTS - count)
+    words = VARIANT - count
+    start = {COPY: words, LESS: words, FLIP: words, SCALE: VARIANT - 1, AFFINE: STEP - count}[op]
+    where = st.integers(0, 2**32 - 1 if op == FLIP else WEIGHTS - count)
     c = draw(st.none() | where)
     return Fold(op, count, draw(st.integers(0, BLOCK - count)), draw(st.integers(0, start)), draw(where), c)
 

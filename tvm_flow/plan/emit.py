@@ -10,7 +10,7 @@ from tvm_flow.plan.folds import NONE
 from tvm_flow.plan.static_plan import DTYPES, Plan
 
 _SPACES = {space: f"TVM_FLOW_{space.upper()}" for space in ("arena", "weights", "step", "prompt")}
-_FOLDS = tuple(f"TVM_FLOW_FOLD_{name}" for name in ("COPY", "SCALE", "AFFINE", "INTEGER", "LESS"))
+_FOLDS = tuple(f"TVM_FLOW_FOLD_{name}" for name in ("COPY", "SCALE", "AFFINE", "INTEGER", "LESS", "FLIP"))
 
 _PLAIN = frozenset(string.ascii_letters + string.digits + " _-+.,:;/()[]{}<>=*&^%$#@!~|'`")
 

@@ -3,7 +3,7 @@
 A constant that has the same value at every step and branch lies in the weights. One that is a shared vector times a
 scalar of the branch is a SCALE fold (of floats) or an INTEGER fold (of a zero point), one that is affine in the step's
 record an AFFINE fold, of which LESS subtracts the variant's center where there is one, anything else is copied from
-the variant's own values. The folds are those of
+the variant's own values, integers with bits flipped (FLIP) where they would be no finite floats. The folds are those of
 ``tvm_flow_library.h``; every one is evaluated here the way the runtime does and compared bit for bit with the constant
 it replaces.
 """
@@ -18,7 +18,20 @@ import numpy as np
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.constants import RULES, Array, Constant, Derived, Given, evaluate, given_names, same_bits
 from tvm_flow.plan.arena import ALIGNMENT
-from tvm_flow.plan.folds import AFFINE, COPY, INTEGER, LESS, NONE, SCALE, Floats, FoldRow, folded, rows_of_words
+from tvm_flow.plan.folds import (
+    AFFINE,
+    COPY,
+    FLIP,
+    INTEGER,
+    LESS,
+    NONE,
+    SCALE,
+    Floats,
+    FoldRow,
+    flips,
+    folded,
+    rows_of_words,
+)
 from tvm_flow.plan.store import WeightStore
 from tvm_flow.quantize.quantized import Fold
 
@@ -97,11 +110,8 @@ class _Encoder:
         if affine := self.affine(name, constant, out):
             rows = [affine, *self.less(constant, out)]
         else:
-            rows = [
-                self.scaled(constant, values, out)
-                or self.integer(constant, out)
-                or self.copied(name, constant, values, out)
-            ]
+            row = self.scaled(constant, values, out) or self.integer(constant, out)
+            rows = [row] if row else self.copied(name, constant, values, out)
         self.check(name, rows, values)
         self.tables.folds += rows
 
@@ -110,8 +120,10 @@ class _Encoder:
         got, records = None, self.step_records[[step for step, _ in self.members]]
         for row in rows:
             # The row's slot is a part of its own, so that its place among the others need not be copied together.
-            here = row if row.op == AFFINE else replace(row, a=0)
-            got = folded(here, records, self.tables.parts[self.part_of.get(row.a, 0)], self.weights.data, got)
+            slot = rows[0].a if row.op == FLIP else row.a
+            here = row if row.op == AFFINE else replace(row, a=row.a - slot)
+            made = folded(here, records, self.tables.parts[self.part_of.get(slot, 0)], self.weights.data, got)
+            got = made if got is None or row.op != FLIP else np.concatenate([got, made], axis=1)
         assert got is not None
         wrong = (rows_of_words(values).view(np.uint32) != got.view(np.uint32)).any(axis=1)
         if wrong.any():
@@ -171,13 +183,23 @@ class _Encoder:
         slot = self.slot(point, [given[point.name].astype(np.float32) for given in self.given], converted=True)
         return FoldRow(INTEGER, vector.size, out, slot, self.weights.add(vector))
 
-    def copied(self, name: str, constant: Constant, values: list[Array], out: int) -> FoldRow:
-        if not np.isfinite(rows_of_words(values)).all():
+    def copied(self, name: str, constant: Constant, values: list[Array], out: int) -> list[FoldRow]:
+        words = rows_of_words(values)
+        if np.isfinite(words).all():
+            return [FoldRow(COPY, words.shape[1], out, self.slot(constant, values))]
+        if values[0].dtype.kind not in "iu":
             raise BuildError(
                 f"{name}: expected a constant that changes with the step to be finite floats, got {values[0].dtype} "
                 f"{values[0].shape} that a bundle cannot hold; keep this layer in float"
             )
-        return FoldRow(COPY, rows_of_words(values[:1]).size, out, self.slot(constant, values))
+        try:
+            parts = flips(words)
+        except ValueError as error:
+            raise BuildError(f"{name}: {error} of {len(values)} variants; compile fewer steps") from error
+        for first, count, bits in parts:
+            words.view(np.uint32)[:, first : first + count] ^= np.uint32(bits)
+        slot = self.slot(constant, list(words))
+        return [FoldRow(FLIP, count, out + 4 * first, slot + first, bits) for first, count, bits in parts]
 
     def slot(self, constant: Constant, values: list[Array], converted: bool = False) -> int:
         """Index of ``values`` in the variants' float vectors; ``converted``: they are a float form of ``constant``."""

@@ -30,9 +30,10 @@
  *   AFFINE  out[i] = (step[a + i] + weights[b + i]) * weights[c + i]      (no multiplication when c is NONE)
  *   INTEGER out[i] = (int32) variant[a] * weights[b + i], in int32; variant[a] is a whole number within 2^24
  *   LESS    out[i] = out[i] - variant[a + i]                              (of what the folds before it made)
+ *   FLIP    out[i] = variant[a + i] with the bits b flipped, b < 2^32     (integers whose bits are no finite floats)
  *
- * `a` counts floats from the start of the record; `b` and `c` are byte offsets into WEIGHTS and `out` into STEP, all
- * three multiples of 4.
+ * `a` counts floats from the start of the record; `b` and `c` are byte offsets into WEIGHTS (but FLIP's `b`) and `out`
+ * into STEP, all three multiples of 4.
  *
  * Segments hand runs of calls to devices. They cover all calls once, in order, and none crosses from the prologue into
  * the step. Every tensor of a call lies on its segment's device. Before its calls a segment has its copies made: each
@@ -77,7 +78,8 @@ enum {
   TVM_FLOW_FOLD_SCALE = 1,
   TVM_FLOW_FOLD_AFFINE = 2,
   TVM_FLOW_FOLD_INTEGER = 3,
-  TVM_FLOW_FOLD_LESS = 4
+  TVM_FLOW_FOLD_LESS = 4,
+  TVM_FLOW_FOLD_FLIP = 5
 };
 
 typedef struct {

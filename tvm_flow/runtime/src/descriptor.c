@@ -120,9 +120,11 @@ static tvm_flow_status check_fold(const checked *c, uint32_t row) {
   const tvm_flow_library_descriptor *d = c->d;
   const tvm_flow_fold *fold = &d->folds[row];
   uint64_t bytes = 4 * (uint64_t)fold->count;
-  int reads_b = fold->op != TVM_FLOW_FOLD_COPY && fold->op != TVM_FLOW_FOLD_LESS;
+  int flips = fold->op == TVM_FLOW_FOLD_FLIP;
+  int reads_b = fold->op != TVM_FLOW_FOLD_COPY && fold->op != TVM_FLOW_FOLD_LESS && !flips;
   int reads_c = fold->op == TVM_FLOW_FOLD_AFFINE && fold->c != TVM_FLOW_NONE;
-  if (fold->op > TVM_FLOW_FOLD_LESS) return bad(c, "fold", row, "a known operation");
+  if (fold->op > TVM_FLOW_FOLD_FLIP) return bad(c, "fold", row, "a known operation");
+  if (flips && fold->b > UINT32_MAX) return bad(c, "fold", row, "bits of one word");
   if (fold->out % 4 || (reads_b && fold->b % 4) || (reads_c && fold->c % 4))
     return bad(c, "fold", row, "offsets of whole floats");
   uint64_t floats = fold->op == TVM_FLOW_FOLD_AFFINE ? d->step_floats : d->variant_floats;

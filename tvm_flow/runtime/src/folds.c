@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "plan.h"
 
 static void fold_scale(float *out, float scale, const float *weights, uint32_t count) {
@@ -19,6 +21,16 @@ static void fold_integer(uint32_t *out, float factor, const uint32_t *weights, u
   for (uint32_t i = 0; i < count; i++) out[i] = whole * weights[i];
 }
 
+/* Bytes, because a float may lose bits that say nothing to it. */
+static void fold_flip(uint8_t *out, const float *words, uint32_t bits, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++) {
+    uint32_t word;
+    memcpy(&word, words + i, sizeof word);
+    word ^= bits;
+    memcpy(out + 4 * (size_t)i, &word, sizeof word);
+  }
+}
+
 void flow_fold(const tvm_flow_library_descriptor *descriptor, const uint8_t *weights, const float *step,
                const float *variant, uint8_t *step_block) {
   for (uint32_t i = 0; i < descriptor->num_folds; i++) {
@@ -36,6 +48,9 @@ void flow_fold(const tvm_flow_library_descriptor *descriptor, const uint8_t *wei
         break;
       case TVM_FLOW_FOLD_LESS:
         for (uint32_t j = 0; j < fold->count; j++) out[j] -= variant[fold->a + j];
+        break;
+      case TVM_FLOW_FOLD_FLIP:
+        fold_flip((void *)out, variant + fold->a, (uint32_t)fold->b, fold->count);
         break;
       default:
         fold_affine(out, step + fold->a, (const void *)(weights + fold->b),
