@@ -72,9 +72,10 @@ def test_recipes_that_blocks_in_integers_have_no_place_for_are_refused(values: d
         Recipe.from_dict({**values, "between": "integer"})
 
 
-def test_the_recipe_is_simulated_only_and_is_read_back() -> None:
+def test_the_recipe_asks_for_samples_and_is_read_back() -> None:
     recipe = Recipe(between="integer")
-    assert recipe.simulated_only == ("between integer",) and Recipe.from_dict(recipe.to_dict()) == recipe
+    assert recipe.fitted == ("between",) and not recipe.simulated_only
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
     assert "between" not in Recipe().to_dict()
 
 

@@ -12,11 +12,11 @@ from support.tiny_model import CONFIG, LATENT, LENGTHS, SAMPLER, STDIT_CONFIG, e
 from tvm_flow.calibrate import CalibrationPrompt, Denoising
 from tvm_flow.calibrate.reach import Reach, measure_reach
 from tvm_flow.calibrate.samples import sample_inputs
-from tvm_flow.model import AnyModel, STDiT, STDiT3, STDiT3Block, STDiTBlock
+from tvm_flow.model import AnyModel, STDiT, STDiT3, STDiT3Block
 from tvm_flow.numerics.integer_rows import MASKED
 from tvm_flow.quantize import Recipe
 from tvm_flow.quantize.integer_parts import IntegerBlock
-from tvm_flow.quantize.integer_scheme import BlockMaker, Given, IntegerModel
+from tvm_flow.quantize.integer_scheme import BlockMaker, Given, IntegerModel, norms_of
 from tvm_flow.quantize.scheme import make_scheme
 
 Array = npt.NDArray[Any]
@@ -45,14 +45,16 @@ def integer_block(name: str) -> IntegerBlock:
     """The block ``name`` at step 1 of the conditional branch, with random modulation."""
     model, integers, _ = integer_model(name)
     module = model.get_submodule(name)
-    assert isinstance(module, STDiTBlock | STDiT3Block)
     vectors = np.random.default_rng(3).normal(0, 0.7, (6, 32)).astype(np.float32)
+    vectors[[1, 4]] += 1
     if isinstance(model, STDiT3):
-        given = Given(FRAMES, 2, rope=tuple(table.numpy() for table in model.rope.tables(FRAMES)))  # type: ignore[arg-type]
+        assert isinstance(module, STDiT3Block)
+        cos, sin = (table.numpy() for table in model.rope.tables(FRAMES))
+        given = Given(FRAMES, 2, norms_of(module), (cos, sin) if module.temporal else None)
     else:
         assert isinstance(model, STDiT)
         given = Given(FRAMES, 2, times=model.time_embedding(FRAMES).numpy())
-    return BlockMaker(integers, name, 1, 0).block(module, vectors, given)
+    return BlockMaker(integers, name, 1, 0).block(vectors, given)
 
 
 def block_inputs(batch: int = 1) -> tuple[Array, Array, Array]:

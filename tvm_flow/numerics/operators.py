@@ -14,7 +14,9 @@ import numpy as np
 from tvm_flow.errors import BitExactError
 from tvm_flow.numerics import bounded, convolution
 from tvm_flow.numerics.bounded import Bounded
+from tvm_flow.numerics.integer_program import program_from_text
 from tvm_flow.numerics.rounded import Array, Rounded, Value, doubt_of, narrow, with_doubt
+from tvm_flow.numerics.tosa_operators import NumpyOperators
 
 EXP_RELATIVE = 4 * bounded.U
 EXP_ABSOLUTE = 1.7e-38
@@ -171,6 +173,15 @@ def _conv2d(expr: Any, args: list[Any]) -> Value:
     return convolution.conv2d(*(_float("conv2d", arg) for arg in args))
 
 
+INTEGERS = "tvm_flow.integers"
+"""`tvm_flow.graph.integers`: a computation by TOSA's integer operators."""
+
+
+def _integers(expr: Any, args: list[Any]) -> Value:
+    result: Array = program_from_text(str(expr.attrs["program"])).run(NumpyOperators(), args)
+    return result
+
+
 OPERATORS: dict[str, Callable[[Any, list[Any]], Value]] = {
     "relax.add": _additive(bounded.add, np.add),
     "relax.subtract": _additive(bounded.subtract, np.subtract),
@@ -195,4 +206,5 @@ OPERATORS: dict[str, Callable[[Any, list[Any]], Value]] = {
     "relax.permute_dims": _move(_transposed),
     "relax.strided_slice": _move(_slice),
     "relax.concat": _concat,
+    INTEGERS: _integers,
 }

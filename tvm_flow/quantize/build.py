@@ -7,7 +7,7 @@
 5. keep the float parameters and tables that a step graph still needs.
 
 Of a recipe with something to fit, inputs are sampled again over the calibrated prompts, and 1 to 3 are what `scheme`
-finds on them.
+finds on them. Of one whose blocks are in integers the reach of what lies between the linears is measured, too.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from tvm_flow.artifact import is_current, make_stamp, write_stamp
 from tvm_flow.calibrate import Denoising, Embed, LayerRanges, Ranges, layer_names, load_ranges, model_sha256
+from tvm_flow.calibrate.reach import Reach, measure_reach
 from tvm_flow.calibrate.samples import Samples
 from tvm_flow.errors import CalibrationError, ConfigError, QuantizeError
 from tvm_flow.model import AnyModel
@@ -38,6 +39,7 @@ from tvm_flow.quantize.fold import (
     split,
     weight_sqnr_db,
 )
+from tvm_flow.quantize.integer_model import integer_layers, reduced_reach
 from tvm_flow.quantize.prepare import Fitting, prepare, rotated
 from tvm_flow.quantize.quantized import Fold, QuantizedLayer, QuantizedModel
 from tvm_flow.quantize.recipe import Recipe, load_recipe
@@ -66,17 +68,30 @@ def quantize(
         return load_quantized(output)
     seen, how = load_ranges(ranges), load_recipe(recipe)
     expect_room(output, quantized_bytes(model, how, seen.sampler.steps))
-    samples = _samples(model, seen, how, embed, progress)
-    quantized = quantize_model(model, seen, how, samples, progress)
+    samples, reach = None, None
+    if how.fitted and not how.simulated_only and embed is not None:
+        denoising = Denoising(model, seen.sampler, seen.latent)
+        _, samples = prepare(Fitting(denoising, seen.prompts, embed), how, progress)
+        if how.between == "integer":
+            reach = measure_reach(denoising, seen.prompts, embed, progress)
+    quantized = quantize_model(model, seen, how, samples, reach, progress=progress)
     save_quantized(output, quantized)
     write_stamp(output, stamp)
     return quantized
 
 
 def quantize_model(
-    model: AnyModel, ranges: Ranges, recipe: Recipe, samples: Samples | None = None, progress: bool = False
+    model: AnyModel,
+    ranges: Ranges,
+    recipe: Recipe,
+    samples: Samples | None = None,
+    reach: Reach | None = None,
+    progress: bool = False,
 ) -> QuantizedModel:
-    """``quantize`` without files: its arguments read, its errors; for a fitted recipe the ``samples`` of `prepare`."""
+    """``quantize`` without files: its arguments read, its errors.
+
+    For a fitted recipe the ``samples`` of `prepare`, and ``reach`` for one between integer.
+    """
     names = layer_names(model.config)
     _check(model, ranges, names)
     recipe.check(names, ranges.sampler.steps)
@@ -86,10 +101,14 @@ def quantize_model(
             f"{'it' if len(asked) == 1 else 'them'} out, or use tvm-flow evaluate"
         )
     if recipe.fitted:
-        if samples is None:
+        if samples is None or (recipe.between == "integer" and reach is None):
             raise ConfigError(f"recipe: {', '.join(recipe.fitted)}: expected samples of inputs to fit on, got none")
         turned = rotated(model, recipe)
-        layers, folds = fitted_layers(turned, recipe, make_scheme(turned, recipe, samples, progress))
+        scheme = make_scheme(turned, recipe, samples, progress)
+        if recipe.between == "integer":
+            layers, folds = integer_layers(model, scheme), modulation_folds(model, {})
+        else:
+            layers, folds = fitted_layers(turned, recipe, scheme)
     else:
         layers, folds = _ranged_layers(model, ranges, recipe, progress)
     return QuantizedModel(
@@ -105,14 +124,8 @@ def quantize_model(
         step_records=step_records(model, ranges.sampler),
         timesteps=ranges.sampler.timesteps(),
         updates=step_updates(ranges.sampler),
+        reach={} if reach is None else reduced_reach(reach),
     )
-
-
-def _samples(model: AnyModel, ranges: Ranges, recipe: Recipe, embed: Embed | None, progress: bool) -> Samples | None:
-    if not recipe.fitted or recipe.simulated_only or embed is None:
-        return None
-    denoising = Denoising(model, ranges.sampler, ranges.latent)
-    return prepare(Fitting(denoising, ranges.prompts, embed), recipe, progress)[1]
 
 
 def _ranged_layers(

@@ -5,6 +5,7 @@ Tensors, by the fields of ``QuantizedModel``:
     layers.<layer>.{weight_q, weight_scale, bias, input_gain, scale, zero_point, float_steps, weight_f}
     folds.<fold>.{base, gain, center}
     params.<key>
+    reach.<name>
     step_records, timesteps, updates, and the tables of the model: position_embedding and so on
 
 What is None is absent. The header's metadata has one key, ``tvm_flow`` (one, because their order is not
@@ -103,6 +104,8 @@ def _tensors(quantized: QuantizedModel) -> Iterator[tuple[str, NDArray[Any]]]:
                 yield f"folds.{name}.{part}", getattr(fold, part)
     for name, param in quantized.params.items():
         yield f"params.{name}", param
+    for name, most in quantized.reach.items():
+        yield f"reach.{name}", most
     yield from quantized.tables.items()
     for field in _WHOLE:
         yield field, getattr(quantized, field)
@@ -110,7 +113,7 @@ def _tensors(quantized: QuantizedModel) -> Iterator[tuple[str, NDArray[Any]]]:
 
 def _build(metadata: dict[str, Any], tensors: Tensors) -> QuantizedModel:
     c, t, h, w = metadata["latent"]
-    prefix, config = "params.", config_from_dict(metadata["config"])
+    config = config_from_dict(metadata["config"])
     return QuantizedModel(
         config=config,
         sampler=SamplerConfig.from_dict(metadata["sampler"]),
@@ -127,10 +130,15 @@ def _build(metadata: dict[str, Any], tensors: Tensors) -> QuantizedModel:
             )
             for name, offset in metadata["folds"]
         },
-        params={name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)},
+        params=_under("params.", tensors),
+        reach=_under("reach.", tensors),
         tables={name: tensors[name] for name in TABLES[config.model_type]},
         **{field: tensors[field] for field in _WHOLE},
     )
+
+
+def _under(prefix: str, tensors: Tensors) -> Tensors:
+    return {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
 
 
 def _layer(name: str, tensors: Tensors, sqnr_db: float | None) -> QuantizedLayer:

@@ -38,6 +38,8 @@ from tvm_flow.quantize.simulated import AnyLayer, Clock, SimulatedLayer, StaticC
 
 ROOM = 1.5
 _MOST8, _MOST16 = 127, 32767
+_ONE_IS_ADDED = torch.tensor([0, 1, 0, 0, 1, 0], dtype=torch.float32)[:, None]
+"""To the scales among a block's vectors, before what depends on time: as `tvm_flow.quantize.fold` adds them up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,37 +79,40 @@ class BlockMaker:
     step: int
     branch: int
 
-    def block(self, module: STDiTBlock | STDiT3Block, vectors: Array, given: Given) -> IntegerBlock:
-        """``vectors`` float32 [6, C]: shift, scale, gate of attention, then of the MLP."""
+    def block(self, vectors: Array, given: Given) -> IntegerBlock:
+        """``vectors`` float32 [6, C]: shift, scale, gate of attention, then of the MLP; LN(x) * scale + shift."""
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = vectors
-        reads = Modulation(1 + scale, shift, self.codes("attn.qkv"))
-        if isinstance(module, STDiT3Block):
-            rope = given.rope if module.temporal else None
-            attentions: tuple[SelfAttention, ...] = (self.normed(module, reads, gate, rope),)
+        reads = Modulation(scale, shift, self.codes("attn.qkv"))
+        if given.norms is not None:
+            attentions: tuple[SelfAttention, ...] = (self.normed(given, given.norms, reads, gate),)
         else:
             temporal = self.plain("attn_temp", (self.codes("attn_temp.qkv"), gate, given.times))
             attentions = (self.plain("attn", (reads, gate, None)), temporal)
         fc1 = self.linear("mlp.fc1")
-        mlp = Modulation(1 + scale_mlp, shift_mlp, self.codes("mlp.fc1"))
+        mlp = Modulation(scale_mlp, shift_mlp, self.codes("mlp.fc1"))
         end = self.gated("mlp.fc2", gate_mlp)
         if 127.5 / float(end.codes.steps.min()) >= UNIT * (_MOST16 + 1):
             raise QuantizeError(f"{self.name}.mlp.fc2: expected codes that saturate below 16; keep it in float")
-        unit = self.most(RESIDUAL, whole=True) * ROOM / _MOST16
-        return IntegerBlock(unit, given.frames, given.heads, attentions, self.cross(), mlp, fc1, end)
+        return IntegerBlock(self.unit, given.frames, given.heads, attentions, self.cross(), mlp, fc1, end)
 
-    def normed(
-        self, module: STDiT3Block, reads: Modulation, gate: Array, rope: tuple[Array, Array] | None
-    ) -> SelfAttention:
+    @property
+    def unit(self) -> float:
+        """Of the residual's codes, a float32 number, the same in all blocks."""
+        return float(np.float32(self.most(RESIDUAL, whole=True) * ROOM / _MOST16))
+
+    def normed(self, given: Given, norms: tuple[Array, Array], reads: Modulation, gate: Array) -> SelfAttention:
         """Attention whose q and k have norms."""
         q, k = (
-            Head(self.most(f"attn.{part}") / _MOST8, module.attn.get_submodule(part).weight.detach().numpy())  # type: ignore[operator]
-            for part in ("q_norm", "k_norm")
+            Head(self.most(f"attn.{part}") / _MOST8, weight)
+            for part, weight in zip(("q_norm", "k_norm"), norms, strict=True)
         )
         reach = self.results("attn.qkv")
         channels = len(reach) // 3
         wide, v = ROOM * float(reach[: 2 * channels].max()), float(reach[2 * channels :].max()) / _MOST8
         end = self.gated("attn.proj", gate)
-        return SelfAttention(module.temporal, reads, self.linear("attn.qkv"), q, k, v, end, qkv_reach=wide, rope=rope)
+        temporal = given.rope is not None
+        linear = self.linear("attn.qkv")
+        return SelfAttention(temporal, reads, linear, q, k, v, end, qkv_reach=wide, rope=given.rope)
 
     def plain(self, part: str, given: tuple[Modulation | Codes, Array, Array | None]) -> SelfAttention:
         """Attention whose q and k are codes at once."""
@@ -148,7 +153,7 @@ class BlockMaker:
         layer = self.model.layer(f"{self.name}.{kind}")
         scale = layer.weight_scale.numpy().astype(np.float64) * self.codes(kind).scale
         bias = layer.bias[self.step, self.branch].numpy().astype(np.float64)
-        return IntegerLinear(layer.weight.numpy().astype(np.int8), scale, bias)
+        return IntegerLinear(layer.weight.numpy().astype(np.int8, copy=False), scale, bias)
 
     def results(self, kind: str) -> Tensor:
         """The reach of what ``kind`` gives, by channel."""
@@ -162,10 +167,18 @@ class BlockMaker:
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """What a block is told beside its vectors: frames, heads, and tables of frames, (cos, sin) [T, d] or [T, C]."""
+    """What a block is told beside its vectors.
+
+    ============  ==================================================================================================
+    norms         of an STDiT3: weights [d] of the RMS norms of q and k
+    rope          of its temporal blocks: (cos, sin), each [T, d]
+    times         of an STDiT's block 0: [T, C], added to what its temporal attention reads
+    ============  ==================================================================================================
+    """
 
     frames: int
     heads: int
+    norms: tuple[Array, Array] | None = None
     rope: tuple[Array, Array] | None = None
     times: Array | None = None
 
@@ -187,18 +200,26 @@ class BlockRunner:
         for branch in (0, 1):
             rows, key = slice(branch * count, (branch + 1) * count), (self.clock.step, branch)
             if key not in self.made:
-                vectors = (self.module.scale_shift_table + t0[rows.start].reshape(6, -1)).detach().numpy()
-                self.made[key] = self._block(vectors, frames, table, branch)
+                vectors = t0[rows.start].reshape(6, -1) + (self.module.scale_shift_table + _ONE_IS_ADDED)
+                self.made[key] = self._block(vectors.detach().numpy(), frames, table, branch)
             halves.append(run_block(self.made[key], x[rows].numpy(), y[rows].numpy(), bias[rows].numpy()))
         return torch.from_numpy(np.concatenate(halves))
 
     def _block(self, vectors: Array, frames: int, table: Any, branch: int) -> IntegerBlock:
         heads = self.module.attn.heads
         if isinstance(self.module, STDiT3Block):
-            given = Given(frames, heads, rope=(table[0].numpy(), table[1].numpy()))
+            rope = (table[0].numpy(), table[1].numpy()) if self.module.temporal else None
+            given = Given(frames, heads, norms_of(self.module), rope)
         else:
             given = Given(frames, heads, times=None if table is None else table.numpy())
-        return BlockMaker(self.model, self.name, self.clock.step, branch).block(self.module, vectors, given)
+        return BlockMaker(self.model, self.name, self.clock.step, branch).block(vectors, given)
+
+
+def norms_of(module: STDiT3Block) -> tuple[Array, Array]:
+    """The weights of q's and k's norms."""
+    norms = (module.attn.get_submodule(part).get_parameter("weight") for part in ("q_norm", "k_norm"))
+    q, k = (weight.detach().numpy() for weight in norms)
+    return q, k
 
 
 def run_block(block: IntegerBlock, x: Array, y: Array, bias: Array) -> Array:

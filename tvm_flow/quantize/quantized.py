@@ -7,7 +7,7 @@ Names of blocks and layers are module paths of the float model: ``spatial_blocks
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,6 +141,8 @@ class QuantizedModel:
     step_records        float32 [steps, 7 * hidden]: t0 (6 * hidden), then t_emb (hidden)
     timesteps           float64 [steps], of ``sampler``
     updates             float64 [steps, 5], of ``sampler``: see `tvm_flow.sampler.update`
+    reach               of a recipe between integer: how far what lies between linears reaches,
+                        float32 [steps, 2, parts], see `tvm_flow.quantize.integer_model`; else empty
     latent              shape [C, T, H, W] of the latent that ``tables`` were made for
     model_sha256        of the float checkpoint; calibration and quantization used the same
     ==================  ===========================================================================
@@ -158,6 +160,7 @@ class QuantizedModel:
     step_records: Floats
     timesteps: NDArray[np.float64]
     updates: NDArray[np.float64]
+    reach: Mapping[str, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = layer_names(self.config)
@@ -176,6 +179,8 @@ class QuantizedModel:
                 f"step_records: expected {list(shape)}, got {list(self.step_records.shape)} "
                 f"and layers of {sorted(steps)} steps; quantize again"
             )
+        if bool(self.reach) != (self.recipe.between == "integer"):
+            raise QuantizeError("reach: expected one exactly where the recipe is between integer; quantize again")
 
     @property
     def output_channels(self) -> int:

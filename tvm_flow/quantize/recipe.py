@@ -110,12 +110,12 @@ class Recipe:
     @property
     def fitted(self) -> tuple[str, ...]:
         """The keys by which this recipe asks for more than ranges tell: inputs have to be sampled."""
-        return self._differing(_FITTED)
+        return self._differing(_EXTRA)
 
     @property
     def simulated_only(self) -> tuple[str, ...]:
         """What this recipe asks for that no library runs."""
-        odd = [f"{key} {getattr(self, key)}" for key in self._differing(("method", "between"))]
+        odd = [f"{key} {getattr(self, key)}" for key in self._differing(("method",))]
         widths = {self.widths.activations, *(rule.activations or MOST_BITS for rule in self.overrides)}
         return (*odd, *(f"activations of {bits} bits" for bits in sorted(widths) if bits != MOST_BITS))
 
