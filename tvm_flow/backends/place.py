@@ -9,7 +9,7 @@ from tvm_flow.backends.base import Backend, Joining, Kernel, kernels_of
 from tvm_flow.backends.cpu.backend import CpuBackend
 from tvm_flow.backends.cpu.isa import Isa
 from tvm_flow.backends.cpu.packing import Product
-from tvm_flow.backends.packed import Made, PackedProgram, Placement, Refusal
+from tvm_flow.backends.packed import CPU, Made, PackedProgram, Placement, Refusal
 from tvm_flow.backends.regions import joined
 from tvm_flow.backends.registry import backend_named
 from tvm_flow.errors import BuildError
@@ -103,7 +103,8 @@ def _placement(kernel: Kernel, target: TargetSpec, backends: Sequence[Backend]) 
             return answer.placement(backend.name, tuple(refusals))
         refusals.append((backend.name, answer))
     said = "; ".join(f"{name}: {refusal.reason} {refusal.remedy}".rstrip() for name, refusal in refusals)
+    remedy = "" if any(name == CPU for name, _ in refusals) else "; add cpu to the target's backends"
     raise BuildError(
         f"kernel {kernel.name}: expected a backend of target {target.name} to run it, all refused: "
-        f"{said or 'none was asked'}; add cpu to the target's backends"
+        f"{said or 'none was asked'}{remedy}"
     )

@@ -1,7 +1,7 @@
 """onnx's own evaluator on an exported graph, holding no tensor longer than something still reads it.
 
 `onnx.reference.ReferenceEvaluator.run` keeps every result until the end: of a full-size step 60 GB. Its nodes are run
-here one by one, as it does itself.
+here one by one, as it does itself. What a local function of `tvm_flow.export.integer_function` computes it is told.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from tvm_flow.export.integer_function import program_of
+from tvm_flow.numerics.tosa_operators import NumpyOperators
 
 Array = npt.NDArray[Any]
 
@@ -26,7 +30,10 @@ def evaluate_graph(path: Path, inputs: Mapping[str, Array]) -> Array:
 
 def evaluate_outputs(path: Path, inputs: Mapping[str, Array]) -> tuple[Array, ...]:
     """All outputs of the graph ``path`` for ``inputs``, in its order."""
-    evaluator = ReferenceEvaluator(onnx.load(str(path)))
+    model = onnx.load(str(path))
+    new_ops = [_operator(function) for function in model.functions]
+    del model.functions[:]
+    evaluator = ReferenceEvaluator(model, new_ops=new_ops)
     values: dict[str, Any] = {"": None, **evaluator.rt_inits_, **inputs}
     last = {name: index for index, node in enumerate(evaluator.rt_nodes_) for name in node.input}
     last |= dict.fromkeys(("", *evaluator.output_names), len(evaluator.rt_nodes_))
@@ -37,3 +44,13 @@ def evaluate_outputs(path: Path, inputs: Mapping[str, Array]) -> tuple[Array, ..
             if last.get(name, index) <= index:
                 values.pop(name, None)
     return tuple(np.asarray(values[name]) for name in evaluator.output_names)
+
+
+def _operator(function: onnx.FunctionProto) -> type[OpRun]:
+    """onnx's evaluator knows an operator by the class's name and domain."""
+    program = program_of(function)
+
+    def run(_self: OpRun, *inputs: Array) -> tuple[Array]:
+        return (program.run(NumpyOperators(), inputs),)
+
+    return type(function.name, (OpRun,), {"op_domain": function.domain, "_run": run})

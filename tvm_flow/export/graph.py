@@ -17,14 +17,13 @@ from collections.abc import Callable
 import onnx
 
 from tvm_flow.export.blocks import caption_tokens, final, patch_tokens
+from tvm_flow.export.integer_blocks import integer_blocks
 from tvm_flow.export.stdit import stdit_blocks
 from tvm_flow.export.stdit3 import stdit3_blocks
+from tvm_flow.export.step import MASKED as MASKED
 from tvm_flow.export.step import StepWriter
 from tvm_flow.export.writer import WeightFile
 from tvm_flow.quantize.quantized import QuantizedModel
-
-MASKED = -1e9
-"""Added to the score of a padded token: its softmax weight is then exactly zero in single precision."""
 
 BLOCKS: dict[str, Callable[[StepWriter, str, str], str]] = {"STDiT": stdit_blocks, "STDiT3": stdit3_blocks}
 """What lies between patches and final layer, by the config's model_type."""
@@ -35,5 +34,6 @@ def step_graph(model: QuantizedModel, step: int, branch: int, weights: WeightFil
     w = StepWriter(model, step, branch, weights)
     inputs = {"z": model.latent, "y": (w.caption, model.config.caption_channels), "mask": (w.caption,)}
     y = caption_tokens(w)
-    x = BLOCKS[model.config.model_type](w, patch_tokens(w), y)
+    blocks = integer_blocks if model.reach else BLOCKS[model.config.model_type]
+    x = blocks(w, patch_tokens(w), y)
     return w.g.model(inputs, final(w, x), (model.output_channels, *model.latent[1:]), "velocity")

@@ -10,6 +10,9 @@ from tvm_flow.export.writer import GraphWriter, WeightFile
 from tvm_flow.model.layers import NORM_EPS
 from tvm_flow.quantize.quantized import QuantizedModel
 
+MASKED = -1e9
+"""Added to the score of a padded token: its softmax weight is then exactly zero in single precision."""
+
 
 class StepWriter:
     """One step graph under construction; methods append nodes to ``g`` and return the tensor they produce.

@@ -18,6 +18,7 @@ from onnx import TensorProto
 from tvm_flow.errors import ExportError
 from tvm_flow.export.channels import channel_order
 from tvm_flow.export.graph import step_graph
+from tvm_flow.export.integer_blocks import RecordedBlocks
 from tvm_flow.export.writer import WeightFile
 from tvm_flow.quantize.quantized import QuantizedModel
 
@@ -37,6 +38,9 @@ class StepTemplates:
     first: dict[Structure, int] = field(default_factory=dict)
     owned: dict[Structure, dict[str, onnx.TensorProto]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.integers = RecordedBlocks(self.model) if self.model.reach else None
+
     def structure(self, step: int) -> Structure:
         """Which layers stay in float at ``step``."""
         return tuple(bool(layer.float_steps[step]) for layer in self.model.layers.values())
@@ -52,8 +56,13 @@ class StepTemplates:
         """The graph of ``step``, which was added, and ``branch``; the next call changes it."""
         key = self.structure(step)
         for name, tensor in self.owned[key].items():
-            tensor.raw_data = own_value(self.model, name, step, branch).tobytes()
+            tensor.raw_data = self._value(name, step, branch).tobytes()
         return self.built[key]
+
+    def _value(self, name: str, step: int, branch: int) -> npt.NDArray[Any]:
+        if self.integers is not None and self.integers.knows(name):
+            return self.integers.value(name, step, branch)
+        return own_value(self.model, name, step, branch)
 
 
 def _is_own(tensor: onnx.TensorProto) -> bool:

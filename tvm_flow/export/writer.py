@@ -16,10 +16,12 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import FunctionProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from tvm_flow.artifact import write_bytes
 from tvm_flow.errors import ExportError
+from tvm_flow.export.integer_function import DOMAIN, TOSA, VERSION, function_of, value_info
+from tvm_flow.numerics.integer_program import IntegerProgram
 
 OPSET = 21
 """The first with ``output_dtype``, so that a symmetric graph needs no zero-point tensors."""
@@ -77,11 +79,25 @@ class GraphWriter:
     weights: WeightFile
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: dict[str, TensorProto] = field(default_factory=dict)
+    functions: dict[str, FunctionProto] = field(default_factory=dict)
+    """By the text of their programs."""
+    infos: list[ValueInfoProto] = field(default_factory=list)
 
     def op(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
         """Append a node with one output."""
         output = f"{kind}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def call(self, kind: str, program: IntegerProgram, inputs: Sequence[str]) -> str:
+        """Append a node that runs ``program`` on ``inputs``; equal programs are one function, named by ``kind``."""
+        text = program.to_text()
+        if text not in self.functions:
+            self.functions[text] = function_of(program, f"{kind}{len(self.functions)}", OPSET)
+        name = self.functions[text].name
+        output = f"{name}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(name, list(inputs), [output], name=output, domain=DOMAIN))
+        self.infos.append(value_info(output, program.result))
         return output
 
     def shared(self, name: str, value: npt.NDArray[Any]) -> str:
@@ -130,6 +146,15 @@ class GraphWriter:
             [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(s)) for n, s in inputs.items()],
             [helper.make_tensor_value_info(result, TensorProto.FLOAT, list(shape))],
             list(self.initializers.values()),
+            value_info=self.infos,
         )
         opsets = [helper.make_opsetid("", OPSET)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="tvm-flow")
+        if self.functions:
+            opsets += [helper.make_opsetid(domain, VERSION) for domain in (DOMAIN, TOSA)]
+        return helper.make_model(
+            graph,
+            opset_imports=opsets,
+            ir_version=IR_VERSION,
+            producer_name="tvm-flow",
+            functions=list(self.functions.values()),
+        )

@@ -22,6 +22,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from tvm_flow.errors import ImportGraphError
+from tvm_flow.export.integer_function import DOMAIN
 from tvm_flow.graph.constants import Array
 from tvm_flow.importer.legal import require_range
 
@@ -32,6 +33,8 @@ DATA_ONLY = frozenset(
     }
 )
 """Operators none of whose inputs decides the structure of what they are imported to; each gives a new variable."""
+_FUNCTION = ""
+"""A local function of integers among them, by whatever name: it takes 16 bits, too."""
 _DATA_TYPES = frozenset({TensorProto.FLOAT, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32})
 
 
@@ -176,12 +179,18 @@ def _opaque_names(graph: onnx.GraphProto) -> frozenset[str]:
     readers: Mapping[str, set[str]] = defaultdict(set)
     for node in graph.node:
         for name in node.input:
-            readers[name].add(node.op_type)
+            readers[name].add(_FUNCTION if node.domain == DOMAIN else node.op_type)
         if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
             return frozenset()  # a branch may read any name from outside
     outputs = {value.name for value in graph.output}
     return frozenset(
         tensor.name
         for tensor in graph.initializer
-        if tensor.data_type in _DATA_TYPES and readers[tensor.name] <= DATA_ONLY and tensor.name not in outputs
+        if _is_data(tensor.data_type, readers[tensor.name]) and tensor.name not in outputs
     )
+
+
+def _is_data(kind: int, readers: set[str]) -> bool:
+    if kind == TensorProto.INT16:
+        return readers == {_FUNCTION}
+    return kind in _DATA_TYPES and readers <= DATA_ONLY | {_FUNCTION}

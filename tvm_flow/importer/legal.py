@@ -14,6 +14,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from tvm_flow.errors import ImportGraphError
+from tvm_flow.export.integer_function import DOMAIN
 from tvm_flow.graph.names import unquoted
 
 LEAST_OPSET = 13
@@ -51,13 +52,15 @@ def require_legal(model: onnx.ModelProto) -> onnx.ModelProto:
         raise ImportGraphError(
             f"opset {opset}: expected {LEAST_OPSET} or later; export again, or convert it with onnx.version_converter"
         )
+    functions = {(each.domain, each.name) for each in model.functions if each.domain == DOMAIN}
     for node in model.graph.node:
-        _require_plain(node, opset)
+        if (node.domain, node.op_type) not in functions:
+            _require_plain(node, opset)
     _require_tensors(model.graph)
     readers = {name: describe(node, opset) for node in reversed(model.graph.node) for name in node.input}
     for tensor in model.graph.initializer:
         reader = f"{readers[tensor.name]}, " if tensor.name in readers else ""
-        _require_type(f"{reader}initializer {unquoted(tensor.name)!r}", tensor.data_type)
+        _require_type(f"{reader}initializer {unquoted(tensor.name)!r}", tensor.data_type, types_of(model))
     if (error := _invalid(model)) is not None:
         raise ImportGraphError(
             f"{_first_invalid(model, opset)}onnx finds it invalid: {one_line(error)}; export it again"
@@ -135,9 +138,14 @@ def _require_tensors(graph: onnx.GraphProto) -> None:
                 )
 
 
-def _require_type(what: str, kind: int) -> None:
+def types_of(model: onnx.ModelProto) -> frozenset[str]:
+    """Of tensors inside ``model``: between local functions of integers, which pass them on, there are 16 bits, too."""
+    return TYPES | {"INT16"} if any(each.domain == DOMAIN for each in model.functions) else TYPES
+
+
+def _require_type(what: str, kind: int, types: frozenset[str]) -> None:
     name = TensorProto.DataType.Name(kind)
-    if kind != TensorProto.UNDEFINED and name not in TYPES:
+    if kind != TensorProto.UNDEFINED and name not in types:
         raise ImportGraphError(
             f"{what}: expected float32 values, codes of 8 bits or int32, or int64 shapes, got {name}; quantize to 8 "
             "bits and keep the rest in float32"
@@ -157,9 +165,9 @@ def require_range(tensor: onnx.TensorProto) -> None:
 
 
 def _require_types(model: onnx.ModelProto, opset: int) -> None:
-    graph = model.graph
+    graph, types = model.graph, types_of(model)
     for value in graph.input:
-        _require_type(f"input {unquoted(value.name)!r}", value.type.tensor_type.elem_type)
+        _require_type(f"input {unquoted(value.name)!r}", value.type.tensor_type.elem_type, types)
         sides = value.type.tensor_type.shape.dim
         if not value.type.tensor_type.HasField("shape") or not all(side.HasField("dim_value") for side in sides):
             shape = [side.dim_value if side.HasField("dim_value") else side.dim_param or "?" for side in sides]
@@ -176,7 +184,7 @@ def _require_types(model: onnx.ModelProto, opset: int) -> None:
     kinds = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
     for node in graph.node:
         for output in node.output:
-            _require_type(f"{describe(node, opset)}, output {unquoted(output)!r}", kinds.get(output, 0))
+            _require_type(f"{describe(node, opset)}, output {unquoted(output)!r}", kinds.get(output, 0), types)
 
 
 def _require_first_outputs(graph: onnx.GraphProto, opset: int) -> None:

@@ -20,7 +20,9 @@ from onnx import numpy_helper
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
 from tvm_flow.errors import ImportGraphError
+from tvm_flow.export.integer_function import program_of
 from tvm_flow.graph.constants import Array, Given
+from tvm_flow.graph.integers import integers_call
 from tvm_flow.graph.lifted import BlockBuilder, LiftedGraph
 from tvm_flow.graph.names import quote_names
 from tvm_flow.importer.initializers import ExternalFiles, SplitGraph, same_skeleton, split_values
@@ -106,9 +108,26 @@ def import_split(split: SplitGraph, name: str = "graph") -> LiftedGraph:
 
 def _from_onnx(model: onnx.ModelProto) -> tvm.IRModule:
     """As TVM's function of that name, with a builder that ends in silence."""
-    importer = ONNXGraphImporter({}, "float32", keep_params_in_input=True, sanitize=False)
+    importer = _Importer({}, "float32", keep_params_in_input=True, sanitize=False)
+    importer.functions = {function.name: function for function in model.functions}
     importer.bb = BlockBuilder()
     return importer.from_onnx(model.graph, opset_of(model))
+
+
+class _Importer(ONNXGraphImporter):  # type: ignore[misc]  # TVM has no types
+    """TVM's, which knows no local functions: each of `tvm_flow.export.integer_function` is one call."""
+
+    functions: dict[str, onnx.FunctionProto]
+
+    def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
+        own = onnx.GraphProto()
+        own.node.extend(node for node in graph.node if node.op_type not in self.functions)
+        super()._check_for_unsupported_ops(own)
+
+    def _convert_operator(self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
+        if op_name not in self.functions:
+            return super()._convert_operator(op_name, inputs, attrs, opset)
+        return self.bb.normalize(integers_call(program_of(self.functions[op_name]), list(inputs)))
 
 
 def _constants_as_initializers(model: onnx.ModelProto) -> onnx.ModelProto:

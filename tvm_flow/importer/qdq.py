@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from tvm import ir, relax
 from tvm.relax import op as R
 
@@ -21,11 +22,11 @@ MOVES = {"relax.reshape", "relax.permute_dims", "relax.squeeze", "relax.expand_d
 def quantize(scope: Scope, call: Any, x: Any) -> Any:
     """Codes of the float tensor ``x``: saturate(rint(x / scale) + zero point)."""
     out = str(call.attrs.out_dtype)
-    if out not in ("int8", "uint8") or dtype_of(x) != "float32":
+    if out not in ("int8", "uint8", "int16") or dtype_of(x) != "float32":
         raise ImportGraphError(
             f"{call}: expected a quantize of float32 to int8 or uint8, got {dtype_of(x)} to {out}; use 8 bits"
         )
-    if scope.is_constant(x) and (codes := _constant_codes(scope, call, x, out)) is not None:
+    if out != "int16" and scope.is_constant(x) and (codes := _constant_codes(scope, call, x, out)) is not None:
         return codes
     emit = scope.builder.emit
     scale, like = scope.scale(call.args[1]), Codes(x, None, None, int(call.attrs.axis))
@@ -33,7 +34,8 @@ def quantize(scope: Scope, call: Any, x: Any) -> Any:
     zero = scope.zero_point(call.args[2], constant_codes=False)
     if zero is not None:
         value = emit(R.add(value, broadcast(scope, scope.cast(zero, "float32"), like)))
-    codes = emit(R.astype(emit(R.clip(value, -128, 127)), "int8"))
+    limits = np.iinfo("int16" if out == "int16" else "int8")
+    codes = emit(R.astype(emit(R.clip(value, int(limits.min), int(limits.max))), str(limits.dtype)))
     return Unsigned(codes) if out == "uint8" else codes
 
 
@@ -58,7 +60,7 @@ def dequantized(scope: Scope, call: Any) -> Codes:
     q = scope.resolve(call.args[0])
     if isinstance(q, Unsigned):
         q = q.q
-    if not isinstance(q, relax.Var) or dtype_of(q) not in ("int8", "uint8", "int32"):
+    if not isinstance(q, relax.Var) or dtype_of(q) not in ("int8", "uint8", "int16", "int32"):
         raise ImportGraphError(f"{call}: expected int8, uint8 or int32 codes, got {q}; use 8-bit quantization")
     if str(call.attrs.out_dtype) != "float32":
         raise ImportGraphError(f"{call}: expected float32 values, got {call.attrs.out_dtype}; export in float32")

@@ -28,8 +28,9 @@ from tvm_flow.graph.program import KernelCall, Program, TensorSpec
 from tvm_flow.lower.clusters import clusters, tensor_args
 from tvm_flow.lower.expansion import MOST_COPIES, reads
 from tvm_flow.lower.prologue import prologue_variables
+from tvm_flow.numerics.operators import INTEGERS
 
-ANCHORS = {"relax.matmul", "relax.nn.conv2d"}
+ANCHORS = {"relax.matmul", "relax.nn.conv2d", INTEGERS}
 REDUCTIONS = {"relax.sum", "relax.max", "relax.min", "relax.mean", "relax.prod"}
 PLACE_CHANGING = {"relax.reshape", "relax.permute_dims", "relax.squeeze", "relax.expand_dims", "relax.flatten"}
 PLACE_CHANGING |= {"relax.nn.pad", "relax.broadcast_to"}
@@ -198,6 +199,7 @@ def intern(function: Any, kernels: dict[str, Any], by_hash: dict[int, list[str]]
 
 def _title(function: Any) -> str:
     """A few operator names, so that a profile can be read."""
-    ops = [op_name(value).removeprefix("relax.").replace(".", "_") for _, value in bindings_of(function)]
-    notable = [op for op in ops if op in {"matmul", "exp", "sqrt", "round", "max"}]
+    ops = [op_name(value).replace(".", "_") for _, value in bindings_of(function)]
+    ops = [name.removeprefix("relax_").removeprefix("tvm_flow_") for name in ops]
+    notable = [op for op in ops if op in {"matmul", "exp", "sqrt", "round", "max", "integers"}]
     return "_".join(dict.fromkeys(notable)) or (ops[-1] if ops else "copy")

@@ -14,6 +14,7 @@ from typing import Any
 
 from tvm_flow.backends.packed import CPU, PackedProgram, Refusal
 from tvm_flow.errors import BuildError
+from tvm_flow.graph.integers import program_of
 from tvm_flow.graph.lifted import bindings_of, op_name, shape_of
 from tvm_flow.plan.borders import spread
 from tvm_flow.plan.static_plan import tensor_bytes
@@ -89,7 +90,8 @@ def _macs(var: Any, value: Any) -> int:
         return prod(shape_of(var)) * shape_of(value.args[0])[-1]
     if op_name(value) == "relax.nn.conv2d":
         return prod(shape_of(var)) * prod(shape_of(value.args[1])[1:])
-    return 0
+    program = program_of(value)
+    return 0 if program is None else program.macs
 
 
 def coverage_lines(function: str, found: Coverage) -> Iterator[str]:

@@ -14,7 +14,10 @@ from tvm_flow.plan.borders import Spread, SpreadSegment, spread
 from tvm_flow.plan.folds import FoldRow
 from tvm_flow.plan.tables import ConstantTables
 
-DTYPES = {"float32": (2, 32), "int8": (0, 8), "int32": (0, 32), "uint8": (1, 8), "int64": (0, 64)}
+DTYPES = {
+    **{"float32": (2, 32), "int8": (0, 8), "int16": (0, 16), "int32": (0, 32), "int64": (0, 64)},
+    "uint8": (1, 8),
+}
 """DLPack type code and bits of the element types that a plan can hold."""
 MAX_DIMS = 8
 

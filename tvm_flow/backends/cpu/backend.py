@@ -15,6 +15,8 @@ from tvm_flow.backends.cpu.isa import Isa, choose_isa
 from tvm_flow.backends.cpu.packing import as_product
 from tvm_flow.backends.cpu.registers import registers_of
 from tvm_flow.backends.packed import CPU, Refusal
+from tvm_flow.graph.lifted import bindings_of, op_name
+from tvm_flow.numerics.operators import INTEGERS
 from tvm_flow.target.spec import TargetSpec
 
 WEIGHT = 1
@@ -39,6 +41,11 @@ class CpuBackend:
 
     def offers(self, kernel: Kernel, target: TargetSpec) -> Offer | Refusal:
         """Products of a constant matrix with it packed, anything else in plain order of rows."""
+        if any(op_name(value) == INTEGERS for _, value in bindings_of(kernel.function)):
+            return Refusal(
+                "blocks in integers have no kernels of the CPU;",
+                "name a target whose backends begin with npu_arm, as npu-arm-emulated, or a recipe between float",
+            )
         isa = self.isa or choose_isa(target.features)
         product = as_product(kernel.function, isa)
         if product is not None and kernel.constant[WEIGHT]:

@@ -14,7 +14,7 @@ from tvm_flow.backends.cpu.generic import GENERIC
 from tvm_flow.backends.cpu.isa import Isa, choose_isa
 from tvm_flow.backends.cpu.packing import Product
 from tvm_flow.backends.cpu.rows import RowKind, row_kind
-from tvm_flow.backends.packed import PackedProgram
+from tvm_flow.backends.packed import CPU, PackedProgram
 from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name
 from tvm_flow.lower.legalize import to_prim_func
 
@@ -41,11 +41,12 @@ class ChosenKernel:
 
 
 def chosen_kernels(packed: PackedProgram, features: frozenset[str]) -> tuple[ChosenKernel, ...]:
-    """One record for every kernel of ``packed``, compiled for ``features``, in the order of its kernels."""
+    """One record for every kernel of ``packed`` that the CPU runs, compiled for ``features``, in their order."""
     best, vectors = choose_isa(features), vectors_of(features)
     return tuple(
         _product(name, packed.products[name], best) if name in packed.products else _other(name, function, vectors)
         for name, function in packed.program.kernels.items()
+        if packed.device_of(name) == CPU
     )
 
 

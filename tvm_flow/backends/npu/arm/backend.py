@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from tvm_flow.backends.base import Artifacts, CompileJob, Kernel, Offer
 from tvm_flow.backends.npu.arm.blobs import Blob, blob_source
+from tvm_flow.backends.npu.arm.integer_graph import IntegerGraph
 from tvm_flow.backends.npu.arm.npu_device import RUNTIME_PART, build_board_device, build_emulated_device
 from tvm_flow.backends.packed import Made, PackedProgram, Refusal
 from tvm_flow.errors import BuildError
+from tvm_flow.graph.integers import program_of
 from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name
+from tvm_flow.numerics.integer_program import IntegerProgram
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.toolchain.arm_npu import serialized, vgf_of
 from tvm_flow.toolchain.zig import zig_cc
@@ -49,6 +52,8 @@ class ArmBackend:
         from tvm_flow.backends.npu.arm.operators import ARM
         from tvm_flow.backends.npu.byoc import region_of
 
+        if (program := _integers(kernel)) is not None:
+            return _block(program)
         if not any(op_name(value) in _PRODUCTS for _, value in bindings_of(kernel.function)):
             return Refusal("no product in it: moving it here would cost more than it saves", "fuse it with a product")
         region = region_of(ARM, kernel.function)
@@ -91,6 +96,19 @@ class ArmBackend:
     def board_headers(self) -> tuple[Path, ...]:
         """See `tvm_flow.backends.base.BoardPart`."""
         return (RUNTIME_PART / "tvm_flow_npu_arm.h",)
+
+
+def _integers(kernel: Kernel) -> IntegerProgram | None:
+    """Of a kernel that is a computation by TOSA's integer operators."""
+    programs = [program_of(value) for _, value in bindings_of(kernel.function) if op_name(value)]
+    return programs[0] if len(programs) == 1 else None
+
+
+def _block(program: IntegerProgram) -> Offer:
+    """What it says is what the NPU computes, bit for bit."""
+    ops = IntegerGraph(baked=False)
+    output = program.run(ops, [ops.graph.input(spec.shape, spec.dtype) for spec in program.inputs])
+    return Offer("TOSA, a block in integers", choice=ops.graph.text(output))
 
 
 def _constants(region: Lowered) -> set[int]:
