@@ -18,6 +18,7 @@ from tvm_flow.artifact import (
     exclusive,
     expect_file,
     is_current,
+    make_executable,
     make_stamp,
     read_json,
     require_unchanged,
@@ -85,6 +86,15 @@ class TestAtomicPath:
         with atomic_path(tmp_path / "file.bin") as temporary:
             os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
         assert (tmp_path / "file.bin").stat().st_mode & 0o777 == 0o644
+
+    def test_nobody_else_can_read_what_a_private_user_made(self, tmp_path: Path) -> None:
+        before = os.umask(0o077)
+        try:
+            write_bytes(tmp_path / "file.bin", b"mine")
+            make_executable(tmp_path / "file.bin")
+        finally:
+            os.umask(before)
+        assert (tmp_path / "file.bin").stat().st_mode & 0o777 == 0o700
 
     def test_a_link_stays_and_what_it_names_is_replaced(self, tmp_path: Path) -> None:
         (tmp_path / "elsewhere").mkdir()

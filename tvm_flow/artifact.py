@@ -52,14 +52,31 @@ def atomic_path(target: Path) -> Iterator[Path]:
     target = linked(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    mode = _mode_of_new_files(temporary)
     try:
         yield temporary
-        temporary.chmod(0o644)  # some writers create files that only their owner can read
+        temporary.chmod(mode)  # some writers create files that only their owner can read
         _fsync(temporary)
         temporary.replace(target)
         _fsync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _mode_of_new_files(place: Path) -> int:
+    """What the umask leaves of reading and writing; there is nothing at ``place`` before and after."""
+    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        return os.fstat(descriptor).st_mode & 0o777
+    finally:
+        os.close(descriptor)
+        place.unlink()
+
+
+def make_executable(path: Path) -> None:
+    """For all who may read ``path``."""
+    mode = path.stat().st_mode & 0o777
+    path.chmod(mode | (mode & 0o444) >> 2)
 
 
 def write_bytes(target: Path, data: bytes | memoryview) -> None:

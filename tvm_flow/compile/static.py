@@ -25,7 +25,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tvm_flow.artifact import atomic_path, sha256_file
+from tvm_flow.artifact import atomic_path, make_executable, sha256_file
 from tvm_flow.compile.board_files import INCLUDE, header_files
 from tvm_flow.compile.library import plan_source
 from tvm_flow.errors import BuildError
@@ -72,7 +72,7 @@ def link_static(files: Mapping[str, Path], target: TargetSpec, main: Path, outpu
     with atomic_path(output) as temporary:
         inputs = (str(main), *map(str, archives), "-lm", "-lpthread")
         zig_cc((*how, *_PROGRAM_FLAGS, "-o", str(temporary), *inputs), output.name, triple)
-    output.chmod(0o755)
+    make_executable(output)
 
 
 def check_static(contents: Contents, target: TargetSpec, work: Path, threads: int = 0) -> None:

@@ -30,6 +30,7 @@ class Status(IntEnum):
     NO_DEVICE = 13
     BUSY = 14
     NOT_FINITE = 15
+    FORKED = 16
 
 
 _BUNDLE_FAULTS = {

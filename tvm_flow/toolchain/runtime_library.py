@@ -9,7 +9,7 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from tvm_flow.artifact import atomic_path
+from tvm_flow.artifact import atomic_path, make_executable
 from tvm_flow.toolchain.versions import zig_version
 from tvm_flow.toolchain.zig import PAGES, zig_cc
 
@@ -96,7 +96,7 @@ def build_checker(triple: str) -> Path:
     """examples/check_bundle.c for ``triple``, as `build_runtime`; it finds `SONAME` in the folder where it lies."""
     inputs = (f"-I{RUNTIME / 'include'}", _CHECKER, build_runtime(triple))
     path = _cached("check", "check_bundle", triple, _CHECKER_FLAGS, inputs, ("-ldl",))
-    path.chmod(0o755)
+    make_executable(path)
     return path
 
 

@@ -16,7 +16,13 @@
  * whatever thread: all but describe and cancel return BUSY, and change nothing, while another runs or from one of its
  * callbacks, which run on the thread that called. Parallel loops reach their thread pool through a thread-local pointer
  * of its library, set while a plan runs, because TVM's launch has no argument for a handle.
- * Workers sleep after 50 to 100 us with nothing to do. A forked child has no workers: open the bundle there.
+ * Workers sleep after 50 to 100 us with nothing to do, and take no signals. A forked child has no workers: there every
+ * function but describe and cancel returns FORKED, close too, which frees nothing; open the bundle there.
+ *
+ * Callbacks return: none is left by longjmp or a C++ exception (which ends the program).
+ *
+ * Floats: what runs rounds to nearest, keeps denormals and traps nothing, whatever the caller's thread is set to, whose
+ * own mode comes back with the call. Callbacks run in the runtime's (x86 with SSE, AArch64).
  *
  * Ownership: whatever a pointer argument points to stays the caller's, and is read or written during the call only.
  * Arrays are dense, row-major, in the machine's byte order, and need no alignment beyond their element's.
@@ -34,27 +40,6 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-typedef enum {
-  TVM_FLOW_OK = 0,
-  TVM_FLOW_INVALID_ARGUMENT = 1, /* a null pointer, a step or branch out of range */
-  TVM_FLOW_FILE_ERROR = 2,       /* a file is absent or unreadable */
-  TVM_FLOW_CORRUPT = 3,          /* a file's size, hash or content contradicts itself */
-  TVM_FLOW_WRONG_SCHEMA = 4,     /* a bundle of another format version */
-  TVM_FLOW_WRONG_ABI = 5,        /* a library of another descriptor version */
-  TVM_FLOW_BAD_LIBRARY = 6, /* not loaded, tables that reach outside their space, or linked in from another build */
-  TVM_FLOW_WRONG_CPU = 7,        /* this processor lacks a feature that the kernels use */
-  TVM_FLOW_NO_MEMORY = 8, TVM_FLOW_NO_THREAD = 9,
-  TVM_FLOW_KERNEL_FAILED = 10, /* a kernel returned an error; the message is its own */
-  TVM_FLOW_CANCELLED = 11,     /* a callback or tvm_flow_cancel (tvm_flow_control.h) asked to stop */
-  TVM_FLOW_NOT_GOLDEN = 12,    /* the golden input did not give the golden output */
-  TVM_FLOW_NO_DEVICE = 13,     /* a library's plan needs a device that options.devices does not have */
-  TVM_FLOW_BUSY = 14,          /* another function runs on the handle: on another thread, or around a callback */
-  TVM_FLOW_NOT_FINITE = 15     /* noise, latents, a prediction or frames hold NaN or infinity; the message says where */
-} tvm_flow_status;
-
-/* The caller's; may be NULL. Written on failure only: which thing, expected, found, what to do next; one line, cut. */
-typedef struct { tvm_flow_status status; char message[508]; } tvm_flow_error;
 
 struct tvm_flow_library_descriptor;
 struct tvm_flow_device_type;
@@ -153,7 +138,7 @@ typedef int (*tvm_flow_progress)(void *user, uint32_t done, uint32_t steps);
 
 /* Opens and checks a bundle directory.
  *
- * bundle_dir  path, UTF-8 or whatever the file system takes; not kept, and neither are `linked` and `cpus`
+ * bundle_dir  path, not empty, UTF-8 or whatever the file system takes; not kept, as neither are `linked` and `cpus`
  * options     NULL for the defaults; not kept
  * out         the handle, for tvm_flow_close; NULL on failure, and nothing is held then
  * error       may be NULL
@@ -170,7 +155,8 @@ typedef int (*tvm_flow_progress)(void *user, uint32_t done, uint32_t steps);
 TVM_FLOW_API tvm_flow_status tvm_flow_open(const char *bundle_dir, const tvm_flow_options *options, tvm_flow **out,
                                            tvm_flow_error *error);
 
-/* Frees everything; NULL is allowed. While a function runs on the handle it does nothing and returns BUSY. */
+/* Frees everything; NULL is allowed. While a function runs on the handle it does nothing and returns BUSY, and in a
+ * forked child FORKED. */
 TVM_FLOW_API tvm_flow_status tvm_flow_close(tvm_flow *flow);
 
 /* Fills `bytes` of *out, its size as the caller knows it, with zeros past the runtime's own. No pointer may be NULL.

@@ -1,5 +1,6 @@
 /* Latents to frames, a chunk of latent frames at a time. */
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "../include/tvm_flow_control.h"
@@ -63,7 +64,8 @@ tvm_flow_status tvm_flow_decode_rgb8(tvm_flow_decoder *decoder, const float *lat
 tvm_flow_status tvm_flow_decode_with(tvm_flow_decoder *decoder, const tvm_flow_decode_request *request,
                                      tvm_flow_error *error) {
   tvm_flow_decode_request read = {.struct_bytes = sizeof read};
-  tvm_flow_status s = flow_read_struct("decode_request", request, &read, error);
+  const size_t pointer = offsetof(tvm_flow_decode_request, latents);
+  tvm_flow_status s = flow_read_struct("decode_request", pointer, request, &read, error);
   return s ? s : decode(decoder, "tvm_flow_decode_with", &read, error);
 }
 
@@ -84,18 +86,22 @@ static tvm_flow_status verify_frames(tvm_flow_decoder *decoder, const float *lat
   return s;
 }
 
-/* golden.bin ends in the latents. */
+/* golden.bin ends in the latents; steps.bin has its hash. */
 static tvm_flow_status verify(tvm_flow_decoder *decoder, tvm_flow_error *error) {
-  const uint64_t bytes = decoder->file.chunks * decoder->file.latent_floats * sizeof(float);
+  const uint64_t latents = decoder->file.chunks * decoder->file.latent_floats;
   static const uint8_t not_computed[FLOW_SHA256_BYTES];
   if (memcmp(decoder->file.header.golden_sha256, not_computed, sizeof not_computed) == 0)
     return flow_unchecked("decoder.bin", error);
   flow_map map = {0};
-  tvm_flow_status s = flow_map_file(decoder->function.bundle_dir, "golden.bin", &map, error);
-  if (!s && (map.bytes < bytes || map.bytes % sizeof(float)))
-    s = flow_corrupt(error, "golden.bin", "file size, at least", bytes, map.bytes);
-  if (!s) s = verify_frames(decoder, (const void *)(map.data + (map.bytes - bytes)), error);
+  flow_index index;
+  const char *folder = decoder->function.bundle_dir;
+  tvm_flow_status s = flow_index_open(folder, &decoder->function.context.host, &index, error);
+  if (!s && index.latent_floats != latents)
+    s = flow_corrupt(error, "decoder.bin", "latent values, those of steps.bin", index.latent_floats, latents);
+  if (!s) s = flow_map_golden(folder, &index, &map, error);
+  if (!s) s = verify_frames(decoder, (const void *)(map.data + (map.bytes - latents * sizeof(float))), error);
   flow_unmap(&map);
+  flow_index_close(&index);
   return s;
 }
 

@@ -2,6 +2,18 @@
 
 #include <string.h>
 
+/* Of as many values as the library makes, which rows and columns? It says so itself where its frames have axes. */
+static tvm_flow_status check_shape(const tvm_flow_decoder *decoder, tvm_flow_error *error) {
+  const tvm_flow_library_descriptor *d = decoder->function.plans[0].library.descriptor;
+  const tvm_flow_tensor *made = &d->tensors[d->output];
+  const uint32_t *said = decoder->file.header.frame_shape;
+  tvm_flow_status s = TVM_FLOW_OK;
+  for (int i = 0; !s && made->ndim == 4 && i < 4; i++)
+    if (made->shape[i] != said[i])
+      s = flow_corrupt(error, "decoder.bin", "an extent of its library's frames", (uint64_t)made->shape[i], said[i]);
+  return s;
+}
+
 static tvm_flow_status fill(tvm_flow_decoder *decoder, const char *bundle_dir, const tvm_flow_options *options,
                             const flow_host *host, tvm_flow_error *error) {
   const flow_decoder_file *file = &decoder->file;
@@ -16,7 +28,8 @@ static tvm_flow_status fill(tvm_flow_decoder *decoder, const char *bundle_dir, c
                                     .output_floats = file->frame_values,
                                     .weights_bytes = file->header.weights_bytes,
                                     .weights_sha256 = file->header.weights_sha256};
-  return s ? s : flow_function_open(&decoder->function, &signature, options, error);
+  if (!s) s = flow_function_open(&decoder->function, &signature, options, error);
+  return s ? s : check_shape(decoder, error);
 }
 
 tvm_flow_status tvm_flow_decoder_open(const char *bundle_dir, const tvm_flow_options *options, tvm_flow_decoder **out,
@@ -29,18 +42,23 @@ tvm_flow_status tvm_flow_decoder_open(const char *bundle_dir, const tvm_flow_opt
   const flow_host host = flow_host_of(&read);
   tvm_flow_decoder *decoder = flow_alloc(&host, sizeof *decoder);
   if (!decoder) return flow_no_memory(error, "a handle");
+  const flow_float_mode mode = flow_float_enter();
   s = fill(decoder, bundle_dir, &read, &host, error);
   if (s) tvm_flow_decoder_close(decoder);
   else *out = decoder;
+  flow_float_set(mode);
   return s;
 }
 
 tvm_flow_status tvm_flow_decoder_close(tvm_flow_decoder *decoder) {
   if (!decoder) return TVM_FLOW_OK;
-  if (flow_function_take(&decoder->function, "tvm_flow_decoder_close", NULL)) return TVM_FLOW_BUSY;
+  const tvm_flow_status s = flow_function_take(&decoder->function, "tvm_flow_decoder_close", NULL);
+  if (s) return s;
   const flow_host host = decoder->function.context.host;
+  const flow_float_mode mode = decoder->function.mode;
   flow_function_close(&decoder->function);
   flow_free(&host, decoder);
+  flow_float_set(mode);
   return TVM_FLOW_OK;
 }
 

@@ -38,6 +38,8 @@ static tvm_flow_status check_sizes(flow_decoder_file *file, tvm_flow_error *erro
   file->chunks = h->latent_shape[1] / h->chunk;
   file->latent_floats = latents / file->chunks;
   file->frame_values = values;
+  if (file->chunks * h->frame_shape[0] > UINT32_MAX) /* each below 2^31 */
+    return flow_corrupt(error, file_name, "frames, at most", UINT32_MAX, file->chunks * h->frame_shape[0]);
   if (!flow_path_is_safe(h->library.path) || h->library.variant_floats)
     return flow_fail(error, TVM_FLOW_CORRUPT,
                      "decoder.bin: library: expected a relative path inside the bundle and no variant; do not use it");

@@ -3,14 +3,31 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
+
+enum { LONGEST = 6144, BEGINNING = 120 }; /* a path has at most 4095 bytes */
+
+/* What is too long loses its middle: a path comes first, and its cause and what to do about it last. A path may hold
+ * any byte, and a terminal would obey some. */
+static void keep(const char *text, char *message, size_t bytes) {
+  const size_t length = strlen(text);
+  if (length < bytes)
+    memcpy(message, text, length + 1);
+  else
+    snprintf(message, bytes, "%.*s ... %s", BEGINNING, text, text + length - (bytes - BEGINNING - sizeof " ... "));
+  for (char *at = message; *at; at++)
+    if ((unsigned char)*at < ' ' || *at == 0x7f) *at = '?';
+}
 
 tvm_flow_status flow_fail(tvm_flow_error *error, tvm_flow_status status, const char *format, ...) {
   if (error) {
+    char text[LONGEST];
     va_list args;
     va_start(args, format);
     error->status = status;
-    vsnprintf(error->message, sizeof error->message, format, args);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    keep(text, error->message, sizeof error->message);
   }
   return status;
 }

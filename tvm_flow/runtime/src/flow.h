@@ -24,7 +24,4 @@ tvm_flow_status flow_step(tvm_flow *flow, uint32_t step, uint32_t branch, const 
 tvm_flow_status flow_denoise(tvm_flow *flow, const tvm_flow_request *request, uint32_t steps, float *latents,
                              tvm_flow_progress progress, void *user, tvm_flow_error *error);
 
-/* Maps golden.bin, of the size and hash that steps.bin says. Also after a failure flow_unmap frees it. */
-tvm_flow_status flow_map_golden(const tvm_flow *flow, flow_map *out, tvm_flow_error *error);
-
 #endif

@@ -1,15 +1,18 @@
 #include "function.h"
 
+#include <stddef.h>
 #include <string.h>
 
-tvm_flow_status flow_read_struct(const char *name, const void *given, void *out, tvm_flow_error *error) {
+/* An older program's structure ends with a whole field: one that has a pointer is as long as a number of pointers. */
+tvm_flow_status flow_read_struct(const char *name, size_t pointer, const void *given, void *out,
+                                 tvm_flow_error *error) {
   uint32_t known, bytes;
   memcpy(&known, out, sizeof known);
   if (!given) return flow_null(error, name);
   memcpy(&bytes, given, sizeof bytes);
-  if (bytes < sizeof bytes || bytes > known)
-    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "%s.struct_bytes: expected 4 to %u, got %u; set it to "
-                     "sizeof(tvm_flow_%s)", name, known, bytes, name);
+  if (bytes < sizeof bytes || bytes > known || bytes % (bytes > pointer ? sizeof(void *) : sizeof bytes))
+    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "%s.struct_bytes: expected 4 to %u, whole fields, got %u; set "
+                     "it to sizeof(tvm_flow_%s)", name, known, bytes, name);
   memcpy(out, given, bytes);
   return TVM_FLOW_OK;
 }
@@ -21,7 +24,8 @@ void flow_write_struct(const void *all, size_t known, void *out, size_t bytes) {
 
 tvm_flow_status flow_read_options(const tvm_flow_options *given, tvm_flow_options *out, tvm_flow_error *error) {
   *out = (tvm_flow_options){.struct_bytes = sizeof *out};
-  tvm_flow_status s = given ? flow_read_struct("options", given, out, error) : TVM_FLOW_OK;
+  const size_t pointer = offsetof(tvm_flow_options, linked);
+  tvm_flow_status s = given ? flow_read_struct("options", pointer, given, out, error) : TVM_FLOW_OK;
   if (s) return s;
   if (out->num_linked && !out->linked)
     return flow_no_rows(error, "linked", out->num_linked);
@@ -97,6 +101,9 @@ tvm_flow_status flow_function_init(flow_function *function, const char *bundle_d
   const size_t bytes = strlen(bundle_dir) + 1;
   flow_context_open(&function->context, host);
   function->devices.host = &function->context.host;
+  function->process = flow_process();
+  if (bytes == 1) /* below it every name would be one of the root */
+    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "bundle_dir: expected a folder, got \"\"; \".\" is this one");
   function->bundle_dir = flow_alloc(host, bytes);
   if (function->bundle_dir) memcpy(function->bundle_dir, bundle_dir, bytes);
   return function->bundle_dir ? TVM_FLOW_OK
@@ -121,8 +128,12 @@ void flow_function_close(flow_function *function) {
 }
 
 tvm_flow_status flow_function_take(flow_function *function, const char *name, tvm_flow_error *error) {
+  if (function->process != flow_process())
+    return flow_fail(error, TVM_FLOW_FORKED, "%s: expected a handle of this process, got one of the process that "
+                     "forked it; open the bundle here, and leave that handle alone", name);
   if (!atomic_exchange(&function->busy, 1)) {
     atomic_store(&function->context.cancelled, 0);
+    function->mode = flow_float_enter();
     return TVM_FLOW_OK;
   }
   return flow_fail(error, TVM_FLOW_BUSY,
@@ -130,7 +141,11 @@ tvm_flow_status flow_function_take(flow_function *function, const char *name, tv
                    "caller; wait for it, or open another", name);
 }
 
-void flow_function_leave(flow_function *function) { atomic_store(&function->busy, 0); }
+void flow_function_leave(flow_function *function) {
+  const flow_float_mode mode = function->mode;
+  atomic_store(&function->busy, 0);
+  flow_float_set(mode);
+}
 
 tvm_flow_status flow_function_set_trace(flow_function *function, tvm_flow_trace trace, void *user) {
   tvm_flow_status s = flow_function_take(function, "set_trace", NULL);

@@ -4,10 +4,13 @@
 
 #include <stdatomic.h>
 
+#include "float_mode.h"
 #include "plan.h"
 
 typedef struct {
   atomic_int busy; /* a public function runs */
+  flow_float_mode mode; /* of its caller, while it runs */
+  uint64_t process; /* that opened the handle; a child that it forks has no workers */
   char *bundle_dir;
   flow_map weights;
   flow_context context;
@@ -19,8 +22,9 @@ typedef struct {
 } flow_function;
 
 /* Copies a structure that begins with its struct_bytes over the defaults in *out, which begins with the newest size;
- * fields past the caller's keep theirs. `name` is the type's, without tvm_flow_. */
-tvm_flow_status flow_read_struct(const char *name, const void *given, void *out, tvm_flow_error *error);
+ * fields past the caller's keep theirs. `name` is the type's, without tvm_flow_, `pointer` where its first one lies. */
+tvm_flow_status flow_read_struct(const char *name, size_t pointer, const void *given, void *out,
+                                 tvm_flow_error *error);
 
 /* The reverse: as much of a description as the caller knows, and zeros past what it may know more. */
 void flow_write_struct(const void *all, size_t known, void *out, size_t bytes);
@@ -37,7 +41,7 @@ tvm_flow_status flow_function_open(flow_function *function, const flow_signature
 void flow_function_close(flow_function *function);
 
 /* Every public function but describe holds the handle while it runs: two at once, on two threads or inside a callback,
- * would share inputs and arena. `name` is the function's, for the error. */
+ * would share inputs and arena. `name` is the function's, for the error. Floats are IEEE's default until it leaves. */
 tvm_flow_status flow_function_take(flow_function *function, const char *name, tvm_flow_error *error);
 void flow_function_leave(flow_function *function);
 

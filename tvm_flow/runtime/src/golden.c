@@ -41,10 +41,9 @@ tvm_flow_status flow_unchecked(const char *file, tvm_flow_error *error) {
                    "with; compile it where its target can be checked", file);
 }
 
-tvm_flow_status flow_map_golden(const tvm_flow *flow, flow_map *out, tvm_flow_error *error) {
-  const flow_index *index = &flow->index;
+tvm_flow_status flow_map_golden(const char *bundle_dir, const flow_index *index, flow_map *out, tvm_flow_error *error) {
   uint64_t bytes = 8 * (index->latent_floats + index->text_floats + index->header->text_tokens);
-  tvm_flow_status s = flow_map_file(flow->function.bundle_dir, "golden.bin", out, error);
+  tvm_flow_status s = flow_map_file(bundle_dir, "golden.bin", out, error);
   if (!s && out->bytes != bytes) s = flow_wrong_bytes(error, "golden.bin", bytes, out->bytes);
   return s ? s : flow_check_hash("golden.bin", out, index->header->golden_sha256, error);
 }
@@ -53,7 +52,7 @@ static tvm_flow_status verify(tvm_flow *flow, tvm_flow_error *error) {
   const flow_index *index = &flow->index;
   flow_map map = {0};
   if (index->header->golden_steps == FLOW_NOT_COMPUTED) return flow_unchecked("golden.bin", error);
-  tvm_flow_status s = flow_map_golden(flow, &map, error);
+  tvm_flow_status s = flow_map_golden(flow->function.bundle_dir, index, &map, error);
   float *got = s ? NULL : flow_alloc(index->host, index->latent_floats * sizeof(float));
   if (!s && !got) s = flow_no_memory(error, "latents");
   if (!s) s = run_golden(flow, &map, got, error);

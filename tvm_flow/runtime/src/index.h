@@ -93,6 +93,9 @@ tvm_flow_status flow_index_open(const char *bundle_dir, const flow_host *host, f
 
 void flow_index_close(flow_index *index);
 
+/* Maps golden.bin, of the size and hash that `index` says. Also after a failure flow_unmap frees it. */
+tvm_flow_status flow_map_golden(const char *bundle_dir, const flow_index *index, flow_map *out, tvm_flow_error *error);
+
 /* True for a relative path of plain components: nothing that leaves the bundle. `path` is FLOW_PATH_BYTES long. */
 int flow_path_is_safe(const char *path);
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "../include/tvm_flow.h"
+#include "float_mode.h"
 
 enum { TERMS = 8 };
 
@@ -52,9 +53,11 @@ static double normal_quantile(double u) {
 }
 
 void tvm_flow_gaussian(uint64_t seed, uint64_t stream, float *noise, uint64_t count) {
+  const flow_float_mode before = flow_float_enter();
   const uint64_t key = mix(seed + stream * golden);
   for (uint64_t i = 0; i < count; i++) {
     const uint32_t bits = (uint32_t)(mix(key + (i + 1) * golden) >> 32);
     noise[i] = (float)normal_quantile(((double)bits + 0.5) / 4294967296.0);
   }
+  flow_float_set(before);
 }

@@ -45,22 +45,27 @@ tvm_flow_status tvm_flow_open(const char *bundle_dir, const tvm_flow_options *op
   const flow_host host = flow_host_of(&read);
   tvm_flow *flow = flow_alloc(&host, sizeof *flow);
   if (!flow) return flow_no_memory(error, "a handle");
+  const flow_float_mode mode = flow_float_enter();
   s = fill(flow, bundle_dir, &read, &host, error);
   if (s) tvm_flow_close(flow);
   else *out = flow;
+  flow_float_set(mode);
   return s;
 }
 
 tvm_flow_status tvm_flow_close(tvm_flow *flow) {
   if (!flow) return TVM_FLOW_OK;
-  if (flow_function_take(&flow->function, "tvm_flow_close", NULL)) return TVM_FLOW_BUSY;
+  const tvm_flow_status s = flow_function_take(&flow->function, "tvm_flow_close", NULL);
+  if (s) return s;
   const flow_host host = flow->function.context.host;
+  const flow_float_mode mode = flow->function.mode;
   flow_function_close(&flow->function);
   flow_free(&host, flow->z);
   for (int i = 0; i < 2; i++) flow_free(&host, flow->prediction[i]);
   flow_free(&host, flow->fresh);
   flow_index_close(&flow->index);
   flow_free(&host, flow);
+  flow_float_set(mode);
   return TVM_FLOW_OK;
 }
 

@@ -33,6 +33,9 @@ int flow_thread_start(flow_thread *thread, void *(*run)(void *argument), void *a
 void flow_thread_join(flow_thread thread);
 void flow_thread_yield(void);
 
+/* Which process this is: a forked child is another. */
+uint64_t flow_process(void);
+
 /* Of a clock that never goes back. */
 uint64_t flow_clock_ns(void);
 

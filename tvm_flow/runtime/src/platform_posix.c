@@ -45,6 +45,8 @@ int flow_thread_start(flow_thread *thread, void *(*run)(void *argument), void *a
 void flow_thread_join(flow_thread thread) { pthread_join(thread, NULL); }
 void flow_thread_yield(void) { sched_yield(); }
 
+uint64_t flow_process(void) { return (uint64_t)getpid(); }
+
 uint64_t flow_clock_ns(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);

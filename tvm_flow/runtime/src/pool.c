@@ -3,6 +3,8 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "float_mode.h"
+
 /* A pause is about 40 ns on x86 and less on ARM: workers wait 50 to 100 us awake, longer than the serial stretch
  * between two parallel kernels, and shorter than a scheduler's slice. */
 enum { SPINS = 2000, MAX_THREADS = 256, MAX_TASKS_PER_THREAD = 64 };
@@ -68,6 +70,7 @@ static void sleep_until_work(flow_pool *pool) {
 static void *work(void *argument) {
   flow_pool *pool = argument;
   int spins = 0;
+  flow_float_set(FLOW_FLOAT_DEFAULT); /* a thread begins with its creator's */
   while (!atomic_load_explicit(&pool->stop, memory_order_relaxed)) {
     if (run_one(pool)) {
       spins = 0;

@@ -104,7 +104,7 @@ tvm_flow_status tvm_flow_null_prompt(const tvm_flow *flow, const tvm_flow_prompt
   if (!flow || !cond || !cond->mask || !out) return flow_null(error, "tvm_flow_null_prompt");
   flow_map map = {0};
   tvm_flow_prompt made = {0};
-  tvm_flow_status s = flow_map_golden(flow, &map, error);
+  tvm_flow_status s = flow_map_golden(flow->function.bundle_dir, &flow->index, &map, error);
   if (!s) {
     const flow_index *index = &flow->index;
     const float *noise = (const void *)map.data;
