@@ -71,7 +71,7 @@ def test_another_flag_or_triple_is_another_library() -> None:
 BIONIC_21 = (
     "pthread_sigmask sigfillset clock_gettime "
     "__sched_cpucount calloc close fclose fgetc frexp fopen free fscanf fstat getauxval malloc memchr memcmp memcpy "
-    "fstatvfs read "
+    "fstatvfs getpid madvise pread read sysconf "
     "memmove memset mmap munmap open posix_memalign pthread_cond_broadcast pthread_cond_destroy "
     "pthread_cond_init pthread_cond_wait pthread_create pthread_join pthread_mutex_destroy pthread_mutex_init "
     "pthread_mutex_lock pthread_mutex_unlock sched_getaffinity sched_setaffinity sched_yield snprintf strchr "

@@ -45,7 +45,8 @@ class COptions(Structure):
         ("tasks_per_thread", u32),
         ("num_devices", u32),
         ("devices", c_void_p),
-        *((name, c_void_p) for name in ("allocate", "release", "log", "user")),
+        *((name, c_void_p) for name in ("allocate", "release", "log", "user", "find")),
+        ("memory_limit", u64),
     ]
 
 
@@ -106,6 +107,8 @@ class CRequest(Structure):
         ("draw", DRAW),
         ("draw_user", c_void_p),
         ("seed", u64),
+        ("preview", c_void_p),
+        ("preview_user", c_void_p),
     ]
 
 

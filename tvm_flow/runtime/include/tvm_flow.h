@@ -36,6 +36,8 @@
 #define TVM_FLOW_H
 
 #include "tvm_flow_base.h"
+#include "tvm_flow_files.h"
+#include "tvm_flow_preview.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -76,7 +78,9 @@ typedef struct {
   tvm_flow_allocate allocate;
   tvm_flow_release release;
   tvm_flow_log log; /* NULL: nobody listens */
-  void *user;       /* goes with the three */
+  void *user;       /* goes with the three, and with find */
+  tvm_flow_find find; /* where the bundle's files are (tvm_flow_files.h); NULL: in the folder */
+  uint64_t memory_limit; /* 0: none; bytes that the handle may take (tvm_flow_memory.h) */
 } tvm_flow_options;
 
 typedef struct tvm_flow tvm_flow;
@@ -131,6 +135,8 @@ typedef struct {
   tvm_flow_draw draw;
   void *draw_user;
   uint64_t seed;
+  tvm_flow_preview preview; /* NULL: nobody looks (tvm_flow_preview.h) */
+  void *preview_user;
 } tvm_flow_request;
 
 /* Called after each step with the number of steps done (1 to steps) and their total; non-zero cancels. */

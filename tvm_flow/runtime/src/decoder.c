@@ -18,7 +18,8 @@ static tvm_flow_status fill(tvm_flow_decoder *decoder, const char *bundle_dir, c
                             const flow_host *host, tvm_flow_error *error) {
   const flow_decoder_file *file = &decoder->file;
   tvm_flow_status s = flow_function_init(&decoder->function, bundle_dir, host, error);
-  if (!s) s = flow_decoder_file_read(bundle_dir, &decoder->file, error);
+  if (!s) s = flow_decoder_file_read(&decoder->function.context.host, bundle_dir, &decoder->file, error);
+  const uint64_t held = flow_rounded(sizeof *decoder) + flow_rounded(strlen(bundle_dir) + 1);
   const flow_signature signature = {.kind = &flow_decoder_graph,
                                     .host = &decoder->function.context.host,
                                     .groups = &file->header.library,
@@ -27,27 +28,45 @@ static tvm_flow_status fill(tvm_flow_decoder *decoder, const char *bundle_dir, c
                                     .input_floats = {file->latent_floats},
                                     .output_floats = file->frame_values,
                                     .weights_bytes = file->header.weights_bytes,
-                                    .weights_sha256 = file->header.weights_sha256};
+                                    .weights_sha256 = file->header.weights_sha256,
+                                    .table_bytes = held};
   if (!s) s = flow_function_open(&decoder->function, &signature, options, error);
-  return s ? s : check_shape(decoder, error);
+  return s || decoder->function.only_plan ? s : check_shape(decoder, error);
 }
 
-tvm_flow_status tvm_flow_decoder_open(const char *bundle_dir, const tvm_flow_options *options, tvm_flow_decoder **out,
-                                      tvm_flow_error *error) {
+/* `name` is that of the public function. */
+static tvm_flow_status make(const char *name, const char *bundle_dir, const tvm_flow_options *options, int only_plan,
+                            tvm_flow_decoder **out, tvm_flow_error *error) {
   tvm_flow_options read;
-  if (!bundle_dir || !out) return flow_null(error, "tvm_flow_decoder_open");
+  if (!bundle_dir || !out) return flow_null(error, name);
   *out = NULL;
   tvm_flow_status s = flow_read_options(options, &read, error);
   if (s) return s;
   const flow_host host = flow_host_of(&read);
   tvm_flow_decoder *decoder = flow_alloc(&host, sizeof *decoder);
   if (!decoder) return flow_no_memory(error, "a handle");
+  decoder->function.only_plan = only_plan;
   const flow_float_mode mode = flow_float_enter();
   s = fill(decoder, bundle_dir, &read, &host, error);
   if (s) tvm_flow_decoder_close(decoder);
   else *out = decoder;
   flow_float_set(mode);
   return s;
+}
+
+tvm_flow_status tvm_flow_decoder_open(const char *bundle_dir, const tvm_flow_options *options, tvm_flow_decoder **out,
+                                      tvm_flow_error *error) {
+  return make("tvm_flow_decoder_open", bundle_dir, options, 0, out, error);
+}
+
+tvm_flow_status tvm_flow_decoder_plan_sized(const char *bundle_dir, const tvm_flow_options *options,
+                                            tvm_flow_memory *out, size_t bytes, tvm_flow_error *error) {
+  tvm_flow_decoder *decoder;
+  if (!out) return flow_null(error, "tvm_flow_decoder_plan");
+  const tvm_flow_status s = make("tvm_flow_decoder_plan", bundle_dir, options, 1, &decoder, error);
+  if (s) return s;
+  flow_write_struct(&decoder->function.memory, sizeof decoder->function.memory, out, bytes);
+  return tvm_flow_decoder_close(decoder);
 }
 
 tvm_flow_status tvm_flow_decoder_close(tvm_flow_decoder *decoder) {

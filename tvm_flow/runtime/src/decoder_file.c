@@ -5,6 +5,7 @@
 #include "limits.h"
 
 static const char file_name[] = "decoder.bin";
+enum { MOST = 4096 }; /* bytes of any schema */
 
 static tvm_flow_status check_identity(const flow_map *map, tvm_flow_error *error) {
   static const flow_head head = {FLOW_DECODER_MAGIC, FLOW_DECODER_SCHEMA, sizeof(flow_decoder_header)};
@@ -46,10 +47,11 @@ static tvm_flow_status check_sizes(flow_decoder_file *file, tvm_flow_error *erro
   return TVM_FLOW_OK;
 }
 
-tvm_flow_status flow_decoder_file_read(const char *bundle_dir, flow_decoder_file *out, tvm_flow_error *error) {
+tvm_flow_status flow_decoder_file_read(const flow_host *host, const char *bundle_dir, flow_decoder_file *out,
+                                       tvm_flow_error *error) {
   flow_map map = {0};
   *out = (flow_decoder_file){0};
-  tvm_flow_status s = flow_map_file(bundle_dir, file_name, &map, error);
+  tvm_flow_status s = flow_map_file(host, bundle_dir, file_name, MOST, &map, error);
   if (!s) s = check_identity(&map, error);
   if (!s) {
     memcpy(&out->header, map.data, sizeof out->header);

@@ -33,6 +33,7 @@ typedef struct {
 } flow_decoder_file;
 
 /* Reads and checks decoder.bin; the library's path is relative and stays inside the bundle once this succeeds. */
-tvm_flow_status flow_decoder_file_read(const char *bundle_dir, flow_decoder_file *out, tvm_flow_error *error);
+tvm_flow_status flow_decoder_file_read(const flow_host *host, const char *bundle_dir, flow_decoder_file *out,
+                                       tvm_flow_error *error);
 
 #endif

@@ -11,6 +11,8 @@ typedef struct {
   const uint8_t *weights;
   uint8_t *arena;                     /* shared: one plan runs at a time */
   uint8_t *prompt[FLOW_MAX_BRANCHES]; /* shared too, because each is as large as an arena */
+  uint64_t arena_bytes, prompt_bytes;
+  uint32_t branches;
 } cpu_device;
 
 typedef struct {
@@ -35,6 +37,8 @@ static tvm_flow_status cpu_open(const tvm_flow_device_open_info *info, void **ou
   if (!device) return flow_no_memory(error, "the CPU");
   device->context = context;
   device->weights = info->weights;
+  device->arena_bytes = info->arena_bytes, device->prompt_bytes = info->prompt_bytes;
+  device->branches = info->branches;
   device->arena = flow_alloc(&context->host, info->arena_bytes);
   int whole = device->arena != NULL;
   for (uint32_t i = 0; whole && i < info->branches; i++)
@@ -146,6 +150,19 @@ static tvm_flow_status cpu_run(void *bound, const tvm_flow_device_run *run, tvm_
     if (code) return kernel_failed(plan, run, i, code, error);
   }
   return TVM_FLOW_OK;
+}
+
+uint64_t flow_cpu_bytes(void) { return flow_rounded(sizeof(cpu_device)); }
+
+uint64_t flow_cpu_plan_bytes(const tvm_flow_library_descriptor *d) {
+  return flow_rounded(sizeof(cpu_plan)) + flow_rounded(d->num_tensors * sizeof(flow_dltensor)) +
+         flow_rounded(d->num_args * sizeof(flow_any));
+}
+
+void flow_cpu_trim(const void *opened) {
+  const cpu_device *device = opened;
+  flow_system_drop(device->arena, device->arena_bytes);
+  for (uint32_t i = 0; i < device->branches; i++) flow_system_drop(device->prompt[i], device->prompt_bytes);
 }
 
 void *flow_cpu_tensor(const void *bound, uint32_t tensor) { return ((const cpu_plan *)bound)->tensors[tensor].data; }

@@ -11,67 +11,109 @@ tvm_flow_status flow_join(const char *directory, const char *name, char path[FLO
                    FLOW_PLACE_BYTES);
 }
 
+typedef struct {
+  char path[FLOW_PLACE_BYTES];
+  tvm_flow_file given;     /* data or reader, where the host has one */
+  flow_system_file system; /* else */
+  int opened;              /* by us */
+} source;
+
 static tvm_flow_status unreadable(const char *path, const char *wrong, tvm_flow_error *error) {
   return flow_fail(error, TVM_FLOW_FILE_ERROR, "%s: expected a readable file, got: %s; check the bundle's path", path,
                    wrong);
 }
 
-static tvm_flow_status open_file(const char *directory, const char *name, char path[FLOW_PLACE_BYTES],
-                                 flow_system_file *out, tvm_flow_error *error) {
-  tvm_flow_status s = flow_join(directory, name, path, error);
-  if (s) return s;
-  const char *wrong = flow_system_open(path, out);
-  return wrong ? unreadable(path, wrong, error) : TVM_FLOW_OK;
+static const char *find(const flow_host *host, const char *name, source *out) {
+  if (!host->find) {
+    const char *wrong = flow_system_open(out->path, &out->system);
+    out->opened = !wrong;
+    return wrong;
+  }
+  if (host->find(host->user, name, &out->given)) return "none from options.find";
+  const tvm_flow_file *given = &out->given;
+  out->system = (flow_system_file){
+      .descriptor = given->descriptor, .runs = 1, .offset = given->offset, .bytes = given->bytes};
+  if (given->bytes > SIZE_MAX / 2) return "a size that no memory holds";
+  return given->data || given->read ? NULL : flow_system_adopt(&out->system);
 }
 
-tvm_flow_status flow_map_file(const char *directory, const char *name, flow_map *out, tvm_flow_error *error) {
-  char path[FLOW_PLACE_BYTES];
-  flow_system_file file;
-  *out = (flow_map){0};
-  tvm_flow_status s = open_file(directory, name, path, &file, error);
+static tvm_flow_status open_source(const flow_host *host, const char *directory, const char *name, uint64_t most,
+                                   source *out, tvm_flow_error *error) {
+  out->given = (tvm_flow_file){0};
+  out->opened = 0;
+  tvm_flow_status s = flow_join(directory, name, out->path, error);
   if (s) return s;
-  const char *wrong = flow_system_map(&file, &out->data);
-  flow_system_close(&file);
-  if (wrong) return unreadable(path, wrong, error);
-  out->bytes = file.bytes;
+  const char *wrong = find(host, name, out);
+  if (wrong) return unreadable(out->path, wrong, error);
+  if (out->system.bytes <= most) return TVM_FLOW_OK;
+  if (out->opened) flow_system_close(&out->system);
+  return flow_fail(error, TVM_FLOW_CORRUPT, "%s: expected at most %llu bytes, got %llu; copy the bundle again",
+                   out->path, (unsigned long long)most, (unsigned long long)out->system.bytes);
+}
+
+static const char *read_source(const source *file, uint8_t *out) {
+  const tvm_flow_file *given = &file->given;
+  const uint64_t bytes = file->system.bytes;
+  if (given->data) return memcpy(out, given->data, (size_t)bytes), NULL;
+  if (given->read) return given->read(given->read_user, 0, out, bytes) ? "a reader that cannot" : NULL;
+  return flow_system_read(&file->system, out);
+}
+
+static tvm_flow_status copy_source(const flow_host *host, const source *file, flow_map *out, tvm_flow_error *error) {
+  const uint64_t bytes = file->system.bytes;
+  uint8_t *data = flow_alloc(host, bytes + 1); /* also an empty file has a place */
+  if (!data) return flow_no_memory(error, file->path);
+  *out = (flow_map){.data = data, .bytes = bytes, .owner = FLOW_COPIED, .host = host};
+  const char *wrong = read_source(file, data);
+  if (!wrong) return TVM_FLOW_OK;
+  flow_unmap(out);
+  return unreadable(file->path, wrong, error);
+}
+
+static int aligned(const void *data) { return (uintptr_t)data % FLOW_MAP_ALIGN == 0; }
+
+static tvm_flow_status map_source(const flow_host *host, const source *file, flow_map *out, tvm_flow_error *error) {
+  const tvm_flow_file *given = &file->given;
+  *out = (flow_map){.data = given->data, .bytes = file->system.bytes};
+  if (given->data && aligned(given->data)) return TVM_FLOW_OK;
+  if (given->data || given->read || file->system.offset % FLOW_MAP_ALIGN) return copy_source(host, file, out, error);
+  const char *wrong = flow_system_map(&file->system, &out->data);
+  if (wrong) return unreadable(file->path, wrong, error);
+  out->owner = FLOW_MAPPED;
   return TVM_FLOW_OK;
 }
 
-void flow_unmap(flow_map *map) {
-  if (map->data) flow_system_unmap(map->data, map->bytes);
-  *map = (flow_map){0};
+tvm_flow_status flow_map_file(const flow_host *host, const char *directory, const char *name, uint64_t most,
+                              flow_map *out, tvm_flow_error *error) {
+  source file;
+  *out = (flow_map){0};
+  tvm_flow_status s = open_source(host, directory, name, most, &file, error);
+  if (s) return s;
+  s = map_source(host, &file, out, error);
+  if (file.opened) flow_system_close(&file.system);
+  if (s) *out = (flow_map){0};
+  return s;
 }
 
-static tvm_flow_status copy_file(const char *path, const flow_system_file *file, uint64_t most, flow_copy *out,
-                                 tvm_flow_error *error) {
-  if (file->bytes > most)
-    return flow_fail(error, TVM_FLOW_CORRUPT, "%s: expected at most %llu bytes, got %llu; copy the bundle again", path,
-                     (unsigned long long)most, (unsigned long long)file->bytes);
-  uint8_t *data = flow_alloc(out->host, file->bytes + 1); /* also an empty file has a place */
-  if (!data) return flow_no_memory(error, path);
-  out->map = (flow_map){.data = data, .bytes = file->bytes};
-  out->runs = file->runs;
-  const char *wrong = flow_system_read(file, data);
-  return wrong ? unreadable(path, wrong, error) : TVM_FLOW_OK;
+void flow_unmap(flow_map *map) {
+  if (map->data && map->owner == FLOW_MAPPED) flow_system_unmap(map->data, map->bytes);
+  if (map->owner == FLOW_COPIED) flow_free(map->host, (void *)(uintptr_t)map->data);
+  *map = (flow_map){0};
 }
 
 tvm_flow_status flow_copy_file(const flow_host *host, const char *directory, const char *name, uint64_t most,
                                flow_copy *out, tvm_flow_error *error) {
-  char path[FLOW_PLACE_BYTES];
-  flow_system_file file;
-  *out = (flow_copy){.host = host};
-  tvm_flow_status s = open_file(directory, name, path, &file, error);
+  source file;
+  *out = (flow_copy){0};
+  tvm_flow_status s = open_source(host, directory, name, most, &file, error);
   if (s) return s;
-  s = copy_file(path, &file, most, out, error);
-  flow_system_close(&file);
-  if (s) flow_drop_copy(out);
+  out->runs = file.system.runs;
+  s = copy_source(host, &file, &out->map, error);
+  if (file.opened) flow_system_close(&file.system);
   return s;
 }
 
-void flow_drop_copy(flow_copy *copy) {
-  if (copy->map.data) flow_free(copy->host, (void *)(uintptr_t)copy->map.data);
-  *copy = (flow_copy){0};
-}
+void flow_drop_copy(flow_copy *copy) { flow_unmap(&copy->map); }
 
 tvm_flow_status flow_check_hash(const char *name, const flow_map *map, const uint8_t expected[FLOW_SHA256_BYTES],
                                 tvm_flow_error *error) {

@@ -6,30 +6,36 @@
 #include "host.h"
 #include "sha256.h"
 
-/* A read-only memory map; data is NULL when the file is empty. */
+/* Who gives a map's bytes back. */
+typedef enum { FLOW_BORROWED = 0, FLOW_MAPPED, FLOW_COPIED } flow_owner;
+
+/* The bytes of a file, read-only; data is NULL when it is empty. */
 typedef struct {
   const uint8_t *data;
   uint64_t bytes;
+  flow_owner owner;
+  const flow_host *host; /* of a copy */
 } flow_map;
 
-enum { FLOW_PLACE_BYTES = 4096 };
+enum { FLOW_PLACE_BYTES = 4096, FLOW_MAP_ALIGN = 64 };
 
 /* "directory/name", which the system takes up to this length. */
 tvm_flow_status flow_join(const char *directory, const char *name, char path[FLOW_PLACE_BYTES], tvm_flow_error *error);
 
-/* Maps directory/name. Only regular files are accepted: a fifo would block. */
-tvm_flow_status flow_map_file(const char *directory, const char *name, flow_map *out, tvm_flow_error *error);
+/* Maps directory/name, or what the host finds by that name; the address is a multiple of 64. Files of more than `most`
+ * bytes are refused before memory is taken. Only regular files are accepted: a fifo would block. */
+tvm_flow_status flow_map_file(const flow_host *host, const char *directory, const char *name, uint64_t most,
+                              flow_map *out, tvm_flow_error *error);
 
 void flow_unmap(flow_map *map);
 
 /* A file in memory of this process: what was checked stays, whoever writes to the file. */
 typedef struct {
   flow_map map;
-  const flow_host *host;
   int runs; /* its file system lets programs run */
 } flow_copy;
 
-/* As flow_map_file; files of more than `most` bytes are refused before memory is taken. */
+/* As flow_map_file. */
 tvm_flow_status flow_copy_file(const flow_host *host, const char *directory, const char *name, uint64_t most,
                                flow_copy *out, tvm_flow_error *error);
 

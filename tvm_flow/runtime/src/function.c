@@ -37,11 +37,13 @@ tvm_flow_status flow_read_options(const tvm_flow_options *given, tvm_flow_option
 static tvm_flow_status open_weights(flow_function *function, const flow_signature *signature, int checked,
                                     tvm_flow_error *error) {
   const char *name = signature->kind->weights_file;
-  tvm_flow_status s = flow_map_file(function->bundle_dir, name, &function->weights, error);
+  flow_map *weights = &function->weights;
+  tvm_flow_status s = flow_map_file(&function->context.host, function->bundle_dir, name, signature->weights_bytes,
+                                    weights, error);
   if (s) return s;
-  if (function->weights.bytes != signature->weights_bytes)
-    return flow_wrong_bytes(error, name, signature->weights_bytes, function->weights.bytes);
-  return checked ? TVM_FLOW_OK : flow_check_hash(name, &function->weights, signature->weights_sha256, error);
+  if (weights->bytes != signature->weights_bytes)
+    return flow_wrong_bytes(error, name, signature->weights_bytes, weights->bytes);
+  return checked ? TVM_FLOW_OK : flow_check_hash(name, weights, signature->weights_sha256, error);
 }
 
 static tvm_flow_status open_libraries(flow_function *function, const flow_signature *signature,
@@ -75,8 +77,10 @@ static tvm_flow_status bind_plans(flow_function *function, const flow_signature 
   if (!function->plans || !libraries)
     s = flow_no_memory(error, "step groups");
   if (!s) s = open_libraries(function, signature, options, libraries, error);
-  if (!s) s = open_devices(function, signature, error);
-  for (uint32_t g = 0; !s && g < groups; g++) {
+  if (!s) s = flow_memory_plan(function, signature, options, libraries, error);
+  const int go_on = !s && !function->only_plan;
+  if (go_on) s = open_devices(function, signature, error);
+  for (uint32_t g = 0; go_on && !s && g < groups; g++) {
     s = flow_plan_bind(&libraries[g], &function->devices, function->weights.data, &function->plans[g], error);
     if (!s) libraries[g] = (flow_library){0};
     function->bound = g + 1;
@@ -112,9 +116,10 @@ tvm_flow_status flow_function_init(flow_function *function, const char *bundle_d
 
 tvm_flow_status flow_function_open(flow_function *function, const flow_signature *signature,
                                    const tvm_flow_options *options, tvm_flow_error *error) {
-  tvm_flow_status s = open_weights(function, signature, options->weights_checked != 0, error);
+  const int checked = function->only_plan || options->weights_checked != 0;
+  tvm_flow_status s = open_weights(function, signature, checked, error);
   if (!s) s = bind_plans(function, signature, options, error);
-  return s ? s : create_pool(options, &function->context.host, &function->context.pool, error);
+  return s || function->only_plan ? s : create_pool(options, &function->context.host, &function->context.pool, error);
 }
 
 void flow_function_close(flow_function *function) {

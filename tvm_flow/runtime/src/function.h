@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include "../include/tvm_flow_memory.h"
 #include "float_mode.h"
 #include "plan.h"
 
@@ -17,6 +18,8 @@ typedef struct {
   flow_devices devices;
   flow_plan *plans; /* [groups] */
   uint32_t bound;   /* plans that hold something */
+  tvm_flow_memory memory;
+  int only_plan;    /* stop where `memory` is known */
   tvm_flow_trace trace;
   void *trace_user;
 } flow_function;
@@ -44,6 +47,11 @@ void flow_function_close(flow_function *function);
  * would share inputs and arena. `name` is the function's, for the error. Floats are IEEE's default until it leaves. */
 tvm_flow_status flow_function_take(flow_function *function, const char *name, tvm_flow_error *error);
 void flow_function_leave(flow_function *function);
+
+/* Fills function->memory, for libraries that are open; NO_MEMORY where it passes options->memory_limit. */
+tvm_flow_status flow_memory_plan(flow_function *function, const flow_signature *signature,
+                                 const tvm_flow_options *options, const flow_library *libraries,
+                                 tvm_flow_error *error);
 
 /* What both set_trace do. */
 tvm_flow_status flow_function_set_trace(flow_function *function, tvm_flow_trace trace, void *user);

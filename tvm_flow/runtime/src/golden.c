@@ -43,7 +43,7 @@ tvm_flow_status flow_unchecked(const char *file, tvm_flow_error *error) {
 
 tvm_flow_status flow_map_golden(const char *bundle_dir, const flow_index *index, flow_map *out, tvm_flow_error *error) {
   uint64_t bytes = 8 * (index->latent_floats + index->text_floats + index->header->text_tokens);
-  tvm_flow_status s = flow_map_file(bundle_dir, "golden.bin", out, error);
+  tvm_flow_status s = flow_map_file(index->host, bundle_dir, "golden.bin", bytes, out, error);
   if (!s && out->bytes != bytes) s = flow_wrong_bytes(error, "golden.bin", bytes, out->bytes);
   return s ? s : flow_check_hash("golden.bin", out, index->header->golden_sha256, error);
 }

@@ -9,13 +9,16 @@ flow_host flow_host_of(const tvm_flow_options *options) {
   if (!options) return host;
   if (options->allocate) host.allocate = options->allocate, host.release = options->release;
   host.log = options->log;
+  host.find = options->find;
   host.user = options->user;
   return host;
 }
 
+uint64_t flow_rounded(uint64_t bytes) { return bytes > SIZE_MAX / 2 ? bytes : (bytes / 64 + 1) * 64; }
+
 void *flow_alloc(const flow_host *host, uint64_t bytes) {
   if (bytes > SIZE_MAX / 2) return NULL;
-  const uint64_t rounded = (bytes / 64 + 1) * 64;
+  const uint64_t rounded = flow_rounded(bytes);
   void *memory = host->allocate(host->user, rounded, 64);
   return memory ? memset(memory, 0, (size_t)rounded) : NULL;
 }

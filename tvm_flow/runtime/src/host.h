@@ -1,4 +1,4 @@
-/* What the program lends a handle: memory, and an ear. */
+/* What the program lends a handle: memory, an ear, and where files are. */
 #ifndef TVM_FLOW_HOST_H
 #define TVM_FLOW_HOST_H
 
@@ -8,6 +8,7 @@ typedef struct {
   tvm_flow_allocate allocate;
   tvm_flow_release release;
   tvm_flow_log log; /* NULL: nobody listens */
+  tvm_flow_find find; /* NULL: files lie in folders */
   void *user;
 } flow_host;
 
@@ -16,6 +17,9 @@ flow_host flow_host_of(const tvm_flow_options *options);
 
 /* Zeroed memory on a 64-byte boundary, for flow_free; NULL when there is none. */
 void *flow_alloc(const flow_host *host, uint64_t bytes);
+
+/* What flow_alloc asks for, for `bytes` of at most SIZE_MAX / 2; more stays as it is. */
+uint64_t flow_rounded(uint64_t bytes);
 
 /* NULL is allowed. */
 void flow_free(const flow_host *host, void *memory);

@@ -32,6 +32,8 @@ typedef struct {
   uint64_t output_floats;
   uint64_t weights_bytes;
   const uint8_t *weights_sha256;
+  uint64_t table_bytes;  /* that the handle holds already */
+  uint64_t latent_bytes; /* that it will allocate itself */
 } flow_signature;
 
 /* The two runs of calls of the header. */

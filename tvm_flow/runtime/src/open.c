@@ -2,6 +2,17 @@
 
 #include "flow.h"
 
+static uint64_t latent_bytes(const flow_index *index) {
+  const uint64_t latent = flow_rounded(index->latent_floats * sizeof(float));
+  return (index->draws_noise ? 2 : 1) * latent + 2 * flow_rounded(index->output_floats * sizeof(float));
+}
+
+/* Of the handle, its path and steps.bin. */
+static uint64_t table_bytes(const tvm_flow *flow, const char *bundle_dir) {
+  return flow_rounded(sizeof *flow) + flow_rounded(strlen(bundle_dir) + 1) +
+         flow_rounded(flow->index.file.map.bytes + 1) + flow_rounded((uint64_t)flow->index.header->sampler_bytes + 1);
+}
+
 static tvm_flow_status allocate(tvm_flow *flow, tvm_flow_error *error) {
   const flow_host *host = &flow->function.context.host;
   const uint64_t latent = flow->index.latent_floats * sizeof(float), output = flow->index.output_floats * sizeof(float);
@@ -30,27 +41,46 @@ static tvm_flow_status fill(tvm_flow *flow, const char *bundle_dir, const tvm_fl
                                     .input_floats = {index->latent_floats, index->text_floats, h->text_tokens},
                                     .output_floats = index->output_floats,
                                     .weights_bytes = h->weights_bytes,
-                                    .weights_sha256 = h->weights_sha256};
+                                    .weights_sha256 = h->weights_sha256,
+                                    .table_bytes = table_bytes(flow, bundle_dir),
+                                    .latent_bytes = latent_bytes(index)};
   s = flow_function_open(&flow->function, &signature, options, error);
-  return s ? s : allocate(flow, error);
+  return s || flow->function.only_plan ? s : allocate(flow, error);
 }
 
-tvm_flow_status tvm_flow_open(const char *bundle_dir, const tvm_flow_options *options, tvm_flow **out,
-                              tvm_flow_error *error) {
+/* `name` is that of the public function. */
+static tvm_flow_status make(const char *name, const char *bundle_dir, const tvm_flow_options *options, int only_plan,
+                            tvm_flow **out, tvm_flow_error *error) {
   tvm_flow_options read;
-  if (!bundle_dir || !out) return flow_null(error, "tvm_flow_open");
+  if (!bundle_dir || !out) return flow_null(error, name);
   *out = NULL;
   tvm_flow_status s = flow_read_options(options, &read, error);
   if (s) return s;
   const flow_host host = flow_host_of(&read);
   tvm_flow *flow = flow_alloc(&host, sizeof *flow);
   if (!flow) return flow_no_memory(error, "a handle");
+  flow->function.only_plan = only_plan;
   const flow_float_mode mode = flow_float_enter();
   s = fill(flow, bundle_dir, &read, &host, error);
   if (s) tvm_flow_close(flow);
   else *out = flow;
   flow_float_set(mode);
   return s;
+}
+
+tvm_flow_status tvm_flow_open(const char *bundle_dir, const tvm_flow_options *options, tvm_flow **out,
+                              tvm_flow_error *error) {
+  return make("tvm_flow_open", bundle_dir, options, 0, out, error);
+}
+
+tvm_flow_status tvm_flow_plan_sized(const char *bundle_dir, const tvm_flow_options *options, tvm_flow_memory *out,
+                                    size_t bytes, tvm_flow_error *error) {
+  tvm_flow *flow;
+  if (!out) return flow_null(error, "tvm_flow_plan");
+  const tvm_flow_status s = make("tvm_flow_plan", bundle_dir, options, 1, &flow, error);
+  if (s) return s;
+  flow_write_struct(&flow->function.memory, sizeof flow->function.memory, out, bytes);
+  return tvm_flow_close(flow);
 }
 
 tvm_flow_status tvm_flow_close(tvm_flow *flow) {

@@ -46,6 +46,11 @@ static uint64_t most_arguments(const tvm_flow_library_descriptor *d) {
   return most;
 }
 
+uint64_t flow_plan_bytes(const tvm_flow_library_descriptor *d) {
+  const uint64_t staging = staging_bytes(d), views = most_arguments(d) * sizeof(tvm_flow_view);
+  return flow_cpu_plan_bytes(d) + flow_rounded(views) + (staging ? flow_rounded(staging) : 0);
+}
+
 static tvm_flow_status bind_devices(flow_plan *plan, const tvm_flow_library_descriptor *d, const flow_devices *devices,
                                     tvm_flow_error *error) {
   const uint32_t rows = d->num_devices ? d->num_devices : 1;

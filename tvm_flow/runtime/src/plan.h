@@ -45,6 +45,9 @@ typedef struct {
 tvm_flow_status flow_plan_bind(const flow_library *library, const flow_devices *devices, const uint8_t *weights,
                                flow_plan *out, tvm_flow_error *error);
 
+/* Bytes that flow_plan_bind allocates besides the step block, on the CPU. */
+uint64_t flow_plan_bytes(const tvm_flow_library_descriptor *library);
+
 void flow_plan_free(flow_plan *plan);
 
 /* The folds of the header: constants of one (step, branch) into the step block. Not contracted: -ffp-contract=off. */

@@ -44,20 +44,26 @@ typedef cpu_set_t flow_cpu_set;
 int flow_get_cpus(flow_cpu_set *out);
 int flow_set_cpus(const flow_cpu_set *cpus);
 
-/* A regular file that is open for reading. */
+/* A regular file that is open for reading, or a part of one. */
 typedef struct {
   int descriptor;
   int runs; /* its file system lets programs run */
+  uint64_t offset;
   uint64_t bytes;
 } flow_system_file;
 
 /* What is wrong in words, or NULL, each. Opening never blocks; a failure leaves nothing to close. */
 const char *flow_system_open(const char *path, flow_system_file *out);
+/* The same for the part of an open file that its offset and bytes say, if it lies in the file. */
+const char *flow_system_adopt(flow_system_file *file);
 /* Read-only; *data is NULL where the file is empty. */
 const char *flow_system_map(const flow_system_file *file, const uint8_t **data);
 /* All of its bytes: an error where they became fewer. */
 const char *flow_system_read(const flow_system_file *file, uint8_t *out);
 void flow_system_close(const flow_system_file *file);
+/* Pages that lie wholly inside: their contents are lost, or read from their file again when they are wanted. */
+void flow_system_drop(const void *memory, uint64_t bytes);
+/* What flow_system_map gave. */
 void flow_system_unmap(const uint8_t *data, uint64_t bytes);
 
 /* A library from memory: a file that has no name and that nobody can write holds it, so that what is loaded is what was

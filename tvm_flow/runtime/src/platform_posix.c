@@ -56,19 +56,31 @@ uint64_t flow_clock_ns(void) {
 int flow_get_cpus(flow_cpu_set *out) { return sched_getaffinity(0, sizeof *out, out); }
 int flow_set_cpus(const flow_cpu_set *cpus) { return sched_setaffinity(0, sizeof *cpus, cpus); }
 
+/* Leaves `offset` alone. */
 static const char *look_at(int fd, flow_system_file *out) {
   struct stat status;
   struct statvfs system;
   if (fstat(fd, &status) != 0 || fstatvfs(fd, &system) != 0) return strerror(errno);
   if (!S_ISREG(status.st_mode)) return "no regular file";
-  *out = (flow_system_file){.descriptor = fd, .runs = !(system.f_flag & ST_NOEXEC), .bytes = (uint64_t)status.st_size};
+  out->descriptor = fd;
+  out->runs = !(system.f_flag & ST_NOEXEC);
+  out->bytes = (uint64_t)status.st_size;
   return out->bytes > SIZE_MAX ? strerror(EFBIG) : NULL;
+}
+
+const char *flow_system_adopt(flow_system_file *file) {
+  flow_system_file whole = *file;
+  const char *wrong = look_at(file->descriptor, &whole);
+  if (wrong) return wrong;
+  file->runs = whole.runs;
+  return file->offset <= whole.bytes && file->bytes <= whole.bytes - file->offset ? NULL : "a part beyond its end";
 }
 
 /* Not blocking: a fifo would wait for its writer. */
 const char *flow_system_open(const char *path, flow_system_file *out) {
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return strerror(errno);
+  out->offset = 0;
   const char *wrong = look_at(fd, out);
   if (wrong) close(fd);
   return wrong;
@@ -76,20 +88,34 @@ const char *flow_system_open(const char *path, flow_system_file *out) {
 
 void flow_system_close(const flow_system_file *file) { close(file->descriptor); }
 
+static uintptr_t page_bytes(void) { return (uintptr_t)sysconf(_SC_PAGESIZE); }
+
 const char *flow_system_map(const flow_system_file *file, const uint8_t **data) {
   *data = NULL;
   if (file->bytes == 0) return NULL;
-  void *mapped = mmap(NULL, (size_t)file->bytes, PROT_READ, MAP_PRIVATE, file->descriptor, 0);
+  const uint64_t before = file->offset % page_bytes();
+  const off_t at = (off_t)(file->offset - before);
+  void *mapped = mmap(NULL, (size_t)(file->bytes + before), PROT_READ, MAP_PRIVATE, file->descriptor, at);
   if (mapped == MAP_FAILED) return strerror(errno);
-  *data = mapped;
+  *data = (const uint8_t *)mapped + before;
   return NULL;
 }
 
-void flow_system_unmap(const uint8_t *data, uint64_t bytes) { munmap((void *)(uintptr_t)data, (size_t)bytes); }
+void flow_system_drop(const void *memory, uint64_t bytes) {
+  const uintptr_t page = page_bytes(), begin = ((uintptr_t)memory + page - 1) / page * page;
+  const uintptr_t end = ((uintptr_t)memory + (uintptr_t)bytes) / page * page;
+  if (begin < end) madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
+/* A map begins with a page. */
+void flow_system_unmap(const uint8_t *data, uint64_t bytes) {
+  const uintptr_t before = (uintptr_t)data % page_bytes();
+  munmap((void *)((uintptr_t)data - before), (size_t)(bytes + before));
+}
 
 const char *flow_system_read(const flow_system_file *file, uint8_t *out) {
   for (uint64_t at = 0; at < file->bytes;) {
-    ssize_t got = read(file->descriptor, out + at, (size_t)(file->bytes - at));
+    ssize_t got = pread(file->descriptor, out + at, (size_t)(file->bytes - at), (off_t)(file->offset + at));
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return got < 0 ? strerror(errno) : "fewer bytes than a moment ago";
     at += (uint64_t)got;

@@ -112,13 +112,23 @@ static tvm_flow_status check_options(const flow_pool_options *given, flow_pool_o
   return s;
 }
 
+static uint64_t bytes_of(const flow_pool_options *options) {
+  return sizeof(flow_pool) + options->threads * sizeof(flow_thread);
+}
+
+uint64_t flow_pool_bytes(const tvm_flow_options *given) {
+  const flow_pool_options asked = {given->threads, given->tasks_per_thread, given->cpus, given->num_cpus, NULL};
+  flow_pool_options options;
+  return check_options(&asked, &options, NULL) ? 0 : flow_rounded(bytes_of(&options));
+}
+
 tvm_flow_status flow_pool_create(const flow_pool_options *given, flow_pool **out, tvm_flow_error *error) {
   flow_pool_options options;
   flow_cpu_set before;
   *out = NULL;
   tvm_flow_status s = check_options(given, &options, error);
   if (s) return s;
-  flow_pool *pool = flow_alloc(options.host, sizeof *pool + options.threads * sizeof(flow_thread));
+  flow_pool *pool = flow_alloc(options.host, bytes_of(&options));
   if (!pool) return flow_no_memory(error, "threads");
   pool->host = options.host;
   pool->threads = options.threads;

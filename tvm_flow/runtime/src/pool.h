@@ -29,6 +29,9 @@ typedef struct {
 /* On failure nothing is held, and the calling thread has the CPUs that it had. */
 tvm_flow_status flow_pool_create(const flow_pool_options *options, flow_pool **out, tvm_flow_error *error);
 
+/* Bytes that it allocates; 0 where these options have no pool. */
+uint64_t flow_pool_bytes(const tvm_flow_options *options);
+
 void flow_pool_destroy(flow_pool *pool);
 
 uint32_t flow_pool_threads(const flow_pool *pool);

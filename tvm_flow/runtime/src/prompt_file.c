@@ -74,14 +74,15 @@ static tvm_flow_status check(const char *path, const flow_map *map, const flow_i
 }
 
 static tvm_flow_status map_path(const char *path, flow_map *map, tvm_flow_error *error) {
+  const flow_host host = flow_host_of(NULL); /* a prompt is no file of the bundle */
   char folder[4096] = ".";
   const char *slash = strrchr(path, '/');
-  if (!slash) return flow_map_file(folder, path, map, error);
+  if (!slash) return flow_map_file(&host, folder, path, UINT64_MAX, map, error);
   if ((size_t)(slash - path) >= sizeof folder)
     return flow_fail(error, TVM_FLOW_FILE_ERROR, "%s: expected a shorter path", path);
   memcpy(folder, path, (size_t)(slash - path));
   folder[slash - path] = 0;
-  return flow_map_file(folder, slash + 1, map, error);
+  return flow_map_file(&host, folder, slash + 1, UINT64_MAX, map, error);
 }
 
 tvm_flow_status tvm_flow_prompt_open(const char *path, const tvm_flow *flow, tvm_flow_prompt *out,

@@ -1,3 +1,4 @@
+#include <stddef.h>
 #include <string.h>
 
 #include "flow.h"
@@ -59,12 +60,16 @@ static int complete(const tvm_flow *flow, const tvm_flow_request *r) {
 tvm_flow_status tvm_flow_generate(tvm_flow *flow, const tvm_flow_request *request, float *latents,
                                   tvm_flow_progress progress, void *user, tvm_flow_error *error) {
   if (!flow || !request || !latents || !complete(flow, request)) return flow_null(error, "tvm_flow_generate");
-  if (request->struct_bytes && request->struct_bytes != sizeof *request)
+  const uint64_t shortest = offsetof(tvm_flow_request, preview);
+  const uint64_t bytes = request->struct_bytes ? request->struct_bytes : shortest;
+  tvm_flow_request read = {0};
+  if (bytes != shortest && bytes != sizeof read)
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "request.struct_bytes: expected %zu, got %llu; set it to "
-                     "sizeof(tvm_flow_request)", sizeof *request, (unsigned long long)request->struct_bytes);
+                     "sizeof(tvm_flow_request)", sizeof read, (unsigned long long)bytes);
+  memcpy(&read, request, (size_t)bytes);
   tvm_flow_status s = flow_function_take(&flow->function, "tvm_flow_generate", error);
   if (s) return s;
-  s = flow_denoise(flow, request, flow->index.header->steps, latents, progress, user, error);
+  s = flow_denoise(flow, &read, flow->index.header->steps, latents, progress, user, error);
   flow_function_leave(&flow->function);
   return s;
 }
@@ -79,6 +84,8 @@ tvm_flow_status flow_denoise(tvm_flow *flow, const tvm_flow_request *request, ui
   for (int branch = 0; branch < 2; branch++) flow->prompt_group[branch] = FLOW_NO_GROUP;
   for (uint32_t step = 0; step < steps; step++) {
     if ((s = denoise_step(flow, step, request, error))) return s;
+    if (request->preview && request->preview(request->preview_user, step + 1, steps, flow->z, floats))
+      return flow_fail(error, TVM_FLOW_CANCELLED, "the preview asked to stop after step %u of %u", step + 1, steps);
     if (progress && progress(user, step + 1, steps))
       return flow_fail(error, TVM_FLOW_CANCELLED, "cancelled after step %u of %u", step + 1, steps);
   }
