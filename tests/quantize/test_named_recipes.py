@@ -36,6 +36,13 @@ def test_a_recipe_of_bundles_and_a_file_are_found_too(tmp_path: Path) -> None:
     assert find_recipe(str(path)) == Recipe(groups=3)
 
 
+@pytest.mark.parametrize("name", ["static-w8a8-mixed", "static-w4a8-mixed"])
+def test_what_mix_chose_for_the_demo_fits_it(name: str) -> None:
+    recipe = find_recipe(name)
+    recipe.check(layer_names(STDiT3Config(depth=4, hidden=32, heads=2)), 20)
+    assert recipe.keep_float or recipe.overrides
+
+
 def test_another_name_is_told_the_names() -> None:
     with pytest.raises(ConfigError, match="recipe 'best': expected a YAML file or one of dynamic-"):
         find_recipe("best")

@@ -6,17 +6,18 @@ import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tvm_flow.demo import WEIGHTS, load_captions, load_vae
 from tvm_flow.demo.captions import all_captions, all_scenes
 from tvm_flow.demo.clips import Garments
-from tvm_flow.model import STDiT3, Video, load_checkpoint
+from tvm_flow.model import STDiT, STDiT3, Video, load_checkpoint
 from tvm_flow.quality.judge import Judge
 from tvm_flow.sampler import SamplerConfig
-from tvm_flow.train.train import DEMO_CONFIG, save_model, train
-from tvm_flow.train.train_data import Batches, LatentClips, encode_clips, shift_time
+from tvm_flow.train.train import DEMO_CONFIG, STDIT_CONFIG, save_model, train
+from tvm_flow.train.train_data import Batches, LatentClips, NoisyBatches, encode_clips, shift_time
 from tvm_flow.train.train_flow import FlowTraining, held_out_loss, initialise, learning_rate, train_flow
 from tvm_flow.train.train_judge import disturb, train_judge
 
@@ -60,6 +61,32 @@ def test_velocity_leads_from_noise_to_data(clips: LatentClips) -> None:
     assert t.min() >= 0
     assert t.max() <= 1000
     assert (t.sort().values.diff() > 0).all()
+
+
+def test_noise_and_schedule_lead_to_the_data(clips: LatentClips) -> None:
+    """z = sqrt(a) data + sqrt(1 - a) noise at the schedule's a; wherever that is not nearly noise alone."""
+    captions = load_captions()
+    source = NoisyBatches(clips, captions.tokens, captions.lengths, batch=16, drop=0.0, seed=0)
+    z, t, _, _, noise = source.draw(torch.zeros(12, 384))
+    assert ((t == t.round()) & (t >= 0) & (t <= 999)).all()
+    kept = torch.from_numpy(np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)))[t.long()].float()[:, None, None, None, None]
+    data = (z - (1 - kept).sqrt() * noise) / kept.sqrt()
+    distance = (data[:, None] - clips.latents[None].float()).flatten(2).abs().amax(2).amin(1)
+    clear = kept.flatten() > 0.01
+    # z and the subtraction are rounded in float32: 2^-24 of values below 8, twice, over sqrt(kept) >= 0.1.
+    assert clear.sum() > 8 and (distance[clear] < 2 * 8 * 2**-24 * 2 / 0.1).all()
+
+
+def test_an_stdit_learns_to_predict_noise(clips: LatentClips, tmp_path: Path) -> None:
+    captions = load_captions()
+    torch.manual_seed(0)
+    run = FlowTraining(steps=30, batch=8, warmup=5, ema=0.5)
+    model = STDiT(replace(STDIT_CONFIG, depth=1, hidden=16, heads=2))
+    ema = train_flow(model, clips, captions.tokens, captions.lengths, run, tmp_path / "state.pt")
+    assert isinstance(ema, STDiT)
+    assert held_out_loss(ema, clips, captions.tokens, captions.lengths) < 0.97  # 1 without anything learned
+    save_model(ema, tmp_path)
+    assert isinstance(load_checkpoint(tmp_path), STDiT)
 
 
 def test_captions_belong_to_their_clips(clips: LatentClips) -> None:

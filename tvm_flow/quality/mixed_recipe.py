@@ -44,7 +44,8 @@ def _head(mixed: Mixed, name: str, budget: Budget) -> list[str]:
     limits += [f"{budget.macs:.4f} of the linears' multiply-adds in float"] if budget.macs is not None else []
     return [
         f"{name} with layers in {budget.to}, chosen by tvm-flow mix under {' and '.join(limits)}.",
-        f"Final latents against FP32's: {summary_of(mixed)}.",
+        "Final latents against FP32's:",
+        f"  {summary_of(mixed)}",
         "Above each: its effect when it alone is quantized, and what is measured and spent with all down to it.",
     ]
 

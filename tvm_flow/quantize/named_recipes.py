@@ -8,8 +8,8 @@ from tvm_flow.errors import ConfigError
 from tvm_flow.quantize.recipe import Recipe, load_recipe
 from tvm_flow.shipped import shipped_folder
 
-FOLDERS = ("recipes/quality", "recipes")
-"""Of the calibration folder; the first that has a name counts."""
+FOLDERS = ("recipes/quality", "recipes", "recipes/demo")
+"""Of the calibration folder; the first that has a name counts. The last names layers of the demo's model."""
 
 
 def recipe_names() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Minibatches for the demo's rectified flow: latents of rendered clips, made noisy."""
+"""Minibatches for the demo's rectified flow and for its diffusion: latents of rendered clips, made noisy."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from tvm_flow.demo.captions import TEMPLATES, all_scenes
 from tvm_flow.demo.clips import Garments, random_place, render
 from tvm_flow.demo.vae import VAE
+from tvm_flow.sampler.schedule import DIFFUSION_STEPS, make_schedule
 
 RATIO = 3.0  # timestep transform, in training and in sampling
 
@@ -52,6 +53,13 @@ class Batches:
 
     def draw(self, null: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """(z_t, t in 0..1000, captions, masks, data - noise); a dropped caption becomes ``null``."""
+        data, noise, u, y, mask = self.drawn(null)
+        t = shift_time(u)
+        z = data + _each(t) * (noise - data)
+        return z, t * 1000, y, mask, data - noise
+
+    def drawn(self, null: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """(data, noise, time in 0..1, captions, masks)."""
         n, g = self.batch, self.generator
         rows = torch.randint(len(self.clips.scenes), (n,), generator=g)
         data = self.clips.latents[rows].float()
@@ -60,8 +68,24 @@ class Batches:
         noise = torch.randn(data.shape, generator=g)
         # Stratified over the batch: less variance of the loss at no cost.
         u = (torch.arange(n) + torch.rand(n, generator=g)) / n
-        t = shift_time(u)
-        z = data + t[:, None, None, None, None] * (noise - data)
         dropped = torch.rand(n, generator=g) < self.drop
         y = torch.where(dropped[:, None, None], null, self.tokens[captions])
-        return z, t * 1000, y, self.masks[captions], data - noise
+        return data, noise, u, y, self.masks[captions]
+
+
+class NoisyBatches(Batches):
+    """The same for a model that predicts noise, on Open-Sora v1.0's schedule."""
+
+    def draw(self, null: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """(z_t, t whole in 0..999, captions, masks, noise)."""
+        data, noise, u, y, mask = self.drawn(null)
+        t = (u * DIFFUSION_STEPS).long().clamp(max=DIFFUSION_STEPS - 1)
+        # The schedule is in order of denoising: its first entry is that of step 999.
+        kept = torch.from_numpy(make_schedule(DIFFUSION_STEPS).alpha_bar)[DIFFUSION_STEPS - 1 - t].float()
+        z = _each(kept.sqrt()) * data + _each((1 - kept).sqrt()) * noise
+        return z, t.float(), y, mask, noise
+
+
+def _each(values: Tensor) -> Tensor:
+    """[n] -> [n, 1, 1, 1, 1]."""
+    return values[:, None, None, None, None]

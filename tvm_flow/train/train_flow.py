@@ -1,4 +1,4 @@
-"""Training of the demo's STDiT3 as a rectified flow on latents of rendered clips."""
+"""Training on latents of rendered clips: an STDiT3 as a rectified flow, an STDiT to predict noise."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +16,11 @@ from tqdm import trange
 
 from tvm_flow.artifact import atomic_path
 from tvm_flow.demo.clips import SIZE
-from tvm_flow.model import STDiT3, Video
-from tvm_flow.train.train_data import Batches, LatentClips
+from tvm_flow.model import AnyModel, STDiT, STDiT3, STDiT3Block, STDiTBlock, Video
+from tvm_flow.train.train_data import Batches, LatentClips, NoisyBatches
 
 FPS = 8.0
+Model = TypeVar("Model", STDiT, STDiT3)
 
 
 @dataclass(frozen=True)
@@ -36,35 +38,42 @@ class FlowTraining:
     save_every_s: float = 120.0
 
 
-def initialise(model: STDiT3) -> None:
+def initialise(model: AnyModel) -> None:
     """Xavier linears, open gates, and a final layer that predicts zero."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
-    for block in [*model.spatial_blocks, *model.temporal_blocks]:
-        nn.init.zeros_(block.scale_shift_table)
-        nn.init.ones_(block.scale_shift_table[2:3])
-        nn.init.ones_(block.scale_shift_table[5:6])
-        nn.init.zeros_(block.cross_attn.proj.weight)
+    for block in model.modules():
+        if isinstance(block, STDiTBlock | STDiT3Block):
+            nn.init.zeros_(block.scale_shift_table)
+            nn.init.ones_(block.scale_shift_table[2:3])
+            nn.init.ones_(block.scale_shift_table[5:6])
+            nn.init.zeros_(block.cross_attn.proj.weight)
     nn.init.zeros_(model.final_layer.linear.weight)
 
 
 def flow_loss(model: nn.Module, batch: Sequence[Tensor], autocast: bool = True) -> Tensor:
-    """Mean squared error of the predicted velocity; bf16 matmuls, a third faster where the core has them."""
-    z, t, y, mask, velocity = batch
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+    """Mean squared error of the predicted velocity or noise; bf16 matmuls, a third faster where the core has them."""
+    z, t, y, mask, wanted = batch
+    native = torch.cpu._is_avx512_bf16_supported()  # emulated, bf16 takes ten times as long as float32
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast and native):
         out = model(z, t, y, mask, Video(FPS, float(SIZE), float(SIZE)))
-    return F.mse_loss(out[:, : z.shape[1]], velocity)
+    return F.mse_loss(out[:, : z.shape[1]], wanted)
 
 
 @torch.no_grad()
-def held_out_loss(model: STDiT3, clips: LatentClips, tokens: Tensor, lengths: Tensor, seed: int = 1) -> float:
-    """Mean flow loss in fp32 over ``clips`` with undropped captions and fixed noise and times."""
-    batches = Batches(clips, tokens, lengths, batch=16, drop=0.0, seed=seed)
+def held_out_loss(model: AnyModel, clips: LatentClips, tokens: Tensor, lengths: Tensor, seed: int = 1) -> float:
+    """Mean loss in fp32 over ``clips`` with undropped captions and fixed noise and times."""
+    batches = batches_for(model)(clips, tokens, lengths, batch=16, drop=0.0, seed=seed)
     count = len(clips.scenes) // batches.batch
     null = model.y_embedder.y_embedding
     return sum(flow_loss(model, batches.draw(null), autocast=False).item() for _ in range(count)) / count
+
+
+def batches_for(model: AnyModel) -> type[Batches]:
+    """Minibatches of what ``model`` predicts."""
+    return NoisyBatches if isinstance(model, STDiT) else Batches
 
 
 def learning_rate(step: int, run: FlowTraining) -> float:
@@ -77,19 +86,19 @@ def learning_rate(step: int, run: FlowTraining) -> float:
 class _Moving:
     """What training changes, and what a state file therefore holds."""
 
-    model: STDiT3
-    ema: STDiT3
+    model: AnyModel
+    ema: AnyModel
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
 
-    def parts(self) -> dict[str, STDiT3 | torch.optim.Optimizer]:
+    def parts(self) -> dict[str, AnyModel | torch.optim.Optimizer]:
         """By their keys in the file."""
         return {"model": self.model, "ema": self.ema, "optimizer": self.optimizer}
 
 
 def train_flow(
-    model: STDiT3, clips: LatentClips, tokens: Tensor, lengths: Tensor, run: FlowTraining, state: Path
-) -> STDiT3:
+    model: Model, clips: LatentClips, tokens: Tensor, lengths: Tensor, run: FlowTraining, state: Path
+) -> Model:
     """Train ``model`` and return its exponential moving average.
 
     ``state`` is rewritten every ``save_every_s`` seconds; a run whose ``state`` exists goes on from it.
@@ -97,7 +106,7 @@ def train_flow(
     torch.manual_seed(run.seed)
     initialise(model)
     ema = copy.deepcopy(model).requires_grad_(False)
-    batches = Batches(clips, tokens, lengths, run.batch, run.drop, run.seed)
+    batches = batches_for(model)(clips, tokens, lengths, run.batch, run.drop, run.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=run.rate, betas=(0.9, 0.99), weight_decay=0.01)
     moving = _Moving(model, ema, optimizer, batches.generator)
     start = _resume(state, moving)
@@ -121,7 +130,7 @@ def train_flow(
 
 
 @torch.no_grad()
-def _average(ema: STDiT3, model: STDiT3, decay: float) -> None:
+def _average(ema: AnyModel, model: AnyModel, decay: float) -> None:
     pairs = list(zip(ema.parameters(), model.parameters(), strict=True))
     torch._foreach_lerp_([old for old, _ in pairs], [new.detach() for _, new in pairs], 1 - decay)
 
