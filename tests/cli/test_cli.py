@@ -28,8 +28,8 @@ from tvm_flow.pipeline.generate import Generation, generate_latents, noise_for
 from tvm_flow.shipped import output_folder
 
 COMMANDS = (
-    *("inspect", "embed", "calibrate", "quantize", "export", "compile", "import", "replay", "targets", "run"),
-    *("compare", "evaluate", "sensitivity", "mix", "report", "diff", "build", "profile", "demo"),
+    *("inspect", "embed", "calibrate", "quantize", "export", "compile", "package", "import", "replay", "targets"),
+    *("run", "compare", "evaluate", "sensitivity", "mix", "report", "diff", "build", "profile", "demo"),
     *("devices", "tune", "boards", "records"),
 )
 _HELP = """
@@ -99,6 +99,8 @@ class TestHelp:
             ["run", "x", "--cpus", ""],
             ["run", "x", "--cpus", "0-99999999999"],
             ["demo", "--clips", "0"],
+            ["package", "--ethos-u", "ethos-u90"],
+            ["package", "--steps", "3-1"],
             ["inspect"],
             ["calibrate", "--latent", "1,2,3"],
             ["calibrate", "--latent", "1,2,3,0"],

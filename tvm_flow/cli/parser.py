@@ -7,7 +7,7 @@ from keyword import iskeyword
 from pathlib import Path
 
 from tvm_flow import __version__
-from tvm_flow.cli import commands, mixing_command, tuning_commands
+from tvm_flow.cli import commands, mixing_command, package_command, tuning_commands
 from tvm_flow.cli.argument_types import at_least, cpus, latent, seed
 from tvm_flow.shipped import output_folder, shipped_folder
 
@@ -29,6 +29,8 @@ def make_parser() -> argparse.ArgumentParser:
     _export(_command(sub, "export", "one QDQ ONNX graph per step and branch, sharing one weight file"))
     _compile(_command(sub, "compile", "step graphs to a checked bundle of plain shared libraries"))
     _tuning(sub)
+    text = "an export's linears for an Ethos-U: command streams and weights in C, for Linux and bare metal"
+    package_command.package_options(_command(sub, "package", text))
     _replay(_command(sub, "replay", "repeat the kernel that made a compile fail, from the folder that it kept"))
     _import(_command(sub, "import", "an ONNX graph from elsewhere to a checked library with a C header"))
     _targets(_command(sub, "targets", "what compile can build for"))

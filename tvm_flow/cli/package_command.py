@@ -1,0 +1,41 @@
+"""``tvm-flow package``: its options, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tvm_flow.cli.argument_types import cpus
+from tvm_flow.shipped import output_folder
+
+_ACCELERATORS = tuple(f"ethos-u{name}" for name in ("55-256", "65-512", "85-256", "85-512", "85-1024", "85-2048"))
+
+
+def package_options(parser: argparse.ArgumentParser) -> None:
+    """Of ``package``."""
+    parser.add_argument("export", type=Path, nargs="?", default=output_folder() / "export", help="what export wrote")
+    text = "accelerator to compile the linears' command streams for"
+    parser.add_argument("--ethos-u", choices=_ACCELERATORS, default="ethos-u85-512", help=text)
+    text = "of the export, like 0 or 0-4,9; equal calls share a stream"
+    parser.add_argument("--steps", type=_steps, default=(0,), metavar="STEPS", help=text)
+    text = "folder for the C files; left out, one beside the export, named by the accelerator"
+    parser.add_argument("--output", type=Path, help=text)
+
+
+def package(arguments: argparse.Namespace) -> None:
+    """Write the C package of an export's linears for an Ethos-U."""
+    from tvm_flow.pipeline.packaging import package_stage
+
+    given = arguments
+    output = given.export.parent / given.ethos_u if given.output is None else given.output
+    for line in package_stage(given.export, given.ethos_u, given.steps, output).lines():
+        print(line)
+    print(f"package: {output}")
+
+
+def _steps(text: str) -> tuple[int, ...]:
+    """Numbers and ranges, in order."""
+    try:
+        return tuple(sorted(cpus(text)))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"expected steps like 0 or 0-4,9, each once, got {text!r}") from None
