@@ -13,15 +13,21 @@ rounds otherwise states its own rule beside that one: `Offer.arithmetic`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from tvm_flow.backends.narrow import narrow_arguments
+from tvm_flow.backends.narrow import bounded_argument, narrow_arguments
 from tvm_flow.backends.packed import Arithmetic, Layout, Made, PackedProgram, Placement, Refusal, Segment
 from tvm_flow.graph.program import Program
 from tvm_flow.target.spec import TargetSpec
+
+
+def never(_position: int) -> bool:
+    """The answer where nobody looked."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class Kernel:
     constant: tuple[bool, ...]
     narrow: tuple[bool, ...] = ()
     """Which arguments are constant codes of 4 bits, -8 to 7, at every call; none where nobody looked."""
+    bounded: Callable[[int], bool] = never
+    """Whether the argument at a position is constant codes without a -128 at every call: all of them are read."""
 
 
 def kernels_of(program: Program) -> list[Kernel]:
@@ -44,7 +52,13 @@ def kernels_of(program: Program) -> list[Kernel]:
         constant[call.kernel] = tuple(a and b for a, b in zip(before, here, strict=True))
     narrow = narrow_arguments(program)
     return [
-        Kernel(name, program.kernels[name], flags, tuple(position in narrow[name] for position in range(len(flags))))
+        Kernel(
+            name,
+            program.kernels[name],
+            flags,
+            tuple(position in narrow[name] for position in range(len(flags))),
+            partial(bounded_argument, program, name),
+        )
         for name, flags in constant.items()
     ]
 

@@ -1,4 +1,4 @@
-"""Constant matrices whose codes need no more than 4 bits: a backend may have them two in a byte."""
+"""What backends ask of the codes in constant matrices: whether 4 bits hold them, and whether one is -128."""
 
 from __future__ import annotations
 
@@ -23,12 +23,19 @@ def narrow_arguments(program: Program) -> dict[str, set[int]]:
             and len(program.tensors[name].shape) == 2
         }
         left = found.get(call.kernel, matrices) & matrices
-        found[call.kernel] = {p for p in left if _fits_nibbles(graph.constants[call.args[p]], graph.given)}
+        found[call.kernel] = {p for p in left if _within(graph.constants[call.args[p]], graph.given, -8, 7)}
     return found
 
 
-def _fits_nibbles(constant: Constant, given: Mapping[str, Array]) -> bool:
+def bounded_argument(program: Program, kernel: str, position: int) -> bool:
+    """True when the argument at ``position`` is a constant without the code -128 at every call of ``kernel``."""
+    graph = program.graph
+    names = {call.args[position] for call in program.calls if call.kernel == kernel}
+    return all(name in graph.constants and _within(graph.constants[name], graph.given, -127, 127) for name in names)
+
+
+def _within(constant: Constant, given: Mapping[str, Array], least: int, most: int) -> bool:
     if not all(name in given for name in given_names(constant)):
         return False
     codes = evaluate(constant, given)
-    return bool(codes.min() >= -8 and codes.max() <= 7)
+    return bool(codes.min() >= least and codes.max() <= most)

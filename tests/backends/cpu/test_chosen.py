@@ -45,7 +45,8 @@ def chosen(graph: Any, features: frozenset[str]) -> list[ChosenKernel]:
         (PI, (8, 15, 32), "generic", "K = 15 is no multiple of 16"),
         (PI, (8, 64, 12), "sdot", "N = 12 is no multiple of 8"),
         (PI | {"i8mm"}, (7, 64, 32), "sdot", ""),
-        (frozenset({"neon"}), (8, 64, 32), "neon", ""),
+        (frozenset({"neon"}), (8, 64, 32), "smlal", ""),
+        (frozenset({"neon"}), (8, 48, 32), "neon", ""),
         (frozenset[str](), (8, 64, 32), "generic", "no feature of the target multiplies codes"),
     ],
 )

@@ -12,7 +12,7 @@ from tvm_flow.backends.cpu.codegen import compile_object, scheduled_kernels
 from tvm_flow.backends.cpu.convolution import as_convolution, weight_layout
 from tvm_flow.backends.cpu.float_product import as_float_product
 from tvm_flow.backends.cpu.isa import Isa, choose_isa
-from tvm_flow.backends.cpu.packing import as_product
+from tvm_flow.backends.cpu.packing import Product, as_product
 from tvm_flow.backends.cpu.registers import registers_of
 from tvm_flow.backends.packed import CPU, Refusal
 from tvm_flow.graph.lifted import bindings_of, op_name
@@ -49,6 +49,7 @@ class CpuBackend:
         isa = self.isa or choose_isa(target.features)
         product = as_product(kernel.function, isa)
         if product is not None and kernel.constant[WEIGHT]:
+            product = _bounded(product, kernel)
             narrow = product.isa.with_narrow_weights()
             if kernel.narrow and kernel.narrow[WEIGHT] and narrow.fits(product.m, product.k, product.n):
                 product = replace(product, isa=narrow)
@@ -73,6 +74,14 @@ class CpuBackend:
     def runtime_library(self) -> Path | None:
         """None: the runtime has the CPU."""
         return None
+
+
+def _bounded(product: Product, kernel: Kernel) -> Product:
+    """``product`` on what is faster for weights above -128, where it has that, fits it, and all of them are."""
+    isa = product.isa.bounded
+    if isa is None or not isa.fits(product.m, product.k, product.n) or not kernel.bounded(WEIGHT):
+        return product
+    return replace(product, isa=isa)
 
 
 def _renamed(functions: Mapping[str, Any], prefix: str) -> dict[str, Any]:

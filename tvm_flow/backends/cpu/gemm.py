@@ -14,7 +14,7 @@ from types import ModuleType
 
 from tvm import s_tir, te
 
-from tvm_flow.backends.cpu import biased, nibbles, pairs, plain, widened
+from tvm_flow.backends.cpu import across, biased, nibbles, pairs, plain, widened
 from tvm_flow.backends.cpu.blocks import lanes_of
 from tvm_flow.backends.cpu.isa import Isa, Sums
 from tvm_flow.backends.cpu.tiling import PARALLEL_MACS, DefaultTiling, Order, Stages, Tiling
@@ -24,7 +24,7 @@ from tvm_flow.graph.types import Block, Loop, PrimFunc, Schedule
 SUMS = "C"
 """Name of the block that gives the int32 sums as [M, N]."""
 REARRANGED_LANES = 8
-"""Vectors of an epilogue whose sums were put in order first; divides the columns of every paired tile."""
+"""Vectors of an epilogue whose sums were put in order first, where a tile has as many columns."""
 
 
 __all__ = ["PARALLEL_MACS", "gemm", "gemm_definition", "schedule_gemm", "tile_gemm"]
@@ -109,7 +109,8 @@ def _tile(schedule: Schedule, stages: Stages, isa: Isa, loops: tuple[Loop, Loop,
         schedule.unroll(columns)
     else:
         # As wide as the accumulators: wider ones would be put together and taken apart in the inner loop.
-        vectors, lane = schedule.split(columns, [None, REARRANGED_LANES if stages.rearrange is not None else isa.lanes])
+        lanes = min(REARRANGED_LANES, isa.columns) if stages.rearrange is not None else isa.lanes
+        vectors, lane = schedule.split(columns, [None, lanes])
         schedule.vectorize(lane)
         if stages.unrolled:
             schedule.unroll(vectors)
@@ -122,7 +123,7 @@ def _widen(schedule: Schedule, block: Block, outer: Loop) -> None:
     schedule.vectorize(lane)
 
 
-_STYLES = {Sums.PLAIN: plain, Sums.BIASED: biased, Sums.WIDENED: widened, Sums.PAIRED: pairs}
+_STYLES = {Sums.PLAIN: plain, Sums.BIASED: biased, Sums.WIDENED: widened, Sums.PAIRED: pairs, Sums.ACROSS: across}
 
 
 def _style(isa: Isa) -> ModuleType:

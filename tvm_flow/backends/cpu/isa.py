@@ -21,6 +21,8 @@ class Sums(Enum):
     """Sums of one column, of rows that are widened to int16 before."""
     PAIRED = "paired"
     """A 2x2 block of two rows and two columns."""
+    ACROSS = "across"
+    """Parts of the sum of one row and one column."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Isa:
     groups: int = 1
     sums: Sums = Sums.PLAIN
     fallback: Isa | None = None
+    bounded: Isa | None = None
+    """Another that takes weights above -128 alone, and is faster."""
     narrow: bool = False
     """Weights lie two in a byte; a kernel unpacks a block of them before its tiles read it."""
 
@@ -81,7 +85,7 @@ class Isa:
             return f"K = {k} is no multiple of {self.depth * self.groups}"
         if m % 2 != 0 and self.paired:
             return f"M = {m} is odd"
-        if n % self.columns != 0 and (self.sums in (Sums.BIASED, Sums.PAIRED) or self.narrow):
+        if n % self.columns != 0 and (self.sums in (Sums.BIASED, Sums.PAIRED, Sums.ACROSS) or self.narrow):
             return f"N = {n} is no multiple of {self.columns}"
         return ""
 
