@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tvm_flow.bench import models
 from tvm_flow.bench.__main__ import main
 from tvm_flow.bench.mca import cycles_per_pass, find_llvm_mca, inner_loop
+from tvm_flow.bench.models import BenchModel
 from tvm_flow.errors import ConfigError
+from tvm_flow.model import STDiTConfig
 
 KEYS = ["a55_sdot_share", "a76_sdot_share", "n2_smmla_share", "insn_per_mac", "onnxruntime_insn_per_mac", "shapes"]
 HAS_MCA = any(shutil.which(name) for name in ("llvm-mca", "llvm-mca-19"))
@@ -70,3 +73,31 @@ def test_one_line_with_the_promised_keys(capsys: pytest.CaptureFixture[str], mon
         line["insn_per_mac"] / line["onnxruntime_insn_per_mac"], abs=1e-3
     )
     assert captured.err.count("executed instructions per MAC, onnxruntime 0.") == 3
+
+
+def test_a_whole_block_is_counted_beside_its_peers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model that is small enough for seconds, on the core without a dot product."""
+    monkeypatch.chdir(Path(__file__).resolve().parents[2])
+    sizes = {"hidden": 32, "heads": 2, "caption_channels": 8, "model_max_length": 6}
+    video = {"cfg_scale": 7.0, "fps": 8.0, "frames": 16, "height": 128, "width": 128, "name": "iddpm"}
+    tiny = BenchModel(STDiTConfig(depth=2, **sizes), video)  # type: ignore[arg-type]
+    monkeypatch.setattr(models, "MODELS", {"tiny": tiny})
+    assert main(["arm", "--step", "--model", "tiny", "--cpu", "cortex-a72"]) == 0
+    (text,) = capsys.readouterr().out.splitlines()
+    line = json.loads(text)
+    ours = ["ours_minsn", "ours_prologue_minsn", "ours_step_minsn", "ours_max_err", "insn_per_mac", "kinds"]
+    assert list(line) == ["model", "blocks", "tokens", "cpu", *ours, "peers"]
+    assert (line["model"], line["blocks"], line["tokens"], line["cpu"]) == ("tiny", 1, 512, "cortex-a72")
+    assert list(line["peers"]) == ["onnxruntime_int8", "onnxruntime_fp32"]
+    assert line["ours_prologue_minsn"] + line["ours_step_minsn"] == pytest.approx(line["ours_minsn"], abs=0.11)
+    assert sum(line["kinds"].values()) == pytest.approx(line["ours_minsn"], abs=0.05 * (len(line["kinds"]) + 1))
+    assert 0 < line["ours_max_err"] < 0.5 > line["peers"]["onnxruntime_int8"]["max_err"]
+    assert line["peers"]["onnxruntime_fp32"]["max_err"] < 1e-3, "both sides computed this model"
+    assert all(peer["minsn"] > 1 for peer in line["peers"].values()) and line["ours_minsn"] > 1
+
+
+def test_a_core_that_no_target_has_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["arm", "--step", "--cpu", "cortex-m0"]) == 2
+    assert "cpu 'cortex-m0': expected one of cortex-a72, cortex-a76, cortex-a710" in capsys.readouterr().err

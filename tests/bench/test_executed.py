@@ -8,7 +8,7 @@ import pytest
 
 from tvm_flow.backends.cpu import arm
 from tvm_flow.bench.emulated import instructions_per_mac
-from tvm_flow.bench.executed import compile_c, executed, find_qemu, parse_executed, plugin_version
+from tvm_flow.bench.executed import compile_c, executed, executed_parts, find_qemu, parse_executed, plugin_version
 from tvm_flow.bench.shapes import Shape
 from tvm_flow.errors import BuildError, ConfigError
 
@@ -22,6 +22,7 @@ int main(void) {
   return 0;
 }
 """
+ASM = '__asm__ volatile("%s" ::: "x9", "cc");\n  '
 LOOP = r"mov x9, #%d\n1: subs x9, x9, #1\nb.ne 1b"
 
 
@@ -84,9 +85,18 @@ def test_code_that_does_not_compile_is_an_error(tmp_path: Path) -> None:
         compile_c("aarch64-linux-musl", "int main(void) { return }", tmp_path / "p")
 
 
-def test_only_a_single_count_is_read() -> None:
-    assert parse_executed("version 1\nexecuted 17\nbye\n") == 17
-    for output in ("", "executed \n", "not executed 3\n", "executed 1\nexecuted 2\n"):
+def test_every_part_between_two_marks_is_counted_by_itself(tmp_path: Path) -> None:
+    source = MARKED.replace("getppid();\n  return", f"getppid();\n  {ASM % LOOP % 1000}getppid();\n  return")
+    program = [str(compile_c("aarch64-linux-musl", source % "nop", tmp_path / "p", "-static"))]
+    first, second = executed_parts(program, "cortex-a72", tmp_path)
+    assert second - first == 1 + 2 * 1000 - 1
+    with pytest.raises(BuildError, match="expected two marks, got 3"):
+        executed(program, "cortex-a72", tmp_path)
+
+
+def test_only_counts_are_read() -> None:
+    assert parse_executed("version 1\nexecuted 17\nbye\nexecuted 4\n") == [17, 4]
+    for output in ("", "executed \n", "not executed 3\n"):
         with pytest.raises(BuildError, match="expected two marks"):
             parse_executed(output)
 
@@ -106,10 +116,12 @@ def test_without_qemu_the_package_is_named(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("isa", "macs"), [(arm.SDOT, 16), (arm.SMMLA, 32), (arm.NEON, 4)], ids=["sdot", "smmla", "neon"]
+    ("isa", "macs"),
+    [(arm.SDOT, 16), (arm.SMMLA, 32), (arm.NEON, 4), (arm.SMLAL, 16 / 3)],
+    ids=["sdot", "smmla", "neon", "smlal"],
 )
 def test_a_kernel_executes_little_but_its_products(isa: arm.Isa, macs: int) -> None:
-    """SDOT makes 16 products, SMMLA 32, SMULL with SADALP 4 each; deeper products have fewer other instructions."""
+    """SDOT makes 16 products, SMMLA 32, SMULL with SADALP 4, SMLAL 16 in three; deep ones have fewer others."""
     shapes = (Shape(2 * isa.rows, k, 2 * isa.columns) for k in (64, 256))
     shallow, deep = (instructions_per_mac(isa, "neoverse-n2", "max", shape) for shape in shapes)
     assert 1 / macs < deep < shallow < 4 / macs

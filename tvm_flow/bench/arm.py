@@ -6,13 +6,14 @@ instructions of our product of int8 matrices, `tvm_flow.bench.foreign` those of 
 the smallest share of any shape; ``insn_per_mac`` and ``onnxruntime_insn_per_mac`` are those of SDOT on cortex-a76 for
 the shape where ours / onnxruntime's is largest, and ``insn_ratios`` holds that ratio for every instruction set.
 
+``--step`` counts a whole block of a model instead, on one core: `tvm_flow.bench.arm_step` says what its line holds.
+
 M decides only how often a loop runs, so each K and N is looked at once, under qemu with ``ROWS`` rows. More rows spread
 what a call costs over more products: for K = N = 1152, 64 rows against 1024 change ours by less than 0.01 % and
 onnxruntime's by 0.25 % (SDOT) and 0.4 % (SMMLA) (2026-11-22).
 
-Without dotprod onnxruntime executes fewer (0.243 against 0.352): it adds two products in int16 by SMLAL, and so turns
--128 * -128 twice, 32768, into -32768. Ours is exact for all codes. With that instruction, which would do for weights
-in -127..127, ours takes 0.270; on cortex-a72, whose multiplier limits both, llvm-mca gives 7.9 MAC per cycle for 6.8.
+Without dotprod both add two products in int16 by SMLAL, which turns -128 * -128 twice, 32768, into -32768: the weights
+here have no -128, and ours takes that kernel for such weights alone (`tvm_flow.backends.cpu.arm`).
 """
 
 from __future__ import annotations
@@ -28,11 +29,14 @@ from tvm.target import Target
 
 from tvm_flow.backends.cpu import Isa, arm
 from tvm_flow.backends.cpu.gemm import gemm
+from tvm_flow.bench.arm_step import StepCore, step_line
 from tvm_flow.bench.emulated import instructions_per_mac
 from tvm_flow.bench.foreign import onnxruntime_instructions_per_mac
+from tvm_flow.bench.foreign_run import EmulatedCore
 from tvm_flow.bench.mca import cycles_per_pass, find_llvm_mca, inner_loop
 from tvm_flow.bench.shapes import Shape, parse_shapes
 from tvm_flow.bench.wheel import CACHE
+from tvm_flow.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -59,21 +63,31 @@ CORES = (
 
 @dataclass(frozen=True)
 class Pair:
-    """A kernel of ours compiled for LLVM's ``llvm_cpu``, and qemu's core (Arm's ``part``) that both sides run on."""
+    """A kernel of ours compiled for LLVM's ``llvm_cpu``, and qemu's core that both sides run on.
 
+    ``key`` names the feature of cores that get it.
+    """
+
+    key: str
     isa: Isa
     llvm_cpu: str
-    qemu_cpu: str
-    part: int
+    core: EmulatedCore
 
 
 PAIRS = (
-    Pair(arm.NEON, "cortex-a72", "cortex-a72", 0xD08),
-    Pair(arm.SDOT, "cortex-a76", "cortex-a76", 0xD0B),
-    Pair(arm.SMMLA, "neoverse-n2", "max,sme=off,sve=off", 0xD49),
+    Pair("neon", arm.SMLAL, "cortex-a72", EmulatedCore("cortex-a72", 0xD08)),
+    Pair("sdot", arm.SDOT, "cortex-a76", EmulatedCore("cortex-a76", 0xD0B)),
+    Pair("smmla", arm.SMMLA, "neoverse-n2", EmulatedCore("max,sme=off,sve=off", 0xD49)),
 )
 """qemu 7.2 models no core with i8mm. With SVE at N2's 128 bits onnxruntime takes an SVE kernel, which executes more
 instructions (0.0719 per MAC for 64x1152x1152) than its SMMLA one (0.0535), so it is given a core without SVE."""
+
+STEP_CORES = {
+    "cortex-a72": StepCore("raspberry-pi-4", PAIRS[0].core),
+    "cortex-a76": StepCore("raspberry-pi-5", PAIRS[1].core),
+    "cortex-a710": StepCore("snapdragon-a710", EmulatedCore(PAIRS[2].core.qemu_cpu, 0xD47)),
+}
+"""Targets of ``--step`` by their core; a Snapdragon's A710 is without SVE, so nothing is withheld from either side."""
 
 ROWS = 64
 
@@ -91,7 +105,16 @@ def main(arguments: list[str]) -> None:
     """Parse, look at every shape on every core, print the worst."""
     parser = argparse.ArgumentParser(prog="bench arm", description="AArch64 kernels by llvm-mca and qemu")
     parser.add_argument("--shape", action="append", default=[], metavar="M,K,N", help="instead of all of STDiT's")
-    shapes = parse_shapes(parser.parse_args(arguments).shape)
+    parser.add_argument("--step", action="store_true", help="instructions of a whole block beside onnxruntime's")
+    parser.add_argument(
+        "--cpu", default="cortex-a76", help="of the block: cortex-a72, cortex-a76 (default) or cortex-a710"
+    )
+    parser.add_argument("--model", default="stdit-xl", help="of the block: stdit-xl (default) or stdit3-xl")
+    options = parser.parse_args(arguments)
+    if options.step:
+        print(json.dumps(step_line(options.model, 1, step_core(options.cpu))))
+        return
+    shapes = parse_shapes(options.shape)
     mca, version = find_llvm_mca()
     print(f"{mca} {version}", file=sys.stderr)
     loops = {(s.k, s.n): s for s in reversed(shapes)}.values()
@@ -108,7 +131,7 @@ def main(arguments: list[str]) -> None:
         counts = {shape: count_both(pair, shape) for shape in loops}
         shape = max(counts, key=lambda s: counts[s][0] / counts[s][1])
         ours, theirs = counts[shape]
-        worst_ratio[pair.isa.name] = round(ours / theirs, 3)
+        worst_ratio[pair.key] = round(ours / theirs, 3)
         sdot = counts[shape] if pair.isa is arm.SDOT else sdot
         text = f"{ours:.5f} executed instructions per MAC, onnxruntime {theirs:.5f}, at K = {shape.k}, N = {shape.n}"
         print(f"{pair.llvm_cpu:>12} {pair.isa.name:>5}: {text}", file=sys.stderr)
@@ -117,8 +140,15 @@ def main(arguments: list[str]) -> None:
     print(json.dumps(line | counted | {"shapes": len(shapes), "insn_ratios": worst_ratio}))
 
 
+def step_core(cpu: str) -> StepCore:
+    """Of ``--cpu``; raises ConfigError for another name."""
+    if cpu not in STEP_CORES:
+        raise ConfigError(f"cpu {cpu!r}: expected one of {', '.join(STEP_CORES)}; choose one of them")
+    return STEP_CORES[cpu]
+
+
 def count_both(pair: Pair, shape: Shape, cache: Path = CACHE) -> tuple[float, float]:
     """Executed instructions per MAC, ours and onnxruntime's, of ``shape`` with at most ``ROWS`` rows."""
     few = Shape(min(shape.m, ROWS), shape.k, shape.n)
-    ours = instructions_per_mac(pair.isa, pair.llvm_cpu, pair.qemu_cpu, few)
-    return ours, onnxruntime_instructions_per_mac(pair.qemu_cpu, pair.part, few, cache)
+    ours = instructions_per_mac(pair.isa, pair.llvm_cpu, pair.core.qemu_cpu, few)
+    return ours, onnxruntime_instructions_per_mac(pair.core, few, cache)

@@ -1,4 +1,4 @@
-"""Instructions that an AArch64 program executes under qemu-user between two marks.
+"""Instructions that an AArch64 program executes under qemu-user between marks.
 
 A plugin of qemu adds, at the start of every translated block that runs, the block's number of instructions, in all
 threads together. The program calls getppid, which nothing else does, before and after what is to be counted: a system
@@ -6,8 +6,9 @@ call ends its block, so that
 
     counted = instructions of the blocks after the one with the first mark, up to the one with the second mark
 
-A program calls its kernel once before the first mark, and start-up, packing of weights and first allocations are not
-counted. Debian's qemu-user-static cannot load plugins, its qemu-user can.
+and so on for further marks: a part for each but the first. A program calls its kernel once before the first mark, and
+start-up, packing of weights and first allocations are not counted. Debian's qemu-user-static cannot load plugins, its
+qemu-user can.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ static void called(id plugin, unsigned cpu, int64_t number, uint64_t a, uint64_t
                    uint64_t f, uint64_t g, uint64_t h) {
   (void)plugin, (void)cpu, (void)a, (void)b, (void)c, (void)d, (void)e, (void)f, (void)g, (void)h;
   if (number != MARK) return;
-  if (++marks == 1) start = total;
-  if (marks == 2) fprintf(stderr, "executed %" PRIu64 "\\n", total - start);
+  if (marks++) fprintf(stderr, "executed %" PRIu64 "\\n", total - start);
+  start = total;
 }
 int qemu_plugin_install(id plugin, const void *info, int argc, char **argv) {
   (void)info, (void)argc, (void)argv;
@@ -75,7 +76,18 @@ def compile_c(target: str, source: str, output: Path, *options: str) -> Path:
 
 
 def executed(program: list[str], cpu: str, folder: Path, root: Path = Path("/")) -> int:
-    """Instructions of ``program`` between its two marks on qemu's ``cpu``; ``root`` holds an AArch64 system's files.
+    """The one part of a ``program`` with two marks, otherwise as `executed_parts`.
+
+    Raises BuildError, beside what that raises, when the program makes more than two marks.
+    """
+    parts = executed_parts(program, cpu, folder, root)
+    if len(parts) != 1:
+        raise BuildError(f"program under qemu: expected two marks, got {len(parts) + 1}; count it by its parts")
+    return parts[0]
+
+
+def executed_parts(program: list[str], cpu: str, folder: Path, root: Path = Path("/")) -> list[int]:
+    """Instructions of ``program`` from each mark to the next on qemu's ``cpu``; ``root`` holds an AArch64 system.
 
     The plugin is compiled into ``folder``, which is also the program's home. Raises ConfigError when qemu is missing,
     BuildError when it has no plugins, when the program fails, and when it makes fewer than two marks.
@@ -100,12 +112,12 @@ def plugin_version(output: str) -> int:
     return 2 if int(found.group(1)) >= 9 else 1
 
 
-def parse_executed(output: str) -> int:
-    """The number in what the plugin printed; raises BuildError when there is not just one."""
+def parse_executed(output: str) -> list[int]:
+    """The numbers in what the plugin printed; raises BuildError when there is none."""
     found = re.findall(r"^executed (\d+)$", output, re.MULTILINE)
-    if len(found) != 1:
+    if not found:
         raise BuildError(f"program under qemu: expected two marks, got none or one; it printed: {output[-500:]}")
-    return int(found[0])
+    return [int(number) for number in found]
 
 
 def _run(command: list[str], environment: dict[str, str] | None = None) -> str:

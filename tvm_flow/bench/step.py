@@ -53,7 +53,7 @@ class Measured:
 def measure(model: BenchModel, folder: Path, threads: int, rounds: int) -> dict[str, Measured]:
     """Every contender on ``model``, whose files are in ``folder``."""
     files, found = StepFiles(folder), {}
-    exact, _ = _run(REFERENCE, files, threads, 1)
+    exact, _ = run_contender(REFERENCE, files, threads, 1)
     macs = step_macs(model)
     for name in CONTENDERS:
         if name == REFERENCE:
@@ -61,7 +61,7 @@ def measure(model: BenchModel, folder: Path, threads: int, rounds: int) -> dict[
         if name.startswith("openvino") and find_spec("openvino") is None:
             print(f"{name:>16}: not installed; pip install 'tvm-flow[bench]'", file=sys.stderr, flush=True)
             continue
-        result, line = _run(name, files, threads, rounds)
+        result, line = run_contender(name, files, threads, rounds)
         error = float(np.abs(result - exact).max())
         mine = found[name] = Measured(line["ms"], error, line["peak_mb"], line.get("prologue_ms"))
         text = f"{mine.ms:.0f} ms, {macs / mine.ms / 1e6:.1f} GMAC/s, max error {error:.2g}, peak {mine.peak_mb:.0f} MB"
@@ -70,7 +70,9 @@ def measure(model: BenchModel, folder: Path, threads: int, rounds: int) -> dict[
     return found
 
 
-def _run(name: str, files: StepFiles, threads: int, rounds: int) -> tuple[np.ndarray[Any, Any], dict[str, float]]:
+def run_contender(
+    name: str, files: StepFiles, threads: int, rounds: int
+) -> tuple[np.ndarray[Any, Any], dict[str, float]]:
     """Velocity, and the line of the contender's process; raises BuildError when that fails."""
     command = [sys.executable, "-m", "tvm_flow.bench.contenders", name, str(files.folder), str(threads), str(rounds)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}

@@ -24,16 +24,20 @@ from tvm_flow.model import STDiTConfig
 from tvm_flow.pack import write_bundle
 from tvm_flow.pipeline.generate import prompt_pair
 from tvm_flow.pipeline.source import Source, load_source
+from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.plan.store import WeightStore
 from tvm_flow.profile.call_names import calls_file
 from tvm_flow.quantize.build import quantize
-from tvm_flow.target.spec import load_target
+from tvm_flow.target.spec import TargetSpec, load_target
 
 FLOAT_RECIPE = 'smoothing: null\nkeep_float: ["*"]\n'
 
 
-def prepare(model: BenchModel, folder: Path, threads: int) -> None:
-    """Write everything that `StepFiles` names into ``folder``, progress on stderr."""
+def prepare(model: BenchModel, folder: Path, threads: int, target: str = "host") -> GroupLibrary:
+    """Write everything that `StepFiles` names into ``folder``, progress on stderr; returns the bundle's one library.
+
+    The bundle is compiled for ``target``, a name or path that `tvm_flow.target.spec.load_target` takes.
+    """
     torch.set_num_threads(threads)
     files, start = StepFiles(folder), time.perf_counter()
 
@@ -54,20 +58,21 @@ def prepare(model: BenchModel, folder: Path, threads: int) -> None:
         quantized = quantize(source.model, ranges, recipe, folder / f"{kind}.safetensors", progress=False)
         exports[kind] = export(quantized, folder / f"export_{kind}", caption, progress=False)
         done(f"exported {kind}")
-    prologue = _bundle(exports["int8"], folder)
+    library = _bundle(exports["int8"], folder, load_target(target))
     done("compiled")
     arrays = _inputs(source, *caption, exports["int8"])
-    np.savez(files.inputs, prologue=prologue, **arrays)
+    np.savez(files.inputs, prologue=library.packed.program.prologue, **arrays)
+    return library
 
 
-def _bundle(exported: Exported, folder: Path) -> int:
-    """Write it; returns how many of its calls are the prologue."""
-    target, weights = load_target("host"), WeightStore(folder / "weights.bin")
+def _bundle(exported: Exported, folder: Path, target: TargetSpec) -> GroupLibrary:
+    """Write it; returns its library."""
+    weights = WeightStore(folder / "weights.bin")
     (group,) = import_steps(exported.graphs, progress=False)
     library = build_library(group, exported, target, weights, folder / "group0.so")
     contents = bundle_contents(exported, target, [library], weights, golden_input(exported))
     write_bundle(folder / "bundle", replace(contents, extra=calls_file([library], folder)))
-    return library.packed.program.prologue
+    return library
 
 
 def _inputs(source: Source, tokens: np.ndarray, length: int, exported: Exported) -> dict[str, Any]:
