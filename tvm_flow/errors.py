@@ -65,3 +65,7 @@ class PromptError(TvmFlowError):
 
 class InterruptedCommand(TvmFlowError):
     """Ctrl-C: what is finished is kept, what was half done is removed."""
+
+
+class ClusterError(TvmFlowError):
+    """Workers cannot be had, were lost, or hold other files than the process that asks them."""

@@ -5,13 +5,15 @@
 3. Now and then, and on Ctrl-C, keep the steps that are done of that prompt (see `partial`), to go on from there.
 4. After each prompt, join its ranges to those before and rewrite the file.
 
-The result does not depend on the order of prompts or on interruptions: minima and maxima join in any order.
+The result does not depend on the order in which prompts are finished or on interruptions: minima and maxima join in any
+order. So prompts may be denoised elsewhere (`Shards`), several at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -31,6 +33,9 @@ from tvm_flow.sampler import SamplerConfig, denoise, drawn_from, model_outputs
 Embed = Callable[[list[str]], tuple[Tensor, Tensor]]
 """Captions as (tokens [B, L, caption_channels], mask bool [B, L]); raises PromptError for an unknown one."""
 
+Shards = Callable[[Sequence[CalibrationPrompt]], Generator[Ranges]]
+"""The ranges of each of some prompts, whichever is finished first."""
+
 
 @dataclass(frozen=True)
 class Denoising:
@@ -42,9 +47,15 @@ class Denoising:
 
 
 def calibrate(
-    denoising: Denoising, prompts: Sequence[CalibrationPrompt], embed: Embed, output: Path, progress: bool = True
+    denoising: Denoising,
+    prompts: Sequence[CalibrationPrompt],
+    embed: Embed,
+    output: Path,
+    progress: bool = True,
+    shards: Shards | None = None,
 ) -> Ranges:
-    """Calibrate on ``prompts`` into the file ``output``; what an earlier run has done is kept.
+    """Calibrate on ``prompts`` into the file ``output``; what an earlier run has done is kept. Where ``shards`` is
+    given it denoises them instead of this process, and the file gets the same bytes.
 
     Noise is drawn in float32 on the CPU by a generator with the prompt's seed; what a sampler's steps draw is what the
     C runtime draws for that seed. With nothing left to do, only ``output`` is read.
@@ -66,14 +77,25 @@ def calibrate(
     before = (len(unique) - len(todo)) * sampler.steps
     total = len(unique) * sampler.steps
     partial = Partial(output, wanted)
+    order = (done.prompts if done else ()) + tuple(todo)
     with tqdm(total=total, initial=before, desc="calibrate", unit="step", disable=not progress) as bar:
+
+        def elsewhere(shards: Shards) -> Generator[Ranges]:
+            for seen in shards(todo):
+                bar.update(sampler.steps)
+                yield seen
+
+        here = (
+            trajectory_ranges(model, prompt, caption, partial, bar.update)
+            for prompt, caption in zip(todo, captions, strict=True)
+        )
         try:
-            for prompt, caption in zip(todo, captions, strict=True):
-                seen = trajectory_ranges(model, prompt, caption, partial, bar.update)
-                joined = seen if done is None else merge(done, seen)
-                save_ranges(output, joined)
-                done = joined
-                partial.remove()
+            with closing(here if shards is None else elsewhere(shards)) as found:
+                for seen in found:
+                    joined = _in_order(seen if done is None else merge(done, seen), order)
+                    save_ranges(output, joined)
+                    done = joined
+                    partial.remove()
         except KeyboardInterrupt:
             raise _interrupted(output, done, unique, partial) from None
     assert done is not None
@@ -127,6 +149,11 @@ def _check_inputs(
         )
     if not mask.any():
         raise CalibrationError(f"prompt {prompt.text!r}: expected at least one token, got a mask of none")
+
+
+def _in_order(ranges: Ranges, order: tuple[CalibrationPrompt, ...]) -> Ranges:
+    """Whichever was finished first, the file names its prompts as one process would."""
+    return replace(ranges, prompts=tuple(prompt for prompt in order if prompt in ranges.prompts))
 
 
 def _earlier(output: Path, wanted: Ranges) -> Ranges | None:

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 
 from tvm_flow.cli.mixing_command import mix as mix
 from tvm_flow.cli.package_command import package as package
+from tvm_flow.cli.sharded_commands import calibrate as calibrate
+from tvm_flow.cli.sharded_commands import evaluate as evaluate
+from tvm_flow.cli.sharded_commands import source_files
 from tvm_flow.cli.tuning_commands import asked_board
 from tvm_flow.cli.tuning_commands import boards as boards
 from tvm_flow.cli.tuning_commands import records as records
@@ -74,19 +77,6 @@ def _embed_for_bundle(given: argparse.Namespace) -> None:
     source = CaptionSource(given.captions, given.text_encoder, given.dtype)
     prompt = board_prompt_stage(given.for_bundle, given.prompt[0], source, output)
     print(f"prompt: {output} ({int((prompt.mask == 0).sum())} of {len(prompt.mask)} tokens)")
-
-
-def calibrate(arguments: argparse.Namespace) -> None:
-    """Write a ranges file, or join several into one."""
-    if arguments.merge:
-        from tvm_flow.pipeline.stages import merge_stage
-
-        merge_stage(arguments.merge, arguments.output)
-    else:
-        from tvm_flow.pipeline.stages import calibrate_stage
-
-        calibrate_stage(_load_source(arguments, None), arguments.prompts, arguments.output)
-    print(f"ranges: {arguments.output}")
 
 
 def quantize(arguments: argparse.Namespace) -> None:
@@ -215,35 +205,6 @@ def compare(arguments: argparse.Namespace) -> None:
     print(f"figures: {output / 'comparison.json'}")
 
 
-def evaluate(arguments: argparse.Namespace) -> None:
-    """Try recipes on prompts and seeds, and print what the file holds by then."""
-    from tvm_flow.pipeline.asked import read_prompts
-    from tvm_flow.pipeline.evaluating import EvaluationRequest, evaluate_stage
-    from tvm_flow.quality.lines import read_lines
-    from tvm_flow.quality.standings import text_table, verdicts
-    from tvm_flow.quality.trials import crossed
-    from tvm_flow.quantize.named_recipes import recipe_names
-
-    given = arguments
-    if given.list_recipes:
-        print("\n".join(recipe_names()))
-        return
-    prompts, seed = read_prompts([], given.prompts, given.seed)
-    pairs = crossed(prompts[: given.count], range(seed, seed + given.seeds))
-    request = EvaluationRequest(
-        *(tuple(given.recipes), tuple(pairs), given.calibration, given.output, given.outliers, given.batch),
-        given.bundle,
-    )
-    evaluate_stage(_load_source(given, None), request)
-    found = verdicts(read_lines(given.output))
-    print(text_table(found))
-    for verdict in found:
-        if "to_simulated_db" in verdict.metrics:
-            mean, low, high = verdict.interval("to_simulated_db").rounded(2)
-            print(f"{verdict.recipe}: {mean} [{low}, {high}] dB PSNR to the same recipe simulated")
-    print(f"scores: {given.output}")
-
-
 def profile(arguments: argparse.Namespace) -> None:
     """Print where the time of the first steps goes."""
     from tvm_flow.artifact import write_json
@@ -314,10 +275,7 @@ def demo(arguments: argparse.Namespace) -> None:
 
 
 def _load_source(arguments: argparse.Namespace, autoencoder: Path | None) -> Source:
-    from tvm_flow.pipeline.source import load_source
-
-    given = arguments
-    return load_source(given.model, given.sampler, given.latent, given.captions, autoencoder, given.config)
+    return source_files(arguments, autoencoder).load()
 
 
 def _report(compiled: Compiled) -> None:

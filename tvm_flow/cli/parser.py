@@ -112,6 +112,7 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", type=Path, default=_CALIBRATION / "prompts.yaml", help="prompt set")
     parser.add_argument("--output", type=Path, default=_ARTIFACTS / "ranges.safetensors", help="ranges file")
     parser.add_argument("--merge", type=Path, nargs="+", default=[], help="only join these ranges files into --output")
+    _shards(parser, "prompts")
 
 
 def _quantize(parser: argparse.ArgumentParser) -> None:
@@ -248,6 +249,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help=text)
     text = "file of JSON lines, one for each video; what it has is not made again"
     parser.add_argument("--output", type=Path, default=_SCORES, help=text)
+    _shards(parser, "batches")
 
 
 def _sensitivity(parser: argparse.ArgumentParser) -> None:
@@ -322,6 +324,14 @@ def _cores(parser: argparse.ArgumentParser) -> None:
     text = "run a bundle that was compiled with --check none"
     parser.add_argument("--unchecked", action="store_true", help=text)
     _threads(parser)
+
+
+def _shards(parser: argparse.ArgumentParser, tasks: str) -> None:
+    place = parser.add_mutually_exclusive_group()
+    text = f"share the {tasks} among N processes of this machine (needs the extra cluster)"
+    place.add_argument("--workers", type=at_least(1), metavar="N", help=text)
+    text = f"share the {tasks} among the workers of Dask's scheduler there, like tcp://10.0.0.1:8786"
+    place.add_argument("--scheduler", metavar="ADDRESS", help=text)
 
 
 def _threads(parser: argparse.ArgumentParser) -> None:

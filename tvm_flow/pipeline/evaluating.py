@@ -26,7 +26,7 @@ from tvm_flow.quality.mixing import Mixed, mix
 from tvm_flow.quality.outliers import load_outliers, with_outliers
 from tvm_flow.quality.scores import Viewer
 from tvm_flow.quality.sensitivity import load_sensitivity, measure_sensitivity, save_sensitivity
-from tvm_flow.quality.trials import REFERENCE, Pair, Subject, Trials, run_trials
+from tvm_flow.quality.trials import REFERENCE, Pair, Shards, Subject, Trials, Work, run_trials
 from tvm_flow.quantize.named_recipes import find_recipe
 
 BATCH = 12
@@ -50,19 +50,26 @@ class EvaluationRequest:
     bundle: Path | None = None
 
 
-def evaluate_stage(source: Source, request: EvaluationRequest, progress: bool = True) -> int:
-    """Score what the output lacks; returns how many videos were made.
+def evaluate_stage(
+    source: Source, request: EvaluationRequest, progress: bool = True, shards: Shards | None = None
+) -> int:
+    """Score what the output lacks, here or by ``shards``; returns how many videos were made.
 
     Raises ConfigError for a recipe or file that is not there or fits no layer, PromptError for an unknown prompt, and
     what `run_trials` raises.
     """
+    work = make_work(source, request, progress)
+    return run_trials(work.subject, work.trials, work.viewer, progress, shards)
+
+
+def make_work(source: Source, request: EvaluationRequest, progress: bool) -> Work:
+    """What the request tries, ready to make any of its videos; raises as `evaluate_stage`."""
     recipes = {REFERENCE: find_recipe(REFERENCE)} | {name: find_recipe(name) for name in request.recipes}
     subject = make_subject(source, request, progress)
     # The demo's decoder draws the domain that the judge knows; another model's latents are compared as they are.
     viewer = Viewer(source.decoder.decode, load_judge()) if isinstance(source.decoder, VAE) else Viewer()
     compiled = None if request.bundle is None else _compiled(source, request)
-    trials = Trials(recipes, request.pairs, request.batch, request.output, compiled)
-    return run_trials(subject, trials, viewer, progress)
+    return Work(subject, Trials(recipes, request.pairs, request.batch, request.output, compiled), viewer)
 
 
 def _compiled(source: Source, request: EvaluationRequest) -> CompiledRecipe:

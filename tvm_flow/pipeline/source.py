@@ -32,6 +32,27 @@ class Source:
     """Exported with the step graphs, so that a bundle ends in frames."""
 
 
+@dataclass(frozen=True)
+class SourceFiles:
+    """What `load_source` is asked for, to be loaded here or elsewhere."""
+
+    model: str = DEMO
+    sampler: Path | None = None
+    latent: tuple[int, int, int, int] | None = None
+    captions: Path | None = None
+    autoencoder: Path | None = None
+    config: Path | None = None
+
+    def load(self) -> Source:
+        return load_source(self.model, self.sampler, self.latent, self.captions, self.autoencoder, self.config)
+
+    def absolute(self) -> SourceFiles:
+        """The same from any working folder."""
+        model = self.model if self.model == DEMO else str(Path(self.model).absolute())
+        paths = [path and path.absolute() for path in (self.sampler, self.captions, self.autoencoder, self.config)]
+        return SourceFiles(model, paths[0], self.latent, *paths[1:])
+
+
 def load_source(
     model: str = DEMO,
     sampler: Path | None = None,

@@ -18,7 +18,7 @@ from tvm_flow.calibrate.layers import layer_names
 from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.calibrate.ranges import load_ranges, merge, ranges_sampler, save_ranges
 from tvm_flow.calibrate.record import ranges_bytes
-from tvm_flow.calibrate.run import Denoising, calibrate
+from tvm_flow.calibrate.run import Denoising, Shards, calibrate
 from tvm_flow.compile.command import LIBRARIES, Compiled, compile_bundle
 from tvm_flow.compile.options import CompileOptions
 from tvm_flow.compile.workspace import sweep_unfinished
@@ -41,12 +41,15 @@ from tvm_flow.target.spec import TargetSpec, load_target
 RANGES, QUANTIZED = "a ranges file", "a quantized model"
 
 
-def calibrate_stage(source: Source, prompts: Path, output: Path) -> None:
-    """Ranges of the prompts in ``prompts``, into ``output``; resumes and extends what is there."""
+def calibrate_stage(source: Source, prompts: Path, output: Path, shards: Shards | None = None) -> None:
+    """Ranges of the prompts in ``prompts``, into ``output``, denoised here or by ``shards``; resumes and extends what
+    is there.
+    """
     expect_own(output, RANGES, "prompts")
     expect_room(output)
     with exclusive(output):
-        calibrate(Denoising(source.model, source.sampler, source.latent), load_prompts(prompts), source.embed, output)
+        denoising = Denoising(source.model, source.sampler, source.latent)
+        calibrate(denoising, load_prompts(prompts), source.embed, output, shards=shards)
 
 
 def merge_stage(parts: Sequence[Path], output: Path) -> None:

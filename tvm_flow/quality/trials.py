@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -91,6 +92,18 @@ class Trials:
         return self.recipes[name] if self.compiled is None or name in self.recipes else self.compiled.recipe
 
 
+@dataclass(frozen=True)
+class Lacking:
+    """A batch of pairs, and the keys by name of the recipes that lack some of them in the output."""
+
+    batch: Sequence[Pair]
+    keys: Mapping[str, str]
+
+
+Shards = Callable[[Sequence[Lacking]], Generator[list[dict[str, object]]]]
+"""The lines of each of some batches, whichever is finished first."""
+
+
 def crossed(prompts: Sequence[str], seeds: Sequence[int]) -> list[Pair]:
     """Every prompt under every seed, seeds innermost; raises ConfigError for none."""
     if not prompts or not seeds:
@@ -98,8 +111,11 @@ def crossed(prompts: Sequence[str], seeds: Sequence[int]) -> list[Pair]:
     return [Pair(prompt, seed) for prompt in prompts for seed in seeds]
 
 
-def run_trials(subject: Subject, trials: Trials, viewer: Viewer, progress: bool = True) -> int:
-    """Score what ``trials.output`` lacks; returns how many lines were added.
+def run_trials(
+    subject: Subject, trials: Trials, viewer: Viewer, progress: bool = True, shards: Shards | None = None
+) -> int:
+    """Score what ``trials.output`` lacks; returns how many videos were made. ``shards`` makes them where it is given,
+    and the file gets the same lines, in the order in which they are finished.
 
     Raises ConfigError when another process writes the file, InterruptedCommand on Ctrl-C, with all finished batches
     kept.
@@ -107,25 +123,18 @@ def run_trials(subject: Subject, trials: Trials, viewer: Viewer, progress: bool 
     probe(trials.output)
     subject.embed([pair.prompt for pair in trials.pairs])  # an unknown one fails before the work
     with appending(trials.output) as file:
-        keys = trials.keys(subject)
+        work = Work(subject, trials, viewer)
         there = {_identity(line) for line in read_lines(trials.output)}
-        work = _Work(subject, trials, viewer, {})
-        todo = [
-            (batch, [name for name in keys if any((keys[name], p.prompt, p.seed) not in there for p in batch)])
-            for batch in _batches(trials)
-        ]
-        total, added = sum(len(batch) * len(names) for batch, names in todo), 0
+        todo = [lacking for batch in _batches(trials) if (lacking := _lacking(batch, work.keys, there)).keys]
+        total, added = sum(len(each.batch) * len(each.keys) for each in todo), 0
+        here = (lines for each in todo for lines in work.of(each))
         with tqdm(total=total, desc=f"evaluate {subject.variant}", unit="video", disable=not progress) as bar:
             try:
-                for batch, names in todo:
-                    exact = work.exact(batch) if names else torch.empty(0)
-                    for name in names:
-                        lines = work.lines(batch, exact, name, keys[name])
-                        file.append(
-                            [each for each in lines if (each["key"], each["prompt"], each["seed"]) not in there]
-                        )
-                        added += len(batch)
-                        bar.update(len(batch))
+                with closing(here if shards is None else shards(todo)) as found:
+                    for lines in found:
+                        file.append([line for line in lines if _identity(line) not in there])
+                        added += len(lines)
+                        bar.update(len(lines))
             except KeyboardInterrupt:
                 raise InterruptedCommand(
                     f"evaluate: interrupted after {added} of {total} videos; {trials.output} holds them; run the same "
@@ -148,11 +157,24 @@ def trial_key(subject: Subject, recipe: Recipe) -> str:
 
 
 @dataclass(eq=False)
-class _Work:
+class Work:
+    """Makes and scores videos of ``subject``; what a recipe needs is fitted once, when its first video is made."""
+
     subject: Subject
     trials: Trials
     viewer: Viewer
-    schemes: dict[str, tuple[AnyModel, Scheme]]
+    schemes: dict[str, tuple[AnyModel, Scheme]] = field(default_factory=dict)
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """See `Trials.keys`."""
+        return self.trials.keys(self.subject)
+
+    def of(self, lacking: Lacking) -> Iterator[list[dict[str, object]]]:
+        """The lines of each of its recipes."""
+        exact = self.exact(lacking.batch)
+        for name in lacking.keys:
+            yield self.lines(lacking.batch, exact, name)
 
     def exact(self, batch: Sequence[Pair]) -> Tensor:
         """FP32's latents."""
@@ -160,7 +182,7 @@ class _Work:
         outputs = model_outputs(denoising.model, *self.subject.embed([p.prompt for p in batch]), denoising.sampler)
         return denoise(outputs, self._noise(batch, 0), denoising.sampler, lambda step: self._noise(batch, step + 1))
 
-    def lines(self, batch: Sequence[Pair], exact: Tensor, name: str, key: str) -> list[dict[str, object]]:
+    def lines(self, batch: Sequence[Pair], exact: Tensor, name: str) -> list[dict[str, object]]:
         latents, scheme = self._latents(batch, name, exact)
         more: list[dict[str, float]] = [{} for _ in batch]
         if (compiled := self.trials.compiled) is not None and name == compiled.compiled_name:
@@ -168,7 +190,12 @@ class _Work:
             latents = compiled.generate([pair.prompt for pair in batch], self._noise(batch, 0), seeds)
             more = [{"to_simulated_db": float(db)} for db in psnr_to(latents, simulated)]
         scores = self.viewer.scores(latents, exact, [pair.prompt for pair in batch])
-        head = {"key": key, "recipe": name, "model": self.subject.variant, "bytes_per_step": scheme.bytes_per_step}
+        head = {
+            "key": self.keys[name],
+            "recipe": name,
+            "model": self.subject.variant,
+            "bytes_per_step": scheme.bytes_per_step,
+        }
         head |= {"groups": [int(group) for group in scheme.groups]}
         rows = zip(batch, scores, more, strict=True)
         return [{**head, **asdict(pair), **row, **near} for pair, row, near in rows]
@@ -198,6 +225,11 @@ class _Work:
             return torch.cat([drawn_from(pair.seed, latent)(stream - 1) for pair in batch])
         starts = [torch.randn(latent, generator=torch.Generator().manual_seed(pair.seed)) for pair in batch]
         return torch.stack(starts)
+
+
+def _lacking(batch: Sequence[Pair], keys: Mapping[str, str], there: Collection[object]) -> Lacking:
+    lacks = {n: key for n, key in keys.items() if any((key, pair.prompt, pair.seed) not in there for pair in batch)}
+    return Lacking(batch, lacks)
 
 
 def _identity(line: Line) -> tuple[object, object, object]:
