@@ -16,6 +16,8 @@ from tvm_flow.backends.base import Kernel, Offer
 from tvm_flow.backends.npu.arm.backend import ArmBackend
 from tvm_flow.backends.npu.arm.limits import MAX_DEPTH, MAX_EXTENT
 from tvm_flow.backends.packed import Refusal
+from tvm_flow.graph.integers import integers_call
+from tvm_flow.numerics.integer_program import Recorded, Recorder
 
 Params = tuple[tuple[tuple[int, ...], str], ...]
 
@@ -47,6 +49,27 @@ def then(operator: Callable[..., Any]) -> Callable[..., Any]:
 def other_gelu(emit: Any, *params: Any) -> Any:
     """As the table's GELU is built, but for the cubic's coefficient."""
     return gelu_codes(emit, *params, cubic=0.1)
+
+
+def integers(write: Callable[[Recorder], Recorded]) -> Case:
+    """A kernel of TOSA's integer operators, as ``write`` records it."""
+    recorder = Recorder()
+    output = write(recorder)
+    program = recorder.program(output)
+    params = tuple((spec.shape, spec.dtype) for spec in program.inputs)
+    return Case(lambda emit, *given: emit(integers_call(program, given)), params)
+
+
+def sums(depth: int) -> Case:
+    return integers(lambda r: r.matmul(r.input((1, 2, depth), "int8"), r.input((1, depth, 3), "int8")))
+
+
+def doubled(*shape: int) -> Case:
+    def write(recorder: Recorder) -> Recorded:
+        x = recorder.input(shape, "int32")
+        return recorder.elementwise("add", x, x)
+
+    return integers(write)
 
 
 FLOATS: Params = (((4, 8), "float32"), ((8, 6), "float32"))
@@ -84,6 +107,10 @@ REFUSED: dict[str, tuple[Case, str]] = {
         ),
         "add of .*at most 6 axes",
     ),
+    "a depth beyond int32, in integers": (sums(MAX_DEPTH + 1), f"matmul of int8 .*depth of at most {MAX_DEPTH}"),
+    "an axis that is too long, in integers": (doubled(MAX_EXTENT + 1), f"int32 .*axes of at most {MAX_EXTENT}"),
+    "too many elements, in integers": (doubled(2, MAX_EXTENT, MAX_EXTENT), "elementwise of .*elements"),
+    "seven axes, in integers": (doubled(1, 1, 1, 1, 1, 2, 3), "elementwise of .*block in integers: at most 6 axes"),
 }
 
 
@@ -101,6 +128,9 @@ TAKEN: dict[str, Case] = {
     "floats": Case(lambda emit, a, b: emit(R.matmul(a, b)), FLOATS),
     "the greatest depth": Case(linear, product(k=MAX_DEPTH)),
     "the longest axis": Case(linear, product(m=MAX_EXTENT)),
+    "the greatest depth, in integers": sums(MAX_DEPTH),
+    "the longest axis, in integers": doubled(MAX_EXTENT),
+    "six axes, in integers": doubled(1, 1, 1, 1, 2, 3),
     "a literal": Case(then(lambda y: R.multiply(y, f32(0.5))), product()),
 }
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tvm_flow.backends.base import Artifacts, CompileJob, Kernel, Offer
 from tvm_flow.backends.npu.arm.blobs import Blob, blob_source
 from tvm_flow.backends.npu.arm.integer_graph import IntegerGraph
+from tvm_flow.backends.npu.arm.limits import refused_integers
 from tvm_flow.backends.npu.arm.npu_device import RUNTIME_PART, build_board_device, build_emulated_device
 from tvm_flow.backends.packed import Made, PackedProgram, Refusal
 from tvm_flow.errors import BuildError
@@ -104,8 +105,10 @@ def _integers(kernel: Kernel) -> IntegerProgram | None:
     return programs[0] if len(programs) == 1 else None
 
 
-def _block(program: IntegerProgram) -> Offer:
+def _block(program: IntegerProgram) -> Offer | Refusal:
     """What it says is what the NPU computes, bit for bit."""
+    if (refused := refused_integers(program)) is not None:
+        return refused
     ops = IntegerGraph(baked=False)
     output = program.run(ops, [ops.graph.input(spec.shape, spec.dtype) for spec in program.inputs])
     return Offer("TOSA, a block in integers", choice=ops.graph.text(output))
