@@ -11,11 +11,13 @@ from tvm_flow.calibrate import load_prompts
 from tvm_flow.cli import main
 from tvm_flow.demo import load_captions
 from tvm_flow.errors import ConfigError
-from tvm_flow.pipeline.evaluating import EvaluationRequest, evaluate_stage
+from tvm_flow.pipeline.evaluating import EvaluationRequest, evaluate_stage, mix_stage, sensitivity_stage
 from tvm_flow.pipeline.source import Source
+from tvm_flow.quality.budget import Budget
 from tvm_flow.quality.lines import read_lines
 from tvm_flow.quality.standings import verdicts
 from tvm_flow.quality.trials import crossed
+from tvm_flow.quantize.recipe import load_recipe
 from tvm_flow.sampler import SamplerConfig
 from tvm_flow.shipped import shipped_folder
 
@@ -60,3 +62,14 @@ def test_the_command_lists_recipes(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_command_names_a_wrong_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "w9a9"]) == 2
     assert "recipe 'w9a9'" in capsys.readouterr().err
+
+
+def test_a_mixture_is_written_as_the_recipe_that_was_measured_and_only_by_its_own_effects(tmp_path: Path) -> None:
+    source, effects = Source(make_model(), SAMPLER, LATENT, embed), tmp_path / "sensitivity.json"
+    asked = request(tmp_path, "static-w4a8")
+    sensitivity_stage(source, asked, 1, progress=False)
+    asked.output.replace(effects)
+    mixed = mix_stage(source, asked, effects, Budget(6_000, None, "int8"), progress=False)
+    assert mixed.choices and load_recipe(asked.output) == mixed.recipe
+    with pytest.raises(ConfigError, match="expected effects of static-w8a8, got those of static-w4a8; measure them"):
+        mix_stage(source, request(tmp_path, "static-w8a8"), effects, Budget(1, None), progress=False)
