@@ -6,9 +6,9 @@ timed in turns on the same input: ``ratio_low`` and ``ratio_high`` are the inter
 (`tvm_flow.tune.statistics`). Where no kernel won, the two bundles are the same and so is their time.
 
     worker_start_s      until a forked process could compile a candidate; stock: 28 to 43
-    rank_correlation    Spearman's, of llvm-mca's cycles and measured times, over the kernel with the most trials whose
-                        candidates differ in rows; null without llvm-mca, or before there are enough
-    model_regret        time of the candidate that the model puts first by that of the fastest
+    rank_correlation    of the model's cycles and measured times, over candidates drawn from the space of the product
+                        that multiplies most (`tvm_flow.bench.ranking`); null without llvm-mca
+    model_regret        time of the candidate that the model puts first by that of the fastest of them
 
 Weights of an XL block are random (`tvm_flow.bench.models`).
 """
@@ -25,24 +25,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tvm_flow.bench.models import bench_model
+from tvm_flow.bench.ranking import DRAWN, rank_model
 from tvm_flow.bench.step_files import prepare
 from tvm_flow.check.sampling import Unchecked
 from tvm_flow.compile.command import compile_bundle
 from tvm_flow.compile.options import CompileOptions
-from tvm_flow.errors import BuildError, ConfigError
+from tvm_flow.errors import ConfigError
 from tvm_flow.export import Exported, load_exported
 from tvm_flow.pack import read_golden
 from tvm_flow.run import Bundle
 from tvm_flow.target.spec import TargetSpec, detect_host
-from tvm_flow.tune.extracted import tuned_kernels
-from tvm_flow.tune.ledger import read_ledger
-from tvm_flow.tune.modelled import modelled_order, rank_correlation
 from tvm_flow.tune.race_program import worker_start
 from tvm_flow.tune.rounds import PAIRS
-from tvm_flow.tune.statistics import Interval, interval, median, ratios
+from tvm_flow.tune.statistics import Interval, interval, median
 from tvm_flow.tune.tune_export import TuneOptions, tune
-
-FEWEST_RANKED = 8
 
 
 @dataclass(frozen=True)
@@ -76,29 +72,6 @@ def compare(exported: Exported, target: TargetSpec, folder: Path, store: Path, t
     return Step(median(base) * 1e3, median(tuned) * 1e3, interval(base, tuned))
 
 
-def judge_model(exported: Exported, target: TargetSpec, store: Path, threads: int) -> tuple[float, float] | None:
-    """(rank correlation, regret) of llvm-mca; None where it cannot be said."""
-    measured: dict[str, dict[str, float]] = {}
-    for entry in read_ledger(store).entries:
-        if entry.samples and entry.candidate:
-            pairs = ratios(entry.baseline, entry.samples)
-            measured.setdefault(entry.key.workload, {})[entry.candidate] = 1 / median(pairs)
-    kernels = tuned_kernels(exported, target, threads, lambda words: "product" in words, progress=False)
-    known = {kernel.task.key.workload: kernel for kernel in kernels}
-    ranked = [(len(found), key) for key, found in measured.items() if key in known and len(found) >= FEWEST_RANKED]
-    if not ranked:
-        return None
-    _, key = max(ranked)
-    try:
-        order = modelled_order(known[key], list(measured[key]), target)
-    except BuildError as error:
-        print(f"model: {error}", file=sys.stderr)
-        return None
-    times = measured[key]
-    correlation = rank_correlation({each: cycles for cycles, each in order}, times)
-    return correlation, times[order[0][1]] / min(times.values())
-
-
 def main(arguments: list[str]) -> None:
     """Parse, tune, compare, print."""
     parser = argparse.ArgumentParser(prog="bench tuning", description="what tuning costs and gives on this machine")
@@ -106,6 +79,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--export", type=Path, default=Path("artifacts/demo/export"), help="of the demo")
     parser.add_argument("--trials", type=int, default=128, help="candidates over all kernels (default: 128)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: every core")
+    text = f"candidates that the model and this machine rank (default: {DRAWN})"
+    parser.add_argument("--drawn", type=int, default=DRAWN, help=text)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="tvm-flow-tuning-") as name:
         folder = Path(name)
@@ -116,20 +91,21 @@ def main(arguments: list[str]) -> None:
             raise ConfigError(
                 f"{export}: expected an export, got none; run scripts/demo first, or name one by --export"
             )
-        print(json.dumps({"model": options.model} | _measured(export, folder, options.trials, options.threads)))
+        print(json.dumps({"model": options.model} | _measured(export, folder, options)))
 
 
-def _measured(export: Path, folder: Path, trials: int, threads: int) -> dict[str, object]:
+def _measured(export: Path, folder: Path, options: argparse.Namespace) -> dict[str, object]:
     exported, target, store = load_exported(export), detect_host(), folder / "records"
+    threads: int = options.threads
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    wanted = TuneOptions(trials=trials, threads=threads, progress=False)
+    wanted = TuneOptions(trials=options.trials, threads=threads, progress=False)
     first = tune(export, target, store, wanted, say)
     again = tune(export, target, store, wanted, say)
     step = compare(exported, target, folder, store, threads)
-    model = judge_model(exported, target, store, threads)
+    model = rank_model(exported, target, threads, options.drawn)
     busy = first.costs.compile + first.costs.run
     return {
         "worker_start_s": round(worker_start(), 3),
@@ -141,6 +117,10 @@ def _measured(export: Path, folder: Path, trials: int, threads: int) -> dict[str
         "tuned_ms": round(step.tuned_ms, 3),
         "ratio_low": round(step.gain.low, 4),
         "ratio_high": round(step.gain.high, 4),
-        "rank_correlation": round(model[0], 3) if model else None,
-        "model_regret": round(model[1], 3) if model else None,
+        "rank_correlation": round(model.correlation, 3) if model else None,
+        "rank_correlation_same_rows": round(model.same_rows, 3) if model else None,
+        "model_regret": round(model.regret, 3) if model else None,
+        "default_regret": round(model.default_regret, 3) if model else None,
+        "ranked": model.ranked if model else 0,
+        "ranked_kernel": model.kernel if model else None,
     }

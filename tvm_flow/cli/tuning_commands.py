@@ -38,6 +38,9 @@ def tune_options(parser: argparse.ArgumentParser, whole: Callable[[int], Callabl
     budget.add_argument("--trials", type=whole(1), default=256, metavar="N", help=text)
     budget.add_argument("--minutes", type=float, default=0.0, metavar="M", help="to search for, instead of --trials")
     board_option(parser, "--board", "measure, instead of here, on")
+    text = "for a core that is not there: cycles by llvm-mca of what runs here or under qemu, no measurement"
+    parser.add_argument("--modelled", action="store_true", help=text)
+    parser.set_defaults(complain=parser.error)
     parser.add_argument("--only", default="", metavar="KERNEL", help="kernels with this in their name or shape")
 
 
@@ -73,11 +76,15 @@ def tune(arguments: argparse.Namespace) -> None:
     """Measure candidates until the budget is met; what was measured stays whatever happens."""
     from tvm_flow.errors import BuildError, InterruptedCommand
     from tvm_flow.target.spec import load_target
+    from tvm_flow.tune.model_export import tune_modelled
     from tvm_flow.tune.tune_export import TuneOptions, tune
 
     given = arguments
+    if given.modelled and (given.board or given.minutes):
+        given.complain("--modelled: expected no --board and --trials instead of --minutes: nothing is measured")
     options = TuneOptions(given.trials, given.minutes, given.only, given.threads, board=asked_board(given.board))
-    done = tune(given.export, load_target(given.target), given.records, options, print)
+    run = tune_modelled if given.modelled else tune
+    done = run(given.export, load_target(given.target), given.records, options, print)
     print("\n".join(done.lines()))
     print(f"records: {given.records}")
     if done.interrupted:

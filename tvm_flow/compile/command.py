@@ -47,6 +47,7 @@ from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.profile.call_names import calls_file
 from tvm_flow.room import expect_room
 from tvm_flow.sampler import SamplerConfig, require_tables_of
+from tvm_flow.shipped import shipped_folder
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.toolchain.versions import compiler_versions
 from tvm_flow.tune.applied import NO_RECORDS, Records
@@ -93,7 +94,8 @@ def compile_bundle(
     BitExactError when the library disagrees; then ``output`` is left as it was.
     """
     options = options or CompileOptions()
-    records = NO_RECORDS if options.records is None else Records.read(options.records)
+    shipped = shipped_folder("targets") / "records"
+    records = NO_RECORDS if options.records is None else Records.read(options.records, shipped)
     job = Job(exported, target, output, _machine(target, options), options, records)
     sampler = SamplerConfig.from_dict(exported.sampler)
     require_tables_of(str(exported.folder), sampler, exported.timesteps, exported.updates)

@@ -38,6 +38,10 @@ class Tuning(Protocol):
     def why(self) -> str:
         """In words."""
 
+    @property
+    def modelled(self) -> bool:
+        """No measurement says so, but a model."""
+
 
 @dataclass(frozen=True)
 class GroupLibrary:

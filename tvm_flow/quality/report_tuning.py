@@ -17,6 +17,7 @@ from tvm_flow.tune.ledger import read_ledger
 from tvm_flow.tune.run_files import RunFile, read_runs
 from tvm_flow.tune.statistics import median, ratios
 from tvm_flow.tune.verdicts import Verdict, verdict
+from tvm_flow.tune.workloads import MODEL
 
 DRAWN = 6
 """Curves of a chart, one of each colour: the kernels with the most trials."""
@@ -31,6 +32,8 @@ def tuning_sections(store: Path) -> list[Section]:
     """Of every target and method that ``store`` has records of; raises ConfigError when it has none."""
     grouped: dict[tuple[str, str], dict[Key, list[Entry]]] = defaultdict(lambda: defaultdict(list))
     for entry in read_ledger(store).entries:
+        if entry.key.method.startswith(MODEL):
+            continue  # cycles of a model are no times
         grouped[entry.key.target, entry.key.method][entry.key].append(entry)
     if not grouped:
         raise ConfigError(f"{store}: expected measurements, got none; run tvm-flow tune first")

@@ -2,7 +2,8 @@
 
 A record is applied when its key is that of the kernel, its target, its features, its compilers and its method, and both
 the candidate and the default are scheduled today to the code that was measured. Records of the same kernel that were
-made otherwise are named, with what is other about them.
+made otherwise are named, with what is other about them. Modelled records (`tvm_flow.tune.modelled`) count only for a
+kernel of which nothing was measured on the target, whatever a measurement found.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tvm_flow.target.spec import TargetSpec
 from tvm_flow.tune.entries import DEFAULT, Entry
 from tvm_flow.tune.ledger import read_ledger
 from tvm_flow.tune.verdicts import verdict
-from tvm_flow.tune.workloads import METHOD, choices_of, code_hash, key_of, scheduled, workload_hash
+from tvm_flow.tune.workloads import METHOD, MODEL, choices_of, code_hash, key_of, scheduled, workload_hash
 
 _FIELDS = ("target", "features", "compilers")
 
@@ -31,6 +32,8 @@ class Got:
 
     candidate: str
     why: str = ""
+    modelled: bool = False
+    """No measurement chose it, but a model of the core."""
 
     @property
     def tuned(self) -> bool:
@@ -81,17 +84,22 @@ def tuning_lines(counted: Iterable[tuple[Mapping[str, Tuning], Sequence[str]]]) 
 
     Of each program, what its kernels got and the names of all of them.
     """
-    tuned = default = 0
+    tuned = default = modelled = 0
     reasons: Counter[str] = Counter()
     for got, kernels in counted:
         tuned += sum(each.tuned for each in got.values())
+        modelled += sum(each.tuned and each.modelled for each in got.values())
         default += len(kernels) - len(got)
         reasons.update(each.why for each in got.values() if not each.tuned)
     if not tuned and not reasons:
         return []
     lost = sum(reasons.values())
-    first = f"{tuned} kernels tuned, {default} default without records, {lost} default with records that did not win"
-    return [first, *(f"{count} by default: {why}" for why, count in reasons.most_common())]
+    by_model = f" ({modelled} modelled, not measured)" if modelled else ""
+    others = f"{default} default without records, {lost} default with records that did not win"
+    return [
+        f"{tuned} kernels tuned{by_model}, {others}",
+        *(f"{count} by default: {why}" for why, count in reasons.most_common()),
+    ]
 
 
 def _checked(packed: PackedProgram, kernel: str, entries: Sequence[Entry], target: TargetSpec) -> Got:
@@ -99,9 +107,8 @@ def _checked(packed: PackedProgram, kernel: str, entries: Sequence[Entry], targe
     won = _winner(workload, entries, target)
     if not won.tuned:
         return won
-    entry = next(
-        each for each in reversed(_ours(workload, entries, target)) if each.candidate == won.candidate and each.code
-    )
+    ours = _ours(workload, entries, target, MODEL if won.modelled else METHOD)
+    entry = next(each for each in reversed(ours) if each.candidate == won.candidate and each.code)
     try:
         codes = tuple(code_hash(scheduled(packed, kernel, each)) for each in (won.candidate, DEFAULT))
     except BuildError as error:
@@ -112,20 +119,20 @@ def _checked(packed: PackedProgram, kernel: str, entries: Sequence[Entry], targe
 
 
 def _winner(workload: str, entries: Sequence[Entry], target: TargetSpec) -> Got:
-    """By the records of the most threads that there are for ``target``."""
-    ours = _ours(workload, entries, target)
-    if not ours:
-        return Got(DEFAULT, _foreign(workload, entries, target))
-    most = max(_threads(entry) for entry in ours)
-    found = verdict(entry for entry in ours if _threads(entry) == most)
-    return Got(found.candidate, found.why)
+    """By the records of the most threads that there are for ``target``; modelled ones where none was measured."""
+    for method in (METHOD, MODEL):
+        if ours := _ours(workload, entries, target, method):
+            most = max(_threads(entry) for entry in ours)
+            found = verdict(entry for entry in ours if _threads(entry) == most)
+            return Got(found.candidate, found.why, method == MODEL)
+    return Got(DEFAULT, _foreign(workload, entries, target))
 
 
-def _ours(workload: str, entries: Iterable[Entry], target: TargetSpec) -> list[Entry]:
+def _ours(workload: str, entries: Iterable[Entry], target: TargetSpec, wanted: str) -> list[Entry]:
     found = []
     for entry in entries:
         method, _, threads = entry.key.method.partition(" threads=")
-        if method == METHOD and threads.isdigit() and entry.key == key_of(workload, target, int(threads)):
+        if method == wanted and threads.isdigit() and entry.key == key_of(workload, target, int(threads), method):
             found.append(entry)
     return found
 

@@ -35,6 +35,8 @@ class Kind(StrEnum):
     """Raced against others."""
     FINAL = "final"
     """Measured pairwise against candidate 0 and confirmed by a second set of pairs."""
+    MODELLED = "modelled"
+    """Not measured: ``samples`` and ``baseline`` are cycles of `tvm_flow.tune.modelled`, one each."""
     FAILED = "failed"
     """No time: ``cause`` says why."""
 

@@ -19,7 +19,7 @@ from tvm_flow.importer.step_groups import import_graph, import_steps
 from tvm_flow.lower.partition import partition
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.tune.search import Task
-from tvm_flow.tune.workloads import candidate_of, in_words, key_of, workload_hash
+from tvm_flow.tune.workloads import METHOD, candidate_of, in_words, key_of, workload_hash
 
 _DTYPES = {"float32": np.float32, "int8": np.int8, "int32": np.int32, "uint8": np.uint8, "int64": np.int64}
 
@@ -57,7 +57,12 @@ class TunedKernel:
 
 
 def tuned_kernels(
-    exported: Exported, target: TargetSpec, threads: int, wanted: Callable[[str], bool], progress: bool = True
+    exported: Exported,
+    target: TargetSpec,
+    threads: int,
+    wanted: Callable[[str], bool],
+    progress: bool = True,
+    method: str = METHOD,
 ) -> list[TunedKernel]:
     """Of ``exported``, those whose words or names are ``wanted``; raises ImportGraphError or BuildError."""
     found: dict[str, TunedKernel] = {}
@@ -68,7 +73,7 @@ def tuned_kernels(
                 task = found[workload].task
                 found[workload] = replace(found[workload], task=replace(task, calls=task.calls + calls))
             elif wanted(f"{kernel} {label}") and (choices := space(packed, kernel)):
-                key = key_of(workload, target, threads)
+                key = key_of(workload, target, threads, method)
                 task = Task(key, label, tuple(map(candidate_of, choices)), calls)
                 found[workload] = TunedKernel(task, packed, kernel, given)
     return list(found.values())

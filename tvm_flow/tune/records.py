@@ -130,6 +130,10 @@ def _entry_line(entry: Entry) -> str:
     name = entry.candidate or "the default"
     if entry.kind is Kind.FAILED:
         return f"failed: {name}: {entry.cause}"
+    if entry.kind is Kind.MODELLED:
+        found, why = judge(entry)
+        said = f"modelled: {name}: {entry.samples[0]:.0f} cycles, default / candidate {found.ratio:.3f}"
+        return f"{said}{f'; {why}' if why else ''}"
     times = f"{median(entry.samples) * 1e3:.4g} ms, spread {spread(entry.samples):.1%}, {len(entry.samples)} samples"
     if entry.kind is Kind.FINAL:
         found, why = judge(entry)

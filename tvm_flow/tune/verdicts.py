@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tvm_flow.tune.entries import DEFAULT, Entry, Key, Kind
-from tvm_flow.tune.statistics import FEWEST_PAIRS, NO_GAIN, Interval, interval, ratios, spread
+from tvm_flow.tune.statistics import FEWEST_PAIRS, IMPLAUSIBLE, NO_GAIN, Interval, interval, ratios, spread
 
 NOISIEST = 0.25
 """Spread of candidate 0's samples above which nothing that was measured beside them can be told apart."""
+
+LEAST_MODELLED = 1.05
+"""What a model must say of a candidate, as no interval says how far it is wrong: default / candidate."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,19 @@ class Verdict:
         """Something won."""
         return self.candidate != DEFAULT
 
+    @property
+    def modelled(self) -> bool:
+        """It is a model that says so, and no measurement."""
+        return self.entry is not None and self.entry.kind is Kind.MODELLED
+
 
 def judge(entry: Entry) -> tuple[Interval, str]:
     """The interval of a record, and why it may not win; "" when it wins.
 
     The pairs of a final are two sets, one after the other: each must win by itself.
     """
+    if entry.kind is Kind.MODELLED:
+        return _modelled(entry)
     if entry.kind is not Kind.FINAL:
         return NO_GAIN, entry.cause or "it was not measured pairwise against the default"
     if not entry.exact:
@@ -52,6 +62,17 @@ def judge(entry: Entry) -> tuple[Interval, str]:
     return lower, "" if len(parts) == 2 else "no second set of pairs confirmed it"
 
 
+def _modelled(entry: Entry) -> tuple[Interval, str]:
+    """Wins by what the model says, where only modelled records are asked: keys have its version for a method."""
+    ratio = entry.baseline[0] / entry.samples[0]
+    found = Interval(ratio, ratio, ratio)
+    if not entry.exact:
+        return found, "its output was not compared with the reference"
+    if not LEAST_MODELLED <= ratio <= IMPLAUSIBLE:
+        return found, f"modelled, not measured: default / candidate is {ratio:.3f}, below {LEAST_MODELLED:g}"
+    return found, ""
+
+
 def verdicts(entries: Iterable[Entry]) -> dict[Key, Verdict]:
     """One for every key; among several winners that whose lower bound is the greatest."""
     grouped: dict[Key, list[Entry]] = defaultdict(list)
@@ -68,8 +89,10 @@ def verdict(entries: Iterable[Entry]) -> Verdict:
     winners = [(each, entry) for each, why, entry in judged if not why]
     if winners:
         best, entry = max(winners, key=lambda each: (each[0].low, each[1].candidate))
-        return Verdict(entry.candidate, best, f"faster than the default: {best}", trials, entry)
-    finals = [(each, why, entry) for each, why, entry in judged if entry.kind is Kind.FINAL]
+        said = f"modelled, not measured: default / candidate is {best.ratio:.3f}"
+        why = said if entry.kind is Kind.MODELLED else f"faster than the default: {best}"
+        return Verdict(entry.candidate, best, why, trials, entry)
+    finals = [(each, why, entry) for each, why, entry in judged if entry.kind in (Kind.FINAL, Kind.MODELLED)]
     if finals:
         best, why, entry = max(finals, key=lambda each: each[0].low)
         return Verdict(DEFAULT, best, why, trials, entry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,12 @@ from tvm_flow.lower.legalize import to_prim_func
 
 M, K, N = 48, 64, 192
 RUNNABLE = [isa for isa in registered_isas() if isa.features <= HOST.features]
-CHOICES = [ProductChoice(4, 8, 2, 1, True), AttentionChoice(2, 32, False), RowsChoice(16, True)]
+CHOICES = [
+    ProductChoice(4, 8, 2, 1, True),
+    ProductChoice(4, 8, 2, 1, True, 16),
+    AttentionChoice(2, 32, False),
+    RowsChoice(16, True),
+]
 
 
 def relax_function(body: Any, shapes: dict[str, tuple[int, ...]]) -> Any:
@@ -85,6 +91,20 @@ def test_the_default_written_as_a_choice_is_the_default(isa: Isa) -> None:
     for size, parallel in (((M, K, N), False), ((m, K, isa.columns), True)):
         default = product_default(Product(*size, isa), parallel)
         assert str(gemm("g", *size, isa, default)) == str(gemm("g", *size, isa))
+
+
+def test_lanes_are_chosen_where_something_follows_the_product() -> None:
+    product = Product(M, K, N, RUNNABLE[0])
+    assert {each.lanes for each in product_space(product, False)} == {0}
+    lanes = {each.lanes for each in product_space(replace(product, epilogue=True), False)}
+    assert len(lanes) > 1 and all(RUNNABLE[0].columns % each == 0 for each in lanes if each)
+    with pytest.raises(BuildError, match="tune again"):
+        gemm("g", M, K, N, RUNNABLE[0], ProductChoice(4, 1, 1, 1, False, 7))
+
+
+def test_a_candidate_of_before_there_were_lanes_is_the_same_candidate() -> None:
+    known = {"kind": "product", "rows": 4, "tiles": 8, "blocks": 2, "parts": 1, "parallel": True}
+    assert choice_to_json(choice_from_json(known)) == known
 
 
 @pytest.mark.parametrize("isa", registered_isas(), ids=lambda isa: isa.name)

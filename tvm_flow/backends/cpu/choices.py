@@ -1,7 +1,8 @@
 """What can be chosen of a kernel's schedule beside its default: the spaces that `tvm_flow.tune` searches.
 
     product     rows of a register tile, tiles of rows that share a block of weights, blocks of columns that a tile of
-                rows meets in a row, parts of columns that each widen their rows, threads or not
+                rows meets in a row, parts of columns that each widen their rows, threads or not, lanes of the vectors
+                in which a tile is written out (where something follows the product)
     attention   rows of a tile of sums (of a task, where attention is small), its columns (of keys, in the first
                 product), threads or not
     rows        lanes of a vector, threads or not
@@ -11,13 +12,13 @@ None of these changes the order in which numbers are added up: every candidate g
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from math import log2
 from typing import ClassVar, TypeVar
 
 from tvm_flow.backends.cpu.isa import Isa, Sums
 from tvm_flow.backends.cpu.packing import Product
-from tvm_flow.backends.cpu.tiling import MOST_TILES, Order, default_order, most_tiles, rows_of_a_tile
+from tvm_flow.backends.cpu.tiling import MOST_TILES, REARRANGED_LANES, Order, default_order, most_tiles, rows_of_a_tile
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.types import Loop, Schedule
 
@@ -32,11 +33,15 @@ class ProductChoice:
     blocks: int
     parts: int
     parallel: bool
+    lanes: int = 0
+    """Of the vectors in which a tile's sums are written out; 0: as the default has them."""
 
     def split(self, schedule: Schedule, rows: Loop, m: int, isa: Isa) -> tuple[Loop, Loop, Loop]:
         """See `Tiling`; raises BuildError when the choice is of another product."""
         if m % (self.rows * self.tiles) or self.rows % (2 if isa.paired else 1):
             raise BuildError(f"{self}: expected tiles that divide M = {m} on {isa.name}; tune again")
+        if self.lanes and isa.columns % self.lanes:
+            raise BuildError(f"{self}: expected lanes that divide the {isa.columns} columns of {isa.name}; tune again")
         groups, tile, row = schedule.split(rows, [None, self.tiles, self.rows])
         return groups, tile, row
 
@@ -44,7 +49,7 @@ class ProductChoice:
         """See `Tiling`; raises BuildError when the choice is of another product."""
         if blocks % (self.blocks * self.parts):
             raise BuildError(f"{self}: expected parts that divide {blocks} blocks of columns; tune again")
-        return Order(self.blocks, self.parts, self.parallel)
+        return Order(self.blocks, self.parts, self.parallel, self.lanes)
 
 
 @dataclass(frozen=True)
@@ -74,20 +79,28 @@ _KINDS: dict[str, type[Choice]] = {each.kind: each for each in (ProductChoice, A
 
 
 def choice_to_json(choice: Choice) -> dict[str, int | str]:
-    """A mapping that `choice_from_json` takes."""
-    return {"kind": choice.kind} | asdict(choice)
+    """A mapping that `choice_from_json` takes; without what is as the default has it (0)."""
+    return {"kind": choice.kind} | {name: value for name, value in asdict(choice).items() if value or value is False}
 
 
 def choice_from_json(values: object) -> Choice:
     """Raises BuildError for a mapping that describes no choice of this version."""
     kind = _KINDS.get(str(values.get("kind"))) if isinstance(values, dict) else None
-    if kind is None or not isinstance(values, dict) or set(values) != {"kind", *(each.name for each in fields(kind))}:
+    if kind is None or not isinstance(values, dict) or not _required(kind) <= set(values) <= _known(kind):
         raise BuildError(f"candidate {values!r}: expected one of {', '.join(_KINDS)} of this version; tune again")
     given = {name: value for name, value in values.items() if name != "kind"}
     wrong = [name for name, value in given.items() if type(value) is not (bool if name == "parallel" else int)]
     if wrong or any(value < 1 for name, value in given.items() if name != "parallel"):
         raise BuildError(f"candidate {values!r}: expected whole numbers above 0 and true or false; tune again")
     return kind(**given)
+
+
+def _required(kind: type[Choice]) -> set[str]:
+    return {"kind", *(each.name for each in fields(kind) if each.default is MISSING)}
+
+
+def _known(kind: type[Choice]) -> set[str]:
+    return {"kind", *(each.name for each in fields(kind))}
 
 
 def product_default(product: Product, parallel: bool) -> ProductChoice:
@@ -115,12 +128,13 @@ def product_space(product: Product, parallel: bool) -> list[ProductChoice]:
     m, step, default = product.m, 2 if product.isa.paired else 1, product_default(product, parallel)
     most = max(product.isa.rows * 3 // 2, step)
     space = [
-        ProductChoice(rows, tiles, blocks, parts, parallel)
+        ProductChoice(rows, tiles, blocks, parts, parallel, lanes)
         for rows in range(step, most + 1, step)
         if m % rows == 0
         for tiles in _powers_and_whole(m // rows, 4 * MOST_TILES)
         for blocks in _powers_and_whole(product.n // product.isa.columns, 16)
         for parts in _part_choices(product, rows * tiles, blocks)
+        for lanes in (0, *_other_lanes(product))
     ]
     return sorted((each for each in space if each != default), key=lambda each: _distance(each, default))
 
@@ -130,6 +144,13 @@ def _part_choices(product: Product, group: int, blocks: int) -> list[int]:
     usual, extent = _parts(product, group), product.n // product.isa.columns // blocks
     wanted = (usual,) if product.isa.sums is not Sums.WIDENED else (usual, usual * 2, usual // 2)
     return [parts for parts in wanted if parts and extent % parts == 0]
+
+
+def _other_lanes(product: Product) -> list[int]:
+    """Of vectors of what follows a product, beside the default's; none where nothing follows."""
+    isa = product.isa
+    usual = min(REARRANGED_LANES, isa.columns) if isa.paired else isa.lanes
+    return [lanes for lanes in (8, 4, 16) if product.epilogue and lanes != usual and isa.columns % lanes == 0]
 
 
 def attention_space(rows: int, columns: int, default: AttentionChoice) -> list[AttentionChoice]:
@@ -168,4 +189,5 @@ def _powers_and_whole(extent: int, most: int) -> list[int]:
 
 def _distance(choice: Choice, default: Choice) -> tuple[float, str]:
     one, other = asdict(choice), asdict(default)
-    return sum(abs(log2(one[name] / other[name])) for name in one if name != "parallel"), str(choice)
+    steps = sum(abs(log2(one[name] / other[name])) for name in one if name not in ("parallel", "lanes"))
+    return steps + (one.get("lanes") != other.get("lanes")), str(choice)

@@ -17,14 +17,12 @@ from tvm import s_tir, te
 from tvm_flow.backends.cpu import across, biased, nibbles, pairs, plain, widened
 from tvm_flow.backends.cpu.blocks import lanes_of
 from tvm_flow.backends.cpu.isa import Isa, Sums
-from tvm_flow.backends.cpu.tiling import PARALLEL_MACS, DefaultTiling, Order, Stages, Tiling
+from tvm_flow.backends.cpu.tiling import PARALLEL_MACS, REARRANGED_LANES, DefaultTiling, Order, Stages, Tiling
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.types import Block, Loop, PrimFunc, Schedule
 
 SUMS = "C"
 """Name of the block that gives the int32 sums as [M, N]."""
-REARRANGED_LANES = 8
-"""Vectors of an epilogue whose sums were put in order first, where a tile has as many columns."""
 
 
 __all__ = ["PARALLEL_MACS", "gemm", "gemm_definition", "schedule_gemm", "tile_gemm"]
@@ -109,8 +107,8 @@ def _tile(schedule: Schedule, stages: Stages, isa: Isa, loops: tuple[Loop, Loop,
         schedule.unroll(columns)
     else:
         # As wide as the accumulators: wider ones would be put together and taken apart in the inner loop.
-        lanes = min(REARRANGED_LANES, isa.columns) if stages.rearrange is not None else isa.lanes
-        vectors, lane = schedule.split(columns, [None, lanes])
+        usual = min(REARRANGED_LANES, isa.columns) if stages.rearrange is not None else isa.lanes
+        vectors, lane = schedule.split(columns, [None, order.lanes or usual])
         schedule.vectorize(lane)
         if stages.unrolled:
             schedule.unroll(vectors)

@@ -18,6 +18,9 @@ PARALLEL_MACS = 1 << 20
 TASKS = 16
 """Products whose rows are widened have so many tasks at least, where there are columns enough."""
 
+REARRANGED_LANES = 8
+"""Vectors of an epilogue whose sums were put in order first, where a tile has as many columns."""
+
 
 class Tiling(Protocol):
     """How the rows of a product are divided, in which order tiles come, and whether they run on several threads."""
@@ -34,11 +37,13 @@ class Tiling(Protocol):
 @dataclass(frozen=True)
 class Order:
     """How many blocks of columns a tile of rows meets one after the other, into how many parts the blocks are cut where
-    each part widens its rows anew, and whether groups and parts run on several threads."""
+    each part widens its rows anew, whether groups and parts run on several threads, and in vectors of how many lanes
+    a tile is written out (0: as wide as the instruction set's kernels have them)."""
 
     neighbours: int
     parts: int
     parallel: bool
+    lanes: int = 0
 
 
 def default_order(groups: int, blocks: int, macs: int) -> Order:
