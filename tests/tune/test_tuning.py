@@ -16,6 +16,7 @@ from tvm_flow.export import Exported
 from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.lower.partition import partition
 from tvm_flow.pack import read_golden
+from tvm_flow.shipped import shipped_folder
 from tvm_flow.target.spec import TargetSpec, load_target
 from tvm_flow.tune import tune_export
 from tvm_flow.tune.applied import Records, tuning_lines, with_records
@@ -24,8 +25,10 @@ from tvm_flow.tune.extracted import TunedKernel
 from tvm_flow.tune.ledger import append_all, read_ledger
 from tvm_flow.tune.local_bench import LocalBench
 from tvm_flow.tune.race_program import RaceProcess
+from tvm_flow.tune.records import verify_records
 from tvm_flow.tune.rounds import NoTimeError
 from tvm_flow.tune.tune_export import TuneOptions, tune
+from tvm_flow.tune.verdicts import MODEL
 
 pytestmark = pytest.mark.usefixtures("kernels_once")
 OPTIONS = TuneOptions(trials=3, only="product", threads=1, progress=False)
@@ -167,6 +170,36 @@ def test_records_that_do_not_count_are_named_with_what_is_other(
     assert "not surely faster" in why(replace(good, baseline=good.samples))
     assert "tune again" in why(replace(good, candidate='{"kind":"product"}'))
     assert "tune again" in why(replace(good, candidate="nonsense"))
+
+
+def test_modelled_records_count_where_nothing_was_measured_and_are_called_so(
+    exported: Exported, host: TargetSpec, product: TunedKernel, bench: LocalBench
+) -> None:
+    (group,) = import_steps(exported.graphs, progress=False)
+    packed, measured = place(partition(group.graph), host), won(product, bench)
+    key = replace(measured.key, method=f"{MODEL} threads=4")
+    modelled = replace(measured, key=key, kind=Kind.MODELLED, samples=(1000.0,), baseline=(1200.0,))
+
+    def said(*entries: Entry) -> str:
+        _, got = with_records(packed, host, Records({key.workload: list(entries)}))
+        return " ".join(tuning_lines([(got, [product.kernel])]))
+
+    assert said(modelled).startswith("1 kernels tuned (1 modelled, not measured)")
+    assert said(measured, modelled) == said(measured), "what was measured decides alone"
+    lost = replace(measured, baseline=measured.samples)
+    assert said(lost, modelled) == said(lost)
+    assert "not surely faster" in said(lost)
+    assert "below 1.05" in said(replace(modelled, baseline=(1040.0,)))
+    assert "otherwise than the one" in said(replace(modelled, code="0"))
+    assert "reference" in said(replace(modelled, exact=False))
+    disguised = replace(modelled, key=measured.key)
+    assert "1 kernels tuned" not in said(disguised), "cycles under a measurement's key are no measurement"
+
+
+def test_what_ships_is_modelled_and_whole() -> None:
+    found = verify_records(*sorted((shipped_folder("targets") / "records").glob("*.jsonl")))
+    assert all(entry.kind is Kind.MODELLED and entry.exact for entry in found.entries)
+    assert all(entry.key.method.startswith(f"{MODEL} threads=") for entry in found.entries)
 
 
 def test_minutes_are_shared_among_kernels_and_end(exported: Exported, host: TargetSpec, tmp_path: Path) -> None:

@@ -16,8 +16,7 @@ from tvm_flow.tune.entries import DEFAULT, Entry, Key
 from tvm_flow.tune.ledger import read_ledger
 from tvm_flow.tune.run_files import RunFile, read_runs
 from tvm_flow.tune.statistics import median, ratios
-from tvm_flow.tune.verdicts import Verdict, verdict
-from tvm_flow.tune.workloads import MODEL
+from tvm_flow.tune.verdicts import MODEL, Verdict, verdict
 
 DRAWN = 6
 """Curves of a chart, one of each colour: the kernels with the most trials."""

@@ -20,8 +20,8 @@ from tvm_flow.plan.group import Tuning
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.tune.entries import DEFAULT, Entry
 from tvm_flow.tune.ledger import read_ledger
-from tvm_flow.tune.verdicts import verdict
-from tvm_flow.tune.workloads import METHOD, MODEL, choices_of, code_hash, key_of, scheduled, workload_hash
+from tvm_flow.tune.verdicts import MODEL, verdict
+from tvm_flow.tune.workloads import METHOD, choices_of, code_hash, key_of, scheduled, workload_hash
 
 _FIELDS = ("target", "features", "compilers")
 

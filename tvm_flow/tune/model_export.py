@@ -31,8 +31,8 @@ from tvm_flow.tune.live import Live
 from tvm_flow.tune.modelled import CoreModel
 from tvm_flow.tune.proposals import propose
 from tvm_flow.tune.tune_export import Tuned, TuneOptions
-from tvm_flow.tune.verdicts import tried, verdict
-from tvm_flow.tune.workloads import MODEL, choices_of, code_hash, scheduled
+from tvm_flow.tune.verdicts import MODEL, tried, verdict
+from tvm_flow.tune.workloads import choices_of, code_hash, scheduled
 
 BATCH = 8
 """Candidates that are modelled between two proposals."""
@@ -62,7 +62,7 @@ def tune_modelled(
     if not kernels:
         raise ConfigError(f"--only {options.only!r}: expected a part of a kernel's name or shape, got none of {export}")
     say(f"{len(kernels)} kernels with a space, modelled for {threads} threads of {target.cpu}: nothing is measured")
-    tuned = Tuned()
+    tuned = Tuned(modelled=True)
     with tempfile.TemporaryDirectory(prefix="tvm-flow-model-") as folder, Writer(store) as writer:
         live = Live(say, options.trials, "candidate", options.progress)
         run = _Run(CoreModel(target, threads), options, Path(folder), writer, live, tuned)

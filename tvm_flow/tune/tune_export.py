@@ -65,6 +65,8 @@ class Tuned:
     interrupted: bool = False
     ended: str = ""
     """Why it ended before its budget was met: what became of the board."""
+    modelled: bool = False
+    """Nothing was measured."""
 
     def lines(self) -> list[str]:
         """For a person."""
@@ -73,7 +75,8 @@ class Tuned:
         lines += [f"{label}: failed: {why}" for label, why in self.failed.items()]
         search = max(self.seconds - self.costs.compile - self.costs.run, 0.0)
         lines.append(
-            f"{len(won)} of {len(self.verdicts)} kernels are faster than their default, {self.trials} trials in "
+            f"{len(won)} of {len(self.verdicts)} kernels are faster than their default"
+            f"{' by the model of a core, not measured' if self.modelled else ''}, {self.trials} trials in "
             f"{self.seconds:.0f} s: compile {self.costs.compile:.0f} s, run {self.costs.run:.0f} s, "
             f"import and search {search:.0f} s"
         )

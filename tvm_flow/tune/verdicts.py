@@ -12,6 +12,8 @@ from tvm_flow.tune.statistics import FEWEST_PAIRS, IMPLAUSIBLE, NO_GAIN, Interva
 NOISIEST = 0.25
 """Spread of candidate 0's samples above which nothing that was measured beside them can be told apart."""
 
+MODEL = "modelled-1"
+"""Version of `tvm_flow.tune.modelled`, in the place of a method: what is measured is never held against it."""
 LEAST_MODELLED = 1.05
 """What a model must say of a candidate, as no interval says how far it is wrong: default / candidate."""
 
@@ -66,6 +68,8 @@ def _modelled(entry: Entry) -> tuple[Interval, str]:
     """Wins by what the model says, where only modelled records are asked: keys have its version for a method."""
     ratio = entry.baseline[0] / entry.samples[0]
     found = Interval(ratio, ratio, ratio)
+    if not entry.key.method.startswith(f"{MODEL} "):
+        return NO_GAIN, "it is modelled, among what was measured"
     if not entry.exact:
         return found, "its output was not compared with the reference"
     if not LEAST_MODELLED <= ratio <= IMPLAUSIBLE:

@@ -21,9 +21,6 @@ from tvm_flow.tune.entries import DEFAULT, Key, canonical, parsed
 METHOD = "paired-1"
 """Version of `tvm_flow.tune.rounds`: samples of another one are not comparable."""
 
-MODEL = "modelled-1"
-"""Version of `tvm_flow.tune.modelled`, in the place of a method: what is measured is never held against it."""
-
 
 @cache
 def compilers_text() -> str:
