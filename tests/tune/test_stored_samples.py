@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from support.simulated_kernels import Noise, SimulatedBench, choices, simulated_task
 
-from tvm_flow.tune.entries import DEFAULT, Entry
+from tvm_flow.errors import ConfigError
+from tvm_flow.tune.curves import curves_of
+from tvm_flow.tune.entries import DEFAULT, Entry, Kind
+from tvm_flow.tune.ledger import append_all
 from tvm_flow.tune.rounds import NoTimeError
 from tvm_flow.tune.search import Search
 from tvm_flow.tune.stored_samples import StoredBench, curve, replay
+from tvm_flow.tune.verdicts import MODEL
 
 SPACE = choices(20)
 TASK = simulated_task(SPACE)
@@ -42,3 +49,24 @@ def test_what_was_never_measured_cannot_be_replayed(measured: list[Entry]) -> No
         replay(TASK, [], 4)
     with pytest.raises(NoTimeError, match="no samples of it"):
         StoredBench.of(measured).sample("{}")
+
+
+def test_a_curve_is_told_of_a_store(measured: list[Entry], tmp_path: Path) -> None:
+    append_all(tmp_path, measured)
+    (found,) = curves_of(tmp_path, TASK.key.workload[:4])
+    assert [count for count, _ in found.points] == [1, 2, 4, 8, 16, 20]
+    assert found.points[-1][1] == pytest.approx(1.25, rel=0.03)
+    assert "measured" in found.lines()[0] and len(found.lines()) == 3
+    with pytest.raises(ConfigError, match="records list"):
+        curves_of(tmp_path, "nothing")
+
+
+def test_modelled_records_have_a_curve_called_so(tmp_path: Path) -> None:
+    key = replace(TASK.key, method=f"{MODEL} threads=4")
+    cycles = {each: 1000.0 - 10 * number for number, each in enumerate(SPACE)}
+    append_all(
+        tmp_path, [Entry(key, Kind.MODELLED, c, "1", "0", (t,), (1000.0,), exact=True) for c, t in cycles.items()]
+    )
+    (found,) = curves_of(tmp_path, "")
+    assert "modelled" in found.lines()[0]
+    assert found.points[-1][1] == pytest.approx(1000 / min(cycles.values()))

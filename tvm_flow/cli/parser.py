@@ -163,7 +163,7 @@ def _tuning(sub: _Sub[argparse.ArgumentParser]) -> None:
     tuning_commands.tune_options(tune, at_least)
     boards = _command(sub, "boards", "boards of a TVM RPC tracker: list, check against a target, bench")
     tuning_commands.boards_options(boards)
-    records = _command(sub, "records", "the store of measurements: list, show, merge, verify, export, prune")
+    records = _command(sub, "records", "the store of measurements: list, show, curve, merge, verify, export, prune")
     tuning_commands.records_options(records)
     for parser in (tune, boards):
         _threads(parser)

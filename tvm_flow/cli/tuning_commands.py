@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 def records_options(parser: argparse.ArgumentParser) -> None:
     """Of ``records``."""
-    actions = ("list", "show", "merge", "verify", "export", "prune")
+    actions = ("list", "show", "curve", "merge", "verify", "export", "prune")
     text = (
-        "show the records of a kernel; merge in folders or files; export winners to a file; prune what other versions "
-        "of the compilers measured, and lines that do not count"
+        "show the records of a kernel, or its curve, trials against speed; merge in folders or files; export winners "
+        "to a file; prune what other versions of the compilers measured, and lines that do not count"
     )
     parser.add_argument("action", choices=actions, help=text)
-    text = "start of a kernel's hash for show, paths for merge, verify and export"
+    text = "start of a kernel's hash for show and curve, paths for merge, verify and export"
     parser.add_argument("what", nargs="*", help=text)
     parser.add_argument("--all-versions", action="store_true", help="prune: keep what other compilers measured")
     parser.set_defaults(complain=parser.error)
@@ -139,6 +139,10 @@ def records(arguments: argparse.Namespace) -> None:
         given.complain(f"{given.action}: expected what to {given.action}")
     elif given.action == "show":
         print("\n".join(line for each in what for line in kept.show_records(store, each)))
+    elif given.action == "curve":
+        from tvm_flow.tune.curves import curves_of
+
+        print("\n".join(line for each in what for found in curves_of(store, each) for line in found.lines()))
     elif given.action == "merge":
         print(f"{kept.merge_records(store, list(map(Path, what)))} new records in {store}")
     else:

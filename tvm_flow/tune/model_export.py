@@ -36,6 +36,8 @@ from tvm_flow.tune.workloads import choices_of, code_hash, scheduled
 
 BATCH = 8
 """Candidates that are modelled between two proposals."""
+MOST_THREADS = 4
+"""Unless told otherwise: what a thread costs is not modelled, and of many only how small tasks are would count."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def tune_modelled(
     Raises ConfigError when no kernel is wanted, BuildError where llvm-mca or qemu lack; ExportError,
     ImportGraphError; OSError when the store cannot be written.
     """
-    start, threads = time.monotonic(), options.threads or target.board.big or target.board.little or 1
+    cores = min(target.board.big or target.board.little or 1, MOST_THREADS)
+    start, threads = time.monotonic(), options.threads or cores
     exported = load_exported(export)
     require_unchanged(export, "export")
     kernels = tuned_kernels(exported, target, threads, lambda words: options.only in words, options.progress, MODEL)
