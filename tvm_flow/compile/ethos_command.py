@@ -53,7 +53,12 @@ class EthosPackage:
     @cached_property
     def bytes(self) -> int:
         """Of all streams and their weights."""
-        return sum(len(stream.commands) + len(stream.weights) for stream in self.streams.values())
+        return sum(map(_size, self.streams.values()))
+
+    @property
+    def first_bytes(self) -> int:
+        """Of the first step's."""
+        return sum(map(_size, (self.streams[n] for n in {c.region for c in self.calls if c.step == self.steps[0]})))
 
     def cycles(self, step: int) -> int:
         """vela's estimate of a step's calls, all branches."""
@@ -65,7 +70,8 @@ class EthosPackage:
         whole = self.inside + sum(self.outside.values())
         yield (
             f"{self.accelerator}: {len(self.calls)} calls of {len(self.steps)} step{plural} by {len(self.streams)} "
-            f"command streams, {self.bytes} bytes; without sharing {self.unshared} bytes"
+            f"command streams, {self.bytes} bytes; the first step alone {self.first_bytes}, without sharing "
+            f"{self.unshared} bytes"
         )
         yield f"{self.accelerator} runs {self.inside / whole:.1%} of the MACs"
         for reason, macs in self.outside.most_common():
@@ -79,8 +85,11 @@ class EthosPackage:
     @property
     def unshared(self) -> int:
         """Bytes, had every call a stream of its own."""
-        streams = (self.streams[call.region] for call in self.calls)
-        return sum(len(stream.commands) + len(stream.weights) for stream in streams)
+        return sum(_size(self.streams[call.region]) for call in self.calls)
+
+
+def _size(stream: EthosStream) -> int:
+    return len(stream.commands) + len(stream.weights)
 
 
 def package_ethos(
