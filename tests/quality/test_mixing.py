@@ -112,6 +112,8 @@ def test_impossible_wishes_are_refused_by_name(subject: Subject, effects: Sensit
         mix(subject, Recipe(method="float16"), effects, PAIRS, Budget(1, None), progress=False)
     with pytest.raises(ConfigError, match="expected the 14 layers of this model over 3 steps, got 14 over 2"):
         mix(subject, FOUR, replace(effects, windows=((0, 1),)), PAIRS, Budget(1, None), progress=False)
+    with pytest.raises(ConfigError, match="got 14 over 0"):
+        mix(subject, FOUR, replace(effects, windows=()), PAIRS, Budget(1, None), progress=False)
 
 
 def test_overrides_of_the_recipe_stay_before_those_that_are_added(subject: Subject, effects: Sensitivity) -> None:

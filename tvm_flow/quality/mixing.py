@@ -147,10 +147,11 @@ def _check(subject: Subject, recipe: Recipe, found: Sensitivity, budget: Budget)
             f"{recipe.between}; name another"
         )
     names, steps = layer_names(subject.denoising.model.config), subject.denoising.sampler.steps
-    if set(found.layers) != set(names) or found.windows[-1][1] != steps - 1:
+    measured = found.windows[-1][1] + 1 if found.windows else 0
+    if set(found.layers) != set(names) or measured != steps:
         raise ConfigError(
             f"sensitivity: expected the {len(names)} layers of this model over {steps} steps, got {len(found.layers)} "
-            f"over {found.windows[-1][1] + 1}; measure it again"
+            f"over {measured}; measure it again"
         )
     if budget.to == "int8" and not any(recipe.bits(name, 0).weights < MOST_BITS for name in names):
         raise ConfigError("recipe: expected weights of fewer than 8 bits with int8, got 8 in every layer; name another")
