@@ -26,6 +26,11 @@ def test_every_task_is_finished_once(client: Client) -> None:
     assert sorted(results(client, operator.neg, range(20))) == list(range(-19, 1))
 
 
+def test_ctrl_c_is_the_callers_alone(client: Client) -> None:
+    handlers = client.run(signal.getsignal, signal.SIGINT)
+    assert set(handlers.values()) == {signal.SIG_IGN} and signal.getsignal(signal.SIGINT) != signal.SIG_IGN
+
+
 def test_a_killed_workers_tasks_are_done_by_another(client: Client) -> None:
     pids = list(client.run(os.getpid).values())
     found = results(client, slowly, range(6))

@@ -14,6 +14,8 @@ its workers.
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
@@ -65,10 +67,9 @@ def connected(workers: Workers) -> Iterator[Client]:
             yield _with_workers(client, workers.scheduler)
         return
     options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None, "host": "127.0.0.1"}
-    with (
-        LocalCluster(n_workers=workers.count, processes=True, silence_logs="ERROR", **options) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with _deaf_to_interrupts():
+        cluster = LocalCluster(n_workers=workers.count, processes=True, silence_logs="ERROR", **options)
+    with cluster, Client(cluster, set_as_default=False) as client:
         yield client
 
 
@@ -97,6 +98,19 @@ def results(client: Client, function: Callable[[Task], Result], tasks: Sequence[
     finally:
         with suppress(Exception):  # nothing to cancel where the scheduler is gone
             client.cancel(futures, force=True)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes that are started here ignore Ctrl-C, which a terminal sends to all: they end when this one says so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # where no handler can be set, none gets the signal
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _with_workers(client: Client, address: str) -> Client:
