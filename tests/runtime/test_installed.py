@@ -33,7 +33,7 @@ def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 def test_files_lie_where_systems_expect_them(installed: Path) -> None:
     assert (installed / "share" / "licenses" / "tvm_flow" / "LICENSE").is_file()
-    headers = {path.name for path in (RUNTIME / "include").glob("*.h")}
+    headers = {path.name for path in (RUNTIME / "include").glob("*.h*")}
     assert {path.name for path in (installed / "include").iterdir()} == headers
     libraries = {path.name for path in (installed / "lib").iterdir() if path.name.startswith("lib")}
     shared = {"libtvm_flow.so", SONAME, f"libtvm_flow.so.{__version__}"}
