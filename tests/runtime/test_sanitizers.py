@@ -17,6 +17,7 @@ from tvm_flow.toolchain.runtime_library import RUNTIME, runtime_sources
 SANITIZERS = {"address": "-fsanitize=address,undefined", "thread": "-fsanitize=thread"}
 SYSTEM = ("affinity.c", "error.c", "host.c", "platform_posix.c")
 WRAPPED = ("malloc", "calloc", "posix_memalign", "strdup", "mmap", "pthread_create")
+WRAPPED_FILES = ("open", "fstat", "fstatvfs", "pread", "write", "fcntl")
 
 
 def run(program: Path, *arguments: str) -> str:
@@ -104,11 +105,13 @@ def test_workers_leave_signals_to_the_application(bundle_dir: Path, tmp_path: Pa
 
 
 def test_every_failing_allocation_is_an_error(bundle_dir: Path, tmp_path: Path) -> None:
-    wraps = [f"-Wl,--wrap={name}" for name in WRAPPED]
+    wraps = [f"-Wl,--wrap={name}" for name in (*WRAPPED, *WRAPPED_FILES)]
     program = build(tmp_path, "fail_allocations", runtime_sources(), SANITIZERS["address"], *wraps)
     counts = dict(line.split() for line in run(program, str(bundle_dir)).splitlines())
     # Two threads, two groups, three maps and a dozen buffers: fewer would mean that --wrap missed some.
     assert int(counts["open"]) > 20 and int(counts["verify"]) >= 3
+    # Three files and two libraries, each opened, looked at twice, and read or written and sealed.
+    assert int(counts["files-open"]) >= 18 and int(counts["files-verify"]) >= 3
     # The program's own allocator serves all but maps and threads.
     assert int(counts["lent-open"]) > 15 and int(counts["lent-verify"]) >= 2
 

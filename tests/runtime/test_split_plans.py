@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support import toy_bundle
-from test_sanitizers import SANITIZERS, WRAPPED, build, run
+from test_sanitizers import SANITIZERS, WRAPPED, WRAPPED_FILES, build, run
 
 from tvm_flow.errors import RuntimeFailure
 from tvm_flow.pack import write_bundle
@@ -49,7 +49,7 @@ def test_a_group_of_the_cpu_beside_one_of_three_devices(tmp_path: Path) -> None:
 
 
 def test_every_failing_allocation_of_a_device_is_an_error(split_bundle: Path, tmp_path: Path) -> None:
-    wraps = [f"-Wl,--wrap={name}" for name in WRAPPED]
+    wraps = [f"-Wl,--wrap={name}" for name in (*WRAPPED, *WRAPPED_FILES)]
     flags = [SANITIZERS["address"], "-DTOY_DEVICE", *wraps]
     program = build(tmp_path, "fail_allocations", [DEVICE, *runtime_sources()], *flags)
     counts = dict(line.split() for line in run(program, str(split_bundle)).splitlines())
