@@ -4,6 +4,10 @@ xgboost is taken directly. MetaSchedule's search expects its own database, which
 it, two writers mix workloads), traces of random decisions instead of a choice that a person can read, and a worker that
 takes half a minute to start; its cost model is xgboost on features of loops. Our spaces are small and written down, and
 a candidate is a handful of numbers: these are the features.
+
+What MetaSchedule would add are its features of loops and its mutations. A space here has some hundred candidates
+that are named one by one, where there is nothing to mutate; `tvm_flow.backends.cpu.space` gives MetaSchedule
+the tiles of a product all the same, for whoever wants to search them with it.
 """
 
 from __future__ import annotations
