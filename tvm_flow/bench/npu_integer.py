@@ -2,8 +2,8 @@
 
 The line is that of the linears' program, with each block's calls become one region whose input and output are the
 residual's codes, and a caption's keys and values, which no step enters, one region of the prologue. What lies outside
-of the blocks stays as it is there. ``cycles`` are the blocks' of a step. Bundles are not made of it yet: regions and
-crossings are counted in the program that the graphs would make, the graphs themselves are compiled and run.
+of the blocks stays as it is there. ``cycles`` are the blocks' of a step. Regions and crossings are counted in that
+program, which has as many as a bundle of the recipe; the graphs themselves are compiled and run.
 """
 
 from __future__ import annotations
