@@ -8,6 +8,8 @@ import numpy as np
 from tvm import relax
 from tvm.relax import op as R
 
+from support.relax_kernels import function_of
+
 
 def attention(batch: int, heads: int, m: int, d: int, s: int, masked: bool) -> Any:
     shapes = {"q": (batch, heads, m, d), "k": (batch, heads, d, s), "v": (batch, heads, s, d)}
@@ -15,16 +17,9 @@ def attention(batch: int, heads: int, m: int, d: int, s: int, masked: bool) -> A
         shapes["mask"] = (s,)
     p = {name: relax.Var(name, relax.TensorType(list(shape), "float32")) for name, shape in shapes.items()}
     block = relax.BlockBuilder()
-    emit = block.emit
     with block.function("main", list(p.values())):
         with block.dataflow():
-            scores = emit(R.matmul(p["q"], p["k"]))
-            if masked:
-                scores = emit(R.add(scores, p["mask"]))
-            top = emit(R.max(scores, axis=[-1], keepdims=True))
-            power = emit(R.exp(emit(R.subtract(scores, top))))
-            weights = emit(R.divide(power, emit(R.sum(power, axis=[-1], keepdims=True))))
-            output = block.emit_output(emit(R.matmul(weights, p["v"])))
+            output = block.emit_output(softmax_product(block.emit, *p.values()))
         block.emit_func_output(output)
     return block.get()["main"]
 
@@ -35,3 +30,51 @@ def operands(function: Any) -> list[np.ndarray]:
     if len(made) == 4:
         made[3] = np.where(np.arange(len(made[3])) <= len(made[3]) // 2, 0.0, -1e9).astype(np.float32)
     return made
+
+
+def in_place(frames: int, places: int, heads: int, d: int, temporal: bool) -> Any:
+    """Attention within frames, or across them, of a product's q, k and v [tokens, 3 heads d], as codes of tokens."""
+    tokens, width = frames * places, heads * d
+    first, last = ((1, 2, 0, 3), (2, 0, 1, 3)) if temporal else ((0, 2, 1, 3), (0, 2, 1, 3))
+
+    def build(emit: Any, qkv: Any, head_scale: Any, scale: Any) -> Any:
+        def part(i: int) -> Any:
+            cut = emit(R.strided_slice(qkv, [1], [i * width], [(i + 1) * width], [1]))
+            return emit(R.permute_dims(emit(R.reshape(cut, [frames, places, heads, d])), first))
+
+        q, k, v = (part(i) for i in range(3))
+        mixed = softmax_product(emit, emit(R.multiply(q, head_scale)), emit(R.permute_dims(k, (0, 1, 3, 2))), v)
+        return codes(emit, emit(R.reshape(emit(R.permute_dims(mixed, last)), [tokens, width])), scale)
+
+    return function_of(build, ((tokens, 3 * width), "float32"), ((), "float32"), ((), "float32"))
+
+
+def to_caption(tokens: int, keys: int, heads: int, d: int) -> Any:
+    """Attention of q [tokens, heads d] to k and v [keys, 2 heads d] of a caption with a mask, as codes of tokens."""
+    width = heads * d
+
+    def build(emit: Any, q: Any, kv: Any, mask: Any, gain: Any, scale: Any) -> Any:
+        def part(i: int) -> Any:
+            return emit(
+                R.reshape(emit(R.strided_slice(kv, [1], [i * width], [(i + 1) * width], [1])), [keys, heads, d])
+            )
+
+        rows = emit(R.permute_dims(emit(R.reshape(q, [tokens, heads, d])), (1, 0, 2)))
+        k, v = emit(R.permute_dims(part(0), (1, 2, 0))), emit(R.permute_dims(part(1), (1, 0, 2)))
+        mixed = emit(R.permute_dims(softmax_product(emit, rows, k, v, mask), (1, 0, 2)))
+        return codes(emit, emit(R.multiply(emit(R.reshape(mixed, [tokens, width])), gain)), scale)
+
+    shapes = [(tokens, width), (keys, 2 * width), (keys,), (width,), ()]
+    return function_of(build, *((shape, "float32") for shape in shapes))
+
+
+def softmax_product(emit: Any, q: Any, k: Any, v: Any, mask: Any = None) -> Any:
+    scores = emit(R.matmul(q, k))
+    if mask is not None:
+        scores = emit(R.add(scores, mask))
+    power = emit(R.exp(emit(R.subtract(scores, emit(R.max(scores, axis=[-1], keepdims=True))))))
+    return emit(R.matmul(emit(R.divide(power, emit(R.sum(power, axis=[-1], keepdims=True)))), v))
+
+
+def codes(emit: Any, x: Any, scale: Any) -> Any:
+    return emit(R.astype(emit(R.clip(emit(R.round(emit(R.divide(x, scale)))), -128, 127)), "int8"))

@@ -13,7 +13,7 @@ rounds otherwise states its own rule beside that one: `Offer.arithmetic`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -150,6 +150,14 @@ class Joining(Backend, Protocol):
 
     def joins(self, first: Any, second: Any) -> bool:
         """Whether two kernels of its, Relax functions of which the second alone reads the first, should be one."""
+
+
+@runtime_checkable
+class Gathering(Backend, Protocol):
+    """A backend that computes certain runs of its kernels as one, in the arithmetic of their Relax functions."""
+
+    def runs(self, program: Program, mine: Container[str]) -> list[range]:
+        """Positions of consecutive calls of the kernels ``mine``, ascending; only the last hands over a result."""
 
 
 @runtime_checkable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tvm_flow.backends.base import Backend, Joining, Kernel, kernels_of
+from tvm_flow.backends.base import Backend, Gathering, Joining, Kernel, kernels_of
 from tvm_flow.backends.cpu.backend import CpuBackend
 from tvm_flow.backends.cpu.isa import Isa
 from tvm_flow.backends.cpu.packing import Product
@@ -48,9 +48,9 @@ def with_regions(
 ) -> tuple[Program, dict[str, Placement]]:
     """``program`` with the regions that its backends want, and who runs each kernel; errors of `place`."""
     placements = {kernel.name: _placement(kernel, target, backends) for kernel in kernels_of(program)}
-    joining = [backend for backend in backends if isinstance(backend, Joining)]
-    for backend in joining:
-        program, placements = joined(program, placements, backend, target)
+    for backend in backends:
+        if isinstance(backend, Joining | Gathering):
+            program, placements = joined(program, placements, backend, target)
     return program, placements
 
 

@@ -1,8 +1,9 @@
 """Kernels that follow each other on one device as one region, where the device wants it so and takes it.
 
-A kernel whose result only the next call reads, and the next, become one kernel: what lies between them never leaves
-the device's own graph. What the device computes stays what it computed: the arithmetic of the whole is that of the
-parts, one after the other, and not what an offer for the whole says.
+A kernel whose result only the next call reads, and the next, become one kernel (`Joining`), or whole runs of calls
+(`Gathering`): what lies between them never leaves the device's own graph. What the device computes stays what it
+computed: where parts have an arithmetic of their own, that of the whole is theirs, one after the other, and not what an
+offer for the whole says.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from tvm_flow.backends.base import Joining, Offer, kernels_of
+from tvm_flow.backends.base import Backend, Gathering, Joining, Offer, kernels_of
 from tvm_flow.backends.packed import Arithmetic, Made, PackedProgram, Placement, Refusal
 from tvm_flow.graph.constants import Array
 from tvm_flow.graph.program import KernelCall, Program
@@ -22,26 +23,35 @@ from tvm_flow.target.spec import TargetSpec
 
 
 def joined(
-    program: Program, placements: dict[str, Placement], backend: Joining, target: TargetSpec
+    program: Program, placements: dict[str, Placement], backend: Joining | Gathering, target: TargetSpec
 ) -> tuple[Program, dict[str, Placement]]:
-    """``program`` with pairs of ``backend``'s calls as one where it joins them, and where all kernels run."""
-    pairs = list(_pairs(program, placements, backend))
-    offers = _offers(merged(program, pairs), placements, backend, target)
-    outputs = {call.output: call for call in merged(program, pairs).calls}
-    kept = [pair for pair in pairs if outputs[program.calls[pair.stop - 1].output].kernel in offers]
+    """``program`` with runs of ``backend``'s calls as one where it wants them so, and where all kernels run."""
+    runs = _runs(program, placements, backend)
+    offers = _offers(merged(program, runs), placements, backend, target)
+    outputs = {call.output: call for call in merged(program, runs).calls}
+    kept = [run for run in runs if outputs[program.calls[run.stop - 1].output].kernel in offers]
     whole, parts = merged(program, kept), PackedProgram(program, {}, {}, placements)
     offers, calls = _offers(whole, placements, backend, target), {call.output: call for call in whole.calls}
     found = {name: placement for name, placement in placements.items() if name in whole.kernels}
-    for pair in kept:
-        call = calls[program.calls[pair.stop - 1].output]
+    for run in kept:
+        call = calls[program.calls[run.stop - 1].output]
         if call.kernel not in found:
-            offer = offers[call.kernel]
-            ways = tuple(_way(program.calls[position], call, parts, offer) for position in pair)
-            found[call.kernel] = replace(offer, arithmetic=_one_after_the_other(parts, ways)).placement(backend.name)
+            offer, members = offers[call.kernel], [program.calls[position] for position in run]
+            if any(placements[member.kernel].arithmetic is not None for member in members):
+                ways = tuple(_way(member, call, parts, offer) for member in members)
+                offer = replace(offer, arithmetic=_one_after_the_other(parts, ways))
+            found[call.kernel] = offer.placement(backend.name)
     return whole, found
 
 
-def _offers(program: Program, known: Container[str], backend: Joining, target: TargetSpec) -> dict[str, Offer]:
+def _runs(program: Program, placements: Mapping[str, Placement], backend: Joining | Gathering) -> list[range]:
+    """What ``backend`` wants as one, ascending."""
+    if isinstance(backend, Gathering):
+        return backend.runs(program, {name for name, placed in placements.items() if placed.device == backend.name})
+    return list(_pairs(program, placements, backend))
+
+
+def _offers(program: Program, known: Container[str], backend: Backend, target: TargetSpec) -> dict[str, Offer]:
     """By kernel, of those that are not ``known``."""
     asked = [kernel for kernel in kernels_of(program) if kernel.name not in known]
     answers = {kernel.name: backend.offers(kernel, target) for kernel in asked}

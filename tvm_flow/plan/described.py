@@ -2,7 +2,8 @@
 
 A call is named by the constants that it reads, which have the names of the model's parameters: a product by its matrix
 (blocks.3.mlp.fc1), another kernel by the scales or vectors that it applies. One that reads none of a layer, such as an
-attention or a transpose, has what the names of those that it reads from and is read by begin with (blocks.3.attn).
+transpose, or is an attention, which may have the scale of what follows it, has what the names of those that it reads
+from and is read by begin with (blocks.3.attn).
 
 `described` gives the rows that `tvm_flow.profile` reads back from the bundle's calls.json.
 """
@@ -18,13 +19,14 @@ from typing import Any
 
 from tvm_flow.backends.packed import PackedProgram
 from tvm_flow.graph.constants import given_names
-from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name
+from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name, shape_of
 from tvm_flow.graph.program import KernelCall
 from tvm_flow.lower.partition import PLACE_CHANGING
 from tvm_flow.plan.coverage import kernel_macs
 from tvm_flow.plan.static_plan import tensor_bytes
 
 _PART = re.compile(r"[._](weight_q|weight_scale|weight|bias|scale|shift|gate|zero_point|input_gain)$")
+ATTENTION = "attention"
 _MOVES = PLACE_CHANGING | {"relax.strided_slice", "relax.concat", "relax.multiply"}
 
 
@@ -94,8 +96,8 @@ def _kind(function: Any) -> str:
     products = [value for value in calls if op_name(value) == "relax.matmul"]
     if "relax.nn.conv2d" in ops:
         return "convolution"
-    if len(products) > 1:
-        return "attention"
+    if len(products) > 1 and len(shape_of(products[0])) > 2:
+        return ATTENTION
     if products:
         return "integer product" if dtype_of(products[0].args[0]) == "int8" else "float product"
     if "relax.sqrt" in ops:
@@ -108,7 +110,11 @@ def _kind(function: Any) -> str:
 def _names(packed: PackedProgram) -> list[str]:
     calls = packed.program.calls
     readings = Counter(name for call in calls for name in call.args)
-    own = [_own_name(packed, [name for name in call.args if readings[name] == 1]) for call in calls]
+    kinds = {name: _kind(function) for name, function in packed.program.kernels.items()}
+    own = [
+        "" if kinds[call.kernel] == ATTENTION else _own_name(packed, [n for n in call.args if readings[n] == 1])
+        for call in calls
+    ]
     writer = {call.output: position for position, call in enumerate(calls)}
     readers: list[list[int]] = [[] for _ in calls]
     for position, call in enumerate(calls):

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from tvm_flow.backends.cpu.attention import PARALLEL_PRODUCTS, ROWS
-from tvm_flow.backends.cpu.choices import AttentionChoice
+from tvm_flow.backends.cpu.choices import AttentionChoice, Choice, attention_space, other_threads
 from tvm_flow.backends.cpu.registers import Registers
 from tvm_flow.backends.cpu.softmax import Attention
 from tvm_flow.errors import BuildError
@@ -52,12 +52,14 @@ def span_of(extent: int, most: int, lanes: int) -> Span:
 class Layout:
     """A task is ``task`` rows of one head, which scores ``group`` rows and one of the ``blocks`` of keys at a time.
 
-    Tiles are ``rows`` x those of ``keys`` in the first product, and x those of ``channels`` in the second.
+    A thread takes ``tasks`` of them in a row, of heads that lie side by side. Tiles are ``rows`` x those of ``keys`` in
+    the first product, and x those of ``channels`` in the second.
     """
 
     rows: int
     group: int
     task: int
+    tasks: int
     blocks: int
     keys: Span
     channels: Span
@@ -65,24 +67,38 @@ class Layout:
 
 
 def streams(attention: Attention) -> bool:
-    """Whether ``attention`` is large enough for K and V to be packed."""
-    return attention.rows >= FEWEST_ROWS and attention.keys >= FEWEST_KEYS
+    """Whether K and V of ``attention`` are packed: where it is large enough, or they have to be moved in any case."""
+    return attention.in_place or (attention.rows >= FEWEST_ROWS and attention.keys >= FEWEST_KEYS)
 
 
 def layout_of(attention: Attention, registers: Registers, choice: AttentionChoice | None = None) -> Layout:
     """``attention`` cut into tiles of ``choice``, or of the default's; raises BuildError for one that does not fit."""
-    rows = choice.rows if choice else next(r for r in range(ROWS, 0, -1) if attention.rows % r == 0)
+    choice = choice or _default(attention, registers)
+    rows = choice.rows
     if attention.rows % rows:
         raise BuildError(f"{choice}: expected rows that divide {attention.rows}; tune again")
-    most = max(choice.columns // registers.lanes, 1) if choice else registers.columns(rows)
+    most = max(choice.columns // registers.lanes, 1)
     blocks = max(1, round(attention.keys / BLOCK))
     keys = span_of(-(-attention.keys // blocks), most, registers.lanes)
     channels = span_of(attention.channels, most, registers.lanes)
     group = rows * _divisor(attention.rows // rows, GROUP_ROWS // rows)
     fair = max(attention.rows * math.prod(attention.batch) // FEWEST_TASKS, group)
     task = group * _divisor(attention.rows // group, min(TASK_ROWS, fair) // group)
-    parallel = choice.parallel if choice else attention.products >= PARALLEL_PRODUCTS
-    return Layout(rows, group, task, blocks, keys, channels, parallel)
+    heads = math.prod(attention.batch) * attention.rows // task
+    tasks = _divisor(heads, max(min(TASK_ROWS // task, heads // FEWEST_TASKS), 1)) if task == attention.rows else 1
+    return Layout(rows, group, task, tasks, blocks, keys, channels, choice.parallel)
+
+
+def streamed_space(attention: Attention, registers: Registers) -> list[Choice]:
+    """What `layout_of` takes beside its default, the nearest first."""
+    default = _default(attention, registers)
+    others = other_threads(default, attention.products, PARALLEL_PRODUCTS)
+    return [*others, *attention_space(attention.rows, attention.keys, default)]
+
+
+def _default(attention: Attention, registers: Registers) -> AttentionChoice:
+    rows = next(r for r in range(ROWS, 0, -1) if attention.rows % r == 0)
+    return AttentionChoice(rows, registers.columns(rows) * registers.lanes, attention.products >= PARALLEL_PRODUCTS)
 
 
 def _divisor(extent: int, most: int) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tvm_flow.backends.base import Artifacts, CompileJob, Kernel, Offer
+from tvm_flow.backends.cpu.around_attention import attention_runs
 from tvm_flow.backends.cpu.codegen import compile_object, scheduled_kernels
 from tvm_flow.backends.cpu.convolution import as_convolution, weight_layout
 from tvm_flow.backends.cpu.float_product import as_float_product
@@ -16,6 +17,7 @@ from tvm_flow.backends.cpu.packing import Product, as_product
 from tvm_flow.backends.cpu.registers import registers_of
 from tvm_flow.backends.packed import CPU, Refusal
 from tvm_flow.graph.lifted import bindings_of, op_name
+from tvm_flow.graph.program import Program
 from tvm_flow.numerics.operators import INTEGERS
 from tvm_flow.target.spec import TargetSpec
 
@@ -62,6 +64,10 @@ class CpuBackend:
             packed = {WEIGHT: weight_layout(shapes, registers)} if kernel.constant[WEIGHT] else {}
             return Offer("convolution", registers, packed)
         return Offer("rows", registers)
+
+    def runs(self, program: Program, mine: Container[str]) -> list[range]:
+        """Attentions with what moves and scales their operands, and makes codes of what they give."""
+        return attention_runs(program, mine)
 
     def compile(self, job: CompileJob, folder: Path) -> Artifacts:
         """One object file in which kernel NAME is ``__tvm_ffi_<prefix>NAME``."""

@@ -14,6 +14,7 @@ from tvm_flow.backends.cpu.generic import GENERIC
 from tvm_flow.backends.cpu.isa import Isa, choose_isa
 from tvm_flow.backends.cpu.packing import Product
 from tvm_flow.backends.cpu.rows import RowKind, row_kind
+from tvm_flow.backends.cpu.softmax import as_attention
 from tvm_flow.backends.packed import CPU, PackedProgram
 from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name
 from tvm_flow.lower.legalize import to_prim_func
@@ -88,6 +89,8 @@ def _other(name: str, function: object, vectors: str) -> ChosenKernel:
     if _multiplies_codes(function):
         slow = "not [M, K] times a constant [K, N], so its weights are not packed"
         return ChosenKernel(name, "product, not packed", vectors, slow)
+    if as_attention(function) is not None:
+        return ChosenKernel(name, _ROWS[RowKind.ATTENTION], vectors)
     kind = row_kind(to_prim_func(function, name))
     return ChosenKernel(name, _ROWS[kind], vectors, "neither vectors nor threads" if kind is RowKind.IN_ORDER else "")
 

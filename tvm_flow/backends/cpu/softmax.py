@@ -1,101 +1,99 @@
-"""The attention that a kernel is, where it is softmax(steps(Q K^T)) V and nothing else."""
+"""The attention that a kernel is, where it is softmax(steps(Q K^T)) V between moves and elementwise steps.
+
+    q, k, v    views of parameters (a part of a product's columns, say), and what is done to each element
+    output     where each element goes, in which order of dimensions, and what is done to it before: to codes, say
+
+Nothing is copied for a view: the kernel reads the parameter where it lies.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import tvm
-from tvm import relax
-
+from tvm_flow.backends.cpu.moved import STEPS, Read, Step, Values, Written, read_of, step_of, written_of
+from tvm_flow.backends.cpu.views import whole
 from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name, returned, shape_of
 from tvm_flow.graph.types import Expr, Relax, Var
-
-_STEPS = {"relax.add", "relax.subtract", "relax.multiply", "relax.divide"}
-
-
-@dataclass(frozen=True)
-class Step:
-    """``scores operator operand``, elementwise with broadcasting; the operand comes first where ``first`` is set.
-
-    An operand is a parameter of the kernel or a number.
-    """
-
-    operator: str
-    operand: Var | float
-    first: bool
 
 
 @dataclass(frozen=True)
 class Attention:
-    """q [.., M, D], k transposed [.., D, S] and v [.., S, E], float32, to [.., M, E]: parameters of the kernel.
+    """q [.., M, D], k transposed [.., D, S] and v [.., S, E], float32, to [.., M, E].
 
     ``steps`` come between the first product and the softmax, in order: a scale, a mask.
     """
 
     parameters: tuple[Var, ...]
-    q: Var
-    k: Var
-    v: Var
+    q: Read
+    k: Read
+    v: Read
     steps: tuple[Step, ...]
+    written: Written
 
     @property
     def batch(self) -> tuple[int, ...]:
         """The dimensions before M, D, S and E, which all three share."""
-        return shape_of(self.q)[:-2]
+        return self.q.view.shape[:-2]
 
     @property
     def rows(self) -> int:
         """M."""
-        return shape_of(self.q)[-2]
+        return self.q.view.shape[-2]
 
     @property
     def depth(self) -> int:
         """D."""
-        return shape_of(self.q)[-1]
+        return self.q.view.shape[-1]
 
     @property
     def keys(self) -> int:
         """S."""
-        return shape_of(self.v)[-2]
+        return self.v.view.shape[-2]
 
     @property
     def channels(self) -> int:
         """E."""
-        return shape_of(self.v)[-1]
+        return self.v.view.shape[-1]
 
     @property
     def products(self) -> int:
         """Multiplications of the second product."""
         return math.prod(self.batch) * self.rows * self.keys * self.channels
 
+    @property
+    def in_place(self) -> bool:
+        """Whether it reads, or writes, anything but whole tensors in its own order."""
+        parts = [each.view for each in (self.q, self.k, self.v)]
+        elsewhere = any(view != whole(view.shape) for view in [*parts, self.written.view])
+        return elsewhere or any(each.steps for each in (self.q, self.k, self.v, self.written))
+
 
 def as_attention(function: Relax) -> Attention | None:
     """What ``function`` computes, or None where it is something else or broadcasts its batches."""
-    values = dict(bindings_of(function))
-    given = tuple(function.params)
-    arguments = _arguments(values, returned(function), "relax.matmul")
-    scores = None if arguments is None else _below_softmax(values, arguments[0])
-    found = None if scores is None else _product_and_steps(values, given, scores)
-    if arguments is None or found is None:
+    values, given = dict(bindings_of(function)), tuple(function.params)
+    found = written_of(values, given, returned(function))
+    product = None if found is None else _arguments(values, found[0], "relax.matmul")
+    scores = None if product is None else _below_softmax(values, product[0])
+    inner = None if scores is None else _product_and_steps(values, given, scores)
+    if found is None or product is None or inner is None:
         return None
-    (q, k), steps = found
-    attention = Attention(given, q, k, arguments[1], steps)
-    tensors = (q, k, arguments[1])
-    if any(tensor not in given or dtype_of(tensor) != "float32" for tensor in tensors):
+    (q, k), steps = inner
+    reads = [read for each in (q, k, product[1]) if (read := read_of(values, given, each)) is not None]
+    if len(reads) < 3 or any(dtype_of(read.source) != "float32" for read in reads):
         return None
-    shapes = [shape_of(tensor) for tensor in tensors]
+    attention = Attention(given, reads[0], reads[1], reads[2], steps, found[1])
+    shapes = [each.view.shape for each in (attention.q, attention.k, attention.v)]
     return attention if all(len(s) > 2 and s[:-2] == attention.batch for s in shapes) else None
 
 
-def _arguments(values: Mapping[Var, Expr], var: Expr, operator: str) -> tuple[Expr, ...] | None:
+def _arguments(values: Values, var: Expr, operator: str) -> tuple[Expr, ...] | None:
     """Of the call that ``var`` stands for, where it is one of ``operator``."""
     call = values.get(var)
     return tuple(call.args) if call is not None and op_name(call) == operator else None
 
 
-def _below_softmax(values: Mapping[Var, Expr], weights: Expr) -> Var | None:
+def _below_softmax(values: Values, weights: Expr) -> Var | None:
     """What ``weights`` is the softmax of, along its last axis."""
     divided = _arguments(values, weights, "relax.divide")
     power = divided and _arguments(values, divided[0], "relax.exp")
@@ -108,7 +106,7 @@ def _below_softmax(values: Mapping[Var, Expr], weights: Expr) -> Var | None:
     return scores if right else None
 
 
-def _along_rows(values: Mapping[Var, Expr], var: Expr, operator: str) -> Var | None:
+def _along_rows(values: Values, var: Expr, operator: str) -> Var | None:
     """What ``var`` is ``operator`` of, where it runs along the last axis and keeps it."""
     arguments = _arguments(values, var, operator)
     if not arguments:
@@ -119,23 +117,15 @@ def _along_rows(values: Mapping[Var, Expr], var: Expr, operator: str) -> Var | N
 
 
 def _product_and_steps(
-    values: Mapping[Var, Expr], given: tuple[Var, ...], scores: Var
+    values: Values, given: tuple[Var, ...], scores: Var
 ) -> tuple[tuple[Var, Var], tuple[Step, ...]] | None:
     """The operands of the product that ``scores`` is made of, and what is done to it; None where that is no chain."""
     steps: list[Step] = []
-    while (name := op_name(values.get(scores))) in _STEPS:
-        a, b = values[scores].args
-        inner, other = (a, b) if a in values else (b, a)
-        operand = _operand(other, given)
-        if inner not in values or operand is None or shape_of(inner) != shape_of(scores):
+    while op_name(values.get(scores)) in STEPS:
+        found = step_of(values, given, values[scores])
+        if found is None:
             return None
-        steps.append(Step(name, operand, inner is b))
-        scores = inner
+        scores, step = found
+        steps.append(step)
     product = _arguments(values, scores, "relax.matmul")
     return ((product[0], product[1]), tuple(reversed(steps))) if product else None
-
-
-def _operand(expr: Expr, given: tuple[Var, ...]) -> Var | float | None:
-    if isinstance(expr, tvm.ir.Constant):
-        return float(expr.value.numpy()) if not shape_of(expr) and dtype_of(expr) == "float32" else None
-    return expr if isinstance(expr, relax.Var) and expr in given and dtype_of(expr) == "float32" else None

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tvm_flow.backends.cpu.attention import divided_last
+from tvm_flow.backends.cpu.attention_tiles import streamed_space, streams
 from tvm_flow.backends.cpu.choices import Choice, ProductChoice, other_threads, product_default, product_space
 from tvm_flow.backends.cpu.convolution import as_convolution
 from tvm_flow.backends.cpu.float_product import noted_float_product
-from tvm_flow.backends.cpu.registers import noted_registers
+from tvm_flow.backends.cpu.registers import PLAIN, noted_registers
 from tvm_flow.backends.cpu.rows import row_choices
+from tvm_flow.backends.cpu.softmax import as_attention
 from tvm_flow.backends.cpu.tiling import PARALLEL_MACS
 from tvm_flow.backends.packed import CPU, PackedProgram
 from tvm_flow.errors import BuildError
@@ -26,7 +28,10 @@ def space(packed: PackedProgram, kernel: str) -> list[Choice]:
         macs = product.m * product.k * product.n
         found = product_space(product, parallel := macs >= PARALLEL_MACS)
         return [*other_threads(product_default(product, parallel), macs, PARALLEL_MACS), *found] if found else []
-    return row_choices(to_prim_func(divided_last(function), kernel), noted_registers(packed, kernel))
+    attention, registers = as_attention(function), noted_registers(packed, kernel)
+    if attention is not None and streams(attention):
+        return streamed_space(attention, registers or PLAIN)
+    return row_choices(to_prim_func(divided_last(function), kernel), registers)
 
 
 def with_choices(packed: PackedProgram, choices: Mapping[str, Choice]) -> PackedProgram:

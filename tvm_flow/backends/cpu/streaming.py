@@ -22,6 +22,10 @@ holds for this too; u = 2^-24, S keys in n blocks of B.
   sums of what is not negative never round to less than one of their terms, and the row's largest score has the weight
   1, and only factors of 1 after it.
 
+Q, K and V are read, and the output is written, where and as `tvm_flow.backends.cpu.softmax` says: what is done to an
+element of them is done where it is packed, or as it leaves, by the operations of the kernels that would be before and
+after, in their order. So the bits are those of kernels of their own.
+
 NaN in a row's scores is in its t, and so in all of it, as is the difference of equal infinities. Sums before the
 division are up to B times as large as their quotient, so values beyond 3e38 / B may overflow.
 
@@ -33,16 +37,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
+from tvm_flow.backends.cpu.attention_operands import Operands
 from tvm_flow.backends.cpu.attention_tiles import Layout, Span
-from tvm_flow.backends.cpu.softmax import Attention, Step
-from tvm_flow.graph.lifted import shape_of
+from tvm_flow.backends.cpu.softmax import Attention
+from tvm_flow.backends.cpu.statements import allocated, argument, f32, flat, i64, indices, loop, store, vector
+from tvm_flow.graph.lifted import dtype_of, shape_of
 from tvm_flow.graph.types import Buffer, Expr, PrimFunc, Var
 from tvm_flow.lower.exponential import weight_expression
 
@@ -53,12 +60,6 @@ _Read = Callable[[Expr, Expr], Expr]
 """Of a row and a place along the sum."""
 _Write = Callable[[Expr, Expr, Expr], None]
 """To a row and a column, a value."""
-_OPERATORS: dict[str, Callable[[Expr, Expr], Expr]] = {
-    "relax.add": lambda a, b: a + b,
-    "relax.subtract": lambda a, b: a - b,
-    "relax.multiply": lambda a, b: a * b,
-    "relax.divide": lambda a, b: a / b,
-}
 
 
 def streamed(name: str, attention: Attention, layout: Layout) -> PrimFunc:
@@ -66,173 +67,180 @@ def streamed(name: str, attention: Attention, layout: Layout) -> PrimFunc:
     with IRBuilder() as builder, T.prim_func():
         T.func_name(name)
         T.func_attr({"tirx.noalias": True})
-        given = {p: T.arg(p.name, _typed(shape_of(p))) for p in attention.parameters}
-        out = T.arg("out", _typed((*attention.batch, attention.rows, attention.channels)))
+        given = [argument(p.name, shape_of(p), dtype_of(p)) for p in attention.parameters]
+        out = flat(argument("out", attention.written.shape, attention.written.dtype))
+        tensors = {p: flat(buffer) for p, buffer in zip(attention.parameters, given, strict=True)}
         tasks = math.prod(attention.batch) * attention.rows // layout.task
-        with (T.parallel if layout.parallel else T.serial)(_i64(0), _i64(tasks)) as task:
-            _Task(attention, layout, given, out, task).emit()
+        with (T.parallel if layout.parallel else T.serial)(i64(0), i64(tasks // layout.tasks)) as turn:
+            kernel = _Kernel(attention, layout, tensors, out, _scratch(attention, layout))
+            with loop(layout.tasks) as task:
+                _Task(kernel, T.bind(turn * layout.tasks + task)).emit()
     return builder.get().with_attr("global_symbol", name)
+
+
+@dataclass(frozen=True)
+class _Scratch:
+    """What a thread works on: float32, reused by its tasks."""
+
+    queries: Buffer | None
+    """None where Q is read as it lies."""
+    keys: Buffer
+    values: Buffer
+    scores: Buffer
+    sums: Buffer
+    top: Buffer
+    total: Buffer
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """What all tasks of a thread share; ``tensors`` and ``out`` as one dimension each."""
+
+    attention: Attention
+    layout: Layout
+    tensors: Mapping[Var, Buffer]
+    out: Buffer
+    scratch: _Scratch
+
+
+def _scratch(attention: Attention, layout: Layout) -> _Scratch:
+    return _Scratch(
+        queries=allocated(layout.group * attention.depth) if attention.q.steps else None,
+        keys=allocated(layout.keys.padded * attention.depth),
+        values=allocated(layout.keys.extent * layout.channels.padded),
+        scores=allocated(layout.group * layout.keys.padded),
+        sums=allocated(layout.task * layout.channels.padded),
+        top=allocated(layout.task),
+        total=allocated(layout.task),
+    )
 
 
 class _Task:
     """The statements of one task; row numbers are of the task unless they are said to be of the head."""
 
-    def __init__(self, attention: Attention, layout: Layout, given: Mapping[Var, Buffer], out: Buffer, task: Expr):
-        self.attention, self.layout, self.given, self.out = attention, layout, given, out
-        self.lanes = layout.keys.lanes
+    def __init__(self, kernel: _Kernel, task: Expr):
+        attention, layout = self.attention, self.layout = kernel.attention, kernel.layout
+        self.scratch, self.out, self.lanes = kernel.scratch, kernel.out, layout.keys.lanes
         tasks = attention.rows // layout.task
-        self.head = _indices(tirx.floordiv(task, _i64(tasks)), attention.batch)
-        self.first = T.bind(tirx.floormod(task, _i64(tasks)) * layout.task)
+        head = indices(tirx.floordiv(task, i64(tasks)), attention.batch)
+        self.operands = Operands(kernel.tensors, head, self.lanes)
+        self.first = T.bind(tirx.floormod(task, i64(tasks)) * layout.task)
         """Row of the head."""
-        self.keys = _allocated(layout.keys.padded * attention.depth)
-        self.values = _allocated(layout.keys.extent * layout.channels.padded)
-        self.scores = _allocated(layout.group * layout.keys.padded)
-        self.sums = _allocated(layout.task * layout.channels.padded)
-        self.top, self.total = _allocated(layout.task), _allocated(layout.task)
 
     def emit(self) -> None:
         """Every block of keys with every group of rows, then the division."""
-        lay, width = self.layout, self.layout.channels.padded
-        with _loop(lay.task) as row:
-            _store(self.top, row, _f32(LOWEST))
-            _store(self.total, row, _f32(0.0))
-        with self._vectors(lay.task * width) as place:
-            _store(self.sums, place, _f32(0.0))
-        with _loop(lay.blocks) as block:
+        lay, scratch = self.layout, self.scratch
+        with loop(lay.task) as row:
+            store(scratch.top, row, f32(LOWEST))
+            store(scratch.total, row, f32(0.0))
+        if lay.blocks > 1:
+            with self._vectors(lay.task * lay.channels.padded) as place:
+                store(scratch.sums, place, f32(0.0))
+        with loop(lay.blocks) as block:
             start = T.bind(block * lay.keys.extent)
-            there = T.bind(tirx.min(_i64(lay.keys.extent), self.attention.keys - start))
-            self._pack_keys(start, there)
-            self._pack_values(start, there)
-            with _loop(lay.task // lay.group) as group:
+            there = T.bind(tirx.min(i64(lay.keys.extent), self.attention.keys - start))
+            self.operands.pack_keys(scratch.keys, self.attention.k, lay, start, there)
+            self.operands.pack_values(scratch.values, self.attention.v, lay, start, there)
+            with loop(lay.task // lay.group) as group:
                 self._group(T.bind(group * lay.group), start, there)
-        with _loop(lay.task) as row:
-            self._divide(row)
-
-    def _pack_keys(self, start: Expr, there: Expr) -> None:
-        """[tile of keys, D, key] of K [.., D, S]; ``there`` are the block's keys, ``start`` is the first."""
-        span, depth, k = self.layout.keys, self.attention.depth, self.given[self.attention.k]
-        with _loop(span.tiles) as tile, _loop(depth) as d, _loop(span.vectors) as vector:
-            key = T.bind(tile * span.columns + vector * span.lanes)
-            to = T.bind((tile * depth + d) * span.columns + vector * span.lanes)
-            self._copy(self.keys, to, there - key, lambda lane: k[(*self.head, d, start + key + lane)])
-
-    def _pack_values(self, start: Expr, there: Expr) -> None:
-        """[tile of channels, key, channel] of V [.., S, E]."""
-        span, block, v = self.layout.channels, self.layout.keys.extent, self.given[self.attention.v]
-        with _loop(span.tiles) as tile, _loop(block) as key, _loop(span.vectors) as vector:
-            channel = T.bind(tile * span.columns + vector * span.lanes)
-            to = T.bind((tile * block + key) * span.columns + vector * span.lanes)
-            left = tirx.Select(key < there, span.extent - channel, _i64(0))
-            self._copy(self.values, to, left, lambda lane: v[(*self.head, start + key, channel + lane)])
-
-    def _copy(self, packed: Buffer, to: Expr, left: Expr, read: Callable[[Expr], Expr]) -> None:
-        """A vector of which the first ``left`` lanes exist; zeros for the others."""
-        with T.If(left >= self.lanes):
-            with T.Then(), self._vector() as lane:
-                _store(packed, to + lane, read(lane))
-            with T.Else(), _loop(self.lanes) as lane:
-                _store(packed, to + lane, tirx.if_then_else(lane < left, read(lane), _f32(0.0)))
+        with loop(lay.task) as row:
+            self._write(row)
 
     def _group(self, row: Expr, start: Expr, there: Expr) -> None:
         """The rows ``row`` and on of a group with the block of keys."""
-        keys, channels = self.layout.keys, self.layout.channels
-        q = self.given[self.attention.q]
+        keys, channels, scratch = self.layout.keys, self.layout.channels, self.scratch
 
         def score(r: Expr, column: Expr, value: Expr) -> None:
-            _store(self.scores, r * keys.padded + column, value)
+            store(scratch.scores, r * keys.padded + column, value)
 
         def add(r: Expr, column: Expr, value: Expr) -> None:
             place = (row + r) * channels.padded + column
-            _store(self.sums, place, self.sums[place] + value)
+            store(scratch.sums, place, scratch.sums[place] + value if self.layout.blocks > 1 else value)
 
-        self._product(keys, lambda r, d: q[(*self.head, self.first + row + r, d)], self.keys, score)
-        with _loop(self.layout.group) as r:
+        self._product(keys, self._queries(row), scratch.keys, score)
+        with loop(self.layout.group) as r:
             self._step(self.first + row + r, r * keys.padded, start, there)
             self._weigh(row + r, r * keys.padded)
-        self._product(channels, lambda r, key: self.scores[r * keys.padded + key], self.values, add)
+        self._product(channels, lambda r, key: scratch.scores[r * keys.padded + key], scratch.values, add)
+
+    def _queries(self, row: Expr) -> _Read:
+        """Q of the rows ``row`` and on of a group."""
+        q, packed, depth = self.attention.q, self.scratch.queries, self.attention.depth
+        if packed is None:
+            return lambda r, d: self.operands.element(q, self.first + row + r, d)
+        self.operands.pack_rows(packed, q, self.first + row, self.layout.group)
+        return lambda r, d: packed[r * depth + d]
 
     def _product(self, span: Span, left: _Read, packed: Buffer, write: _Write) -> None:
         """A group's rows of ``left`` times ``packed`` [tile, depth, column], tile by tile, in registers."""
         rows, width = self.layout.rows, span.columns
         depth = self.attention.depth if span is self.layout.keys else self.layout.keys.extent
         places = [(r, v * span.lanes) for r in range(rows) for v in range(span.vectors)]
-        with _loop(span.tiles) as tile, _loop(self.layout.group // rows) as strip:
-            sums = _allocated(rows * width)
+        with loop(span.tiles) as tile, loop(self.layout.group // rows) as strip:
+            sums = allocated(rows * width)
             for r, column in places:
-                with self._vector() as lane:
-                    _store(sums, r * width + column + lane, _f32(0.0))
-            with _loop(depth) as d:
+                with vector(self.lanes) as lane:
+                    store(sums, r * width + column + lane, f32(0.0))
+            with loop(depth) as d:
                 for r, column in places:
-                    with self._vector() as lane:
+                    with vector(self.lanes) as lane:
                         product = left(strip * rows + r, d) * packed[(tile * depth + d) * width + column + lane]
-                        _store(sums, r * width + column + lane, sums[r * width + column + lane] + product)
+                        store(sums, r * width + column + lane, sums[r * width + column + lane] + product)
             for r, column in places:
-                with self._vector() as lane:
+                with vector(self.lanes) as lane:
                     write(strip * rows + r, tile * width + column + lane, sums[r * width + column + lane])
 
     def _step(self, row: Expr, at: Expr, start: Expr, there: Expr) -> None:
         """What comes before the softmax, on the scores at ``at`` of the head's ``row``; no score where no key is."""
-        scores, span = self.scores, self.layout.keys
+        scores, span, steps = self.scratch.scores, self.layout.keys, self.attention.steps
 
         def apply(key: Expr) -> None:
-            value = scores[at + key]
-            for step in self.attention.steps:
-                value = self._stepped(step, value, row, start + key)
-            _store(scores, at + key, value)
+            store(scores, at + key, self.operands.after(steps, scores[at + key], row, start + key))
 
-        if self.attention.steps:
-            whole = T.bind(tirx.floordiv(there, _i64(span.lanes)))
-            with _loop(whole) as vector, self._vector() as lane:
-                apply(vector * span.lanes + lane)
-            with _loop(there, whole * span.lanes) as key:
+        if steps:
+            whole = T.bind(tirx.floordiv(there, i64(span.lanes)))
+            with loop(whole) as turn, vector(self.lanes) as lane:
+                apply(turn * span.lanes + lane)
+            with loop(there, whole * span.lanes) as key:
                 apply(key)
         if span.padded * self.layout.blocks > self.attention.keys:
-            with _loop(span.padded, there) as key:
-                _store(scores, at + key, _f32(-math.inf))
-
-    def _stepped(self, step: Step, value: Expr, row: Expr, key: Expr) -> Expr:
-        if isinstance(step.operand, float):
-            other = _f32(step.operand)
-        else:
-            shape = shape_of(step.operand)
-            indices = (*self.head, row, key)[len(self.head) + 2 - len(shape) :]
-            kept = (index if extent > 1 else _i64(0) for index, extent in zip(indices, shape, strict=True))
-            other = self.given[step.operand][tuple(kept)]
-        return _OPERATORS[step.operator](*((other, value) if step.first else (value, other)))
+            with loop(span.padded, there) as key:
+                store(scores, at + key, f32(-math.inf))
 
     def _weigh(self, row: Expr, at: Expr) -> None:
         """The scores at ``at`` of ``row`` to weights; the row's sums to what these are relative to."""
-        scores, top, total, width = self.scores, self.top, self.total, self.layout.channels.padded
+        scores, width = self.scratch.scores, self.layout.channels.padded
+        top, total, sums = self.scratch.top, self.scratch.total, self.scratch.sums
 
         def weight(key: Expr) -> Expr:
-            _store(scores, at + key, weight_expression(scores[at + key] - new))
+            store(scores, at + key, weight_expression(scores[at + key] - new))
             return scores[at + key]
 
         new = T.bind(tirx.max(top[row], self._fold(tirx.max, LOWEST, lambda key: scores[at + key])))
-        added = T.bind(self._fold(_OPERATORS["relax.add"], 0.0, weight))
+        added = T.bind(self._fold(lambda a, b: a + b, 0.0, weight))
         if self.layout.blocks == 1:
-            _store(total, row, added)
+            store(total, row, added)
             return
         factor = T.bind(weight_expression(top[row] - new))
-        _store(top, row, new)
-        _store(total, row, total[row] * factor + added)
+        store(top, row, new)
+        store(total, row, total[row] * factor + added)
         with self._vectors(width) as channel:
-            _store(self.sums, row * width + channel, self.sums[row * width + channel] * factor)
+            store(sums, row * width + channel, sums[row * width + channel] * factor)
 
     def _fold(self, combine: Callable[[Expr, Expr], Expr], initial: float, read: Callable[[Expr], Expr]) -> Expr:
         """All that ``read`` gives of the block's keys, combined."""
         vectors = -(-self.layout.keys.extent // self.lanes)
         parts = min(PARTS, vectors)
-        partial = _allocated(parts * self.lanes)
+        partial = allocated(parts * self.lanes)
 
         def take(part: int, value: Callable[[Expr], Expr], first: Expr | int) -> None:
-            with self._vector() as lane:
+            with vector(self.lanes) as lane:
                 place = part * self.lanes + lane
-                _store(partial, place, combine(partial[place], value(first + lane)))
+                store(partial, place, combine(partial[place], value(first + lane)))
 
         with self._vectors(parts * self.lanes) as place:
-            _store(partial, place, _f32(initial))
-        with _loop(vectors // parts) as turn:
+            store(partial, place, f32(initial))
+        with loop(vectors // parts) as turn:
             for part in range(parts):
                 take(part, read, (turn * parts + part) * self.lanes)
         for rest in range(vectors // parts * parts, vectors):
@@ -244,62 +252,24 @@ class _Task:
             found = [combine(a, b) for a, b in zip(found[::2], found[1::2], strict=True)]
         return found[0]
 
-    def _vector(self) -> AbstractContextManager[Expr]:
-        """A vector's lanes."""
-        return T.vectorized(_i64(0), _i64(self.lanes))  # type: ignore[no-any-return]
-
     @contextmanager
     def _vectors(self, extent: int) -> Iterator[Expr]:
         """Places up to ``extent``, a multiple of the lanes, vector by vector."""
-        with _loop(extent // self.lanes) as vector, self._vector() as lane:
-            yield vector * self.lanes + lane
+        with loop(extent // self.lanes) as turn, vector(self.lanes) as lane:
+            yield turn * self.lanes + lane
 
-    def _divide(self, row: Expr) -> None:
+    def _write(self, row: Expr) -> None:
         """The output's row."""
-        channels, width = self.attention.channels, self.layout.channels.padded
+        channels, width, written = self.attention.channels, self.layout.channels.padded, self.attention.written
+        scratch, operands = self.scratch, self.operands
 
-        def divide(channel: Expr) -> None:
-            value = self.sums[row * width + channel] / self.total[row]
-            _store(self.out, (*self.head, self.first + row, channel), value)
+        def write(channel: Expr) -> None:
+            value = scratch.sums[row * width + channel] / scratch.total[row]
+            value = operands.after(written.steps, value, self.first + row, channel)
+            store(self.out, operands.place(written.view, self.first + row, channel), value)
 
         whole = channels // self.lanes * self.lanes
         with self._vectors(whole) as channel:
-            divide(channel)
-        with _loop(channels, whole) as channel:
-            divide(channel)
-
-
-def _loop(stop: int | Expr, start: int | Expr = 0) -> AbstractContextManager[Expr]:
-    """From ``start`` up to ``stop``, int64."""
-    start, stop = (_i64(end) if isinstance(end, int) else end for end in (start, stop))
-    return T.serial(start, stop)  # type: ignore[no-any-return]
-
-
-def _allocated(elements: int) -> Buffer:
-    """Small ones in registers, or on the stack."""
-    return T.alloc_buffer((_i64(elements),), "float32", align=64)
-
-
-def _store(buffer: Buffer, place: Expr | tuple[Expr, ...], value: Expr) -> None:
-    T.buffer_store(buffer, value, list(place) if isinstance(place, tuple) else [place])
-
-
-def _typed(shape: tuple[int, ...]) -> Expr:
-    return T.buffer([_i64(extent) for extent in shape], "float32")
-
-
-def _indices(flat: Expr, shape: tuple[int, ...]) -> tuple[Expr, ...]:
-    """Of element ``flat`` of a tensor of ``shape``."""
-    found: list[Expr] = []
-    for extent in reversed(shape):
-        found.append(T.bind(tirx.floormod(flat, _i64(extent))))
-        flat = tirx.floordiv(flat, _i64(extent))
-    return tuple(reversed(found))
-
-
-def _i64(value: int) -> Expr:
-    return tirx.const(value, "int64")
-
-
-def _f32(value: float) -> Expr:
-    return tirx.const(value, "float32")
+            write(channel)
+        with loop(channels, whole) as channel:
+            write(channel)

@@ -1,0 +1,122 @@
+"""How `tvm_flow.backends.cpu.streaming` reads Q, K and V of one head into its tiles, and says what is written.
+
+An element is read where its view has it, and what is done to it is done then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from tvm import tirx
+from tvm.script.ir_builder import tirx as T
+
+from tvm_flow.backends.cpu.attention_tiles import Layout, Span
+from tvm_flow.backends.cpu.moved import Read, Step, ToCodes
+from tvm_flow.backends.cpu.statements import f32, i64, loop, store, vector
+from tvm_flow.backends.cpu.views import View
+from tvm_flow.graph.types import Buffer, Expr, Var
+
+_OPERATORS: dict[str, Callable[[Expr, Expr], Expr]] = {
+    "relax.add": lambda a, b: a + b,
+    "relax.subtract": lambda a, b: a - b,
+    "relax.multiply": lambda a, b: a * b,
+    "relax.divide": lambda a, b: a / b,
+}
+
+
+@dataclass(frozen=True)
+class Operands:
+    """The ``tensors`` of a kernel, each as one dimension, for the attention at ``head``."""
+
+    tensors: Mapping[Var, Buffer]
+    head: tuple[Expr, ...]
+    lanes: int
+
+    def place(self, view: View, row: Expr, column: Expr) -> Expr:
+        """Of an element of this head."""
+        found = i64(view.offset)
+        for index, stride in zip((*self.head, row, column), view.strides, strict=True):
+            found = found + index * i64(stride) if stride else found
+        return found
+
+    def element(self, read: Read, row: Expr, column: Expr) -> Expr:
+        """An element of Q, K or V."""
+        return self.after(read.steps, self.tensors[read.source][self.place(read.view, row, column)], row, column)
+
+    def after(self, steps: Iterable[Step | ToCodes], value: Expr, row: Expr, column: Expr) -> Expr:
+        """What ``steps`` make of the ``value`` at ``row`` and ``column``, as kernels of their own would."""
+        for step in steps:
+            value = _codes(step, value) if isinstance(step, ToCodes) else self._stepped(step, value, row, column)
+        return value
+
+    def _stepped(self, step: Step, value: Expr, row: Expr, column: Expr) -> Expr:
+        if step.view is None:
+            other = f32(step.operand)
+        else:
+            other = self.tensors[step.operand][self.place(step.view, row, column)]
+        return _OPERATORS[step.operator](*((other, value) if step.first else (value, other)))
+
+    def pack_rows(self, packed: Buffer, read: Read, start: Expr, rows: int) -> None:
+        """[row, D] of Q from row ``start`` on."""
+        depth = read.view.shape[-1]
+        with loop(rows) as row:
+            for extent, first, lanes in _vectors(depth, self.lanes):
+                with loop(extent) as turn, vector(lanes) as lane:
+                    d = first + turn * lanes + lane
+                    store(packed, row * depth + d, self.element(read, start + row, d))
+
+    def pack_keys(self, packed: Buffer, read: Read, layout: Layout, start: Expr, there: Expr) -> None:
+        """[tile of keys, D, key] of K [.., D, S]; ``there`` are the block's keys, ``start`` is the first."""
+        span, depth = layout.keys, read.view.shape[-2]
+        if read.view.strides[-1] != 1:
+            self._turn_keys(packed, read, span, start, there)
+            return
+        with loop(span.tiles) as tile, loop(depth) as d, loop(span.vectors) as part:
+            key = T.bind(tile * span.columns + part * span.lanes)
+            to = T.bind((tile * depth + d) * span.columns + part * span.lanes)
+            self._copy(packed, to, there - key, lambda lane: self.element(read, d, start + key + lane))
+
+    def _turn_keys(self, packed: Buffer, read: Read, span: Span, start: Expr, there: Expr) -> None:
+        """The same where a key's channels, and not a channel's keys, lie side by side: key after key."""
+        depth = read.view.shape[-2]
+        with loop(span.tiles) as tile:
+            here = T.bind(tirx.max(tirx.min(there - tile * span.columns, i64(span.columns)), i64(0)))
+            with loop(here) as column, loop(depth) as d:
+                to = (tile * depth + d) * span.columns + column
+                store(packed, to, self.element(read, d, start + tile * span.columns + column))
+            with loop(span.columns, here) as column, loop(depth) as d:
+                store(packed, (tile * depth + d) * span.columns + column, f32(0.0))
+
+    def pack_values(self, packed: Buffer, read: Read, layout: Layout, start: Expr, there: Expr) -> None:
+        """[tile of channels, key, channel] of V [.., S, E]."""
+        span, block = layout.channels, layout.keys.extent
+        with loop(span.tiles) as tile, loop(block) as key, loop(span.vectors) as part:
+            channel = T.bind(tile * span.columns + part * span.lanes)
+            to = T.bind((tile * block + key) * span.columns + part * span.lanes)
+            left = tirx.Select(key < there, span.extent - channel, i64(0))
+            self._copy(packed, to, left, lambda lane: self.element(read, start + key, channel + lane))
+
+    def _copy(self, packed: Buffer, to: Expr, left: Expr, element: Callable[[Expr], Expr]) -> None:
+        """A vector of which the first ``left`` lanes exist; zeros for the others."""
+        with T.If(left >= self.lanes):
+            with T.Then(), vector(self.lanes) as lane:
+                store(packed, to + lane, element(lane))
+            with T.Else(), loop(self.lanes) as lane:
+                store(packed, to + lane, tirx.if_then_else(lane < left, element(lane), f32(0.0)))
+
+
+def _codes(step: ToCodes, value: Expr) -> Expr:
+    """As TVM legalizes the operator."""
+    if step.operator == "relax.round":
+        return tirx.nearbyint(value)
+    if step.operator == "relax.clip":
+        low, high = (f32(float(getattr(limit, "value", limit))) for limit in step.call.args[1:3])
+        return tirx.max(tirx.min(value, high), low)
+    return value.astype(step.call.ty.dtype)
+
+
+def _vectors(extent: int, lanes: int) -> list[tuple[int, int, int]]:
+    """``extent`` elements as loops: how many vectors, where they start, and of how many lanes."""
+    whole = extent // lanes
+    return [(whole, 0, lanes), (extent - whole * lanes, whole * lanes, 1)][: 2 if extent % lanes else 1]
