@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from tvm_flow.bench import models
+from tvm_flow.bench import models, step
 from tvm_flow.bench.__main__ import main
 from tvm_flow.bench.models import MODELS, BenchModel, bench_model, write_checkpoint, write_inputs
 from tvm_flow.bench.step_files import patches, step_macs
-from tvm_flow.errors import ConfigError
+from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.model import STDiT3Config, STDiTConfig, load_checkpoint
 from tvm_flow.model.inspect import inspect_checkpoint
 from tvm_flow.pipeline.source import load_source
@@ -28,7 +28,9 @@ TINY = {
     "stdit": BenchModel(STDiTConfig(**SIZES), {**VIDEO, "name": "iddpm"}, (4, 3, 6, 4)),  # type: ignore[arg-type]
 }
 OPENVINO = ["openvino_int8", "openvino_fp32"] if find_spec("openvino") else []
-PEERS = ["onnxruntime_int8", "onnxruntime_fp32", *OPENVINO, "torch_fp32"]
+PEERS = ["onnxruntime_int8", "onnxruntime_fp32", *OPENVINO, "torch_fp32", "torch_int8"]
+LONG = ("torch_compiled", "torch_bf16")
+"""Not here: half a minute of a C++ compiler, or products number by number where the CPU has no bfloat16."""
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +38,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "MODELS", MODELS | TINY)
 
 
-def test_one_json_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_json_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "CONTENDERS", {name: run for name, run in step.CONTENDERS.items() if name not in LONG})
     assert main(["step", "--model", "stdit", "--blocks", "1", "--threads", "1", "--rounds", "1"]) == 0
     (text,) = capsys.readouterr().out.splitlines()
     line = json.loads(text)
@@ -44,12 +47,37 @@ def test_one_json_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(line) == [*sizes, *times, "ours_max_err", "peers", "peak_mb"]
     assert 0 < line["ours_prologue_ms"] + line["ours_step_ms"] <= line["ours_ms"] + 0.11, "rounded to a tenth each"
     assert (line["model"], line["blocks"], line["tokens"], line["threads"]) == ("stdit", 1, 3 * 3 * 2, 1)
+    absent = {name: line["peers"].pop(name)["why"] for name, peer in [*line["peers"].items()] if list(peer) == ["why"]}
+    if find_spec("openvino"):
+        assert "no instructions for bfloat16" in absent.pop("openvino_int8_bf16", "no instructions for bfloat16")
+        line["peers"].pop("openvino_int8_bf16", None)
+        assert not absent
+    else:
+        assert all("openvino" in why for why in absent.values())
     assert list(line["peers"]) == PEERS and all(list(peer) == ["ms", "max_err"] for peer in line["peers"].values())
     assert min(line["ours_ms"], line["peak_mb"], *(peer["ms"] for peer in line["peers"].values())) > 0
     floats = [line["peers"][peer]["max_err"] for peer in PEERS if peer.endswith("fp32")]
     # Single precision errs by 1000 * 2^-24 in the argument of the timestep's sines, 8 bits by far more.
     assert 0 < max(floats) < 1e-4 < line["ours_max_err"] < 0.5
     assert all(line["peers"][peer]["max_err"] < 0.5 for peer in PEERS if peer.endswith("int8"))
+
+
+def test_a_peer_that_fails_says_why_and_ours_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(name: str, *_: object) -> tuple[np.ndarray, dict[str, float]]:
+        if name == failing:
+            raise BuildError("no such instruction")
+        return np.zeros(3), {"ms": 1.0, "peak_mb": 2.0, "prologue_ms": 0.5}
+
+    failing = "torch_int8"
+    monkeypatch.setattr(step, "run_contender", run)
+    model = bench_model("stdit", 1)
+    line = step.report("stdit", model, 1, step.measure(model, tmp_path, 1, 1))
+    peers = line["peers"]
+    assert isinstance(peers, dict) and peers[failing] == {"why": "no such instruction"} and len(peers) == 9
+    assert all(peer == {"ms": 1.0, "max_err": 0.0} for name, peer in peers.items() if name != failing)
+    failing = "ours"
+    with pytest.raises(BuildError, match="no such instruction"):
+        step.measure(model, tmp_path, 1, 1)
 
 
 def test_a_build_stage_by_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,12 +24,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from tvm_flow.bench.contenders import Array, StepFiles
+from tvm_flow.bench.contenders import Array
 from tvm_flow.bench.executed import executed_parts
 from tvm_flow.bench.foreign_run import EmulatedCore, Output, run_foreign
 from tvm_flow.bench.models import BenchModel, bench_model
 from tvm_flow.bench.step import REFERENCE, run_contender
 from tvm_flow.bench.step_files import patches, prepare, step_macs
+from tvm_flow.bench.step_inputs import StepFiles
 from tvm_flow.bench.wheel import CACHE
 from tvm_flow.compile.static import link_static, static_files
 from tvm_flow.plan.described import described

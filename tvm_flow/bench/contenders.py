@@ -4,14 +4,19 @@
     onnxruntime_int8   the exported QDQ graph with every optimisation
     onnxruntime_fp32   the same step graph, exported with every layer in float
     openvino_int8      the exported QDQ graph; attention, as the graph has it, in float32
+    openvino_int8_bf16 the same with attention, and all else that is no int8 product, in bfloat16
     openvino_fp32      the float graph
     torch_fp32         the float model
+    torch_compiled     the same, compiled
+    torch_bf16         the same, blocks in bfloat16
+    torch_int8         the same, linears of blocks in int8 with ranges found at every call
     float64            the float model in double precision: what errors are measured against
 
 All read the same latent, tokens and mask, and write ``NAME.npy``, float32 [C, T, H, W] (float64 for float64; a learned
 variance is left out), beside
 the files of `tvm_flow.bench.step`. The line on stdout holds the fastest round in milliseconds, the peak memory of the
-process, and of ours the prologue's milliseconds: a round has it in it, as those of all others have the same work.
+process, and of ours the prologue's milliseconds: a round has it in it, as those of all others have the same work. Of a
+contender that cannot run here, for what is not installed or the CPU lacks, it holds ``why`` and nothing else.
 """
 
 from __future__ import annotations
@@ -20,47 +25,19 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tvm_flow.bench.step_inputs import StepFiles
 from tvm_flow.bench.weighed import peak_mb
+from tvm_flow.errors import BuildError
 
 Array = npt.NDArray[Any]
 Run = Callable[[], Array]
-
-
-@dataclass(frozen=True)
-class StepFiles:
-    """Where `tvm_flow.bench.step` puts what contenders read."""
-
-    folder: Path
-
-    @property
-    def checkpoint(self) -> Path:
-        """The float model."""
-        return self.folder / "checkpoint"
-
-    @property
-    def bundle(self) -> Path:
-        """Ours."""
-        return self.folder / "bundle"
-
-    def graph(self, kind: str) -> Path:
-        """The conditional graph of the export ``kind``, int8 or fp32."""
-        return self.folder / f"export_{kind}" / "step_000_cond.onnx"
-
-    @property
-    def inputs(self) -> Path:
-        """z, y, mask (additive), length, t, fps, and how many calls of the bundle's step are its prologue."""
-        return self.folder / "inputs.npz"
-
-    def result(self, name: str) -> Path:
-        """The velocity that contender ``name`` computed."""
-        return self.folder / f"{name}.npy"
 
 
 def ours(files: StepFiles, threads: int) -> Run:
@@ -109,14 +86,22 @@ def onnxruntime_graph(kind: str) -> Callable[[StepFiles, int], Run]:
     return prepare
 
 
-def openvino_graph(kind: str) -> Callable[[StepFiles, int], Run]:
-    """The export ``kind`` in OpenVINO, which would else compute in bfloat16 what the graph has in float32."""
+def openvino_graph(kind: str, precision: str = "f32") -> Callable[[StepFiles, int], Run]:
+    """The export ``kind`` in OpenVINO, which computes in ``precision`` what the graph has in float32.
+
+    Raises ImportError when it is not installed, BuildError for a precision that it has no instructions for here: it
+    would compute in float32 and say nothing.
+    """
 
     def prepare(files: StepFiles, threads: int) -> Run:
         import openvino
 
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
-        compiled = openvino.Core().compile_model(str(files.graph(kind)), "CPU", settings)
+        core = openvino.Core()
+        able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision == "bf16" and "BF16" not in able:
+            raise BuildError(f"this CPU has no instructions for bfloat16: OpenVINO names {', '.join(able)}")
+        settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        compiled = core.compile_model(str(files.graph(kind)), "CPU", settings)
         request, inputs = compiled.create_infer_request(), np.load(files.inputs)
         feeds = {name: inputs[name] for name in ("z", "y", "mask")}
         return lambda: np.array(request.infer(feeds)[0])[: len(feeds["z"])]
@@ -124,35 +109,14 @@ def openvino_graph(kind: str) -> Callable[[StepFiles, int], Run]:
     return prepare
 
 
-def torch_model(files: StepFiles, threads: int, double: bool = False) -> Run:
-    """The float model's velocity; ``double`` computes all of it, softmax and norms included, in float64."""
-    import torch
+def torch_step(name: str) -> Callable[[StepFiles, int], Run]:
+    """The contender ``name`` of `tvm_flow.bench.torch_steps`, which is imported where it runs."""
 
-    from tvm_flow.model import Video, load_checkpoint
+    def prepare(files: StepFiles, threads: int) -> Run:
+        prepared: Callable[[StepFiles, int], Run] = getattr(import_module("tvm_flow.bench.torch_steps"), name)
+        return prepared(files, threads)
 
-    torch.set_num_threads(threads)
-    torch.set_grad_enabled(False)
-    model, inputs = load_checkpoint(files.checkpoint), np.load(files.inputs)
-    if double:
-        model = model.double()
-        # This process does nothing else: where the model asks for single precision it gets double.
-        torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
-    kind = torch.float64 if double else torch.float32
-    z, y = (torch.from_numpy(inputs[name]).to(kind)[None] for name in ("z", "y"))
-    mask = torch.arange(y.shape[1])[None] < int(inputs["length"])
-    t = torch.tensor([float(inputs["t"])], dtype=kind)
-    video = Video(float(inputs["fps"]), float(inputs["height"]), float(inputs["width"]))
-
-    def run() -> Array:
-        out = model(z, t, y, mask, video)
-        return np.asarray(out[0, : z.shape[1]].numpy())
-
-    return run
-
-
-def float64_model(files: StepFiles, threads: int) -> Run:
-    """`torch_model` in double precision."""
-    return torch_model(files, threads, double=True)
+    return prepare
 
 
 CONTENDERS: dict[str, Callable[[StepFiles, int], Run]] = {
@@ -160,9 +124,9 @@ CONTENDERS: dict[str, Callable[[StepFiles, int], Run]] = {
     "onnxruntime_int8": onnxruntime_graph("int8"),
     "onnxruntime_fp32": onnxruntime_graph("fp32"),
     "openvino_int8": openvino_graph("int8"),
+    "openvino_int8_bf16": openvino_graph("int8", "bf16"),
     "openvino_fp32": openvino_graph("fp32"),
-    "torch_fp32": torch_model,
-    "float64": float64_model,
+    **{name: torch_step(name) for name in ("torch_fp32", "torch_compiled", "torch_bf16", "torch_int8", "float64")},
 }
 
 
@@ -170,7 +134,11 @@ def main(arguments: list[str]) -> None:
     """NAME FOLDER THREADS ROUNDS."""
     name, folder, threads, rounds = arguments
     files = StepFiles(Path(folder))
-    run = CONTENDERS[name](files, int(threads))
+    try:
+        run = CONTENDERS[name](files, int(threads))
+    except (BuildError, ImportError) as error:
+        print(json.dumps({"why": str(error)}))
+        return
     best, result = float("inf"), np.zeros(0)
     for _ in range(int(rounds)):
         start = time.perf_counter()

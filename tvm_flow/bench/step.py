@@ -1,7 +1,7 @@
 """``scripts/bench step``: one velocity of an XL/2 model, 16 frames, batch 1, by the C runtime and its peers.
 
     {"model", "blocks", "tokens", "threads", "ours_ms", "ours_prologue_ms", "ours_step_ms", "ours_max_err",
-     "peers": {NAME: {"ms", "max_err"}}, "peak_mb"}
+     "peers": {NAME: {"ms", "max_err"} or {"why"}}, "peak_mb"}
 
 ``ms`` is a contender's fastest of ``--rounds`` runs on the same inputs, one contender after another in a process of
 its own. It has all work in it: the caption's float products and K and V of every cross-attention too, which ours does
@@ -9,7 +9,7 @@ once for a prompt, before its first step (``ours_prologue_ms``, the fastest; ``o
 whose graph has them, in every step. ``max_err`` its largest error against the float model in double precision, on
 velocities of about unit size; ``peak_mb`` the largest resident set of our process, weights included. The int8
 contenders carry the error of 8 bits, onnxruntime's also that of its saturating products; that error is reported, not
-judged. Every contender's memory and GMAC/s go to stderr.
+judged. Every contender's memory and GMAC/s go to stderr. A peer that cannot run here, or fails, says ``why``.
 
 Weights are random (`tvm_flow.bench.models`), calibrated on one step. The bundle is not checked call by call here:
 ``tvm-flow compile`` does that.
@@ -24,19 +24,19 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
-from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tvm_flow.bench.contenders import CONTENDERS, StepFiles
+from tvm_flow.bench.contenders import CONTENDERS
 from tvm_flow.bench.models import BenchModel, bench_model
 from tvm_flow.bench.step_files import patches, prepare, step_macs
+from tvm_flow.bench.step_inputs import StepFiles
 from tvm_flow.errors import BuildError
 
-REFERENCE = "float64"
+OURS, REFERENCE = "ours", "float64"
 
 
 @dataclass(frozen=True)
@@ -50,47 +50,59 @@ class Measured:
     """The part of ``ms`` that depends on the prompt alone; None where it is not known."""
 
 
-def measure(model: BenchModel, folder: Path, threads: int, rounds: int) -> dict[str, Measured]:
-    """Every contender on ``model``, whose files are in ``folder``."""
-    files, found = StepFiles(folder), {}
+@dataclass(frozen=True)
+class Absent:
+    """A peer that could not be measured."""
+
+    why: str
+
+
+def measure(model: BenchModel, folder: Path, threads: int, rounds: int) -> dict[str, Measured | Absent]:
+    """Every contender on ``model``, whose files are in ``folder``; raises BuildError when ours cannot run."""
+    files = StepFiles(folder)
+    found: dict[str, Measured | Absent] = {}
     exact, _ = run_contender(REFERENCE, files, threads, 1)
     macs = step_macs(model)
     for name in CONTENDERS:
         if name == REFERENCE:
             continue
-        if name.startswith("openvino") and find_spec("openvino") is None:
-            print(f"{name:>16}: not installed; pip install 'tvm-flow[bench]'", file=sys.stderr, flush=True)
+        try:
+            result, line = run_contender(name, files, threads, rounds)
+        except BuildError as failure:
+            if name == OURS:
+                raise
+            found[name] = Absent(str(failure))
+            print(f"{name:>18}: {failure}", file=sys.stderr, flush=True)
             continue
-        result, line = run_contender(name, files, threads, rounds)
         error = float(np.abs(result - exact).max())
         mine = found[name] = Measured(line["ms"], error, line["peak_mb"], line.get("prologue_ms"))
         text = f"{mine.ms:.0f} ms, {macs / mine.ms / 1e6:.1f} GMAC/s, max error {error:.2g}, peak {mine.peak_mb:.0f} MB"
         once = "" if mine.prologue_ms is None else f", {mine.prologue_ms:.1f} ms of them once for a prompt"
-        print(f"{name:>16}: {text}{once}", file=sys.stderr, flush=True)
+        print(f"{name:>18}: {text}{once}", file=sys.stderr, flush=True)
     return found
 
 
 def run_contender(
     name: str, files: StepFiles, threads: int, rounds: int
 ) -> tuple[np.ndarray[Any, Any], dict[str, float]]:
-    """Velocity, and the line of the contender's process; raises BuildError when that fails."""
+    """Velocity, and the line of the contender's process; raises BuildError when that fails, or cannot run here."""
     command = [sys.executable, "-m", "tvm_flow.bench.contenders", name, str(files.folder), str(threads), str(rounds)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=False)
     if done.returncode:
         raise BuildError(f"{name}: expected exit code 0, got {done.returncode}; its own words are above")
-    return np.load(files.result(name)), json.loads(done.stdout.splitlines()[-1])
+    line = json.loads(done.stdout.splitlines()[-1])
+    if "why" in line:
+        raise BuildError(line["why"])
+    return np.load(files.result(name)), line
 
 
-def report(name: str, model: BenchModel, threads: int, found: dict[str, Measured]) -> dict[str, object]:
+def report(name: str, model: BenchModel, threads: int, found: dict[str, Measured | Absent]) -> dict[str, object]:
     """The JSON line's fields."""
-    ours = found["ours"]
+    ours = found[OURS]
+    assert isinstance(ours, Measured)
     once = ours.prologue_ms or 0.0
-    peers = {
-        peer: {"ms": round(measured.ms, 1), "max_err": float(f"{measured.max_err:.3g}")}
-        for peer, measured in found.items()
-        if peer != "ours"
-    }
+    peers = {peer: _peer(measured) for peer, measured in found.items() if peer != OURS}
     return {
         "model": name,
         "blocks": model.config.depth,
@@ -103,6 +115,12 @@ def report(name: str, model: BenchModel, threads: int, found: dict[str, Measured
         "peers": peers,
         "peak_mb": round(ours.peak_mb),
     }
+
+
+def _peer(measured: Measured | Absent) -> dict[str, float | str]:
+    if isinstance(measured, Absent):
+        return {"why": measured.why}
+    return {"ms": round(measured.ms, 1), "max_err": float(f"{measured.max_err:.3g}")}
 
 
 def main(arguments: list[str]) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from tvm_flow.bench.contenders import StepFiles
 from tvm_flow.bench.models import PROMPT, SEED, BenchModel, write_inputs
 from tvm_flow.bench.stages import RECIPE
+from tvm_flow.bench.step_inputs import StepFiles
 from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.calibrate.run import Denoising, calibrate
 from tvm_flow.compile.library import build_library
