@@ -9,8 +9,9 @@ the shape where ours / onnxruntime's is largest, and ``insn_ratios`` holds that 
 ``--step`` counts a whole block of a model instead, on one core: `tvm_flow.bench.arm_step` says what its line holds.
 
 M decides only how often a loop runs, so each K and N is looked at once, under qemu with ``ROWS`` rows. More rows spread
-what a call costs over more products: for K = N = 1152, 64 rows against 1024 change ours by less than 0.01 % and
-onnxruntime's by 0.25 % (SDOT) and 0.4 % (SMMLA) (2026-11-22).
+what a call costs over more products: for K = N = 1152, 64 rows against 1024 change ours by less than 0.01 % (SDOT) and
+onnxruntime's by 0.25 % (SDOT) and 0.4 % (SMMLA). Ours of SMMLA lays its rows out once for each of the tasks that few
+rows are cut into: 0.052 with 64 rows, 0.047 with 1024 (2026-11-26).
 
 Without dotprod both add two products in int16 by SMLAL, which turns -128 * -128 twice, 32768, into -32768: the weights
 here have no -128, and ours takes that kernel for such weights alone (`tvm_flow.backends.cpu.arm`).

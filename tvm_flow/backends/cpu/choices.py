@@ -1,7 +1,7 @@
 """What can be chosen of a kernel's schedule beside its default: the spaces that `tvm_flow.tune` searches.
 
     product     rows of a register tile, tiles of rows that share a block of weights, blocks of columns that a tile of
-                rows meets in a row, parts of columns that each widen their rows, threads or not, lanes of the vectors
+                rows meets in a row, parts of columns that each lay out their rows, threads or not, lanes of the vectors
                 in which a tile is written out (where something follows the product)
     attention   rows of a tile of sums (of a task, where attention is small), its columns (of keys, in the first
                 product), threads or not
@@ -16,7 +16,7 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from math import log2
 from typing import ClassVar, TypeVar
 
-from tvm_flow.backends.cpu.isa import Isa, Sums
+from tvm_flow.backends.cpu.isa import Isa
 from tvm_flow.backends.cpu.packing import Product
 from tvm_flow.backends.cpu.tiling import MOST_TILES, REARRANGED_LANES, Order, default_order, most_tiles, rows_of_a_tile
 from tvm_flow.errors import BuildError
@@ -45,7 +45,7 @@ class ProductChoice:
         groups, tile, row = schedule.split(rows, [None, self.tiles, self.rows])
         return groups, tile, row
 
-    def order(self, _groups: int, blocks: int, _macs: int) -> Order:
+    def order(self, _groups: int, blocks: int, _macs: int, _isa: Isa) -> Order:
         """See `Tiling`; raises BuildError when the choice is of another product."""
         if blocks % (self.blocks * self.parts):
             raise BuildError(f"{self}: expected parts that divide {blocks} blocks of columns; tune again")
@@ -111,10 +111,10 @@ def product_default(product: Product, parallel: bool) -> ProductChoice:
 
 
 def _parts(product: Product, group: int) -> int:
-    """Those of the default for groups of so many rows; 1 for kernels that widen nothing."""
-    if product.isa.sums is not Sums.WIDENED:
+    """Those of the default for groups of so many rows; 1 for kernels that read rows as they lie."""
+    if not product.isa.prepares_rows:
         return 1
-    return default_order(product.m // group, product.n // product.isa.columns, 0).parts
+    return default_order(product.m // group, product.n // product.isa.columns, 0, product.isa).parts
 
 
 def product_space(product: Product, parallel: bool) -> list[ProductChoice]:
@@ -140,9 +140,9 @@ def product_space(product: Product, parallel: bool) -> list[ProductChoice]:
 
 
 def _part_choices(product: Product, group: int, blocks: int) -> list[int]:
-    """Numbers of parts around the default's that divide the blocks; 1 where nothing is widened."""
+    """Numbers of parts around the default's that divide the blocks; 1 where rows are read as they lie."""
     usual, extent = _parts(product, group), product.n // product.isa.columns // blocks
-    wanted = (usual,) if product.isa.sums is not Sums.WIDENED else (usual, usual * 2, usual // 2)
+    wanted = (usual, usual * 2, usual // 2) if product.isa.prepares_rows else (usual,)
     return [parts for parts in wanted if parts and extent % parts == 0]
 
 

@@ -69,7 +69,7 @@ def tile_gemm(schedule: Schedule, m: int, k: int, n: int, isa: Isa, tiling: Tili
         stages = _style(isa).stages(schedule, epilogue[-1] if epilogue else None)
         loops = tiling.split(schedule, schedule.get_loops(stages.store)[0], m, isa)
         groups, blocks = int(schedule.get(loops[0]).extent), n // isa.columns
-        _tile(schedule, stages, isa, loops, tiling.order(groups, blocks, m * n * k))
+        _tile(schedule, stages, isa, loops, tiling.order(groups, blocks, m * n * k, isa))
     elif epilogue:
         row = schedule.get_loops(epilogue[-1])[0]
         schedule.compute_at(schedule.get_sblock(SUMS), row, preserve_unit_loops=True)
@@ -84,7 +84,7 @@ def _tile(schedule: Schedule, stages: Stages, isa: Isa, loops: tuple[Loop, Loop,
         tiles = schedule.fuse(tiles, near)
     else:
         schedule.reorder(groups, blocks, tiles, rows, columns)
-    if stages.widen is None:
+    if stages.prepare is None:
         outer = schedule.fuse(groups, blocks)
     else:
         chunks, blocks = schedule.split(blocks, [order.parts, None])
@@ -93,13 +93,13 @@ def _tile(schedule: Schedule, stages: Stages, isa: Isa, loops: tuple[Loop, Loop,
         schedule.parallel(outer)
     if stages.rearrange is not None:
         schedule.compute_at(stages.rearrange, tiles, preserve_unit_loops=True)
-        for loop in schedule.get_loops(stages.rearrange)[2:]:
+        for loop in schedule.get_loops(stages.rearrange)[-2:]:
             schedule.unroll(loop)
     schedule.compute_at(stages.accumulate, tiles, preserve_unit_loops=True)
-    if stages.widen is not None:
-        _widen(schedule, stages.widen, outer)
+    if stages.prepare is not None:
+        _prepare(schedule, stages.prepare, outer)
     if isa.narrow:
-        nibbles.unpack_at(schedule, outer if stages.widen is None else blocks)
+        nibbles.unpack_at(schedule, outer if stages.prepare is None else blocks)
     _style(isa).tile(schedule, stages.accumulate, isa)
     if stages.unrolled:
         schedule.unroll(rows)
@@ -114,7 +114,7 @@ def _tile(schedule: Schedule, stages: Stages, isa: Isa, loops: tuple[Loop, Loop,
             schedule.unroll(vectors)
 
 
-def _widen(schedule: Schedule, block: Block, outer: Loop) -> None:
+def _prepare(schedule: Schedule, block: Block, outer: Loop) -> None:
     schedule.compute_at(block, outer, preserve_unit_loops=True)
     last = schedule.get_loops(block)[-1]
     _, lane = schedule.split(last, [None, lanes_of(int(schedule.get(last).extent))])

@@ -20,7 +20,7 @@ class Sums(Enum):
     WIDENED = "widened"
     """Sums of one column, of rows that are widened to int16 before."""
     PAIRED = "paired"
-    """A 2x2 block of two rows and two columns."""
+    """A 2x2 block of two rows and two columns, of rows that are laid out in twos before."""
     ACROSS = "across"
     """Parts of the sum of one row and one column."""
 
@@ -69,6 +69,11 @@ class Isa:
     def paired(self) -> bool:
         """True when rows and columns come in twos."""
         return self.sums is Sums.PAIRED
+
+    @property
+    def prepares_rows(self) -> bool:
+        """True when a task lays out its rows anew before its first block of columns."""
+        return self.sums in (Sums.WIDENED, Sums.PAIRED)
 
     @property
     def biased(self) -> bool:

@@ -38,7 +38,7 @@ def sums(x: Tensor, w: Tensor, n: int, isa: Isa) -> Tensor:
 def stages(schedule: Schedule, epilogue: Block | None) -> Stages:
     """Those of the plain product, behind the rows."""
     found = plain.stages(schedule, epilogue)
-    return Stages(found.accumulate, found.store, unrolled=found.unrolled, widen=schedule.get_sblock(ROWS))
+    return Stages(found.accumulate, found.store, unrolled=found.unrolled, prepare=schedule.get_sblock(ROWS))
 
 
 tile = plain.tile
