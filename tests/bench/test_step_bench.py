@@ -16,6 +16,7 @@ from tvm_flow.bench import models, step
 from tvm_flow.bench.__main__ import main
 from tvm_flow.bench.models import MODELS, BenchModel, bench_model, write_checkpoint, write_inputs
 from tvm_flow.bench.step_files import patches, step_macs
+from tvm_flow.bench.step_inputs import StepFiles
 from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.model import STDiT3Config, STDiTConfig, load_checkpoint
 from tvm_flow.model.inspect import inspect_checkpoint
@@ -78,6 +79,12 @@ def test_a_peer_that_fails_says_why_and_ours_is_an_error(tmp_path: Path, monkeyp
     failing = "ours"
     with pytest.raises(BuildError, match="no such instruction"):
         step.measure(model, tmp_path, 1, 1)
+
+
+def test_a_peer_that_hangs_is_ended_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "PEER_SECONDS", 0.01)
+    with pytest.raises(BuildError, match=r"torch_compiled: expected it to be ready and timed within 0.01 s"):
+        step.run_contender("torch_compiled", StepFiles(tmp_path), 1, 1)
 
 
 def test_a_build_stage_by_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

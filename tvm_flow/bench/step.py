@@ -37,6 +37,8 @@ from tvm_flow.bench.step_inputs import StepFiles
 from tvm_flow.errors import BuildError
 
 OURS, REFERENCE = "ours", "float64"
+PEER_SECONDS = 400.0
+"""For a peer to get ready and be timed, ten times what the slowest needs here: torch's compiler has no limit."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,11 @@ def run_contender(
     """Velocity, and the line of the contender's process; raises BuildError when that fails, or cannot run here."""
     command = [sys.executable, "-m", "tvm_flow.bench.contenders", name, str(files.folder), str(threads), str(rounds)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=False)
+    limit = None if name in (OURS, REFERENCE) else PEER_SECONDS
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=False, timeout=limit)
+    except subprocess.TimeoutExpired as error:
+        raise BuildError(f"{name}: expected it to be ready and timed within {limit} s, which it was not") from error
     if done.returncode:
         raise BuildError(f"{name}: expected exit code 0, got {done.returncode}; its own words are above")
     line = json.loads(done.stdout.splitlines()[-1])
