@@ -6,7 +6,8 @@
 4. After each prompt, join its ranges to those before and rewrite the file.
 
 The result does not depend on the order in which prompts are finished or on interruptions: minima and maxima join in any
-order. So prompts may be denoised elsewhere (`Shards`), several at a time.
+order. So prompts may be denoised elsewhere (`Shards`), several at a time. Nor does it depend on the environment's number
+of threads: see `tvm_flow.numerics.thread_count`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tvm_flow.calibrate.ranges import Ranges, load_ranges, merge, save_ranges
 from tvm_flow.calibrate.record import Recorder, ranges_bytes, recording
 from tvm_flow.errors import CalibrationError, InterruptedCommand
 from tvm_flow.model import AnyModel
+from tvm_flow.numerics.thread_count import forward_threads, thread_count
 from tvm_flow.room import expect_room
 from tvm_flow.sampler import SamplerConfig, denoise, drawn_from, model_outputs
 
@@ -128,7 +130,7 @@ def trajectory_ranges(
         advance(start if step == start else 1)  # after they are taken: what is shown as done is kept
         return inner(z, step, t)
 
-    with recording(model, recorder):
+    with thread_count(forward_threads(model)), recording(model, recorder):
         denoise(predict, z, wanted.sampler, drawn_from(prompt.seed, wanted.latent), start=start)
     advance(1)
     return Ranges(wanted.model_sha256, wanted.sampler, wanted.latent, (prompt,), recorder.ranges())

@@ -20,6 +20,7 @@ from tvm_flow.calibrate.prompts import CalibrationPrompt
 from tvm_flow.calibrate.ranges import LayerRanges
 from tvm_flow.calibrate.run import Denoising, Embed
 from tvm_flow.errors import CalibrationError
+from tvm_flow.numerics.thread_count import forward_threads, thread_count
 from tvm_flow.sampler import denoise, drawn_from, model_outputs
 
 ROWS = 12
@@ -149,7 +150,8 @@ def follow(denoising: Denoising, prompt: CalibrationPrompt, caption: tuple[Tenso
         return outputs(z, step, t)
 
     noise = torch.randn(1, *denoising.latent, generator=torch.Generator().manual_seed(prompt.seed))
-    denoise(predict, noise, sampler, drawn_from(prompt.seed, denoising.latent))
+    with thread_count(forward_threads(model)):
+        denoise(predict, noise, sampler, drawn_from(prompt.seed, denoising.latent))
 
 
 def _hook(watch: _Watch, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:

@@ -27,6 +27,7 @@ from tvm_flow.errors import CalibrationError, ConfigError, QuantizeError
 from tvm_flow.model import AnyModel
 from tvm_flow.numerics import quantize as to_int8
 from tvm_flow.numerics import weight_scale
+from tvm_flow.numerics.thread_count import thread_count
 from tvm_flow.quantize.estimate import quantized_bytes
 from tvm_flow.quantize.file import load_quantized, save_quantized
 from tvm_flow.quantize.fitted import fitted_layers
@@ -80,6 +81,7 @@ def quantize(
     return quantized
 
 
+@thread_count()
 def quantize_model(
     model: AnyModel,
     ranges: Ranges,

@@ -20,6 +20,7 @@ from tvm_flow.calibrate import layer_names
 from tvm_flow.calibrate.samples import LayerSamples, Samples
 from tvm_flow.errors import QuantizeError
 from tvm_flow.model import AnyModel
+from tvm_flow.numerics.thread_count import thread_count
 from tvm_flow.quantize.activations import Units, output_error, static_codes
 from tvm_flow.quantize.fold import TIMELESS_KINDS, split
 from tvm_flow.quantize.grouping import Groups, contiguous_groups, widening_cost
@@ -59,6 +60,7 @@ class _Linear:
         return split(self.name)[1]
 
 
+@thread_count()
 def make_scheme(model: AnyModel, recipe: Recipe, samples: Samples, progress: bool = False) -> Scheme:
     """Simulated linears of ``model`` by ``recipe``; ``samples`` are of this model's inputs.
 
