@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tvm_flow import __version__
+from tvm_flow.documents import JSON_MOST, parse_json, read_small
 from tvm_flow.errors import ConfigError
 from tvm_flow.sources import sources_sha256
 
@@ -93,7 +94,7 @@ def write_json(target: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Parse ``path``; raises ConfigError naming the file when it is absent or not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))  # some editors put a byte order mark first
+        return parse_json(read_small(path, JSON_MOST))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: expected a readable JSON file, got: {error}; check the path") from error
 
@@ -174,7 +175,7 @@ def is_current(output: Path, stamp: Mapping[str, Any]) -> bool:
 def _stale(output: Path, stamp: Mapping[str, Any]) -> str:
     """Why ``output`` has to be made; empty when it need not be."""
     try:
-        found = json.loads(stamp_path(output).read_text())
+        found = parse_json(read_small(stamp_path(output), JSON_MOST))
         digest = found.pop("output", None) if isinstance(found, dict) else None
         if digest is None:
             return " again, since its stamp cannot be read"

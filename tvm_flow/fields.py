@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
+from tvm_flow.documents import YAML_MOST, parse_yaml, read_small
 from tvm_flow.errors import ConfigError
 
 Config = TypeVar("Config")
@@ -102,19 +102,9 @@ def require_keys(kind: type[Any], where: str, values: Any) -> None:
 def read_yaml(path: Path, what: str) -> Any:
     """The content of a YAML file; raises ConfigError naming the file, and ``what`` it should be."""
     try:
-        return yaml.load(path.read_bytes(), _NoKeyTwice)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        return parse_yaml(read_small(path, YAML_MOST))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: expected a readable YAML {what}, got: {error}; check the path") from error
-
-
-class _NoKeyTwice(yaml.SafeLoader):
-    """Of a key that stands twice in a mapping YAML's own loader takes the last, without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if twice := next((key for key in keys if keys.count(key) > 1), None):
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[1]!r} twice", node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 @functools.cache

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from tvm_flow.artifact import expect_file, stamp_path
+from tvm_flow.documents import parse_json
 from tvm_flow.errors import ConfigError
 
 
@@ -17,7 +17,7 @@ def header_of(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
-        found = json.loads(metadata.get("tvm_flow", "{}"))
+        found = parse_json(metadata.get("tvm_flow", "{}").encode())
     except (OSError, SafetensorError, ValueError):
         return {}
     return metadata | (found if isinstance(found, dict) else {})

@@ -29,6 +29,7 @@ from tvm_flow.artifact import atomic_path
 from tvm_flow.calibrate.prompts import CalibrationPrompt
 from tvm_flow.calibrate.ranges import Ranges
 from tvm_flow.calibrate.record import Recorder
+from tvm_flow.documents import parse_json
 
 FORMAT = 1
 LATENT = "latent"
@@ -94,7 +95,7 @@ class Partial:
     def _read(self, recorder: Recorder, noise: Tensor) -> tuple[int, Tensor] | None:
         try:
             with safe_open(self.path, framework="pt") as file:
-                if json.loads((file.metadata() or {})["tvm_flow"]) != self._identity:
+                if parse_json((file.metadata() or {})["tvm_flow"].encode()) != self._identity:
                     return None
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):

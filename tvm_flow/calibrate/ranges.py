@@ -25,6 +25,7 @@ from safetensors.numpy import save_file
 
 from tvm_flow.artifact import atomic_path
 from tvm_flow.calibrate.prompts import CalibrationPrompt
+from tvm_flow.documents import parse_json
 from tvm_flow.errors import CalibrationError, ConfigError
 from tvm_flow.sampler import SamplerConfig
 
@@ -98,7 +99,7 @@ def ranges_sampler(path: Path) -> SamplerConfig:
     """The sampler that the ranges in ``path`` belong to, from its header alone; raises CalibrationError."""
     try:
         with safe_open(path, framework="numpy") as file:
-            return SamplerConfig.from_dict(json.loads((file.metadata() or {})["tvm_flow"])["sampler"])
+            return SamplerConfig.from_dict(parse_json((file.metadata() or {})["tvm_flow"].encode())["sampler"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, ConfigError) as error:
         raise CalibrationError(f"{path}: expected a readable ranges file, got: {error!r}; calibrate again") from error
 
@@ -110,7 +111,7 @@ def load_ranges(path: Path) -> Ranges:
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {})["tvm_flow"])
+            metadata = parse_json((file.metadata() or {})["tvm_flow"].encode())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata["format"] != FORMAT:
             raise CalibrationError(f"format: expected {FORMAT}, got {metadata['format']}; calibrate again")

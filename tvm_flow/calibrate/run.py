@@ -6,8 +6,8 @@
 4. After each prompt, join its ranges to those before and rewrite the file.
 
 The result does not depend on the order in which prompts are finished or on interruptions: minima and maxima join in any
-order. So prompts may be denoised elsewhere (`Shards`), several at a time. Nor does it depend on the environment's number
-of threads: see `tvm_flow.numerics.thread_count`.
+order. So prompts may be denoised elsewhere (`Shards`), several at a time. Nor does it depend on the environment's
+number of threads: see `tvm_flow.numerics.thread_count`.
 """
 
 from __future__ import annotations

@@ -38,5 +38,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _complain(message: str, code: int) -> int:
     fresh = "\n" if code == INTERRUPTED else ""  # a progress bar, or the terminal's ^C, holds the line
-    print(f"{fresh}tvm-flow: {' '.join(message.split())}", file=sys.stderr)
+    shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in " ".join(message.split()))
+    print(f"{fresh}tvm-flow: {shown}", file=sys.stderr)
     return code

@@ -11,9 +11,9 @@ FOLDER with one weight file of any name
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from tvm_flow.documents import JSON_MOST, parse_json, read_small
 from tvm_flow.errors import CheckpointError
 
 SINGLE = "model.safetensors"
@@ -33,11 +33,13 @@ def weight_files(path: Path) -> list[Path]:
             f"{path}: expected a checkpoint folder, or a .pth or .safetensors file, got nothing; check the path"
         )
     if not path.is_dir():
+        if not path.is_file():
+            raise CheckpointError(f"{path}: expected a regular file or a folder, got another kind; check the path")
         return [path]
     for folder in (path, path / "model"):
         for name in NAMES:
             index = folder / f"{name}.index.json"
-            if (folder / name).exists():
+            if (folder / name).is_file():
                 return [folder / name]
             if index.exists():
                 return _shards(index)
@@ -54,7 +56,7 @@ def weight_files(path: Path) -> list[Path]:
 
 def _shards(index: Path) -> list[Path]:
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"].values()))
+        names = sorted(set(parse_json(read_small(index, JSON_MOST))["weight_map"].values()))
         # Only the last component: an index from elsewhere must not reach out of its folder.
         return [index.parent / Path(name).name for name in names]
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:

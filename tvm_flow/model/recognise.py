@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tvm_flow.documents import JSON_MOST, parse_json, read_small
 from tvm_flow.errors import CheckpointError, ConfigError
 from tvm_flow.model.config import STDIT3_XL_2, STDIT_XL_2, STDIT_XL_2_256, STDiT3Config, STDiTConfig
 
@@ -74,7 +74,7 @@ def read_config(file: Path, shapes: Shapes) -> AnyConfig:
     Raises CheckpointError when it cannot be read, ConfigError when it asks for what is not implemented.
     """
     try:
-        values: Any = json.loads(file.read_text(encoding="utf-8-sig"))
+        values: Any = parse_json(read_small(file, JSON_MOST))
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{file}: expected a readable config.json, got: {error}; pass its folder, or give the config"

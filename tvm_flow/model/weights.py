@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import pickle
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +125,7 @@ def read_pth(path: Path, mmap: bool = False) -> dict[str, Tensor]:
     """
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged pickle fails in whatever its next word asks for
         raise CheckpointError(
             f"{path}: expected a .pth of plain tensors, got: {error}; nothing in it was executed"
         ) from error
@@ -143,4 +142,20 @@ def read_pth(path: Path, mmap: bool = False) -> dict[str, Tensor]:
             f"{path}: expected a mapping of names to tensors, alone or under {', '.join(WRAPPERS)}, got {found}; "
             "save the state dict alone"
         )
+    _require_own_bytes(path, loaded)
     return dict(loaded)
+
+
+def _require_own_bytes(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Raise CheckpointError for a name that is no text, and for a tensor that is more than the file holds.
+
+    A forged one of a few bytes may repeat them without bound, or be of a kind whose numbers lie nowhere.
+    """
+    most = path.stat().st_size
+    for key, value in tensors.items():
+        plain = isinstance(key, str) and value.layout == torch.strided and value.device.type == "cpu"
+        if not plain or value.is_quantized or value.numel() * value.element_size() > most:
+            raise CheckpointError(
+                f"{path}: {key!r:.80}: expected a name and a plain tensor of the file's own {most} bytes, got "
+                f"{list(value.shape)} {value.layout} on {value.device.type}; save the state dict alone, without views"
+            )

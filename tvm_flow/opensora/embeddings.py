@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tvm_flow.artifact import atomic_path
+from tvm_flow.documents import parse_json
 from tvm_flow.errors import PromptError
 
 FILE = "captions.safetensors"
@@ -87,7 +88,7 @@ def load_embeddings(path: Path) -> PromptEmbeddings:
     path = path / FILE if path.is_dir() else path
     try:
         with safe_open(path, framework="pt") as file:
-            prompts = json.loads((file.metadata() or {})["captions"])
+            prompts = parse_json((file.metadata() or {})["captions"].encode())
             tokens, lengths = (file.get_tensor(name) for name in ("tokens", "lengths"))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise PromptError(

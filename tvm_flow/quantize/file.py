@@ -71,7 +71,7 @@ def quantized_sampler(path: Path) -> SamplerConfig:
     try:
         with safe_open(path, framework="numpy") as file:
             return SamplerConfig.from_dict(json.loads((file.metadata() or {})["tvm_flow"])["sampler"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, TvmFlowError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError, TvmFlowError) as error:
         raise QuantizeError(f"{path}: expected a readable quantized model, got: {error!r}; quantize again") from error
 
 
@@ -88,7 +88,7 @@ def load_quantized(path: Path) -> QuantizedModel:
         return _build(metadata, tensors)
     except TvmFlowError as error:
         raise QuantizeError(f"{path}: {error}") from error
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise QuantizeError(f"{path}: expected a readable quantized model, got: {error!r}; quantize again") from error
 
 
