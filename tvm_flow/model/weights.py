@@ -70,7 +70,7 @@ def read_entries(path: Path) -> dict[str, Entry]:
         if file.suffix == ".safetensors":
             entries |= _header(file)
         else:
-            tensors = read_pth(file, mmap=zipfile.is_zipfile(file))
+            tensors = read_pth(file, mmap=_is_zip(file))
             entries |= {key: Entry(tuple(value.shape), value.dtype) for key, value in tensors.items()}
     return without_prefixes(entries)
 
@@ -94,6 +94,13 @@ def without_prefixes(state: dict[str, Value]) -> dict[str, Value]:
     while state and (prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in state)), None)):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
+
+
+def _is_zip(file: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(file)
+    except zipfile.BadZipFile:  # one that says of itself that it lies on several disks
+        return True
 
 
 def _header(file: Path) -> dict[str, Entry]:
