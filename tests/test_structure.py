@@ -17,7 +17,7 @@ FLOW = (
     *("model", "sampler", "demo", "opensora", "calibrate", "quantize", "export"),
     *("graph", "importer", "lower", "target", "toolchain", "backends", "plan", "pack", "run"),
     *("check", "tune", "profile", "compile"),
-    *("quality", "train", "pipeline", "cli", "bench"),
+    *("quality", "train", "pipeline", "doctor", "cli", "bench"),
 )
 """What a part may import stands to its left: data goes one way, so a stage is read, tested and replaced without those
 that come after it, and its outputs are made again only when something that it can reach has changed."""

@@ -30,7 +30,7 @@ from tvm_flow.shipped import output_folder
 COMMANDS = (
     *("inspect", "embed", "calibrate", "quantize", "export", "compile", "package", "import", "replay", "targets"),
     *("run", "compare", "evaluate", "sensitivity", "mix", "report", "diff", "build", "profile", "demo"),
-    *("devices", "tune", "boards", "records"),
+    *("devices", "doctor", "tune", "boards", "records"),
 )
 _HELP = """
 import sys

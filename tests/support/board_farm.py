@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import pytest
 
 from tvm_flow.errors import BuildError
+from tvm_flow.tune.board_address import Board
 from tvm_flow.tune.board_check import list_boards
-from tvm_flow.tune.board_session import Board
 
 KEY = "bench-of-tests"
 

@@ -17,9 +17,10 @@ from tvm_flow.export import Exported
 from tvm_flow.target.spec import TargetSpec, load_target
 from tvm_flow.toolchain.zig import zig_cc
 from tvm_flow.tune import board_check, board_session, tune_export
+from tvm_flow.tune.board_address import Board, parse_board
 from tvm_flow.tune.board_check import Fingerprint, check_board, list_boards, require_target
 from tvm_flow.tune.board_program import BoardProcess, link_board
-from tvm_flow.tune.board_session import Board, BoardError, parse_board
+from tvm_flow.tune.board_session import BoardError
 from tvm_flow.tune.entries import DEFAULT, Kind
 from tvm_flow.tune.extracted import TunedKernel
 from tvm_flow.tune.ledger import read_ledger

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tvm_flow.cli.doctor_command import doctor as doctor
 from tvm_flow.cli.mixing_command import mix as mix
 from tvm_flow.cli.package_command import package as package
 from tvm_flow.cli.sharded_commands import calibrate as calibrate

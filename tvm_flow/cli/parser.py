@@ -7,7 +7,7 @@ from keyword import iskeyword
 from pathlib import Path
 
 from tvm_flow import __version__
-from tvm_flow.cli import commands, mixing_command, package_command, tuning_commands
+from tvm_flow.cli import commands, doctor_command, mixing_command, package_command, tuning_commands
 from tvm_flow.cli.argument_types import at_least, cpus, latent, seed
 from tvm_flow.shipped import output_folder, shipped_folder
 
@@ -35,6 +35,8 @@ def make_parser() -> argparse.ArgumentParser:
     _import(_command(sub, "import", "an ONNX graph from elsewhere to a checked library with a C header"))
     _targets(_command(sub, "targets", "what compile can build for"))
     _command(sub, "devices", "GPUs of this machine that run parts of a bundle, and what each lacks")
+    text = "what this machine lacks of what commands need, and the command that mends it"
+    doctor_command.doctor_options(_command(sub, "doctor", text))
     _run(_command(sub, "run", "videos from a bundle"))
     _compare(_command(sub, "compare", "a bundle beside its model in FP32, from equal noise: dB for each step, a sheet"))
     _evaluate(

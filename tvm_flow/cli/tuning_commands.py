@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tvm_flow.shipped import output_folder
 
 if TYPE_CHECKING:
-    from tvm_flow.tune.board_session import Board
+    from tvm_flow.tune.board_address import Board
 
 
 def records_options(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,7 @@ def board_option(parser: argparse.ArgumentParser, name: str, text: str) -> None:
 
 def asked_board(text: str | None) -> Board | None:
     """What such an option names; what its address risks is said once. Raises ConfigError."""
-    from tvm_flow.tune.board_session import parse_board
+    from tvm_flow.tune.board_address import parse_board
 
     if text is None:
         return None

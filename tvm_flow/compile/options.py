@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from tvm_flow.check.sampling import Automatic, CheckCalls
 from tvm_flow.errors import ConfigError
-from tvm_flow.tune.board_session import Board
+from tvm_flow.tune.board_address import Board
 
 
 class Emit(StrEnum):

@@ -21,8 +21,8 @@ from tvm_flow.plan.described import DescribedCall
 from tvm_flow.profile.call_names import read_calls
 from tvm_flow.run import Bundle, TracedCall
 from tvm_flow.target.spec import target_of
+from tvm_flow.tune.board_address import Board
 from tvm_flow.tune.board_machine import BoardMachine
-from tvm_flow.tune.board_session import Board
 
 HERE = "host"
 

@@ -30,8 +30,9 @@ from tvm_flow.target.spec import TargetSpec
 from tvm_flow.toolchain.link import EMULATE, INCLUDE
 from tvm_flow.toolchain.runtime_library import SONAME, build_runtime
 from tvm_flow.toolchain.zig import PAGES, zig_cc
+from tvm_flow.tune.board_address import Board
 from tvm_flow.tune.board_program import FLAGS
-from tvm_flow.tune.board_session import TRANSFER, Board, BoardSession, Remote
+from tvm_flow.tune.board_session import TRANSFER, BoardSession, Remote
 from tvm_flow.tune.rounds import NoTimeError
 
 CHECKER = "board_check.so"

@@ -16,8 +16,9 @@ from tvm_flow.backends.cpu.gemm import gemm
 from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.target.features import reported
 from tvm_flow.target.spec import TargetSpec
+from tvm_flow.tune.board_address import Board
 from tvm_flow.tune.board_program import BoardProcess, link_board
-from tvm_flow.tune.board_session import Board, BoardError
+from tvm_flow.tune.board_session import BoardError
 from tvm_flow.tune.entries import Json
 from tvm_flow.tune.machine_state import board_state
 from tvm_flow.tune.race_program import compile_candidates

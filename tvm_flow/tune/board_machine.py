@@ -20,10 +20,10 @@ from tvm_flow.errors import BuildError
 from tvm_flow.graph.constants import Array
 from tvm_flow.plan.folds import Floats
 from tvm_flow.target.spec import TargetSpec
+from tvm_flow.tune.board_address import Board
 from tvm_flow.tune.board_bundle import BoardBundles, BoardRun, link_checker
 from tvm_flow.tune.board_check import fingerprint, require_target
 from tvm_flow.tune.board_program import link_board
-from tvm_flow.tune.board_session import Board
 from tvm_flow.tune.rounds import NoTimeError
 
 

@@ -12,7 +12,8 @@ from tvm_flow.target.spec import TargetSpec
 from tvm_flow.toolchain.link import EMULATE
 from tvm_flow.toolchain.runtime_library import build_static_runtime
 from tvm_flow.toolchain.zig import PAGES, zig_cc
-from tvm_flow.tune.board_session import TRANSFER, Board, BoardSession, Remote
+from tvm_flow.tune.board_address import Board
+from tvm_flow.tune.board_session import TRANSFER, BoardSession, Remote
 from tvm_flow.tune.entries import Json
 from tvm_flow.tune.machine_state import board_state
 from tvm_flow.tune.race_program import race_table

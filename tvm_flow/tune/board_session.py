@@ -11,58 +11,25 @@ another name than a plain one would leave its work folder. Trackers and servers 
 from __future__ import annotations
 
 import multiprocessing
-import re
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tvm_flow.errors import ConfigError
+from tvm_flow.tune.board_address import Board
 from tvm_flow.tune.rounds import NoTimeError
 
 TRACKER, ACQUIRE, TRANSFER = 5.0, 60.0, 60.0
 """Seconds for a tracker to take a connection, to get a free board, and for a library or an argument to get there."""
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _LONGEST = 1 << 16
 
 
 class BoardError(NoTimeError):
     """A board is lost, hangs, is never free, or is another one than it should be."""
-
-
-@dataclass(frozen=True)
-class Board:
-    """A key of a tracker: any board that registers under it."""
-
-    host: str
-    port: int
-    key: str
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}/{self.key}"
-
-    @property
-    def risk(self) -> str:
-        """What a person should know of this address; "" on loopback."""
-        if self.host in _LOOPBACK:
-            return ""
-        return (
-            f"{self.host}:{self.port} is not loopback: TVM's RPC has no authentication and no encryption, and whoever "
-            f"reaches it runs code on the board; use ssh -N -L {self.port}:localhost:{self.port} {self.host}"
-        )
-
-
-def parse_board(text: str) -> Board:
-    """Of HOST:PORT/KEY; raises ConfigError."""
-    found = re.fullmatch(r"(\[?[\w.:-]+\]?):(\d{1,5})/([\w.-]+)", text)
-    if found is None or not 0 < int(found[2]) < 2**16:
-        raise ConfigError(f"board {text!r}: expected HOST:PORT/KEY like localhost:9190/rpi5, a tracker and a key of it")
-    return Board(found[1].strip("[]"), int(found[2]), found[3])
 
 
 class BoardSession:

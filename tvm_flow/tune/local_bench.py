@@ -20,8 +20,8 @@ from tvm_flow.check.calls import ExactnessReport, check_call
 from tvm_flow.errors import BitExactError
 from tvm_flow.graph.constants import Array
 from tvm_flow.target.spec import TargetSpec
+from tvm_flow.tune.board_address import Board
 from tvm_flow.tune.board_program import BoardProcess, link_board
-from tvm_flow.tune.board_session import Board
 from tvm_flow.tune.entries import DEFAULT, Json
 from tvm_flow.tune.extracted import TunedKernel
 from tvm_flow.tune.race_program import RaceProcess, compile_candidates, link_race

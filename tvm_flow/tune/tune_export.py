@@ -21,8 +21,9 @@ from tvm_flow.backends.packed import CPU
 from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.export.write import load_exported
 from tvm_flow.target.spec import TargetSpec, detect_host
+from tvm_flow.tune.board_address import Board
 from tvm_flow.tune.board_check import check_board
-from tvm_flow.tune.board_session import Board, BoardError
+from tvm_flow.tune.board_session import BoardError
 from tvm_flow.tune.entries import DEFAULT, Entry, Kind
 from tvm_flow.tune.extracted import TunedKernel, tuned_kernels
 from tvm_flow.tune.ledger import Writer, read_ledger
