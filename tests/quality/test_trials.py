@@ -113,3 +113,11 @@ def test_blocks_in_integers_are_tried_like_any_recipe(subject: Subject, tmp_path
     run_trials(dataclasses.replace(subject, reach=reach), Trials(recipes, PAIRS[:2], 2, output), Viewer(), False)
     db = {name: [line["latent_psnr_db"] for line in read_lines(output) if line["recipe"] == name] for name in recipes}
     assert db["integer"] != db["int8"] and min(db["integer"]) > min(db["int8"]) - 6
+
+
+def test_attention_in_int8_is_tried_like_any_recipe(subject: Subject, tmp_path: Path) -> None:
+    output = tmp_path / "lines.jsonl"
+    recipes = {"int8": Recipe(), "attention": Recipe(attention="int8")}
+    run_trials(subject, Trials(recipes, PAIRS[:2], 2, output), Viewer(), False)
+    db = {name: [line["latent_psnr_db"] for line in read_lines(output) if line["recipe"] == name] for name in recipes}
+    assert db["attention"] != db["int8"] and min(db["attention"]) > min(db["int8"]) - 6

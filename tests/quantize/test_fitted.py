@@ -89,7 +89,11 @@ def test_nothing_to_fit_on_is_said(model: AnyModel, ranges: Ranges) -> None:
 
 @pytest.mark.parametrize(
     ("recipe", "named"),
-    [(Recipe(method="dynamic"), "method dynamic"), (Recipe(widths=Widths(8, 6)), "activations of 6 bits")],
+    [
+        (Recipe(method="dynamic"), "method dynamic"),
+        (Recipe(widths=Widths(8, 6)), "activations of 6 bits"),
+        (Recipe(attention="int8"), "attention int8"),
+    ],
 )
 def test_what_no_library_runs_is_refused(model: AnyModel, ranges: Ranges, recipe: Recipe, named: str) -> None:
     with pytest.raises(ConfigError, match=f"recipe: {named}: expected what libraries run.*use tvm-flow evaluate"):

@@ -37,6 +37,12 @@ def test_every_shipped_recipe_loads_and_fits_a_model(path: Path) -> None:
     load_recipe(path).check(NAMES, 20)
 
 
+def test_attention_is_written_only_where_it_is_not_float() -> None:
+    assert "attention" not in Recipe().to_dict(), "scores that were kept under a recipe stay its own"
+    recipe = load_recipe(RECIPES / "quality" / "static-w8a8-attention8.yaml")
+    assert recipe == Recipe(attention="int8") == Recipe.from_dict(recipe.to_dict())
+
+
 def test_asq_joins_all_steps() -> None:
     assert load_recipe(RECIPES / "w8a8_asq.yaml").ranges == "all_steps"
 
@@ -76,6 +82,9 @@ def test_recipes_survive_yaml(recipe: Recipe) -> None:
         ("fit: {alphas: [2]}", "recipe: fit.alphas: expected a list of numbers from 0 to 1"),
         ("{groups: 2, ranges: all_steps}", "recipe: groups: expected null with ranges all_steps, got 2"),
         ("groups: 0", "recipe: groups: expected a whole number from 1 "),
+        ("attention: int4", "recipe: attention: expected float or int8, got 'int4'"),
+        ("{attention: int8, method: dynamic}", "recipe: method: expected static with attention int8, got dynamic"),
+        ("{attention: int8, between: integer}", "recipe: attention: expected float with between integer, got int8"),
         ("method: fp8", "recipe: method: expected static, dynamic, float16 or float32, got 'fp8'"),
         ("overrides: [{layers: '*', weights: 4, steps: [0, 1]}]", "expected no steps beside weights"),
     ],
@@ -131,7 +140,7 @@ def test_rules_for_one_layer_add_up() -> None:
     [
         (
             "alpha: 1\nsmooth: 2",
-            r"recipe: unknown keys \['alpha', 'smooth'\]; have \['activation', 'between', ",
+            r"recipe: unknown keys \['alpha', 'smooth'\]; have \['activation', 'attention', 'between', ",
         ),
         ("- a", r"recipe: expected a mapping with keys among .* got list \['a'\]"),
         ("smoothing: {beta: 1}", r"smoothing: unknown keys \['beta'\]; have \['alpha', 'layers'\]"),

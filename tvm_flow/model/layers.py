@@ -42,7 +42,15 @@ class RMSNorm(nn.Module):
         return wide.to(x.dtype) * self.weight
 
 
-class SelfAttention(nn.Module):
+class Attention(nn.Module):
+    """Any attention; what `mixed` does can be watched, or done otherwise, on a module by itself."""
+
+    def mixed(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+        """As `attend`."""
+        return attend(q, k, v, bias)
+
+
+class SelfAttention(Attention):
     """Attention with RMS-normalised q and k (STDiT3 only), and rope where the caller passes its tables."""
 
     def __init__(self, dim: int, heads: int, qk_norm: bool = True) -> None:
@@ -59,10 +67,10 @@ class SelfAttention(nn.Module):
         q, k = self.q_norm(q), self.k_norm(k)
         if rope is not None:
             q, k = rotate(q, *rope), rotate(k, *rope)
-        return self.proj(attend(q, k, v))  # type: ignore[no-any-return]
+        return self.proj(self.mixed(q, k, v))  # type: ignore[no-any-return]
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(Attention):
     """Attention from video tokens to caption tokens."""
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -76,7 +84,7 @@ class CrossAttention(nn.Module):
         """x [B, N, C], y [B, L, C], bias [B, 1, 1, L] (0 or -inf) -> [B, N, C]."""
         q = self.q_linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         k, v = self.kv_linear(y).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        return self.proj(attend(q, k, v, bias))  # type: ignore[no-any-return]
+        return self.proj(self.mixed(q, k, v, bias))  # type: ignore[no-any-return]
 
 
 class Mlp(nn.Module):

@@ -141,10 +141,10 @@ def _recipe(recipe: Recipe, kept: Sequence[Choice], to: Precision) -> Recipe:
 
 
 def _check(subject: Subject, recipe: Recipe, found: Sensitivity, budget: Budget) -> None:
-    if recipe.method not in ("static", "dynamic") or recipe.between != "float":
+    if recipe.method not in ("static", "dynamic") or recipe.between != "float" or recipe.attention != "float":
         raise ConfigError(
-            f"recipe: expected one with quantized linears between floats, got method {recipe.method} and between "
-            f"{recipe.between}; name another"
+            f"recipe: expected one with quantized linears between floats, got method {recipe.method}, between "
+            f"{recipe.between} and attention {recipe.attention}; name another"
         )
     names, steps = layer_names(subject.denoising.model.config), subject.denoising.sampler.steps
     measured = found.windows[-1][1] + 1 if found.windows else 0

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from tvm_flow.artifact import probe
 from tvm_flow.calibrate import CalibrationPrompt, Denoising, Embed, model_sha256
+from tvm_flow.calibrate.attended import Attended, measure_attended
 from tvm_flow.calibrate.reach import Reach
 from tvm_flow.calibrate.samples import Samples
 from tvm_flow.errors import ConfigError, InterruptedCommand
@@ -32,6 +33,7 @@ from tvm_flow.quantize.integer_scheme import IntegerModel, in_integers
 from tvm_flow.quantize.prepare import Fitting, prepare
 from tvm_flow.quantize.scheme import Scheme, make_scheme
 from tvm_flow.quantize.simulated import simulated_outputs, simulating
+from tvm_flow.quantize.simulated_attention import attending_in_int8, attention_codes
 from tvm_flow.sampler import denoise, drawn_from, model_outputs
 
 REFERENCE = "fp32"
@@ -164,6 +166,7 @@ class Work:
     trials: Trials
     viewer: Viewer
     schemes: dict[str, tuple[AnyModel, Scheme]] = field(default_factory=dict)
+    attended: dict[str, Attended] = field(default_factory=dict)
 
     @cached_property
     def keys(self) -> dict[str, str]:
@@ -205,6 +208,8 @@ class Work:
         if name not in self.schemes:
             subject = self.subject.prepared(recipe)
             self.schemes[name] = subject.denoising.model, make_scheme(subject.denoising.model, recipe, subject.samples)
+            if recipe.attention == "int8":
+                self.attended[name] = measure_attended(subject.denoising, subject.calibrated_on, subject.embed)
         model, scheme = self.schemes[name]
         if recipe.method == "float32":
             return exact, scheme
@@ -214,6 +219,9 @@ class Work:
                 assert self.subject.reach is not None
                 integers = IntegerModel(scheme.layers, self.subject.reach)
                 stack.enter_context(in_integers(model, integers, clock))
+            if recipe.attention == "int8":
+                codes = attention_codes(self.attended[name], scheme.groups, recipe.branches == "shared")
+                stack.enter_context(attending_in_int8(model, codes, clock))
             outputs = simulated_outputs(model, clock, caption, denoising.sampler)
             noise = self._noise(batch, 0)
             return denoise(outputs, noise, denoising.sampler, lambda step: self._noise(batch, step + 1)), scheme

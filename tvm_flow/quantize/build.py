@@ -99,8 +99,8 @@ def quantize_model(
     recipe.check(names, ranges.sampler.steps)
     if asked := recipe.simulated_only:
         raise ConfigError(
-            f"recipe: {', '.join(asked)}: expected what libraries run, static with activations of 8 bits; leave "
-            f"{'it' if len(asked) == 1 else 'them'} out, or use tvm-flow evaluate"
+            f"recipe: {', '.join(asked)}: expected what libraries run, static with activations of 8 bits and "
+            f"attention in float; leave {'it' if len(asked) == 1 else 'them'} out, or use tvm-flow evaluate"
         )
     if recipe.fitted:
         if samples is None or (recipe.between == "integer" and reach is None):

@@ -20,6 +20,7 @@ is static and has activations of 8 bits:
     overrides:                 # other widths for some layers, and steps
       - {layers: "*.mlp.fc2", weights: 8, activations: 8, steps: [0, 2]}
     between: float             # or integer: norms, softmax, GELU, gates and residual, too (`integer_block`)
+    attention: float           # or int8: its two products, too, the softmax in float (`simulated_attention`)
 
 Every key may be left out; the defaults are those of ``Recipe``.
 """
@@ -43,7 +44,7 @@ from tvm_flow.quantize.recipe_parts import MOST_BITS, Fit, Override, Widths
 _ALL_EIGHT, _NOTHING_FITTED = Widths(), Fit()
 _CHOICES = ("activation", "ranges", "branches")
 _FITTED = ("method", "widths", "groups", "fit", "overrides")
-_EXTRA = (*_FITTED, "between")
+_EXTRA = (*_FITTED, "between", "attention")
 """Written only where they differ from their defaults: files made before there were such keys stay as they are."""
 
 
@@ -86,18 +87,21 @@ class Recipe:
     fit: Annotated[Fit, described("a mapping of what is fitted")] = _NOTHING_FITTED
     overrides: Annotated[tuple[Override, ...], described("a list of layers with their widths")] = ()
     between: Annotated[Literal["float", "integer"], described("float or integer")] = "float"
+    attention: Annotated[Literal["float", "int8"], described("float or int8")] = "float"
 
     def __post_init__(self) -> None:
         check_fields(self, "recipe: ")
         if self.groups is not None and self.ranges != "per_step":
             raise ConfigError(f"recipe: groups: expected null with ranges {self.ranges}, got {self.groups}; drop one")
         self._check_between()
+        if self.attention == "int8" and self.method != "static":
+            raise ConfigError(f"recipe: method: expected static with attention int8, got {self.method}; drop one")
 
     def _check_between(self) -> None:
         """Blocks in integers have symmetric int8 at every step, and none of what would be subtracted in float."""
         if self.between == "integer":
             plain = Recipe()
-            for key in ("method", "activation", "widths", "overrides", "keep_float"):
+            for key in ("method", "activation", "widths", "overrides", "keep_float", "attention"):
                 if getattr(self, key) != getattr(plain, key):
                     raise ConfigError(
                         f"recipe: {key}: expected {getattr(plain, key) or 'none'} with between integer, got "
@@ -115,7 +119,7 @@ class Recipe:
     @property
     def simulated_only(self) -> tuple[str, ...]:
         """What this recipe asks for that no library runs."""
-        odd = [f"{key} {getattr(self, key)}" for key in self._differing(("method",))]
+        odd = [f"{key} {getattr(self, key)}" for key in self._differing(("method", "attention"))]
         widths = {self.widths.activations, *(rule.activations or MOST_BITS for rule in self.overrides)}
         return (*odd, *(f"activations of {bits} bits" for bits in sorted(widths) if bits != MOST_BITS))
 
