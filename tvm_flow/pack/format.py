@@ -1,21 +1,45 @@
-"""The bundle format, schema 2.
+"""The bundle format, schema 2: the one page of it.
 
-A bundle is a directory of regular files, all of them listed in the manifest:
+A bundle is a directory of regular files, all of them listed in the manifest; nothing else may lie in it:
 
-    manifest.json            schema, package version, target, sampler, steps, groups, provenance, and the size
-                             and sha256 of every other file; static names those that programs link with;
-                             checked is false when nothing of it ever ran: see --check none
+    manifest.json            what it is made of, below
     lib/<target>/<group>.so  one library for each step group, exporting `tvm_flow_library`
     weights.bin              what all steps share; libraries name offsets into it
     steps.bin                the index below, all that the C runtime reads besides libraries and weights
     golden.bin               float32: noise [latent], cond tokens [L, channels], cond mask [L], uncond tokens
                              and mask, expected latents [latent]; what steps draw is made for the seed 0. In an
                              unchecked bundle (golden steps 0xFFFFFFFF) nobody computed these, and they are zero
-    decoder.*, ...           latents to frames, if the bundle ends in frames: see tvm_flow.pack.decoder
-    lib/<target>/libtvm_flow.so.0, lib/<target>/check_bundle, include/*.h, LICENSE
+    decoder.bin              latents to frames, if the bundle ends in frames: see tvm_flow.pack.decoder
+    decoder_weights.bin      its constants
+    lib/<target>/decoder.so  its library
+    lib/<target>/libtvm_flow.so.0, lib/<target>/libtvm_flow_device_*.so, lib/<target>/check_bundle, include/*.h, LICENSE
                              for C programs of the target; see `tvm_flow.compile.board_files`
     calls.json               what each call of each group is, for people; see `tvm_flow.profile.call_names`
     lib/<target>/**.a        only when compiled with --emit static; see `tvm_flow.compile.static`
+
+manifest.json is sorted, indented JSON; the C runtime does not read it:
+
+    schema      that of manifest.json and steps.bin: 2
+    version     of tvm-flow, which packed it
+    target      what it was compiled for; name is the folder's below lib/, backends those that libraries may need
+    sampler     the configuration that t, updates and records were made for, as steps.bin has it too
+    provenance  model, its sha256, recipe, versions of the compilers, what was compared and how exact it was
+    steps       denoising steps
+    groups      names of the step groups, in the order that steps.bin counts them
+    files       bytes and sha256 of every other file, by its path
+    static      those of files that programs link with: see --emit static
+    checked     false when nothing of it ever ran: see --check none
+    sha256      of this text without this key
+
+Checked when it is opened in Python (`tvm_flow.pack.verify`), before anything of it runs: manifest.json by its own
+sha256; that the files are those listed, of the listed sizes and sha256; steps.bin and decoder.bin by their own, every
+count, index and number in them, and that they say what the manifest says; the libraries' architecture. The C runtime
+checks steps.bin and decoder.bin likewise, and the sha256 of what it loads of weights and libraries, which these state.
+golden.bin is checked when it is read; tvm_flow_verify asks that its input gives its latents, bit for bit.
+
+A reader takes its own schema and refuses every other, older or newer, naming both: a bundle is compiled again. Within a
+schema, keys of the manifest and files may be added, never changed: readers ignore keys that they do not know, and
+static and checked may be absent (none, true).
 
 steps.bin is little endian. Its sections follow each other, each padded with zeros to 64 bytes, so that
 positions follow from the counts and none can lie. The last 32 bytes are the sha256 of all before.
