@@ -40,11 +40,15 @@ def test_every_pass_is_there_in_its_order(dumped: Path) -> None:
 
 def test_every_kernel_has_relax_tir_and_assembly(dumped: Path, library: GroupLibrary) -> None:
     kernels = library.packed.program.kernels
-    for name in ("partition", "schedule", "assembly"):
-        (folder,) = dumped.glob(f"*_{name}")
-        found = {path.stem for path in folder.iterdir()} - {"calls"}
-        assert found == set(kernels), name
-    some = next(iter(kernels))
+    found = {
+        name: {path.stem for path in next(dumped.glob(f"*_{name}")).iterdir()} - {"calls"}
+        for name in ("partition", "schedule", "assembly")
+    }
+    assert found["schedule"] == found["assembly"] == set(kernels)
+    joined = set(kernels) - found["partition"]
+    assert all("matmul_max_exp" in name for name in joined), "an attention and what moves around it become one later"
+    assert len(found["partition"]) > len(kernels)
+    some = next(name for name in kernels if name in found["partition"])
     assert "R.Tensor" in (dumped / "03_partition" / f"{some}.txt").read_text()
     assert "T.prim_func" in next(dumped.glob("*_schedule")).joinpath(f"{some}.txt").read_text()
     assert f"__tvm_ffi_{some}" in next(dumped.glob("*_assembly")).joinpath(f"{some}.txt").read_text()

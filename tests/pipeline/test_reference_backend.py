@@ -46,8 +46,10 @@ def compiled(
 
 def test_every_call_was_compared(demo: SmallDemo, compiled: Compiled) -> None:
     here, there = demo.compiled.exactness, compiled.exactness
-    assert there["calls"] == there["expected_calls"] == here["calls"]
-    assert there["quantized"] == here["quantized"] and there["floats"] == here["floats"]
+    assert there["calls"] == there["expected_calls"] and here["calls"] == here["expected_calls"]
+    assert there["quantized"] == here["quantized"]
+    # The CPU alone computes an attention and what moves around it as one kernel, which hands over nothing in between.
+    assert there["calls"] > here["calls"] and there["floats"] > here["floats"]
 
 
 def test_every_other_kernel_ran_on_it(compiled: Compiled) -> None:

@@ -39,8 +39,10 @@ def compiled(demo: SmallDemo, said: Said, tmp_path_factory: pytest.TempPathFacto
 
 def test_every_call_was_compared(demo: SmallDemo, compiled: Compiled) -> None:
     here, there = demo.compiled.exactness, compiled.exactness
-    assert there["calls"] == there["expected_calls"] == here["calls"]
-    assert there["quantized"] == here["quantized"] and there["floats"] == here["floats"]
+    assert there["calls"] == there["expected_calls"] and here["calls"] == here["expected_calls"]
+    assert there["quantized"] == here["quantized"]
+    # The CPU alone computes an attention and what moves around it as one kernel, which hands over nothing in between.
+    assert there["calls"] > here["calls"] and there["floats"] > here["floats"]
 
 
 def test_latents_are_those_of_the_cpu(demo: SmallDemo, compiled: Compiled) -> None:

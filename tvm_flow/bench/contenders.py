@@ -25,7 +25,6 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +112,9 @@ def torch_step(name: str) -> Callable[[StepFiles, int], Run]:
     """The contender ``name`` of `tvm_flow.bench.torch_steps`, which is imported where it runs."""
 
     def prepare(files: StepFiles, threads: int) -> Run:
-        prepared: Callable[[StepFiles, int], Run] = getattr(import_module("tvm_flow.bench.torch_steps"), name)
+        from tvm_flow.bench import torch_steps
+
+        prepared: Callable[[StepFiles, int], Run] = getattr(torch_steps, name)
         return prepared(files, threads)
 
     return prepare
