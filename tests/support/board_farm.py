@@ -46,10 +46,11 @@ class Farm:
     def board(self) -> Board:
         return Board("127.0.0.1", self.port, KEY)
 
-    def start_server(self) -> None:
-        tracker = ("--tracker", f"127.0.0.1:{self.port}", "--key", KEY)
+    def start_server(self, key: str = KEY, free: int = 1) -> None:
+        """Register it under ``key``, where it then is one of ``free``."""
+        tracker = ("--tracker", f"127.0.0.1:{self.port}", "--key", key)
         self.server = run_tvm(self.python, "rpc_server", *tracker, *ports(free_port()))
-        wait_for(lambda: any(line.startswith(f"{KEY}: 1 free") for line in list_boards("127.0.0.1", self.port)))
+        wait_for(lambda: any(each.startswith(f"{key}: {free} free") for each in list_boards("127.0.0.1", self.port)))
 
     def stop_server(self) -> None:
         if self.server is not None:

@@ -16,7 +16,7 @@ from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.export import Exported
 from tvm_flow.target.spec import TargetSpec, load_target
 from tvm_flow.toolchain.zig import zig_cc
-from tvm_flow.tune import board_check, board_session, tune_export
+from tvm_flow.tune import board_check, board_session
 from tvm_flow.tune.board_address import Board, parse_board
 from tvm_flow.tune.board_check import Fingerprint, check_board, list_boards, require_target
 from tvm_flow.tune.board_program import BoardProcess, link_board
@@ -26,6 +26,7 @@ from tvm_flow.tune.extracted import TunedKernel
 from tvm_flow.tune.ledger import read_ledger
 from tvm_flow.tune.local_bench import BoardBench
 from tvm_flow.tune.rounds import NoTimeError
+from tvm_flow.tune.search import Search
 from tvm_flow.tune.tune_export import TuneOptions, tune
 
 HANGS = """
@@ -183,7 +184,7 @@ def test_a_board_that_is_lost_ends_the_tuning_and_keeps_what_was_measured(
     def lost(*_: object) -> None:
         raise BoardError("board b: lost: its session ended at time")
 
-    monkeypatch.setattr(tune_export.Search, "run", lost)
+    monkeypatch.setattr(Search, "run", lost)
     done = tune(exported.folder, host, tmp_path, options, lambda _: None)
     assert "lost" in done.ended
     assert read_ledger(tmp_path).entries, "the defaults were timed"

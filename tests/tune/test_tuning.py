@@ -27,6 +27,7 @@ from tvm_flow.tune.local_bench import LocalBench
 from tvm_flow.tune.race_program import RaceProcess
 from tvm_flow.tune.records import verify_records
 from tvm_flow.tune.rounds import NoTimeError
+from tvm_flow.tune.search import Search
 from tvm_flow.tune.tune_export import TuneOptions, tune
 from tvm_flow.tune.verdicts import MODEL
 
@@ -108,7 +109,7 @@ def test_ctrl_c_keeps_what_was_measured(
     def interrupt(*_: object) -> float:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tune_export.Search, "run", interrupt)
+    monkeypatch.setattr(Search, "run", interrupt)
     done = tune(exported.folder, host, tmp_path, OPTIONS, lambda _: None)
     assert done.interrupted
     assert read_ledger(tmp_path).entries, "the defaults were timed"

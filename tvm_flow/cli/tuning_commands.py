@@ -38,6 +38,8 @@ def tune_options(parser: argparse.ArgumentParser, whole: Callable[[int], Callabl
     budget.add_argument("--trials", type=whole(1), default=256, metavar="N", help=text)
     budget.add_argument("--minutes", type=float, default=0.0, metavar="M", help="to search for, instead of --trials")
     board_option(parser, "--board", "measure, instead of here, on")
+    text = "boards of that key that share the kernels, each against its own default; 0: all that are free"
+    parser.add_argument("--boards", type=whole(0), default=1, metavar="N", help=text)
     text = "for a core that is not there: cycles by llvm-mca of what runs here or under qemu, no measurement"
     parser.add_argument("--modelled", action="store_true", help=text)
     parser.set_defaults(complain=parser.error)
@@ -82,7 +84,10 @@ def tune(arguments: argparse.Namespace) -> None:
     given = arguments
     if given.modelled and (given.board or given.minutes):
         given.complain("--modelled: expected no --board and --trials instead of --minutes: nothing is measured")
-    options = TuneOptions(given.trials, given.minutes, given.only, given.threads, board=asked_board(given.board))
+    if given.boards != 1 and not given.board:
+        given.complain("--boards: expected --board HOST:PORT/KEY, whose boards are meant")
+    board = asked_board(given.board)
+    options = TuneOptions(given.trials, given.minutes, given.only, given.threads, board=board, boards=given.boards)
     run = tune_modelled if given.modelled else tune
     done = run(given.export, load_target(given.target), given.records, options, print)
     print("\n".join(done.lines()))

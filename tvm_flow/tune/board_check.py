@@ -17,7 +17,7 @@ from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.target.features import reported
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.tune.board_address import Board
-from tvm_flow.tune.board_program import BoardProcess, link_board
+from tvm_flow.tune.board_program import BoardProcess, HeldBoard, link_board
 from tvm_flow.tune.board_session import BoardError
 from tvm_flow.tune.entries import Json
 from tvm_flow.tune.machine_state import board_state
@@ -47,6 +47,16 @@ class Fingerprint:
 
 def list_boards(host: str, port: int) -> list[str]:
     """A line for every key of a tracker; raises BuildError when it does not answer."""
+    return [f"{key}: {free} free, {waiting} waiting" for key, (free, waiting) in sorted(_queues(host, port).items())]
+
+
+def free_boards(board: Board) -> int:
+    """How many of its key nobody has; raises BuildError when its tracker does not answer."""
+    return _queues(board.host, board.port).get(board.key, (0, 0))[0]
+
+
+def _queues(host: str, port: int) -> dict[str, tuple[int, int]]:
+    """Key -> (boards that are free, requests that wait)."""
     from tvm import rpc
 
     try:
@@ -56,23 +66,28 @@ def list_boards(host: str, port: int) -> list[str]:
         raise BuildError(
             f"tracker {host}:{port}: expected it to answer, got: {error}; start it, check the port"
         ) from error
-    return [
-        f"{key}: {queue['free']} free, {queue['pending']} waiting"
-        for key, queue in sorted(summary["queue_info"].items())
-    ]
+    return {key: (queue["free"], queue["pending"]) for key, queue in summary["queue_info"].items()}
 
 
 def check_board(board: Board, target: TargetSpec, folder: Path) -> Fingerprint:
     """The fingerprint of ``board``; raises BuildError when it is not ``target``'s, or does not answer."""
-    with_nothing = BoardProcess(board, link_board([], target, folder), 1)
-    try:
-        found = fingerprint(with_nothing.read, target)
-    except BoardError as error:
-        raise BuildError(f"{error}; check the tracker, the server and the key") from error
-    finally:
-        with_nothing.close()
-    require_target(str(board), found, target)
+    held, found = hold_board(board, target, folder)
+    held.close()
     return found
+
+
+def hold_board(board: Board, target: TargetSpec, folder: Path) -> tuple[HeldBoard, Fingerprint]:
+    """The same, and the board, which is kept until it is closed."""
+    held = HeldBoard(board, link_board([], target, folder))
+    try:
+        found = fingerprint(held.read, target)
+        require_target(str(board), found, target)
+    except BaseException as error:
+        held.close()
+        if isinstance(error, BoardError):
+            raise BuildError(f"{error}; check the tracker, the server and the key") from error
+        raise
+    return held, found
 
 
 def require_target(where: str, found: Fingerprint, target: TargetSpec) -> None:

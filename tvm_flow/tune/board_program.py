@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,13 +15,15 @@ from tvm_flow.toolchain.link import EMULATE
 from tvm_flow.toolchain.runtime_library import build_static_runtime
 from tvm_flow.toolchain.zig import PAGES, zig_cc
 from tvm_flow.tune.board_address import Board
-from tvm_flow.tune.board_session import TRANSFER, BoardSession, Remote
+from tvm_flow.tune.board_session import TRANSFER, BoardError, BoardSession, Remote
 from tvm_flow.tune.entries import Json
 from tvm_flow.tune.machine_state import board_state
 from tvm_flow.tune.race_program import race_table
 from tvm_flow.tune.rounds import NoTimeError
 
 LIBRARY = "candidates.so"
+RETURN = 15.0
+"""Seconds for a board whose session a kernel has ended to be free again: its server registers within five."""
 FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-Wconversion", "-s")
 
 
@@ -52,12 +56,12 @@ class BoardProcess(BoardSession):
 
     def remote(self) -> Remote:
         """See `BoardSession.remote`."""
-        return _Kernels(self.board, self.library, self.args)
+        return _Kernels(self.board)
 
     def begin(self) -> None:
         """See `BoardSession.begin`."""
-        self.answer("load", TRANSFER)
-        self.answer("arguments", TRANSFER)
+        self.answer("load", TRANSFER, self.library)
+        self.answer("arguments", TRANSFER, self.args)
 
     def seconds(self, kernel: int, calls: int, timeout: float) -> float:
         """Of one call, measured over ``calls``; raises NoTimeError, `BoardError` when it is the board's fault."""
@@ -74,20 +78,97 @@ class BoardProcess(BoardSession):
         return bytes(data)
 
     def state(self) -> dict[str, Json]:
-        """As much as `tvm_flow.tune.machine_state` says of this machine; costs some transfers."""
-        return board_state(self.read)
+        """Which board, and as much as `tvm_flow.tune.machine_state` says of this machine; costs some transfers."""
+        return {"board": self.where, **board_state(self.read)}
+
+
+class HeldBoard(BoardProcess):
+    """One board that is kept while one library after another runs on it, until `close`.
+
+    A session that a kernel ended is begun anew on the same board. Where that is not back in `RETURN` seconds, or the
+    tracker gives another, the board is lost for good: two boards' times never meet in one ratio.
+    """
+
+    def __init__(self, board: Board, empty: Path) -> None:
+        super().__init__(board, empty, 1)
+        self.cause = ""
+        """Of its last loss."""
+        self.lost = False
+
+    @property
+    def patience(self) -> float:
+        """See `BoardSession.patience`."""
+        return RETURN if self.where else super().patience
+
+    def turn(self, library: Path, threads: int, args: Sequence[Array]) -> Turn:
+        """What runs kernels of ``library`` there, until the next turn."""
+        self.library, self.threads, self.args = library, threads, args
+        if self.open:  # it has loaded one like this: an error now is no fault of the library
+            self.answer("exchange", TRANSFER, library)
+            self.answer("arguments", TRANSFER, args)
+        return Turn(self)
+
+    def answer(self, what: str, timeout: float, *given: object) -> Any:
+        """See `BoardSession.answer`."""
+        try:
+            return super().answer(what, timeout, *given)
+        except BoardError as error:
+            self.cause = self.cause or str(error)
+            raise
+
+    def _start(self) -> None:
+        if self.lost:
+            raise BoardError(self.cause)
+        before = self.where
+        try:
+            super()._start()
+        except BoardError:
+            self.lost = True
+            raise BoardError(self.cause) from None
+        if before not in ("", self.where):
+            self.close()
+            self.lost = True
+            raise BoardError(self.cause)
+        self.cause = ""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A program on a board that outlives it; it answers as `BoardProcess` does."""
+
+    held: HeldBoard
+
+    def seconds(self, kernel: int, calls: int, timeout: float) -> float:
+        """See `BoardProcess.seconds`."""
+        return self.held.seconds(kernel, calls, timeout)
+
+    def output(self, kernel: int, timeout: float) -> bytes:
+        """See `BoardProcess.output`."""
+        return self.held.output(kernel, timeout)
+
+    def state(self) -> dict[str, Json]:
+        """See `BoardProcess.state`."""
+        return self.held.state()
+
+    def close(self) -> None:
+        """Nothing: the board is kept."""
 
 
 class _Kernels(Remote):
-    def __init__(self, board: Board, library: Path, args: Sequence[Array]) -> None:
-        super().__init__(board)
-        self.library, self.args = library, args
+    loads = 0
 
-    def on_load(self) -> None:
-        self.time = self.load(self.library)["board_time"]
+    def on_load(self, library: Path) -> None:
+        self.loads += 1
+        name = f"{self.loads}-{library.name}"  # a loader gives what it has of that name
+        self.time = self.load(library, name)["board_time"]
+        self.rpc.remove(name)  # loaded, it needs no file; a session may load hundreds
 
-    def on_arguments(self) -> None:
-        self.tensors = [self.tensor(array) for array in self.args]
+    def on_exchange(self, library: Path) -> None:
+        self.on_load(library)
+
+    def on_arguments(self, args: Sequence[Array]) -> None:
+        self.args = args
+        self.tensors = [self.tensor(array) for array in args]
 
     def on_time(self, kernel: int, calls: int, threads: int) -> int:
         return int(self.time(kernel, calls, threads, *self.tensors))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import multiprocessing
 import socket
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -39,6 +40,13 @@ class BoardSession:
         self.board = board
         self._child: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
+        self.where = ""
+        """The address under which the tracker knows the board that was got."""
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for a free board."""
+        return ACQUIRE
 
     def remote(self) -> Remote:
         """What answers in the session's process."""
@@ -72,11 +80,11 @@ class BoardSession:
     def _start(self) -> None:
         context = multiprocessing.get_context("fork")
         self._pipe, theirs = context.Pipe()
-        child = context.Process(target=_serve, args=(theirs, self.remote()), daemon=True)
+        child = context.Process(target=_serve, args=(theirs, self._pipe, self.remote()), daemon=True)
         child.start()
         theirs.close()
         self._child = child
-        self.answer("acquire", ACQUIRE)
+        self.where = str(self.answer("acquire", self.patience))
         self.begin()
 
     def answer(self, what: str, timeout: float, *given: object) -> Any:
@@ -116,8 +124,9 @@ def _cause(what: str, words: str) -> str:
     return f"lost at {what}: {said}"  # a kernel that fails is no error of the session
 
 
-def _serve(pipe: Connection, session: Remote) -> None:
-    """The process of a session: answers requests until the pipe ends."""
+def _serve(pipe: Connection, other: Connection, session: Remote) -> None:
+    """The process of a session: answers requests until the pipe ends, whose ``other`` end it had from its parent."""
+    other.close()
     with suppress(EOFError, KeyboardInterrupt):
         while True:
             what, given = pipe.recv()
@@ -136,18 +145,28 @@ class Remote:
     def __init__(self, board: Board) -> None:
         self.board = board
 
-    def on_acquire(self) -> None:
-        """Get a free board."""
+    def on_acquire(self) -> str:
+        """Get a free board; returns its address, which TVM's own request keeps to itself."""
         from tvm import rpc
+        from tvm.rpc import base
 
-        socket.create_connection((self.board.host, self.board.port), TRACKER).close()  # TVM would try for long
-        tracker = rpc.connect_tracker(self.board.host, self.board.port)
-        self.rpc = tracker.request(self.board.key, session_timeout=0, max_retry=1)
+        with socket.create_connection((self.board.host, self.board.port), TRACKER) as tracker:
+            tracker.settimeout(None)
+            tracker.sendall(struct.pack("<i", base.RPC_TRACKER_MAGIC))
+            if base.recvall(tracker, 4) != struct.pack("<i", base.RPC_TRACKER_MAGIC):
+                raise OSError("cannot connect: what listens there is no tracker")
+            base.sendjson(tracker, [base.TrackerCode.REQUEST, self.board.key, "", 1])
+            code, (host, port, match) = base.recvjson(tracker)
+        if code != base.TrackerCode.SUCCESS:
+            raise OSError(f"the tracker answers {code}")
+        self.rpc = rpc.connect(host, port, match, session_timeout=0)
+        return f"{host}:{port}"
 
-    def load(self, library: Path) -> Any:
-        """The module of ``library``, uploaded under its own name."""
-        self.rpc.upload(str(library), target=library.name)
-        module = self.rpc.load_module(library.name)
+    def load(self, library: Path, name: str = "") -> Any:
+        """The module of ``library``, uploaded under its own name or ``name``."""
+        name = name or library.name
+        self.rpc.upload(str(library), target=name)
+        module = self.rpc.load_module(name)
         self.file = module["board_read"]
         return module
 

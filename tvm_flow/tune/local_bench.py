@@ -21,7 +21,7 @@ from tvm_flow.errors import BitExactError
 from tvm_flow.graph.constants import Array
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.tune.board_address import Board
-from tvm_flow.tune.board_program import BoardProcess, link_board
+from tvm_flow.tune.board_program import BoardProcess, HeldBoard, Turn, link_board
 from tvm_flow.tune.entries import DEFAULT, Json
 from tvm_flow.tune.extracted import TunedKernel
 from tvm_flow.tune.race_program import RaceProcess, compile_candidates, link_race
@@ -39,7 +39,7 @@ GRACE = 3.0
 """Seconds that any request may take: a busy machine may stop a process for so long."""
 
 
-Start = Callable[[Sequence[Array]], RaceProcess | BoardProcess]
+Start = Callable[[Sequence[Array]], RaceProcess | BoardProcess | Turn]
 """Starts a linked program with arguments for its kernels."""
 
 
@@ -102,6 +102,9 @@ class LocalBench:
         command = link_race(names, self.target, folder, self.prefix)
         return lambda args: RaceProcess(command, self.threads, args)
 
+    def close(self) -> None:
+        """Give back what it measures on."""
+
     def code(self, task: Task, candidate: str) -> str:
         """See `tvm_flow.tune.search.Bench`."""
         at = (task.key.workload, candidate)
@@ -131,23 +134,31 @@ class LocalBench:
 
 @dataclass
 class BoardBench(LocalBench):
-    """The same on a board."""
+    """The same on ``held``, or on any board of ``board`` that is free when a race starts."""
 
     board: Board | None = None
+    held: HeldBoard | None = None
 
     def program(self, names: Sequence[str], folder: Path) -> Start:
         """See `LocalBench.program`."""
         library = link_board(names, self.target, folder)
+        if (held := self.held) is not None:
+            return lambda args: held.turn(library, self.threads, args)
         assert self.board is not None
         board = self.board
         return lambda args: BoardProcess(board, library, self.threads, args)
+
+    def close(self) -> None:
+        """See `LocalBench.close`."""
+        if self.held is not None:
+            self.held.close()
 
 
 @dataclass
 class LocalSampler:
     """A running program of ``able`` candidates, the default first."""
 
-    process: RaceProcess | BoardProcess
+    process: RaceProcess | BoardProcess | Turn
     able: Sequence[str]
     failed: dict[str, str]
     calls: int = 1

@@ -125,6 +125,14 @@ class Search:
         return entry
 
 
+def time_default(bench: Bench, task: Task) -> Entry:
+    """The default in a first race without rivals; raises NoTimeError."""
+    with bench.open(task, []) as sampler:
+        sampler.sample(DEFAULT)
+        samples = tuple(sampler.sample(DEFAULT) for _ in range(3))
+        return Entry(task.key, Kind.TRIAL, DEFAULT, "", "", samples, samples, label=task.label, state=sampler.state())
+
+
 def _append(first: Timed, second: Timed, candidate: str) -> None:
     """Two sets of pairs are one record; one that was not finished is no second opinion."""
     if candidate in second.failed:
@@ -143,4 +151,4 @@ def _ratios(entries: Iterable[Entry]) -> dict[str, float]:
     return found
 
 
-__all__ = ["BATCH", "Bench", "NoTimeError", "Progress", "Search", "Task"]
+__all__ = ["BATCH", "Bench", "NoTimeError", "Progress", "Search", "Task", "time_default"]

@@ -1,0 +1,119 @@
+"""Two boards of one key, on a real tracker, share the kernels of a tuning; one of them may be lost."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.board_farm import Farm, wait_for
+
+from tvm_flow.cli import main
+from tvm_flow.export import Exported
+from tvm_flow.target.spec import TargetSpec
+from tvm_flow.tune import board_program, board_session, tune_export
+from tvm_flow.tune.board_address import Board
+from tvm_flow.tune.board_check import free_boards
+from tvm_flow.tune.entries import Entry, Kind
+from tvm_flow.tune.extracted import TunedKernel
+from tvm_flow.tune.ledger import read_ledger
+from tvm_flow.tune.shared_run import SharedRun
+from tvm_flow.tune.tune_export import TuneOptions, tune
+
+KEY = "two-boards"
+
+
+@pytest.fixture(scope="module")
+def pair(farm: Farm) -> Iterator[tuple[Board, Farm, Farm]]:
+    """Two servers on the tracker of ``farm``."""
+    one, other = replace(farm, server=None), replace(farm, server=None)
+    try:
+        one.start_server(KEY)
+        other.start_server(KEY, free=2)
+        yield Board("127.0.0.1", farm.port, KEY), one, other
+    finally:
+        one.stop_server()
+        other.stop_server()
+
+
+@pytest.fixture(autouse=True)
+def products(kernels: list[TunedKernel], monkeypatch: pytest.MonkeyPatch) -> list[TunedKernel]:
+    """Two kernels are all that the export has, and get equal parts however long they take."""
+    chosen = [each for each in kernels if each.task.label.startswith("product")][:2]
+    monkeypatch.setattr(tune_export, "tuned_kernels", lambda *_: chosen)
+    monkeypatch.setattr(SharedRun, "part", lambda _run, _task, behind: 1 / (1 + len(behind)))
+    return chosen
+
+
+def trials(store: Path) -> dict[str, list[Entry]]:
+    found: dict[str, list[Entry]] = defaultdict(list)
+    for entry in read_ledger(store).entries:
+        if entry.candidate and entry.kind is Kind.TRIAL:
+            found[entry.key.workload].append(entry)
+    return found
+
+
+def test_two_boards_share_the_kernels_and_each_kernel_is_on_one(
+    exported: Exported,
+    pair: tuple[Board, Farm, Farm],
+    products: list[TunedKernel],
+    host: TargetSpec,
+    tmp_path: Path,
+) -> None:
+    board, _, _ = pair
+    done = tune(
+        exported.folder, host, tmp_path, TuneOptions(2, threads=1, progress=False, board=board, boards=0), print
+    )
+    assert (done.trials, done.failed, done.ended, done.boards) == (2, {}, "", 2)
+    assert "of 2 boards together" in done.lines()[-1]
+    assert trials(tmp_path).keys() == {each.task.key.workload for each in products}
+    boards = [{entry.state["board"] for entry in found} for found in trials(tmp_path).values()]
+    assert all(len(each) == 1 for each in boards), "a kernel is measured on one board"
+    assert len(set[object]().union(*boards)) == 2, "both had work"
+    assert done.costs.run > 0
+    wait_for(lambda: free_boards(board) == 2)
+
+
+def test_a_board_that_is_lost_midway_leaves_its_kernel_to_the_other(
+    exported: Exported,
+    pair: tuple[Board, Farm, Farm],
+    products: list[TunedKernel],
+    host: TargetSpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    board, one, _ = pair
+    monkeypatch.setattr(board_program, "RETURN", 2.0)
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        if "trials at most" in text:
+            one.stop_server()
+
+    done = tune(exported.folder, host, tmp_path, TuneOptions(2, threads=1, progress=False, board=board, boards=2), say)
+    assert (done.trials, done.failed, done.ended) == (2, {}, "")
+    assert trials(tmp_path).keys() == {each.task.key.workload for each in products}
+    (lost,) = [text for text in said if "lost" in text]
+    assert re.search(r"board .*/two-boards: lost.*; product .* is for one of the 1 others", lost)
+
+
+def test_when_no_board_is_left_the_first_cause_is_told(
+    exported: Exported, farm: Farm, host: TargetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board_session, "ACQUIRE", 1.0)
+    board = Board("127.0.0.1", farm.port, "no-board")
+    done = tune(
+        exported.folder, host, tmp_path, TuneOptions(2, threads=1, progress=False, board=board, boards=2), print
+    )
+    assert (done.trials, done.ended.partition(":")[0]) == (0, "board 127.0.0.1")
+    assert "never free" in done.ended
+
+
+def test_boards_without_a_tracker_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["tune", "--boards", "2"])
+    assert "--boards: expected --board HOST:PORT/KEY" in capsys.readouterr().err
