@@ -17,6 +17,7 @@ from tvm_flow.quality.budget import Budget
 from tvm_flow.quality.lines import read_lines
 from tvm_flow.quality.standings import verdicts
 from tvm_flow.quality.trials import crossed
+from tvm_flow.quantize import Recipe
 from tvm_flow.quantize.recipe import load_recipe
 from tvm_flow.sampler import SamplerConfig
 from tvm_flow.shipped import shipped_folder
@@ -41,6 +42,13 @@ def test_outliers_cost_a_static_scale_more_than_a_plain_model_does(tmp_path: Pat
     db = {(v.model, v.recipe): v.interval("latent_psnr_db").mean for v in verdicts(read_lines(tmp_path / "out.jsonl"))}
     assert db["plain", "fp32"] == db["outliers", "fp32"]
     assert db["outliers", "static-w8a8-nosmooth"] < db["plain", "static-w8a8-nosmooth"] - 3
+
+
+def test_a_bundle_in_integers_has_what_lies_between_its_linears_measured(tmp_path: Path) -> None:
+    """Its recipe is not among the request's: it comes with the bundle."""
+    source, asked = Source(make_model(), SAMPLER, LATENT, embed), request(tmp_path, "static-w8a8")
+    assert make_subject(source, asked, progress=False).reach is None
+    assert make_subject(source, asked, False, (Recipe(between="integer"),)).reach is not None
 
 
 def test_a_recipe_that_is_not_there_fails_before_the_work(tmp_path: Path) -> None:

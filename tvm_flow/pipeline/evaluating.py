@@ -27,6 +27,7 @@ from tvm_flow.quality.outliers import load_outliers, with_outliers
 from tvm_flow.quality.scores import Viewer
 from tvm_flow.quality.sensitivity import load_sensitivity, measure_sensitivity, save_sensitivity
 from tvm_flow.quality.trials import REFERENCE, Pair, Shards, Subject, Trials, Work, run_trials
+from tvm_flow.quantize import Recipe
 from tvm_flow.quantize.named_recipes import find_recipe
 
 BATCH = 12
@@ -65,10 +66,10 @@ def evaluate_stage(
 def make_work(source: Source, request: EvaluationRequest, progress: bool) -> Work:
     """What the request tries, ready to make any of its videos; raises as `evaluate_stage`."""
     recipes = {REFERENCE: find_recipe(REFERENCE)} | {name: find_recipe(name) for name in request.recipes}
-    subject = make_subject(source, request, progress)
+    compiled = None if request.bundle is None else _compiled(source, request)
+    subject = make_subject(source, request, progress, () if compiled is None else (compiled.recipe,))
     # The demo's decoder draws the domain that the judge knows; another model's latents are compared as they are.
     viewer = Viewer(source.decoder.decode, load_judge()) if isinstance(source.decoder, VAE) else Viewer()
-    compiled = None if request.bundle is None else _compiled(source, request)
     return Work(subject, Trials(recipes, request.pairs, request.batch, request.output, compiled), viewer)
 
 
@@ -117,8 +118,10 @@ def mix_stage(
     return mixed
 
 
-def make_subject(source: Source, request: EvaluationRequest, progress: bool) -> Subject:
-    """The model, plain or with the request's outliers, and samples of its linears' inputs."""
+def make_subject(source: Source, request: EvaluationRequest, progress: bool, more: Sequence[Recipe] = ()) -> Subject:
+    """The model, plain or with the request's outliers, and samples of its linears' inputs, with what else the
+    request's recipes and ``more`` of them need.
+    """
     prompts = load_prompts(request.calibration)
     plain = Denoising(source.model, source.sampler, source.latent)
     samples = sample_inputs(plain, prompts, source.embed, ROWS, progress)
@@ -128,7 +131,8 @@ def make_subject(source: Source, request: EvaluationRequest, progress: bool) -> 
         changed = with_outliers(source.model, ranges, load_outliers(request.outliers))
         variant, denoising = "outliers", replace(plain, model=changed)
         samples = sample_inputs(denoising, prompts, source.embed, ROWS, progress)
-    integer = any(find_recipe(name).between == "integer" for name in request.recipes)
+    recipes = [*map(find_recipe, request.recipes), *more]
+    integer = any(recipe.between == "integer" for recipe in recipes)
     reach = measure_reach(denoising, prompts, source.embed, progress) if integer else None
     return Subject(variant, denoising, source.embed, samples, prompts, reach)
 
