@@ -11,7 +11,7 @@ from tvm_flow.calibrate import load_prompts
 from tvm_flow.cli import main
 from tvm_flow.demo import load_captions
 from tvm_flow.errors import ConfigError
-from tvm_flow.pipeline.evaluating import EvaluationRequest, evaluate_stage, mix_stage, sensitivity_stage
+from tvm_flow.pipeline.evaluating import EvaluationRequest, evaluate_stage, make_subject, mix_stage, sensitivity_stage
 from tvm_flow.pipeline.source import Source
 from tvm_flow.quality.budget import Budget
 from tvm_flow.quality.lines import read_lines
