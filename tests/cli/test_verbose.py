@@ -91,6 +91,8 @@ class TestWhatIsSaid:
         triple = "x86_64-linux-musl"
         with caplog.at_level(logging.INFO, "tvm_flow"):
             path = build_static_runtime(triple)
-            assert caplog.messages == [f"runtime for {triple}: compiled into {path}"]
+            # Before it, zig may have built a C library, which is said once on a machine.
+            assert caplog.messages[-1] == f"runtime for {triple}: compiled into {path}"
+            caplog.clear()
             build_static_runtime(triple)
-            assert caplog.messages[1:] == [f"runtime for {triple}: from the cache, {path}"]
+            assert caplog.messages == [f"runtime for {triple}: from the cache, {path}"]
