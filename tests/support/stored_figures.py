@@ -1,4 +1,4 @@
-"""What a bundle keeps of a compile's figures: distances to onnxruntime round as the machine's threads do, and are not."""
+"""What a bundle keeps of a compile's figures: not the distances to onnxruntime, which round as threads do."""
 
 from __future__ import annotations
 
