@@ -22,8 +22,7 @@ LATENT, CHUNK, FRAMES = 16, 32, 36
 
 @pytest.fixture
 def decoding(contents: Contents, tmp_path: Path) -> Path:
-    library = toy_decoder.compile_decoder(tmp_path / "toy.so")
-    write_bundle(tmp_path / "b", toy_decoder.with_decoder(contents, library))
+    toy_decoder.write_decoding(tmp_path / "b", contents)
     return tmp_path / "b"
 
 

@@ -93,7 +93,7 @@ def test_aliases_that_stay_small_are_read(tmp_path: Path) -> None:
     assert read_yaml(tmp_path / "a.yaml", "recipe")["c"] == {"k": [1, 2], "m": 3}
 
 
-def test_a_hundred_thousand_keys_are_read_soon(tmp_path: Path) -> None:
+def test_twenty_thousand_keys_are_read_soon(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("".join(f"k{k}: 1\n" for k in range(20_000)))
     begun = time.monotonic()
     assert len(read_yaml(tmp_path / "a.yaml", "recipe")) == 20_000

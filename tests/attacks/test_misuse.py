@@ -13,7 +13,7 @@ from support import toy_bundle, toy_decoder
 from support.attack_programs import Attack
 
 from tvm_flow.errors import RuntimeFailure
-from tvm_flow.pack import Contents, write_bundle
+from tvm_flow.pack import Contents
 from tvm_flow.run import Bundle, native
 from tvm_flow.run.status import Status
 from tvm_flow.toolchain.runtime_library import RUNTIME, build_runtime
@@ -25,8 +25,7 @@ X86 = os.uname().machine == "x86_64"
 def decoding(contents: Contents, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy bundle with its decoder; read only."""
     folder = tmp_path_factory.mktemp("decoding")
-    library = toy_decoder.compile_decoder(folder / "toy.so")
-    write_bundle(folder / "b", toy_decoder.with_decoder(contents, library))
+    toy_decoder.write_decoding(folder / "b", contents)
     return folder / "b"
 
 

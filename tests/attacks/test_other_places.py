@@ -8,14 +8,13 @@ import pytest
 from support import toy_decoder
 from support.attack_programs import Attack
 
-from tvm_flow.pack import Contents, write_bundle
+from tvm_flow.pack import Contents
 from tvm_flow.run.status import Status
 
 
 @pytest.fixture
 def decoding(contents: Contents, tmp_path: Path) -> Path:
-    library = toy_decoder.compile_decoder(tmp_path / "toy.so")
-    write_bundle(tmp_path / "b", toy_decoder.with_decoder(contents, library))
+    toy_decoder.write_decoding(tmp_path / "b", contents)
     return tmp_path / "b"
 
 

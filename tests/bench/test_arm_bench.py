@@ -94,7 +94,8 @@ def test_a_whole_block_is_counted_beside_its_peers(
     assert line["ours_prologue_minsn"] + line["ours_step_minsn"] == pytest.approx(line["ours_minsn"], abs=0.11)
     assert sum(line["kinds"].values()) == pytest.approx(line["ours_minsn"], abs=0.05 * (len(line["kinds"]) + 1))
     assert 0 < line["ours_max_err"] < 0.5 > line["peers"]["onnxruntime_int8"]["max_err"]
-    assert line["peers"]["onnxruntime_fp32"]["max_err"] < 1e-3, "both sides computed this model"
+    # Single precision errs by 1000 * 2^-24 in the argument of the timestep's sines.
+    assert line["peers"]["onnxruntime_fp32"]["max_err"] < 1e-4, "both sides computed this model"
     assert all(peer["minsn"] > 1 for peer in line["peers"].values()) and line["ours_minsn"] > 1
 
 

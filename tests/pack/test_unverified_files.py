@@ -13,7 +13,7 @@ from support import toy_decoder
 from support.manifests import change_manifest
 
 from tvm_flow.errors import BundleError
-from tvm_flow.pack import Contents, read_decoder, read_golden, read_manifest, verify_bundle, write_bundle
+from tvm_flow.pack import Contents, read_decoder, read_golden, read_manifest, verify_bundle
 from tvm_flow.pack.index import read_index
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -27,8 +27,7 @@ VERY_LONG = 10 << 30
 
 @pytest.fixture
 def victim(contents: Contents, tmp_path: Path) -> Path:
-    library = toy_decoder.compile_decoder(tmp_path / "toy.so")
-    write_bundle(tmp_path / "b", toy_decoder.with_decoder(contents, library))
+    toy_decoder.write_decoding(tmp_path / "b", contents)
     return tmp_path / "b"
 
 

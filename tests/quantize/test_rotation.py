@@ -35,7 +35,8 @@ def test_hadamard_rows_are_ones_and_orthogonal(order: int) -> None:
 @pytest.mark.parametrize("size", [3, 6, 24, 36, 72])
 def test_a_rotation_is_orthogonal_and_spreads_one_channel_over_its_head(size: int) -> None:
     turn = head_rotation(size)
-    np.testing.assert_allclose(turn @ turn.T, np.eye(size), atol=1e-12)
+    # An entry sums ``size`` products of magnitudes that add up to 1 at most; a row's own scale has as many roundings.
+    np.testing.assert_allclose(turn @ turn.T, np.eye(size), atol=2 * size * 2.0**-53)
     np.testing.assert_array_equal(turn, head_rotation(size))
     assert (hadamard(size) is None) == (size in (3, 6, 36))
     assert np.abs(turn).max() < 1

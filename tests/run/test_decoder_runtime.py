@@ -201,8 +201,7 @@ class TestDamage:
 
     @pytest.fixture
     def victim(self, contents: Contents, tmp_path: Path) -> Path:
-        library = toy_decoder.compile_decoder(tmp_path / "toy.so")
-        write_bundle(tmp_path / "b", toy_decoder.with_decoder(contents, library))
+        toy_decoder.write_decoding(tmp_path / "b", contents)
         assert open_alone(tmp_path / "b") == (Status.OK, "")
         return tmp_path / "b"
 

@@ -57,8 +57,7 @@ KINDS = {
 def directory(contents: Contents, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy bundle with a decoder of one latent frame at a time: two chunks."""
     folder = tmp_path_factory.mktemp("handle")
-    library = toy_decoder.compile_decoder(folder / "toy.so")
-    write_bundle(folder / "b", toy_decoder.with_decoder(contents, library))
+    toy_decoder.write_decoding(folder / "b", contents)
     return folder / "b"
 
 

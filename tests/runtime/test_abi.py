@@ -10,7 +10,7 @@ import pytest
 from support import toy_bundle, toy_decoder
 from support.abi import STORED, describe
 
-from tvm_flow.pack import Contents, write_bundle
+from tvm_flow.pack import Contents
 from tvm_flow.toolchain.runtime_library import RUNTIME, build_runtime
 
 
@@ -35,8 +35,7 @@ def test_every_function_that_is_declared_is_exported(tmp_path: Path) -> None:
 @pytest.mark.parametrize("standard", ["c++17", "c++20"])
 def test_the_wrapper_for_cpp(contents: Contents, tmp_path: Path, standard: str) -> None:
     """Handles that close themselves, errors as values, exceptions of callbacks that come back to the caller."""
-    library = toy_decoder.compile_decoder(tmp_path / "toy.so")
-    write_bundle(tmp_path / "b", toy_decoder.with_decoder(contents, library))
+    toy_decoder.write_decoding(tmp_path / "b", contents)
     (tmp_path / "libtvm_flow.so.0").symlink_to(build_runtime())
     source, program = toy_bundle.SOURCES / "wrapper_check.cc", tmp_path / "wrapper_check"
     warnings = ["-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow", "-Wpedantic", "-fsanitize=address,undefined"]

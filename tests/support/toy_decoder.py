@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from support import toy_bundle
-from tvm_flow.pack import Contents, Decoder
+from tvm_flow.pack import Contents, Decoder, write_bundle
 
 WEIGHTS = np.array([0.5, -0.25, 2.0], "<f4")
 
@@ -32,3 +32,9 @@ def with_decoder(contents: Contents, library: Path, chunk: int = 1) -> Contents:
     """``contents`` ending in frames."""
     digest = hashlib.sha256(decode(contents.golden.latents).tobytes()).digest()
     return replace(contents, decoder=Decoder(library, WEIGHTS.tobytes(), chunk, (2 * chunk, 2, 2, 3), digest))
+
+
+def write_decoding(bundle: Path, contents: Contents) -> Path:
+    """The toy ``bundle`` with a decoder of one latent frame at a time, whose library is compiled beside it."""
+    write_bundle(bundle, with_decoder(contents, compile_decoder(bundle.with_name("toy.so"))))
+    return bundle

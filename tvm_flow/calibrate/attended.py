@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tvm_flow.calibrate.layers import layer_names
-from tvm_flow.calibrate.prompts import CalibrationPrompt
+from tvm_flow.calibrate.prompts import CalibrationPrompt, expect_prompts
 from tvm_flow.calibrate.run import Denoising, Embed
 from tvm_flow.calibrate.samples import follow
 from tvm_flow.errors import CalibrationError
@@ -50,8 +50,7 @@ def measure_attended(
     denoising: Denoising, prompts: Sequence[CalibrationPrompt], embed: Embed, progress: bool = False
 ) -> Attended:
     """What every attention of ``denoising.model`` multiplies; raises CalibrationError for none or not finite."""
-    if not prompts:
-        raise CalibrationError("prompts: expected at least one, got none; name a prompt file with captions")
+    expect_prompts(prompts)
     names = attention_names(denoising.model.config)
     seen = _Seen({name: torch.zeros(denoising.sampler.steps, 2, 3) for name in names})
     with attending(denoising.model, {name: partial(seen.mixed, name) for name in names}):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tvm_flow.errors import ConfigError
+from tvm_flow.errors import CalibrationError, ConfigError
 from tvm_flow.fields import check_fields, described, from_mapping, read_yaml, text, whole
 
 _CAPTIONS = "a non-empty list of captions, each a text in quotes"
@@ -29,6 +30,12 @@ class _PromptFile:
 
     def __post_init__(self) -> None:
         check_fields(self, "")
+
+
+def expect_prompts(prompts: Sequence[CalibrationPrompt]) -> None:
+    """Raise CalibrationError for none."""
+    if not prompts:
+        raise CalibrationError("prompts: expected at least one, got none; name a prompt file with captions")
 
 
 def load_prompts(path: Path) -> tuple[CalibrationPrompt, ...]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tvm_flow.calibrate.layers import block_names, layer_names
-from tvm_flow.calibrate.prompts import CalibrationPrompt
+from tvm_flow.calibrate.prompts import CalibrationPrompt, expect_prompts
 from tvm_flow.calibrate.run import Denoising, Embed
 from tvm_flow.calibrate.samples import follow
 from tvm_flow.errors import CalibrationError
@@ -56,8 +56,7 @@ def measure_reach(
     denoising: Denoising, prompts: Sequence[CalibrationPrompt], embed: Embed, progress: bool = True
 ) -> Reach:
     """The reach of every tensor between the linears of ``denoising.model``; raises CalibrationError."""
-    if not prompts:
-        raise CalibrationError("prompts: expected at least one, got none; name a prompt file with captions")
+    expect_prompts(prompts)
     seen = _Seen(denoising.sampler.steps)
     handles = [module.register_forward_hook(hook) for module, hook in _hooks(denoising.model, seen)]
     try:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from tvm_flow.calibrate.identity import model_sha256
 from tvm_flow.calibrate.partial import Partial
-from tvm_flow.calibrate.prompts import CalibrationPrompt
+from tvm_flow.calibrate.prompts import CalibrationPrompt, expect_prompts
 from tvm_flow.calibrate.ranges import Ranges, load_ranges, merge, save_ranges
 from tvm_flow.calibrate.record import Recorder, ranges_bytes, recording
 from tvm_flow.errors import CalibrationError, InterruptedCommand
@@ -66,8 +66,7 @@ def calibrate(
     activations that are not finite; PromptError from ``embed``; InterruptedCommand on Ctrl-C, with all finished
     steps kept.
     """
-    if not prompts:
-        raise CalibrationError("prompts: expected at least one, got none; name a prompt file with captions")
+    expect_prompts(prompts)
     model, sampler = denoising.model, denoising.sampler
     wanted = Ranges(model_sha256(model), sampler, denoising.latent, (), {})
     done = _earlier(output, wanted)

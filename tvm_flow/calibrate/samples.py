@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tvm_flow.calibrate.layers import layer_names
-from tvm_flow.calibrate.prompts import CalibrationPrompt
+from tvm_flow.calibrate.prompts import CalibrationPrompt, expect_prompts
 from tvm_flow.calibrate.ranges import LayerRanges
 from tvm_flow.calibrate.run import Denoising, Embed
 from tvm_flow.errors import CalibrationError
@@ -58,8 +58,7 @@ def sample_inputs(
     Trajectories are those of `calibrate`; a ``clock`` is told their steps, too. Raises CalibrationError for no prompts
     and for inputs that are not finite.
     """
-    if not prompts:
-        raise CalibrationError("prompts: expected at least one, got none; name a prompt file with captions")
+    expect_prompts(prompts)
     seen = {name: _Seen() for name in layer_names(denoising.model.config)}
     for index, prompt in enumerate(tqdm(prompts, desc="sample inputs", unit="prompt", disable=not progress)):
         caption = embed([prompt.text])

@@ -96,7 +96,7 @@ def results(client: Client, function: Callable[[Task], Result], tasks: Sequence[
             "same command again to go on"
         ) from error
     finally:
-        with suppress(Exception):  # nothing to cancel where the scheduler is gone
+        with suppress(OSError):  # nothing to cancel where the scheduler is gone
             client.cancel(futures, force=True)
 
 

@@ -1,4 +1,7 @@
-"""Versions that this package asks for, read where they are stated: pyproject.toml, or what pip made of it."""
+"""Versions that this package asks for, read where they are stated: pyproject.toml, or what pip made of it.
+
+By the standard library alone, and not by the package packaging: doctor has to run where nothing is installed.
+"""
 
 from __future__ import annotations
 

@@ -5,8 +5,9 @@ embeddings, and for `evaluate` prompt set, outliers and recipes that are files. 
 disk; what comes back travels over the scheduler's connections, and only the asking process writes. A worker whose files
 or whose tvm_flow differ refuses its task by the name of what differs (`_alike`).
 
-The bits are those of one process: a task computes with the thread count of the asking process, and neither the join of
-ranges nor the lines of a batch depend on who was first. Another kind of CPU may round float32 sums otherwise.
+The bits are those of one process: calibration computes with the model's own number of threads
+(`tvm_flow.numerics.thread_count`), evaluation with that of the asking process, and neither the join of ranges nor the
+lines of a batch depend on who was first. Another kind of CPU may round float32 sums otherwise.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tvm_flow.calibrate.attended import Attended, attending
+from tvm_flow.calibrate.attended import Attended, Mixed, attending
 from tvm_flow.model import AnyModel
 from tvm_flow.numerics.quantize import LEAST_SCALE, greatest_code
 from tvm_flow.quantize.grouping import Groups
@@ -82,5 +82,5 @@ def attending_in_int8(model: AnyModel, codes: Mapping[str, AttentionCodes], cloc
         yield
 
 
-def _at(codes: AttentionCodes, clock: Clock):  # type: ignore[no-untyped-def]
+def _at(codes: AttentionCodes, clock: Clock) -> Mixed:
     return lambda *tensors: codes.mixed(clock.step, *tensors)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from tvm import te
 
 from tvm_flow.backends.cpu.isa import Isa
-from tvm_flow.backends.cpu.tiling import Stages
+from tvm_flow.backends.cpu.tiling import Stages, start_from_zero
 from tvm_flow.graph.types import Block, Expr, Schedule, Tensor
 
 LANES, PAIR = 4, 2
@@ -52,10 +52,6 @@ def tile(schedule: Schedule, block: Block, isa: Isa) -> None:
     schedule.reorder(ko, kg, pi, pj, kh, pl, kp)
     for loop in (kg, pi, pj):
         schedule.unroll(loop)
-    start = schedule.decompose_reduction(block, ko)
-    *outer, lane = schedule.get_loops(start)
-    for loop in outer[2:]:
-        schedule.unroll(loop)
-    schedule.vectorize(lane)
+    start_from_zero(schedule, block, ko)
     if isa.register is not None:
         schedule.tensorize(kh, isa.register())

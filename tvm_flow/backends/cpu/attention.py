@@ -31,6 +31,7 @@ from tvm import relax
 from tvm_flow.backends.cpu.blocks import is_reduction, lanes_of, split_sum, written_shape
 from tvm_flow.backends.cpu.choices import AttentionChoice
 from tvm_flow.backends.cpu.registers import Registers
+from tvm_flow.backends.cpu.tiling import start_from_zero
 from tvm_flow.graph.lifted import bindings_of, call_with, op_name, returned, shape_of
 from tvm_flow.graph.types import Block, Relax, Schedule
 
@@ -146,8 +147,4 @@ def _tile_product(schedule: Schedule, block: Block, columns: int) -> None:
     schedule.vectorize(lane)
     schedule.unroll(row)
     schedule.unroll(vector)
-    start = schedule.decompose_reduction(block, depth)
-    *zeros, last = schedule.get_loops(start)
-    schedule.vectorize(last)
-    for loop in zeros[-2:]:
-        schedule.unroll(loop)
+    start_from_zero(schedule, block, depth)

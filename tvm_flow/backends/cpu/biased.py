@@ -12,7 +12,7 @@ from __future__ import annotations
 from tvm import te, tirx
 
 from tvm_flow.backends.cpu.isa import Isa
-from tvm_flow.backends.cpu.tiling import Stages
+from tvm_flow.backends.cpu.tiling import Stages, start_from_zero
 from tvm_flow.graph.types import Block, Expr, Schedule, Tensor
 
 BIAS = 128
@@ -54,10 +54,6 @@ def tile(schedule: Schedule, block: Block, isa: Isa) -> None:
     schedule.reorder(ko, pi, pv, pl, ki)
     schedule.unroll(pi)
     schedule.unroll(pv)
-    start = schedule.decompose_reduction(block, ko)
-    *zeros, last = schedule.get_loops(start)
-    for loop in zeros[2:]:
-        schedule.unroll(loop)
-    schedule.vectorize(last)
+    start_from_zero(schedule, block, ko)
     if isa.register is not None:
         schedule.tensorize(pl, isa.register())

@@ -18,7 +18,7 @@ from tvm import s_tir, te
 
 from tvm_flow.backends.cpu.layout import BlockedColumns
 from tvm_flow.backends.cpu.registers import Registers, halves
-from tvm_flow.backends.cpu.tiling import PARALLEL_MACS, most_tiles
+from tvm_flow.backends.cpu.tiling import PARALLEL_MACS, most_tiles, start_from_zero
 from tvm_flow.backends.packed import PackedProgram
 from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name, shape_of
 from tvm_flow.graph.types import Expr, PrimFunc, Relax, Schedule
@@ -118,8 +118,4 @@ def _schedule(schedule: Schedule, product: FloatProduct) -> None:
     for loop in (row, vector):
         schedule.unroll(loop)
     schedule.vectorize(lane)
-    start = schedule.decompose_reduction(block, step)
-    *zeros, last = schedule.get_loops(start)
-    schedule.vectorize(last)
-    for loop in zeros[-2:]:
-        schedule.unroll(loop)
+    start_from_zero(schedule, block, step)

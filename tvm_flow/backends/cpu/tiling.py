@@ -38,6 +38,14 @@ class Tiling(Protocol):
         ...
 
 
+def start_from_zero(schedule: Schedule, block: Block, reduction: Loop) -> None:
+    """Zero the sums of ``block`` before its loop ``reduction``, whose tile has two loops and a vector innermost."""
+    *outer, vector = schedule.get_loops(schedule.decompose_reduction(block, reduction))
+    schedule.vectorize(vector)
+    for loop in outer[-2:]:
+        schedule.unroll(loop)
+
+
 @dataclass(frozen=True)
 class Order:
     """How many blocks of columns a tile of rows meets one after the other, into how many parts the blocks are cut where

@@ -4,8 +4,6 @@
 
 #include "vf_features.h"
 
-struct vf_instance;
-
 typedef struct vf_instance {
   void *library;
   vf_functions f;
