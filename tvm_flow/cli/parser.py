@@ -8,13 +8,19 @@ from pathlib import Path
 
 from tvm_flow import __version__
 from tvm_flow.cli import commands, doctor_command, mixing_command, package_command, tuning_commands
-from tvm_flow.cli.argument_types import at_least, cpus, latent, seed
+from tvm_flow.cli.argument_types import at_least, cpus, seed
+from tvm_flow.cli.shared_options import (
+    autoencoder_option,
+    embeddings_option,
+    shard_options,
+    source_options,
+    threads_option,
+)
+from tvm_flow.cli.trial_options import evaluate_options, report_options, sensitivity_options, tried_options
 from tvm_flow.shipped import output_folder, shipped_folder
 
 _ARTIFACTS = output_folder()
 _CALIBRATION = shipped_folder("calibration")
-_SCORES = _ARTIFACTS / "evaluation.jsonl"
-_RECIPES = ("fp32", "dynamic-w8a8", "static-asq-w8a8", "static-w8a8")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -39,13 +45,13 @@ def make_parser() -> argparse.ArgumentParser:
     doctor_command.doctor_options(_command(sub, "doctor", text))
     _run(_command(sub, "run", "videos from a bundle"))
     _compare(_command(sub, "compare", "a bundle beside its model in FP32, from equal noise: dB for each step, a sheet"))
-    _evaluate(
+    evaluate_options(
         _command(sub, "evaluate", "try recipes on a model, simulated: quality against FP32 over prompts and seeds")
     )
-    _sensitivity(_command(sub, "sensitivity", "what each layer costs at each part of the trajectory"))
+    sensitivity_options(_command(sub, "sensitivity", "what each layer costs at each part of the trajectory"))
     mix = _command(sub, "mix", "a recipe that keeps in float, under a budget, what sensitivity shows to be worth it")
-    mixing_command.mix_options(mix, _tried, at_least)
-    _report(_command(sub, "report", "scores, ranges, sensitivities and tuning as one HTML file"))
+    mixing_command.mix_options(mix, tried_options, at_least)
+    report_options(_command(sub, "report", "scores, ranges, sensitivities and tuning as one HTML file"))
     _diff(_command(sub, "diff", "what differs between two bundles: fields, sizes, bytes"))
     _build(_command(sub, "build", "calibrate, quantize, export and compile from one YAML file"))
     _profile(_command(sub, "profile", "where the time of a bundle's steps goes, layer by layer, and what binds it"))
@@ -70,23 +76,6 @@ def _command(sub: _Sub[argparse.ArgumentParser], name: str, text: str) -> argpar
     return parser
 
 
-def _source(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="demo", help="'demo', or a checkpoint folder or file")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="config.json of a checkpoint that has none")
-    parser.add_argument("--sampler", type=Path, help="YAML of the step grid, for a model other than the demo")
-    parser.add_argument("--latent", type=latent, metavar="C,T,H,W", help="shape of its latent")
-    _embeddings(parser)
-
-
-def _embeddings(parser: argparse.ArgumentParser) -> None:
-    names, text = ("--prompt-embeddings", "--captions"), "what embed wrote, or a folder with captions.safetensors"
-    parser.add_argument(*names, dest="captions", type=Path, metavar="FILE", help=text)
-
-
-def _autoencoder(parser: argparse.ArgumentParser, purpose: str) -> None:
-    parser.add_argument("--autoencoder", type=Path, help=f"local folder of Open-Sora's VAE, {purpose}")
-
-
 def _embed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", nargs="*", help="captions")
     parser.add_argument("--prompts", type=Path, help="prompt set to encode too")
@@ -94,7 +83,7 @@ def _embed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--for-bundle", type=Path, metavar="BUNDLE", help=text)
     text = "local folder of T5-v1.1-XXL; with --for-bundle, instead of --captions or the demo's own"
     parser.add_argument("--text-encoder", type=Path, metavar="FOLDER", help=text)
-    _embeddings(parser)
+    embeddings_option(parser)
     parser.add_argument("--tokens", type=at_least(1), default=300, help="120 for Open-Sora v1.0, 300 for v1.2")
     parser.add_argument("--channels", type=at_least(1), default=4096, help="that the transformer takes")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="to compute in")
@@ -110,29 +99,29 @@ def _inspect(parser: argparse.ArgumentParser) -> None:
 
 
 def _calibrate(parser: argparse.ArgumentParser) -> None:
-    _source(parser)
+    source_options(parser)
     parser.add_argument("--prompts", type=Path, default=_CALIBRATION / "prompts.yaml", help="prompt set")
     parser.add_argument("--output", type=Path, default=_ARTIFACTS / "ranges.safetensors", help="ranges file")
     parser.add_argument("--merge", type=Path, nargs="+", default=[], help="only join these ranges files into --output")
-    _shards(parser, "prompts")
+    shard_options(parser, "prompts")
 
 
 def _quantize(parser: argparse.ArgumentParser) -> None:
-    _source(parser)
+    source_options(parser)
     parser.add_argument("--ranges", type=Path, default=_ARTIFACTS / "ranges.safetensors", help="what calibrate wrote")
     parser.add_argument("--recipe", type=Path, default=_CALIBRATION / "recipes" / "w8a8.yaml", help="recipe")
     parser.add_argument("--output", type=Path, default=_ARTIFACTS / "quantized.safetensors", help="quantized model")
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
-    _source(parser)
+    source_options(parser)
     parser.add_argument(
         "--quantized", type=Path, default=_ARTIFACTS / "quantized.safetensors", help="what quantize wrote"
     )
     parser.add_argument(
         "--prompts", type=Path, default=_CALIBRATION / "prompts.yaml", help="its first prompt is the golden one"
     )
-    _autoencoder(parser, "whose decoder the bundle is to end in; the demo has its own")
+    autoencoder_option(parser, "whose decoder the bundle is to end in; the demo has its own")
     parser.add_argument("--output", type=Path, default=_ARTIFACTS / "export", help="folder of ONNX graphs")
 
 
@@ -157,7 +146,7 @@ def _compile(parser: argparse.ArgumentParser) -> None:
         help="static adds archives and headers, to link a program with that needs no dlopen",
     )
     _store(parser)
-    _threads(parser)
+    threads_option(parser)
 
 
 def _tuning(sub: _Sub[argparse.ArgumentParser]) -> None:
@@ -168,7 +157,7 @@ def _tuning(sub: _Sub[argparse.ArgumentParser]) -> None:
     records = _command(sub, "records", "the store of measurements: list, show, curve, merge, verify, export, prune")
     tuning_commands.records_options(records)
     for parser in (tune, boards):
-        _threads(parser)
+        threads_option(parser)
     for parser in (tune, records):
         _store(parser)
 
@@ -220,8 +209,8 @@ def _run(parser: argparse.ArgumentParser) -> None:
         "others are enlarged by a whole factor to about 256 pixels of width where they are smaller"
     )
     parser.add_argument("--format", choices=("mp4", "gif", "webp", "apng", "png"), help=text)
-    _embeddings(parser)
-    _autoencoder(parser, "to decode with, where the bundle has no decoder; without either, latents are written")
+    embeddings_option(parser)
+    autoencoder_option(parser, "to decode with, where the bundle has no decoder; without either, latents are written")
     parser.add_argument("--count", type=at_least(1), default=1, metavar="N", help="videos of each prompt")
     asked = "; an error when the bundle was made for another"
     parser.add_argument("--sampler", help=f"rflow, ddim, iddpm, or a YAML of the step grid{asked}")
@@ -232,58 +221,12 @@ def _run(parser: argparse.ArgumentParser) -> None:
 
 def _compare(parser: argparse.ArgumentParser) -> None:
     _prompts(parser)
-    _source(parser)
+    source_options(parser)
     parser.add_argument("--bundle", type=Path, default=_ARTIFACTS / "bundle", help="made from that model")
-    _autoencoder(parser, "to decode with, where the bundle has no decoder; without either there is no sheet")
+    autoencoder_option(parser, "to decode with, where the bundle has no decoder; without either there is no sheet")
     text = "folder for figures and sheet; left out, one beside the bundle: comparison"
     parser.add_argument("--output", type=Path, help=text)
     _cores(parser)
-
-
-def _evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipes", nargs="*", default=list(_RECIPES), help="names (see --list-recipes) or YAML files")
-    parser.add_argument("--list-recipes", action="store_true", help="print the names and do nothing else")
-    _tried(parser)
-    parser.add_argument("--count", type=at_least(1), metavar="N", help="only the first N of its prompts")
-    parser.add_argument("--seeds", type=at_least(1), default=3, metavar="N", help="videos of each prompt")
-    parser.add_argument("--batch", type=at_least(1), default=12, metavar="N", help="videos at a time")
-    text = "folder of a bundle of that model, tried beside the recipe that it was quantized by"
-    parser.add_argument("--bundle", type=Path, metavar="FOLDER", help=text)
-    text = "file of JSON lines, one for each video; what it has is not made again"
-    parser.add_argument("--output", type=Path, default=_SCORES, help=text)
-    _shards(parser, "batches")
-
-
-def _sensitivity(parser: argparse.ArgumentParser) -> None:
-    text = "name or YAML file; each layer alone is quantized by it"
-    parser.add_argument("recipe", nargs="?", default="static-w8a8", help=text)
-    _tried(parser)
-    parser.add_argument("--count", type=at_least(1), default=2, metavar="N", help="videos")
-    text = "parts of the trajectory, each tried alone"
-    parser.add_argument("--windows", type=at_least(1), default=5, metavar="N", help=text)
-    parser.add_argument("--output", type=Path, default=_ARTIFACTS / "sensitivity.json", help="what report reads")
-
-
-def _tried(parser: argparse.ArgumentParser) -> None:
-    _source(parser)
-    text = "prompt set: what to make, and the seed of the first noise"
-    parser.add_argument("--prompts", type=Path, default=_CALIBRATION / "evaluation.yaml", metavar="FILE", help=text)
-    parser.add_argument("--seed", type=seed, help="of the first, instead of the prompt set's; the next ones count on")
-    text = "prompt set that recipes are fitted on"
-    parser.add_argument("--calibration", type=Path, default=_CALIBRATION / "prompts.yaml", metavar="FILE", help=text)
-    text = "YAML of outlier channels to insert into the model first, which computes the same"
-    parser.add_argument("--outliers", type=Path, metavar="FILE", help=text)
-
-
-def _report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scores", type=Path, default=_SCORES, help="what evaluate wrote")
-    parser.add_argument("--ranges", type=Path, help="what calibrate wrote: adds the ranges over the steps")
-    parser.add_argument("--sensitivity", type=Path, help="what sensitivity wrote: adds its map")
-    text = "folder of measurements that tune wrote: adds kernels before and after; scores may be absent then"
-    parser.add_argument("--records", type=Path, metavar="FOLDER", help=text)
-    parser.add_argument("--output", type=Path, default=_ARTIFACTS / "report.html", help="the page")
-    text = "folder for groups.svg and, with --ranges, drift.svg: the pictures of the README"
-    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help=text)
 
 
 def _profile(parser: argparse.ArgumentParser) -> None:
@@ -294,7 +237,7 @@ def _profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write every call as a trace for ui.perfetto.dev")
     parser.add_argument("--unchecked", action="store_true", help="of a bundle that was compiled with --check none")
-    _threads(parser)
+    threads_option(parser)
 
 
 def _diff(parser: argparse.ArgumentParser) -> None:
@@ -325,19 +268,7 @@ def _cores(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cpus", type=cpus, default=(), metavar="LIST", help=text)
     text = "run a bundle that was compiled with --check none"
     parser.add_argument("--unchecked", action="store_true", help=text)
-    _threads(parser)
-
-
-def _shards(parser: argparse.ArgumentParser, tasks: str) -> None:
-    place = parser.add_mutually_exclusive_group()
-    text = f"share the {tasks} among N processes of this machine (needs the extra cluster)"
-    place.add_argument("--workers", type=at_least(1), metavar="N", help=text)
-    text = f"share the {tasks} among the workers of Dask's scheduler there, like tcp://10.0.0.1:8786"
-    place.add_argument("--scheduler", metavar="ADDRESS", help=text)
-
-
-def _threads(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=at_least(0), default=0, help="worker threads; 0 for every core")
+    threads_option(parser)
 
 
 def _share(text: str) -> float:
