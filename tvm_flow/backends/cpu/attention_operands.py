@@ -13,7 +13,8 @@ from tvm.script.ir_builder import tirx as T
 
 from tvm_flow.backends.cpu.attention_tiles import Layout, Span
 from tvm_flow.backends.cpu.moved import Read, Step, ToCodes
-from tvm_flow.backends.cpu.statements import f32, i64, loop, store, vector
+from tvm_flow.backends.cpu.statements import allocated, f32, i64, loop, store, vector
+from tvm_flow.backends.cpu.turning import turned
 from tvm_flow.backends.cpu.views import View
 from tvm_flow.graph.types import Buffer, Expr, Var
 
@@ -23,6 +24,10 @@ _OPERATORS: dict[str, Callable[[Expr, Expr], Expr]] = {
     "relax.multiply": lambda a, b: a * b,
     "relax.divide": lambda a, b: a / b,
 }
+
+
+SIDES = (16, 8, 4)
+"""Of squares that `tvm_flow.backends.cpu.turning` turns."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +83,29 @@ class Operands:
             self._copy(packed, to, there - key, lambda lane: self.element(read, d, start + key + lane))
 
     def _turn_keys(self, packed: Buffer, read: Read, span: Span, start: Expr, there: Expr) -> None:
-        """The same where a key's channels, and not a channel's keys, lie side by side: key after key."""
+        """The same where a key's channels, and not a channel's keys, lie side by side: whole squares in registers."""
         depth = read.view.shape[-2]
-        with loop(span.tiles) as tile:
-            here = T.bind(tirx.max(tirx.min(there - tile * span.columns, i64(span.columns)), i64(0)))
-            with loop(here) as column, loop(depth) as d:
-                to = (tile * depth + d) * span.columns + column
-                store(packed, to, self.element(read, d, start + tile * span.columns + column))
-            with loop(span.columns, here) as column, loop(depth) as d:
-                store(packed, (tile * depth + d) * span.columns + column, f32(0.0))
+        side = next((side for side in SIDES if side <= span.lanes and depth % side == 0), 1)
+        with loop(span.tiles) as tile, loop(span.columns // side) as square:
+            key = T.bind(tile * span.columns + square * side)
+            to = T.bind(tile * depth * span.columns + square * side)
+            with T.If(there - key >= side if side > 1 else tirx.const(False)):
+                with T.Then(), loop(depth // side) as turn:
+                    d = T.bind(turn * side)
+                    columns = self._square(side, lambda row, lane: self.element(read, d + lane, start + key + row))
+                    for number, column in enumerate(columns):
+                        store(packed, tirx.Ramp(to + (d + number) * span.columns, i64(1), side), column)
+                with T.Else(), loop(side) as row, loop(depth) as d:
+                    value = tirx.if_then_else(key + row < there, self.element(read, d, start + key + row), f32(0.0))
+                    store(packed, to + d * span.columns + row, value)
+
+    def _square(self, side: int, element: Callable[[Expr, Expr], Expr]) -> list[Expr]:
+        """The columns of a square of which ``element`` reads a row's lane."""
+        rows = allocated(side * side)
+        for row in range(side):
+            with vector(side) as lane:
+                store(rows, row * side + lane, element(i64(row), lane))
+        return turned([T.bind(rows[tirx.Ramp(i64(row * side), i64(1), side)]) for row in range(side)])
 
     def pack_values(self, packed: Buffer, read: Read, layout: Layout, start: Expr, there: Expr) -> None:
         """[tile of channels, key, channel] of V [.., S, E]."""
