@@ -4,8 +4,8 @@
 
 All contenders read the same Q, K and V [batch, heads, rows, 72], contiguous as each likes it best, one after another,
 ``rounds`` times over, and leave their output where they computed it: nothing is copied for the bench, which took a
-quarter of ours at 16 keys. Each one's time is its fastest round, in time of the processor, so that a neighbour's turn on
-the core does not count. ``peak_gmacs`` is that of the core's widest float instruction.
+quarter of ours at 16 keys. Each one's time is its fastest round, in time of the processor, so that a neighbour's
+turn on the core does not count. ``peak_gmacs`` is that of the core's widest float instruction.
 
     gmacs = 2 * batch * heads * rows * keys * 72 / seconds / 1e9
 
