@@ -106,9 +106,11 @@ class TestPackages:
     def test_an_extra_names_what_it_lacks(self, packages: Path) -> None:
         put_package(packages, "old-one", "1.0")
         pins = Pins(
-            "", (), {"opensora": (Pin("old-one", ">=2"),), "cluster": (Pin("none-such", ">=1"),), "npu-arm": ()}
+            "",
+            (),
+            {"opensora": (Pin("old-one", ">=2"),), "cluster": (Pin("none-such", ">=1"),), "npu-arm": (), "metrics": ()},
         )
-        opensora, cluster, npu = extra_findings(pins)
+        opensora, _, cluster, npu = extra_findings(pins)
         assert (opensora.status, opensora.found) == (Status.WRONG, "old-one 1.0")
         assert (cluster.status, cluster.found) == (Status.MISSING, "none-such none")
         assert npu.status is Status.OK and not cluster.fatal

@@ -39,6 +39,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """Try recipes on prompts and seeds, and print what the file holds by then."""
     from tvm_flow.pipeline.asked import read_prompts
     from tvm_flow.pipeline.evaluating import EvaluationRequest, evaluate_stage
+    from tvm_flow.quality.field_metrics import asked_metric
+    from tvm_flow.quality.field_table import field_text
     from tvm_flow.quality.lines import read_lines
     from tvm_flow.quality.standings import text_table, verdicts
     from tvm_flow.quality.trials import crossed
@@ -52,9 +54,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
     pairs = crossed(prompts[: given.count], range(seed, seed + given.seeds))
     request = EvaluationRequest(
         *(tuple(given.recipes), tuple(pairs), given.calibration, given.output, given.outliers, given.batch),
-        given.bundle,
+        *(given.bundle, tuple(map(asked_metric, given.metric))),
     )
-    files, workers, shards = source_files(given, None), _workers(given), None
+    files, workers, shards = source_files(given, given.autoencoder), _workers(given), None
     source = files.load()
     if workers is not None:
         from tvm_flow.pipeline.sharding import trial_shards
@@ -63,6 +65,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     evaluate_stage(source, request, shards=shards)
     found = verdicts(read_lines(given.output))
     print(text_table(found))
+    if fields := field_text(found):
+        print(fields)
     for verdict in found:
         if "to_simulated_db" in verdict.metrics:
             mean, low, high = verdict.interval("to_simulated_db").rounded(2)

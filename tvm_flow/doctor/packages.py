@@ -38,6 +38,7 @@ USES: Mapping[str, tuple[str, str]] = {
 """The module of each required package, and what needs it."""
 EXTRAS: Mapping[str, str] = {
     "opensora": "embed --text-encoder and --autoencoder: Open-Sora's own folders",
+    "metrics": "evaluate --metric: scores that the field reports",
     "cluster": "calibrate and evaluate with --workers or --scheduler",
     "npu-arm": "targets npu-arm-*, package: Arm's NPU tools",
 }

@@ -20,6 +20,7 @@ from tvm_flow.pipeline.generate import Generation, generate_latents
 from tvm_flow.pipeline.source import Source
 from tvm_flow.quality.budget import Budget
 from tvm_flow.quality.compiled import CompiledRecipe, compiled_recipe
+from tvm_flow.quality.field_metrics import AskedMetric, load_metrics
 from tvm_flow.quality.judge import load_judge
 from tvm_flow.quality.mixed_recipe import mixed_text
 from tvm_flow.quality.mixing import Mixed, mix
@@ -39,7 +40,7 @@ class EvaluationRequest:
     """What to try: ``recipes`` by name or file on ``pairs``, fitted on the prompt set ``calibration``.
 
     With ``outliers``, a YAML file of `tvm_flow.quality.outliers`, on the model with these inserted. A ``bundle`` is
-    tried beside the recipe that it was quantized by.
+    tried beside the recipe that it was quantized by. ``metrics`` score frames besides what always does.
     """
 
     recipes: tuple[str, ...]
@@ -49,6 +50,7 @@ class EvaluationRequest:
     outliers: Path | None = None
     batch: int = BATCH
     bundle: Path | None = None
+    metrics: tuple[AskedMetric, ...] = ()
 
 
 def evaluate_stage(
@@ -65,12 +67,28 @@ def evaluate_stage(
 
 def make_work(source: Source, request: EvaluationRequest, progress: bool) -> Work:
     """What the request tries, ready to make any of its videos; raises as `evaluate_stage`."""
+    viewer = _viewer(source, request.metrics)
     recipes = {REFERENCE: find_recipe(REFERENCE)} | {name: find_recipe(name) for name in request.recipes}
     compiled = None if request.bundle is None else _compiled(source, request)
     subject = make_subject(source, request, progress, () if compiled is None else (compiled.recipe,))
-    # The demo's decoder draws the domain that the judge knows; another model's latents are compared as they are.
-    viewer = Viewer(source.decoder.decode, load_judge()) if isinstance(source.decoder, VAE) else Viewer()
-    return Work(subject, Trials(recipes, request.pairs, request.batch, request.output, compiled), viewer)
+    trials = Trials(recipes, request.pairs, request.batch, request.output, compiled, viewer.metrics.digest)
+    return Work(subject, trials, viewer)
+
+
+def _viewer(source: Source, asked: Sequence[AskedMetric]) -> Viewer:
+    """The demo's decoder draws what the judge knows; without any decoder latents are compared as they are."""
+    decoder, frames = source.decoder, source.sampler.frames
+    if decoder is None:
+        if asked:
+            raise ConfigError(
+                f"metric {asked[0].name}: expected a model whose latents become frames, got one without a decoder; "
+                "give --autoencoder FOLDER"
+            )
+        return Viewer()
+    metrics = load_metrics(asked)
+    if isinstance(decoder, VAE):
+        return Viewer(decoder.decode, load_judge(), metrics)
+    return Viewer(lambda latents: decoder.decode(latents, frames), metrics=metrics)
 
 
 def _compiled(source: Source, request: EvaluationRequest) -> CompiledRecipe:

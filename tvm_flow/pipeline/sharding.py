@@ -1,9 +1,9 @@
 """Calibration and evaluation over workers: a prompt, or a batch of videos, is one task.
 
 What a task needs is read where it runs, from the same paths: the checkpoint with its config, sampler and prompt
-embeddings, and for `evaluate` prompt set, outliers and recipes that are files. A copy on each machine does, or a shared
-disk; what comes back travels over the scheduler's connections, and only the asking process writes. A worker whose files
-or whose tvm_flow differ refuses its task by the name of what differs (`_alike`).
+embeddings, and for `evaluate` prompt set, outliers, weights of metrics and recipes that are files. A copy on each
+machine does, or a shared disk; what comes back travels over the scheduler's connections, and only the asking process
+writes. A worker whose files or whose tvm_flow differ refuses its task by the name of what differs (`_alike`).
 
 The bits are those of one process: calibration computes with the model's own number of threads
 (`tvm_flow.numerics.thread_count`), evaluation with that of the asking process, and neither the join of ranges nor the
@@ -96,7 +96,7 @@ def batch_lines(task: tuple[Setting, EvaluationRequest, Lacking]) -> list[Lines]
     work = _work(setting, request)
     for name, key in lacking.keys.items():
         if work.keys[name] != key:
-            raise _other(f"recipe {name}, with prompt set and outliers", key, work.keys[name])
+            raise _other(f"recipe {name}, with prompt set, outliers and metrics", key, work.keys[name])
     return list(work.of(lacking))
 
 
@@ -109,7 +109,9 @@ def _absolute(request: EvaluationRequest) -> EvaluationRequest:
     """The same from any working folder: of recipes, those that are files."""
     recipes = tuple(str(Path(name).absolute()) if Path(name).is_file() else name for name in request.recipes)
     outliers = None if request.outliers is None else request.outliers.absolute()
-    return replace(request, recipes=recipes, outliers=outliers, calibration=request.calibration.absolute())
+    metrics = tuple(metric.absolute() for metric in request.metrics)
+    calibration = request.calibration.absolute()
+    return replace(request, recipes=recipes, outliers=outliers, calibration=calibration, metrics=metrics)
 
 
 def _alike(source: Source, texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

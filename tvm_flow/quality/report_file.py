@@ -13,6 +13,7 @@ import numpy as np
 from tvm_flow.artifact import write_bytes
 from tvm_flow.calibrate import Ranges, load_ranges
 from tvm_flow.errors import ConfigError
+from tvm_flow.quality.field_table import NOISE, field_notes, field_rows
 from tvm_flow.quality.lines import read_lines
 from tvm_flow.quality.report_charts import Grid, Series, heat_map, line_chart, plain_table
 from tvm_flow.quality.report_page import Section, page
@@ -77,6 +78,10 @@ def quality_sections(found: Sequence[Verdict]) -> list[Section]:
         told = ", ".join(f"{metric.replace('_', ' ')} {value:.4f}" for metric, value in noise.items())
         words = f"FP32's own standard deviation between seeds of a prompt: {told}." if told else ""
         sections.append(Section(f"Recipes, {model} model", words, plain_table((HEADS[0], *HEADS[2:]), rows, marked)))
+    if fields := field_rows(found):
+        marked = {k: "reference" for k, row in enumerate(fields[1:]) if row[0] in (REFERENCE, NOISE)}
+        words = "Means over videos with weights from a local path. " + ". ".join(field_notes(found)) + "."
+        sections.append(Section("The field's metrics", words, plain_table(fields[0], fields[1:], marked)))
     if curves := group_curves(found):
         charts = [
             f'<h3>{html.escape(base)}</h3><p class="unit">{UP}</p>'

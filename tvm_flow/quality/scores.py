@@ -7,47 +7,54 @@ flow              mean length of the optical flow, pixels a frame; flow_error: i
 warp_error        of each frame to the one before moved by the flow; temporal consistency, lower is better
 class, colour, motion, all    the judge's verdicts, 0 or 1, in the demo's domain
 confidence        the probability that the judge gives to the caption's garment: a score that does not saturate
+
+With weights from a local path, what `tvm_flow.quality.field_metrics` adds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tvm_flow.demo.captions import parse_caption
+from tvm_flow.quality.field_metrics import FieldMetrics
 from tvm_flow.quality.judge import Judge
 from tvm_flow.quality.motion import flow_error, flow_score, optical_flow, warp_error
 
-Scores = dict[str, float]
+Scores = dict[str, float | list[float]]
 CAP_DB = 160.0
 """What is reported for equal latents, whose PSNR is infinite and no JSON."""
 
 
 @dataclass(frozen=True)
 class Viewer:
-    """How latents become frames and who judges them; either may be missing."""
+    """How latents become frames, who judges them, and what else scores frames; each may be missing."""
 
     decode: Callable[[Tensor], Tensor] | None = None
     judge: Judge | None = None
+    metrics: FieldMetrics = field(default_factory=FieldMetrics)
 
     @torch.no_grad()
     def scores(self, ours: Tensor, exact: Tensor, captions: Sequence[str]) -> list[Scores]:
-        """One for each of N latents [N, C, T, H, W], ``exact`` those of FP32."""
+        """One for each of N latents [N, C, T, H, W], ``exact`` those of FP32; what is NaN of a video is left out."""
         columns = {
             "latent_psnr_db": psnr_to(ours, exact),
             "latent_cosine": F.cosine_similarity(ours.flatten(1).double(), exact.flatten(1).double()),
         }
         if self.decode is not None:
             columns |= self._of_frames(self.decode(ours), self.decode(exact), captions)
-        return [{name: float(column[k]) for name, column in columns.items()} for k in range(len(ours))]
+        return [
+            {name: column[k].tolist() for name, column in columns.items() if not bool(column[k].isnan().any())}
+            for k in range(len(ours))
+        ]
 
     def _of_frames(self, ours: Tensor, exact: Tensor, captions: Sequence[str]) -> dict[str, Tensor]:
         flow = optical_flow(ours)
-        columns = {
+        columns = self.metrics.columns(ours, exact, captions) | {
             "frames_psnr_db": _psnr(ours, exact, torch.ones(len(ours))),
             "flow": flow_score(flow),
             "flow_error": flow_error(flow, optical_flow(exact)),

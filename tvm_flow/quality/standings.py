@@ -11,9 +11,12 @@ from tvm_flow.quality.intervals import Doubles, Equivalence, Interval, equivalen
 from tvm_flow.quality.lines import Line
 from tvm_flow.quality.trials import REFERENCE
 
-QUALITY = ("all", "confidence", "flow", "warp_error")
+QUALITY = ("all", "confidence", "flow", "warp_error", "clipsim", "clip_temp", "flow_score")
 """What a video is scored on by itself, so that FP32 has it, too."""
-DISTANCE = ("latent_psnr_db", "latent_cosine", "frames_psnr_db", "flow_error", "to_simulated_db")
+DISTANCE = (
+    *("latent_psnr_db", "latent_cosine", "frames_psnr_db", "flow_error", "to_simulated_db"),
+    *("lpips", "lpips_other_seed"),
+)
 NAMES = {"all": "judge"}
 """What a metric is called in reports, where that is another name."""
 DECIDES = "confidence"
@@ -48,8 +51,8 @@ class Verdict:
     @property
     def metrics(self) -> tuple[str, ...]:
         """What was measured, distances first."""
-        first = next(iter(self.rows.values()))
-        return tuple(metric for metric in (*DISTANCE, *QUALITY) if metric in first)
+        measured = set().union(*self.rows.values())
+        return tuple(metric for metric in (*DISTANCE, *QUALITY) if metric in measured)
 
     @property
     def groups(self) -> tuple[int, ...]:
@@ -143,4 +146,4 @@ def _verdict(key: tuple[str, str], pairs: Pairs, reference: Pairs) -> Verdict:
 
 
 def _table(pairs: Pairs, metric: str) -> Doubles:
-    return table({pair: row[metric] for pair, row in pairs.items()})
+    return table({pair: row.get(metric, math.nan) for pair, row in pairs.items()})

@@ -73,7 +73,7 @@ class Trials:
     """What is to be tried: ``recipes`` by name, on ``pairs``, in batches of ``batch``, into the file ``output``.
 
     A ``compiled`` one is tried twice more: simulated and as its bundle, whose lines say how far it is from that
-    (to_simulated_db).
+    (to_simulated_db). ``measured`` stands for what scores videos besides what always does, and its weights.
     """
 
     recipes: Mapping[str, Recipe]
@@ -81,14 +81,15 @@ class Trials:
     batch: int
     output: Path
     compiled: CompiledRecipe | None = None
+    measured: str = ""
 
     def keys(self, subject: Subject) -> dict[str, str]:
         """`trial_key` of everything that is tried, by name."""
         keys = {name: trial_key(subject, recipe) for name, recipe in self.recipes.items()}
         if (compiled := self.compiled) is not None:
             keys[compiled.simulated_name] = key = trial_key(subject, compiled.recipe)
-            keys[compiled.compiled_name] = hashlib.sha256(f"{key} {compiled.digest}".encode()).hexdigest()[:16]
-        return keys
+            keys[compiled.compiled_name] = _joined(key, compiled.digest)
+        return {name: _joined(key, self.measured) for name, key in keys.items()} if self.measured else keys
 
     def recipe(self, name: str) -> Recipe:
         return self.recipes[name] if self.compiled is None or name in self.recipes else self.compiled.recipe
@@ -233,6 +234,10 @@ class Work:
             return torch.cat([drawn_from(pair.seed, latent)(stream - 1) for pair in batch])
         starts = [torch.randn(latent, generator=torch.Generator().manual_seed(pair.seed)) for pair in batch]
         return torch.stack(starts)
+
+
+def _joined(key: str, digest: str) -> str:
+    return hashlib.sha256(f"{key} {digest}".encode()).hexdigest()[:16]
 
 
 def _lacking(batch: Sequence[Pair], keys: Mapping[str, str], there: Collection[object]) -> Lacking:
