@@ -27,6 +27,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from tvm_flow.backends.npu.arm.backend import NAME, blob_of
 from tvm_flow.backends.npu.arm.client import EmulatedNpu
@@ -34,13 +35,14 @@ from tvm_flow.backends.npu.arm.ethos import ethos_text
 from tvm_flow.backends.packed import PackedProgram
 from tvm_flow.bench.npu_integer import block_graphs, integer_blocks, run_blocks, with_blocks
 from tvm_flow.bench.npu_programs import NAMES, NpuProgram, npu_program
+from tvm_flow.bench.npu_streams import ethos_streams, stage
 from tvm_flow.check.calls import ExactnessReport, check_call
 from tvm_flow.errors import BitExactError
 from tvm_flow.graph.constants import Array, evaluate
 from tvm_flow.graph.lifted import dtype_of
 from tvm_flow.graph.program import KernelCall, TensorSpec
 from tvm_flow.plan.coverage import coverage, kernel_macs
-from tvm_flow.toolchain.arm_npu import ETHOS_U, ethos_stream, serialized
+from tvm_flow.toolchain.arm_npu import ETHOS_U, EthosStream, serialized
 
 STEPS = 30
 _BRANCHES = 2
@@ -56,7 +58,7 @@ def run_kernels(packed: PackedProgram, folder: Path) -> tuple[bool, int]:
     """Whether every kernel of the NPU is exact, and the bytes of their graphs; disagreements go to stderr."""
     exact, size, report = True, 0, ExactnessReport()
     with EmulatedNpu() as npu:
-        for kernel, index in first_calls(packed).items():
+        for kernel, index in tqdm(first_calls(packed).items(), "emulated", unit="kernel"):
             call, blob = packed.program.calls[index], blob_of(packed, index, folder)
             args, spec = [*_arguments(packed, call)], packed.program.tensors[call.output]
             got = np.frombuffer(npu.run(npu.load(blob), args), spec.dtype).reshape(spec.shape)
@@ -113,11 +115,13 @@ def main(arguments: list[str]) -> None:
 def measure(name: str) -> Mapping[str, object]:
     """The line of the program ``name``; raises BuildError when Arm's tools are not installed or refuse a region."""
     with tempfile.TemporaryDirectory(prefix="tvm-flow-npu-") as folder:
-        program = npu_program(name, Path(folder))
+        with stage(f"{name}: calibrate, quantize, export, import"):
+            program = npu_program(name, Path(folder))
         found = coverage(program.packed)
-        exact, blob_bytes = run_kernels(program.packed, Path(folder))
-        graphs = ethos_graphs(program)
-        cycles = {accelerator: _cycles(program, graphs, f"{name}, {accelerator}") for accelerator in ETHOS_U}
+        with stage(f"{name}: kernels in the emulation layer"):
+            exact, blob_bytes = run_kernels(program.packed, Path(folder))
+        streams = ethos_streams(ethos_graphs(program), list(ETHOS_U))
+        cycles = {each: _cycles(program, made, f"{name}, {each}") for each, made in streams.items()}
     head = {"model": name, "between": "float", "bit_exact": exact, "mac_coverage": round(found.share(NAME), 4)}
     counts = {"regions": found.devices[NAME].calls, "crossings": found.crossings, "cycles": cycles}
     return {**head, **counts, **_bytes(blob_bytes + program.shared_bytes, program.step_bytes)}
@@ -126,15 +130,16 @@ def measure(name: str) -> Mapping[str, object]:
 def measure_integer(name: str) -> Mapping[str, object]:
     """The line of ``name``'s blocks in integers, see `tvm_flow.bench.npu_integer`; raises BuildError as `measure`."""
     with tempfile.TemporaryDirectory(prefix="tvm-flow-npu-") as folder:
-        given = integer_blocks(name, Path(folder))
-        packed, kernels = with_blocks(npu_program(name, Path(folder)), list(given.blocks))
+        with stage(f"{name} in integers: calibrate, quantize"):
+            given = integer_blocks(name, Path(folder))
+        with stage(f"{name} in integers: export and import of its linears"):
+            packed, kernels = with_blocks(npu_program(name, Path(folder)), list(given.blocks))
         exact, blob_bytes = run_blocks(given)
-        graphs = block_graphs(given)
+        made = ethos_streams(block_graphs(given), list(ETHOS_U))
     found, (shared, changing) = coverage(packed), given.constant_bytes()
     program, regions = packed.program, list(given.kinds.values())
     cycles = {}
-    for accelerator in ETHOS_U:
-        streams = {names[0]: ethos_stream(graphs[names[0]], accelerator) for names in regions}
+    for accelerator, streams in made.items():
         cycles[accelerator] = sum(len(names) * streams[names[0]].cycles for names in regions)
         size = sum(len(n) * (len(streams[n[0]].commands) + len(streams[n[0]].weights)) for n in regions)
         macs = sum(kernel_macs(program.kernels[kernel]) for kernel in kernels.values())
@@ -149,10 +154,9 @@ def _bytes(fixed: int, step: int) -> Mapping[str, int]:
     return {f"bytes_{n}_step{'s' if n > 1 else ''}": fixed + n * step for n in (1, STEPS)}
 
 
-def _cycles(given: NpuProgram, graphs: Mapping[str, bytes], what: str) -> int:
-    program, accelerator = given.program, what.split()[-1]
+def _cycles(given: NpuProgram, found: Mapping[str, EthosStream], what: str) -> int:
+    program = given.program
     calls = Counter(call.kernel for call in program.calls[program.prologue :])
-    found = {kernel: ethos_stream(graph, accelerator) for kernel, graph in graphs.items()}
     cycles = sum(calls[kernel] * stream.cycles for kernel, stream in found.items())
     macs = sum(calls[kernel] * kernel_macs(program.kernels[kernel]) for kernel in found)
     size = sum(calls[kernel] * (len(stream.commands) + len(stream.weights)) for kernel, stream in found.items())

@@ -25,6 +25,7 @@ from tvm_flow.backends.npu.arm.integer_graph import IntegerGraph
 from tvm_flow.backends.npu.arm.tosa import Value
 from tvm_flow.backends.packed import PackedProgram, Placement
 from tvm_flow.bench.npu_programs import NpuProgram, source_of
+from tvm_flow.bench.npu_streams import stage
 from tvm_flow.calibrate import Denoising, load_prompts
 from tvm_flow.calibrate.reach import measure_reach
 from tvm_flow.calibrate.samples import sample_inputs
@@ -128,7 +129,8 @@ def run_blocks(given: IntegerBlocks) -> tuple[bool, int]:
             vgf = vgf_of(serialized(text))
             size += len(vgf)
             blob = Blob(vgf, _signature(ops, output))
-            got = np.frombuffer(npu.run(npu.load(blob), [*inputs, *ops.arrays]), np.int16).reshape(inputs[0].shape)
+            with stage(f"{names[0]} in the emulation layer, one graph"):
+                got = np.frombuffer(npu.run(npu.load(blob), [*inputs, *ops.arrays]), np.int16).reshape(inputs[0].shape)
             want = BlockWriter(NumpyOperators(), block).run(*inputs)
             if not np.array_equal(got, want):
                 exact = False
