@@ -14,21 +14,26 @@ _ACCELERATORS = tuple(f"ethos-u{name}" for name in ("55-256", "65-512", "85-256"
 def package_options(parser: argparse.ArgumentParser) -> None:
     """Of ``package``."""
     parser.add_argument("export", type=Path, nargs="?", default=output_folder() / "export", help="what export wrote")
-    text = "accelerator to compile the linears' command streams for"
+    text = "accelerator to compile command streams for: of linears, or of a recipe's blocks in integers"
     parser.add_argument("--ethos-u", choices=_ACCELERATORS, default="ethos-u85-512", help=text)
     text = "of the export, like 0 or 0-4,9; equal calls share a stream"
     parser.add_argument("--steps", type=_steps, default=(0,), metavar="STEPS", help=text)
-    text = "folder for the C files; left out, one beside the export, named by the accelerator"
+    text = "join the steps to N contiguous clusters that share scales and streams; bytes and noise of each N are said"
+    parser.add_argument("--clusters", type=int, metavar="N", help=text)
+    text = "folder for the files; left out, one beside the export, named by the accelerator"
     parser.add_argument("--output", type=Path, help=text)
 
 
 def package(arguments: argparse.Namespace) -> None:
-    """Write the C package of an export's linears for an Ethos-U."""
+    """Write the package of an export's linears, or blocks in integers, for an Ethos-U."""
+    from tvm_flow.compile.step_members import PackageOptions
     from tvm_flow.pipeline.packaging import package_stage
 
     given = arguments
-    output = given.export.parent / given.ethos_u if given.output is None else given.output
-    for line in package_stage(given.export, given.ethos_u, given.steps, output).lines():
+    device = given.ethos_u
+    output = given.export.parent / device if given.output is None else given.output
+    options = PackageOptions(device, given.steps, given.clusters)
+    for line in package_stage(given.export, options, output).lines():
         print(line)
     print(f"package: {output}")
 

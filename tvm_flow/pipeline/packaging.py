@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from tvm_flow.artifact import exclusive, require_unchanged
-from tvm_flow.compile.ethos_command import STEM, EthosPackage, package_ethos
+from tvm_flow.compile.ethos_command import STEM, package_ethos
+from tvm_flow.compile.ethos_report import EthosPackage
+from tvm_flow.compile.step_members import PackageOptions
 from tvm_flow.errors import BuildError
 from tvm_flow.export import load_exported
 
 
-def package_stage(exported: Path, accelerator: str, steps: Sequence[int], output: Path) -> EthosPackage:
-    """Write the package of ``steps`` into the folder ``output``; see `package_ethos`.
+def package_stage(exported: Path, options: PackageOptions, output: Path) -> EthosPackage:
+    """Write the package that ``options`` ask for into the folder ``output``.
 
-    Raises BuildError where ``output`` is a file or has other files, ExportError for an export that was changed.
+    Raises BuildError where ``output`` is a file or has other files, ExportError for an export that was changed; see
+    `package_ethos`.
     """
     if output.exists() and not output.is_dir():
         raise BuildError(f"{output}: expected a folder, got a file; choose another output")
@@ -23,4 +25,4 @@ def package_stage(exported: Path, accelerator: str, steps: Sequence[int], output
     given = load_exported(exported)
     require_unchanged(exported, "export")
     with exclusive(output):
-        return package_ethos(given, accelerator, steps, output)
+        return package_ethos(given, options, output)

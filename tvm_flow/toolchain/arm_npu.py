@@ -54,7 +54,7 @@ class EthosStream:
     """A graph compiled for an Ethos-U, and vela's estimates for its default system; compare those with each other only.
 
     ``weights`` are the encoded weights with their scales; ``scratch_bytes`` is what the graph needs beside them, its
-    input and output in it at ``input_offset`` and ``output_offset``.
+    inputs in it at ``input_offsets``, in the order of the graph's, and its output at ``output_offset``.
     """
 
     accelerator: str
@@ -65,7 +65,7 @@ class EthosStream:
     scratch_bytes: int
     fast_bytes: int
     """Of scratch that is to lie in the accelerator's own memory; 0 where there is none."""
-    input_offset: int
+    input_offsets: tuple[int, ...]
     output_offset: int
     sram_bytes: int
 
@@ -122,7 +122,7 @@ def _read_stream(folder: Path, accelerator: str) -> EthosStream:
             cycles=int(float(row["cycles_total"])),
             scratch_bytes=int(parts["scratch_size"]),
             fast_bytes=int(parts["scratch_fast_size"]),
-            input_offset=int(parts["input_offset"][0]),
+            input_offsets=tuple(int(offset) for offset in parts["input_offset"]),
             output_offset=int(parts["output_offset"][0]),
             sram_bytes=int(float(row["sram_memory_used"]) * 1024),
         )

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 from support.arm_npu import Array, codes, needs_npu_arm
-from support.relax_kernels import gated, gelu_codes, like, linear
+from support.relax_kernels import function_of, gated, gelu_codes, like, linear
 from tvm.relax import op as R
 
 from tvm_flow.backends.npu.arm.constants import AFTER, AFTER_SHIFT, BEFORE, BEFORE_SHIFT, BIASED, CONV1X1
-from tvm_flow.backends.npu.arm.ethos import ethos_text
+from tvm_flow.backends.npu.arm.ethos import ethos_text, is_region
 from tvm_flow.backends.npu.arm.gelu import gelu_codes as gelu_arithmetic
 from tvm_flow.errors import BuildError, QuantizeError
 from tvm_flow.graph.constants import RULES, Derived, Given, shape_and_dtype
+from tvm_flow.graph.integers import integers_call
 from tvm_flow.numerics import accumulate
+from tvm_flow.numerics.integer_program import IntegerProgram, Recorder
 from tvm_flow.numerics.integer_tables import UNIT
 from tvm_flow.numerics.rescale import multiplier_and_shift, rescale
 from tvm_flow.toolchain.arm_npu import ETHOS_U, ethos_stream, reference_outputs, serialized
@@ -119,3 +121,28 @@ class TestConstants:
             blank = {name: np.ones_like(array) for name, array in given.items()}
             made = RULES[rule](*(given[source.name] for source in sources), *options)
             assert shape_and_dtype(Derived(rule, sources, options), blank) == (made.shape, str(made.dtype))
+
+
+def added_sums() -> IntegerProgram:
+    """A tensor of int32 plus a linear's sums: two inputs, two constants."""
+    ops = Recorder()
+    x, y = ops.input((1, 1, M, K), "int8"), ops.input((1, 1, M, N), "int32")
+    w, bias = ops.given(np.zeros((N, 1, 1, K), np.int8)), ops.given(np.zeros(N, np.int32))
+    return ops.program(ops.elementwise("add", ops.conv1x1(x, w, bias), y))
+
+
+@needs_npu_arm
+def test_a_kernel_of_integers_is_a_region_whose_inputs_keep_their_order() -> None:
+    program, rng = added_sums(), np.random.default_rng(7)
+    shapes = [(spec.shape, spec.dtype) for spec in program.inputs]
+    kernel = function_of(lambda emit, *args: emit(integers_call(program, args)), *shapes)
+    x, w = codes(rng, *shapes[0][0]), codes(rng, *shapes[2][0])
+    y, bias = (rng.integers(-1000, 1000, shapes[i][0], dtype=np.int32) for i in (1, 3))
+    graph = serialized(ethos_text(kernel, {2: w, 3: bias}))
+    got = reference_outputs(graph, [x, y])[0].view(np.int32).reshape(1, 1, M, N)
+    assert is_region(kernel) and np.array_equal(got, accumulate(x, w[:, 0, 0]) + bias + y)
+    for accelerator in ("ethos-u55-256", "ethos-u85-512"):
+        stream = ethos_stream(graph, accelerator)
+        first, second = stream.input_offsets
+        assert first + x.nbytes <= second or second + y.nbytes <= first
+        assert first + x.nbytes <= stream.scratch_bytes >= second + y.nbytes

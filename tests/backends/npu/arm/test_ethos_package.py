@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 import struct
 import subprocess
 from dataclasses import replace
@@ -19,13 +20,15 @@ from tvm_flow.toolchain.zig import zig_cc
 
 _WORDS = (0x31504F43, 0x00100001, 1, 2, 5, 5, 0x00030002, 0x12F, 7, 0xFFFF0000)
 COMMANDS = struct.pack("<10I", *_WORDS)
-STREAM = EthosStream("ethos-u85-256", COMMANDS, bytes(range(256)), 12, 34, 4096, 128, 512, 1024, 0)
-CALLS = [PackageCall("k0", "fc1", 0, 0), PackageCall("k1", "fc2", 0, 1), PackageCall("k0", "fc1", 0, 1)]
+STREAM = EthosStream("ethos-u85-256", COMMANDS, bytes(range(256)), 12, 34, 4096, 128, (512, 768), 1024, 0)
+SCALES = (0.1, 2.0**-11)
+CALLS = [PackageCall(*of, SCALES) for of in (("k0", "fc1", 0, 0), ("k1", "fc2", 0, 1), ("k0", "fc1", 0, 1))]
 STRICT = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow", "-O2")
 FIRMWARE = {
     "thumb-freestanding-eabi": ("-mcpu=cortex_m55", "-ffreestanding"),
     "arm-freestanding-eabi": ("-mcpu=cortex_a7", "-ffreestanding"),
 }
+ARM_GCC = shutil.which("arm-none-eabi-gcc")
 LINUX = ("aarch64-linux-gnu.2.28", "arm-linux-gnueabihf.2.28", "aarch64-linux-musl")
 PLAYED = Path(__file__).parent / "c" / "played_driver.c"
 RENAMED = [f"-D{name}=played_{name}" for name in ("open", "close", "ioctl", "mmap", "munmap")]
@@ -69,6 +72,17 @@ def test_it_compiles_for(triple: str, package: Path, tmp_path: Path) -> None:
         zig_cc((*STRICT, *flags, "-c", "-o", str(output), str(package / f"{name}.c")), "package", triple)
         assert output.read_bytes()[:4] == b"\x7fELF"
     assert STREAM.weights in (tmp_path / "step.o").read_bytes()
+
+
+@pytest.mark.skipif(not ARM_GCC, reason="arm-none-eabi-gcc not found; apt-get install gcc-arm-none-eabi")
+@pytest.mark.parametrize("core", ["cortex-m55", "cortex-m85", "cortex-m4"])
+def test_it_compiles_for_bare_metal_by_arms_own_compiler(core: str, package: Path, tmp_path: Path) -> None:
+    output = tmp_path / "package.o"
+    sources = [str(package / name) for name in ("step.c", "ethosu_bare.c")]
+    flags = (*STRICT, f"-mcpu={core}", "-mthumb", "-mfloat-abi=soft", "-ffreestanding", "-nostdlib", "-r")
+    done = subprocess.run([str(ARM_GCC), *flags, "-o", str(output), *sources], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert STREAM.weights in output.read_bytes()
 
 
 def test_arms_driver_gets_stream_weights_and_regions_and_is_given_back(package: Path, tmp_path: Path) -> None:
@@ -116,7 +130,8 @@ def test_the_same_on_aarch64(package: Path, tmp_path: Path) -> None:
 
 def test_the_header_says_what_a_program_must_provide_and_what_a_step_takes(package: Path) -> None:
     text = (package / "step.h").read_text()
-    for word, value in (("SCRATCH_BYTES", 4096), ("FAST_BYTES", 128), ("INPUT_OFFSET", 512), ("OUTPUT_OFFSET", 1024)):
+    said = {"SCRATCH_BYTES": 4096, "FAST_BYTES": 128, "INPUT_OFFSET": 512, "INPUT1_OFFSET": 768, "OUTPUT_OFFSET": 1024}
+    for word, value in said.items():
         assert f"#define FC1_{word} {value}u" in text
     assert "#define STEP_NUM_CALLS 3" in text and "#define STEP_CYCLES 1068ull" in text
 
@@ -141,7 +156,8 @@ def test_a_real_stream_says_where_its_words_its_input_and_output_lie(accelerator
     from support.relax_kernels import linear
 
     stream = ethos_stream(region(linear, arrays()[:4]), accelerator)
-    assert 0 <= stream.input_offset <= stream.scratch_bytes - M * K
+    (offset,) = stream.input_offsets
+    assert 0 <= offset <= stream.scratch_bytes - M * K
     assert 0 <= stream.output_offset <= stream.scratch_bytes - 2 * M * N
     words = stream.commands[stream_offset(stream.commands) :]
     assert words[-4:] == struct.pack("<I", 0xFFFF0000), "stop"

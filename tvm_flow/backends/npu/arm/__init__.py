@@ -13,7 +13,8 @@ So one VGF serves every step: weights, biases and scales are its inputs and lie 
 tables as those of the CPU do, and a kernel is one blob whatever the number of steps. A command stream of Ethos-U has
 its scales baked in, between the encoded weights: it can share nothing, and costs its weights again for every step or
 cluster of steps whose scales are the same. Clusters are what a recipe's step groups are, which dynamic programming
-chooses from the ranges (`tvm_flow.quantize.grouping`); ``tvm-flow package`` then has equal calls share a stream. The
+chooses from the ranges (`tvm_flow.quantize.grouping`), or those that ``tvm-flow package --clusters N`` chooses from the
+export's scales (`tvm_flow.compile.step_clusters`); equal calls then share a stream. The
 demo's linears for ethos-u85-512 (vela 5.2, bytes of commands and weights, both branches):
 
 | recipe         | steps | calls | streams | bytes     | were nothing shared |

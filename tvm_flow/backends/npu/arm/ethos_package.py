@@ -34,12 +34,13 @@ _ON_A_LINE = 24
 
 @dataclass(frozen=True)
 class PackageCall:
-    """A call of the kernel ``kernel``, by the name of its region."""
+    """A call of the kernel ``kernel``, by its region's name, and what codes of its first input and output stand for."""
 
     kernel: str
     region: str
     step: int
     branch: int
+    scales: tuple[float, float]
 
 
 def stream_offset(commands: bytes) -> int:
@@ -90,12 +91,13 @@ def _header(regions: Mapping[str, EthosStream], calls: Sequence[PackageCall], na
 
 def _sizes(upper: str, stream: EthosStream) -> list[str]:
     sizes = {"SCRATCH_BYTES": stream.scratch_bytes, "FAST_BYTES": stream.fast_bytes}
-    offsets = {"INPUT_OFFSET": stream.input_offset, "OUTPUT_OFFSET": stream.output_offset}
-    return [f"#define {upper}_{word} {value}u" for word, value in (sizes | offsets).items()]
+    inputs = {f"INPUT{i or ''}_OFFSET": offset for i, offset in enumerate(stream.input_offsets)}
+    said = sizes | inputs | {"OUTPUT_OFFSET": stream.output_offset}
+    return [f"#define {upper}_{word} {value}u" for word, value in said.items()]
 
 
 def _source(regions: Mapping[str, EthosStream], calls: Sequence[PackageCall], name: str) -> str:
-    rows = (f'  {{"{call.kernel}", &{call.region}, {call.step}, {call.branch}}},\n' for call in calls)
+    rows = (f'  {{"{c.kernel}", &{c.region}, {c.step}, {c.branch}, {_floats(c.scales)}}},\n' for c in calls)
     table = f"const ethosu_call {name}_calls[] = {{\n{''.join(rows)}}};\n" if calls else ""
     return f'#include "{name}.h"\n\n' + "".join(_region(*item) for item in regions.items()) + table
 
@@ -105,12 +107,20 @@ def _region(region: str, stream: EthosStream) -> str:
         **{"accelerator": f'"{stream.accelerator}"', "commands": f"{region}_commands", "weights": f"{region}_weights"},
         **{"commands_bytes": len(stream.commands), "stream_offset": stream_offset(stream.commands)},
         **{"weights_bytes": len(stream.weights), "scratch_bytes": stream.scratch_bytes},
-        **{"fast_bytes": stream.fast_bytes, "input_offset": stream.input_offset},
-        **{"output_offset": stream.output_offset, "macs": stream.macs, "cycles": stream.cycles},
+        **{"fast_bytes": stream.fast_bytes, "num_inputs": len(stream.input_offsets)},
+        **{"input_offsets": f"{region}_inputs", "output_offset": stream.output_offset},
+        **{"macs": stream.macs, "cycles": stream.cycles},
     }
     said = ",\n".join(f"    .{member} = {value}" for member, value in members.items())
     data = "".join(_data(f"{region}_{part}", getattr(stream, part)) for part in ("commands", "weights"))
+    offsets = ", ".join(f"{offset}u" for offset in stream.input_offsets)
+    data += f"static const uint32_t {region}_inputs[] = {{{offsets}}};\n"
     return f"{data}const ethosu_region {region} = {{\n{said}}};\n\n"
+
+
+def _floats(values: Sequence[float]) -> str:
+    """Exactly, where they are of 32 bits."""
+    return ", ".join(f"{float(value).hex()}f" for value in values)
 
 
 def _data(symbol: str, data: bytes) -> str:

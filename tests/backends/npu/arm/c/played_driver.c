@@ -68,7 +68,7 @@ static void run(const ethosu_accel_job *job) {
   EXPECT(memcmp(buffers[job->regions[0]].data, r->weights, r->weights_bytes) == 0);
   EXPECT(buffers[job->regions[1]].bytes >= r->scratch_bytes);
   uint8_t *scratch = buffers[job->regions[1]].data;
-  for (uint32_t i = 0; i < 8; i++) scratch[r->output_offset + i] = (uint8_t)(scratch[r->input_offset + i] + 1);
+  for (uint32_t i = 0; i < 8; i++) scratch[r->output_offset + i] = (uint8_t)(scratch[r->input_offsets[0] + i] + 1);
 }
 
 int played_ioctl(int file, unsigned long what, ...) {
@@ -143,7 +143,7 @@ static int try(const ethosu_region *region) {
   EXPECT(npu.sram_bytes == SRAM && npu.id == 0x20000000);
   status = ethosu_linux_load(&npu, region, &job);
   for (int round = 0; !status && round < 2; round++) {
-    memset(job.memory + region->input_offset, 41 + round, 8);
+    memset(job.memory + region->input_offsets[0], 41 + round, 8);
     status = ethosu_linux_run(&job, 1000000000);
     for (int i = 0; !status && i < 8; i++) EXPECT(job.memory[region->output_offset + (uint32_t)i] == 42 + round);
     if (status) ethosu_linux_unload(&job);

@@ -4,7 +4,7 @@
  *   ethosu_linux npu;
  *   ethosu_job fc1;
  *   if (!ethosu_linux_open(&npu, "/dev/accel/accel0") && !ethosu_linux_load(&npu, &region_fc1, &fc1)) {
- *     memcpy(fc1.memory + region_fc1.input_offset, x, sizeof x);
+ *     memcpy(fc1.memory + region_fc1.input_offsets[0], x, sizeof x);
  *     if (!ethosu_linux_run(&fc1, 1000000000)) memcpy(y, fc1.memory + region_fc1.output_offset, sizeof y);
  *   }
  */

@@ -19,7 +19,8 @@ typedef struct {
   uint32_t weights_bytes;
   uint32_t scratch_bytes; /* aligned to 16 */
   uint32_t fast_bytes;    /* 0: none is used */
-  uint32_t input_offset;  /* in the scratch */
+  uint32_t num_inputs;
+  const uint32_t *input_offsets; /* in the scratch */
   uint32_t output_offset;
   uint64_t macs;
   uint64_t cycles; /* vela's estimate for its default system: compare with each other only */
@@ -31,6 +32,8 @@ typedef struct {
   const ethosu_region *region;
   uint32_t step;
   uint32_t branch;
+  float input_scale; /* codes of the first input times this are values; the program's codes have to be such */
+  float output_scale;
 } ethosu_call;
 
 #ifdef __cplusplus

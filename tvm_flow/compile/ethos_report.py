@@ -1,0 +1,64 @@
+"""What `tvm_flow.compile.ethos_command` packaged, for a person: streams, what they share, cycles, clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tvm_flow.backends.npu.arm.ethos_package import PackageCall
+from tvm_flow.compile.step_clusters import ClusterChoice
+from tvm_flow.compile.step_members import Work
+from tvm_flow.toolchain.arm_npu import ETHOS_U, EthosStream
+
+
+def stream_bytes(stream: EthosStream) -> int:
+    """Of commands and weights."""
+    return len(stream.commands) + len(stream.weights)
+
+
+@dataclass
+class EthosPackage:
+    """What was packaged: streams by the names of their regions, calls in order, and what is outside."""
+
+    accelerator: str
+    steps: tuple[int, ...]
+    streams: dict[str, EthosStream] = field(default_factory=dict)
+    calls: list[PackageCall] = field(default_factory=list)
+    work: Work = field(default_factory=Work)
+    choices: tuple[ClusterChoice, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Of all streams and their weights."""
+        return sum(map(stream_bytes, self.streams.values()))
+
+    @property
+    def first_bytes(self) -> int:
+        """Of the first step's."""
+        names = {call.region for call in self.calls if call.step == self.steps[0]}
+        return sum(stream_bytes(self.streams[name]) for name in names)
+
+    @property
+    def unshared(self) -> int:
+        """Bytes, had every call a stream of its own."""
+        return sum(stream_bytes(self.streams[call.region]) for call in self.calls)
+
+    def cycles(self, step: int) -> int:
+        """vela's estimate of a step's calls, all branches."""
+        return sum(self.streams[call.region].cycles for call in self.calls if call.step == step)
+
+    def lines(self) -> Iterator[str]:
+        """For a person."""
+        plural = "s" if len(self.steps) > 1 else ""
+        yield (
+            f"{self.accelerator}: {len(self.calls)} calls of {len(self.steps)} step{plural} by {len(self.streams)} "
+            f"command streams, {self.bytes} bytes; the first step alone {self.first_bytes}, without sharing "
+            f"{self.unshared} bytes"
+        )
+        yield from self.work.lines(self.accelerator)
+        yield from map(str, self.choices)
+        for step in self.steps:
+            cycles = self.cycles(step)
+            macs = sum(self.streams[call.region].macs for call in self.calls if call.step == step)
+            busy = macs / (cycles * ETHOS_U[self.accelerator]) if cycles else 0.0
+            yield f"step {step}: about {cycles} cycles, utilisation {busy:.3f}"
