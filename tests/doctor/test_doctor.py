@@ -108,9 +108,13 @@ class TestPackages:
         pins = Pins(
             "",
             (),
-            {"opensora": (Pin("old-one", ">=2"),), "cluster": (Pin("none-such", ">=1"),), "npu-arm": (), "metrics": ()},
+            {
+                **{"opensora": (Pin("old-one", ">=2"),), "cluster": (Pin("none-such", ">=1"),)},
+                **dict.fromkeys(("npu-arm", "npu-qualcomm", "metrics"), ()),
+            },
         )
-        opensora, _, cluster, npu = extra_findings(pins)
+        found = {each.name: each for each in extra_findings(pins)}
+        opensora, cluster, npu = (found[f"extra {name}"] for name in ("opensora", "cluster", "npu-arm"))
         assert (opensora.status, opensora.found) == (Status.WRONG, "old-one 1.0")
         assert (cluster.status, cluster.found) == (Status.MISSING, "none-such none")
         assert npu.status is Status.OK and not cluster.fatal

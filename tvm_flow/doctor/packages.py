@@ -41,6 +41,7 @@ EXTRAS: Mapping[str, str] = {
     "metrics": "evaluate --metric: scores that the field reports",
     "cluster": "calibrate and evaluate with --workers or --scheduler",
     "npu-arm": "targets npu-arm-*, package: Arm's NPU tools",
+    "npu-qualcomm": "package --qualcomm: Qualcomm's HTP compiler and emulator, of a licence of its own",
 }
 """Extras that commands ask for; the others are for the repository's scripts."""
 

@@ -7,22 +7,25 @@ from pathlib import Path
 from tvm_flow.artifact import exclusive, require_unchanged
 from tvm_flow.compile.ethos_command import STEM, package_ethos
 from tvm_flow.compile.ethos_report import EthosPackage
+from tvm_flow.compile.htp_command import INDEX, HtpPackage, package_htp
 from tvm_flow.compile.step_members import PackageOptions
 from tvm_flow.errors import BuildError
 from tvm_flow.export import load_exported
+from tvm_flow.toolchain.qualcomm import SOCS
 
 
-def package_stage(exported: Path, options: PackageOptions, output: Path) -> EthosPackage:
-    """Write the package that ``options`` ask for into the folder ``output``.
+def package_stage(exported: Path, options: PackageOptions, output: Path) -> EthosPackage | HtpPackage:
+    """Write the package that ``options`` ask for, for an Ethos-U or an SoC of Qualcomm's, into the folder ``output``.
 
     Raises BuildError where ``output`` is a file or has other files, ExportError for an export that was changed; see
-    `package_ethos`.
+    `package_ethos` and `package_htp`.
     """
     if output.exists() and not output.is_dir():
         raise BuildError(f"{output}: expected a folder, got a file; choose another output")
-    if output.is_dir() and any(output.iterdir()) and not (output / f"{STEM}.h").is_file():
+    ours = INDEX if options.device in SOCS else f"{STEM}.h"
+    if output.is_dir() and any(output.iterdir()) and not (output / ours).is_file():
         raise BuildError(f"{output}: expected nothing or a package to replace, got other files; choose another output")
     given = load_exported(exported)
     require_unchanged(exported, "export")
     with exclusive(output):
-        return package_ethos(given, options, output)
+        return (package_htp if options.device in SOCS else package_ethos)(given, options, output)

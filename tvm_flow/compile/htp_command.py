@@ -1,0 +1,202 @@
+"""``package --qualcomm``: the linears of exported steps as context binaries for one Snapdragon's HTP, each of them run.
+
+    export --import, partition--> calls --their own constants--> QDQ ONNX --Qualcomm's compiler--> context binaries
+                                                                          --its emulator--> within 1 of the exact result
+
+Each linear is a graph of its own, also where one hands codes to the next: the device may be 1 away from the exact
+result, and what another linear makes of that is no longer within 1. Scales are baked in, so that equal calls share a
+binary as on Ethos-U, also by clusters (`tvm_flow.compile.step_clusters`). ``htp.json`` says what calls what.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from tvm_flow.artifact import write_bytes, write_json
+from tvm_flow.backends.npu.linears import Values, linears_of, outside
+from tvm_flow.backends.npu.qualcomm.qdq import HtpLinear, qdq_model
+from tvm_flow.backends.npu.qualcomm.rounding import Held, rounded
+from tvm_flow.compile.step_clusters import ClusterChoice, Sharing
+from tvm_flow.compile.step_members import Member, PackageOptions, Work, members_of, region_calls
+from tvm_flow.errors import BitExactError, BuildError
+from tvm_flow.export import Exported
+from tvm_flow.graph.constants import Array, Derived, evaluate
+from tvm_flow.graph.lifted import shape_of
+from tvm_flow.graph.program import KernelCall
+from tvm_flow.lower.partition import partition
+from tvm_flow.toolchain.qualcomm import SOCS, HtpBlob, htp_blobs, tool_version
+
+INDEX = "htp.json"
+_REGION, _DIGITS = "region_", 16
+_SPREAD = 32
+"""Of the normal codes that regions are tried on, as ranges leave them: a few reach the ends."""
+
+
+@dataclass(frozen=True)
+class HtpCall:
+    """A call of ``kernel`` by the name of its region; codes times its scales are values."""
+
+    kernel: str
+    region: str
+    step: int
+    branch: int
+    input_scale: float
+    output_scale: float
+
+
+@dataclass
+class HtpPackage:
+    """What was packaged: bytes of binaries by region, calls in order, what is outside, and how near results were."""
+
+    soc: str
+    steps: tuple[int, ...]
+    sizes: dict[str, int] = field(default_factory=dict)
+    calls: list[HtpCall] = field(default_factory=list)
+    work: Work = field(default_factory=Work)
+    held: Held = field(default_factory=Held)
+    choices: tuple[ClusterChoice, ...] = ()
+
+    def lines(self) -> Iterator[str]:
+        """For a person."""
+        plural = "s" if len(self.steps) > 1 else ""
+        yield (
+            f"{self.soc}: {len(self.calls)} calls of {len(self.steps)} step{plural} by {len(self.sizes)} context "
+            f"binaries, {sum(self.sizes.values())} bytes"
+        )
+        yield from self.work.lines(self.soc)
+        yield (
+            f"emulated: {self.held.elements} results, of which {self.held.away} are 1 away from the exact one and none "
+            "is farther; scales are those of the export"
+        )
+        yield from map(str, self.choices)
+
+
+def package_htp(exported: Exported, options: PackageOptions, folder: Path, progress: bool = True) -> HtpPackage:
+    """Write the package of ``exported`` into ``folder``; ``options.device`` is one of `SOCS`.
+
+    Raises BuildError for options that do not fit and with Qualcomm's words, BitExactError where what was compiled has
+    other scales or computes something else.
+    """
+    if options.device not in SOCS:
+        raise BuildError(f"SoC {options.device!r}: expected one of {', '.join(SOCS)}; choose one of them")
+    members = members_of(exported, options.steps, partition, progress)
+    programs = {id(member.program): member.program for member in members}
+    inside = {key: frozenset(n for n, f in made.kernels.items() if linears_of(f)) for key, made in programs.items()}
+    if not any(inside.values()):
+        raise BuildError(
+            f"{exported.folder}: expected linears of int8 codes, got none; quantize with a recipe that has them, its "
+            "blocks not in integers"
+        )
+    return _Packager(Sharing(members, inside), options, folder).run(progress)
+
+
+class _Packager:
+    def __init__(self, sharing: Sharing, options: PackageOptions, folder: Path) -> None:
+        self.sharing, self.options, self.folder = sharing, options, folder
+        self.package = HtpPackage(options.device, options.steps)
+        self.linears: dict[str, HtpLinear] = {}
+        """By the names of their regions, which say what is in them: what is written never replaces something else."""
+        self.models: dict[str, bytes] = {}
+
+    def run(self, progress: bool) -> HtpPackage:
+        package, sharing = self.package, self.sharing
+        clusters, kernels = sharing.clusters(self.options.clusters), dict[tuple[int, str], str]()
+        for each in sharing.members:
+            member = replace(each, given=sharing.scales.joined(each, clusters))
+            for call, region in region_calls(member, self.region, package.work):
+                kernels.setdefault((id(member.program), call.kernel), region)
+                where = (self.options.steps[member.position], member.branch)
+                package.calls.append(HtpCall(call.kernel, region, *where, *member.scales(call)))
+        self.compile(progress)
+        package.choices = sharing.choices(clusters, {key: package.sizes[name] for key, name in kernels.items()})
+        write_json(self.folder / INDEX, self.index())
+        for file in self.folder.glob(f"{_REGION}*"):  # of a package that was here before
+            if not file.name.startswith(tuple(self.linears)):
+                file.unlink()
+        return package
+
+    def region(self, member: Member, call: KernelCall, constants: Mapping[int, Array]) -> str:
+        """The name of the region of a call; raises BuildError for one that starts with something else."""
+        linear = _linear(member, call, constants)
+        model = qdq_model(linear)
+        name = region_name(model)
+        self.linears[name], self.models[name] = linear, model
+        return name
+
+    def compile(self, progress: bool) -> None:
+        """Every region, held to its reference."""
+        rng = np.random.default_rng(0)
+        given = {name: (self.models[name], _codes(rng, linear)) for name, linear in self.linears.items()}
+        made = htp_blobs(given, self.options.device)
+        for name, blob in tqdm(made, "package", len(given), unit="region", disable=not progress):
+            linear = self.linears[name]
+            require_scales(name, linear, blob)
+            first, second = blob.outputs
+            if not np.array_equal(first, second):
+                raise BitExactError(f"{name}: expected two runs to give the same, got others; report this layer")
+            self.package.held.hold(name, rounded(linear, given[name][1]), first)
+            self.package.sizes[name] = len(blob.binary)
+            for file, data in ((f"{name}.onnx", blob.wrapper), (f"{name}.qdq.onnx", self.models[name])):
+                write_bytes(self.folder / file, data)
+            write_bytes(self.folder / blob.binary_name, blob.binary)
+
+    def index(self) -> dict[str, object]:
+        """What `INDEX` says."""
+        architecture, number = SOCS[self.options.device]
+        return {
+            "soc": {"name": self.options.device, "htp_arch": architecture, "soc_model": number},
+            "onnxruntime_qnn": tool_version(),
+            "regions": {name: {"context": f"{name}.onnx", "graph": f"{name}.qdq.onnx"} for name in self.linears},
+            "calls": [asdict(call) for call in self.package.calls],
+            "emulated": asdict(self.package.held),
+        }
+
+
+def region_name(model: bytes) -> str:
+    """Of a region, by what it is."""
+    return f"{_REGION}{hashlib.sha256(model).hexdigest()[:_DIGITS]}"
+
+
+def require_scales(name: str, linear: HtpLinear, blob: HtpBlob) -> None:
+    """Raises BitExactError where the compiled graph has a tensor of another scale or zero point than ``linear``."""
+    for tensor, scale in linear.scales.items():
+        got = blob.scales.get(tensor)
+        if got is None or (np.float32(got[0]), got[1]) != (scale, 0):
+            raise BitExactError(
+                f"{name}: expected the compiled graph to have tensor {tensor} with scale {scale} and zero point 0, got "
+                f"{'no such tensor' if got is None else got}; install the release that pyproject.toml names"
+            )
+
+
+def _linear(member: Member, call: KernelCall, constants: Mapping[int, Array]) -> HtpLinear:
+    function = member.program.kernels[call.kernel]
+    linears, values = linears_of(function), Values(function, constants)
+    if len(linears) != 1:
+        raise outside(function)
+    (linear,) = linears
+    columns = shape_of(linear.weights)[1]
+    product = member.program.graph.constants[call.args[values.place(linear.scale)]]
+    assert isinstance(product, Derived), "of the input's scale and the weights'"
+    _, weight_scale = (evaluate(source, member.given) for source in product.sources)
+    x_scale, step = (np.float32(scale) for scale in member.scales(call))
+    made = HtpLinear(
+        shape_of(linear.x)[0],
+        x_scale,
+        values.of(linear.weights),
+        np.broadcast_to(weight_scale, columns),
+        np.broadcast_to(values.of(linear.bias), columns),
+    )
+    if linear.step is None:
+        return made
+    return replace(made, gain=np.broadcast_to(values.of(linear.gain), columns), step=step)
+
+
+def _codes(rng: np.random.Generator, linear: HtpLinear) -> Array:
+    normal = rng.normal(0, _SPREAD, (linear.rows, linear.weights.shape[0]))
+    return np.clip(np.rint(normal), -128, 127).astype(np.int8)
