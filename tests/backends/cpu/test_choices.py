@@ -11,15 +11,16 @@ from support.execution import HOST, call_kernel, compile_functions
 from tvm import relax
 from tvm.relax import op as R
 
+from tvm_flow.backends.cpu.candidates import product_space
 from tvm_flow.backends.cpu.choices import (
     AttentionChoice,
     Choice,
+    FloatChoice,
     ProductChoice,
     RowsChoice,
     choice_from_json,
     choice_to_json,
     product_default,
-    product_space,
 )
 from tvm_flow.backends.cpu.gemm import gemm
 from tvm_flow.backends.cpu.isa import Isa, registered_isas
@@ -35,7 +36,9 @@ CHOICES = [
     ProductChoice(4, 8, 2, 1, True),
     ProductChoice(4, 8, 2, 1, True, 16),
     AttentionChoice(2, 32, False),
+    AttentionChoice(2, 32, False, 4, 8),
     RowsChoice(16, True),
+    FloatChoice(4, 3, 8, True),
 ]
 
 
@@ -63,6 +66,8 @@ def norm(emit: Any, x: Any) -> Any:
 KERNELS: dict[str, tuple[Any, dict[str, tuple[int, ...]]]] = {
     "attention": (attention, {"q": (2, 24, 32), "k": (2, 32, 48), "v": (2, 48, 32)}),
     "norm": (norm, {"x": (32, 96)}),
+    "norm of two axes of rows": (norm, {"x": (4, 8, 40)}),
+    "short rows": (norm, {"x": (32, 33)}),
     "elementwise": (lambda _, x: R.multiply(x, x), {"x": (32, 96)}),
     "product": (lambda _, x, y: R.matmul(x, y), {"x": (32, 24), "y": (24, 96)}),
 }
@@ -128,7 +133,9 @@ def test_every_other_candidate_gives_the_default_s_bits(kind: str) -> None:
     shapes = KERNELS[kind][1]
     rng = np.random.default_rng(2)
     inputs = [np.asarray(rng.standard_normal(shape), np.float32) for shape in shapes.values()]
-    choices: list[Choice | None] = [None, *row_choices(function)]
+    space = row_choices(function)
+    usual = next((each.lanes for each in space if isinstance(each, RowsChoice) and each.rows), 0)
+    choices: list[Choice | None] = [None, *(each for each in space if _differs_once(each, usual))]
     assert len(choices) > 3
     functions = {f"c{i}": schedule_rows(function, c).with_attr("global_symbol", f"c{i}") for i, c in enumerate(choices)}
     module = compile_functions(functions)
@@ -138,12 +145,19 @@ def test_every_other_candidate_gives_the_default_s_bits(kind: str) -> None:
         assert np.array_equal(default, got), choice
 
 
+def _differs_once(choice: Choice, usual: int) -> bool:
+    """Rows are tried with the ``usual`` lanes, and lanes without rows."""
+    return not isinstance(choice, RowsChoice) or choice.rows == 0 or choice.lanes == usual
+
+
 def test_a_choice_of_another_kind_is_refused() -> None:
     rows = to_prim_func(relax_function(*KERNELS["norm"]), "k")
     with pytest.raises(BuildError, match="tune again"):
         schedule_rows(rows, AttentionChoice(2, 32, False))
     with pytest.raises(BuildError, match="tune again"):
         schedule_rows(to_prim_func(relax_function(*KERNELS["attention"]), "k"), RowsChoice(8, False))
+    with pytest.raises(BuildError, match="tune again"):
+        schedule_rows(to_prim_func(relax_function(*KERNELS["attention"]), "k"), AttentionChoice(2, 32, False, 2))
     with pytest.raises(BuildError, match="tune again"):
         gemm("g", 30, K, N, RUNNABLE[0], ProductChoice(4, 1, 1, 1, False))
 

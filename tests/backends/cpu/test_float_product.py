@@ -11,13 +11,16 @@ from support.execution import HOST, call_kernel, compare, compile_functions
 from support.relax_kernels import function_of, program_of
 from tvm.relax import op as R
 
+from tvm_flow.backends.cpu.candidates import float_space
+from tvm_flow.backends.cpu.choices import FloatChoice, RowsChoice
 from tvm_flow.backends.cpu.codegen import scheduled_kernels
 from tvm_flow.backends.cpu.float_product import FloatProduct, as_float_product, float_product, noted_float_product
 from tvm_flow.backends.cpu.registers import PLAIN, Registers, registers_of
-from tvm_flow.backends.cpu.spaces import space
+from tvm_flow.backends.cpu.spaces import space, with_choices
 from tvm_flow.backends.place import place
 from tvm_flow.check.kernels import assembly, link_kernel, run_kernel
 from tvm_flow.check.machines import machine_of
+from tvm_flow.errors import BuildError
 from tvm_flow.graph.constants import evaluate
 from tvm_flow.numerics.reference import execute
 from tvm_flow.target.spec import TargetSpec, load_target
@@ -97,7 +100,7 @@ def placed(target: TargetSpec, constant: bool) -> Any:
 def test_a_constant_matrix_is_packed_and_its_meaning_stays() -> None:
     packed, w = placed(HOST, constant=True)
     product = noted_float_product(packed, "k")
-    assert product is not None and not packed.products and space(packed, "k") == []
+    assert product is not None and not packed.products
     (call,) = packed.program.calls
     stored = evaluate(packed.constants[call.args[1]], packed.program.graph.given)
     assert stored.shape == packed.program.tensors[call.args[1]].shape == product.layout.shape(w.shape)
@@ -108,3 +111,50 @@ def test_a_constant_matrix_is_packed_and_its_meaning_stays() -> None:
 def test_a_matrix_that_is_computed_is_not() -> None:
     packed, _ = placed(HOST, constant=False)
     assert noted_float_product(packed, "k") is None and packed.program.calls[0].args == ("p0", "p1")
+
+
+@pytest.mark.parametrize("shape", [((64, 40), (40, 96)), ((2, 12, 33), (33, 144))])
+def test_every_choice_gives_the_default_s_bits_from_other_code(shape: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    """The weights are those that were packed for the default."""
+    product = product_of(*shape, registers_of(HOST.features))
+    found = float_space(product.m, product.batch[-1], product.n // product.lanes, product.default)
+    assert product.default not in found and len(set(found)) == len(found) > 5
+    chosen = [product.default, *found[:: len(found) // 5]]
+    functions = {f"p{i}": float_product(f"p{i}", product, each) for i, each in enumerate(chosen)}
+    assert len({str(each).split("\n", 6)[-1] for each in functions.values()}) == len(chosen)
+    module, (x, w) = compile_functions(functions), operands(*shape)
+    inputs, out = [x, product.layout.pack(w)], (*product.batch, product.n)
+    default, *others = (call_kernel(module, name, inputs, out, "float32") for name in functions)
+    compare(execute(matmul(*shape), [x, w]), default)
+    for choice, got in zip(chosen[1:], others, strict=True):
+        assert np.array_equal(got, default), choice
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_tiles_that_are_tried_spill_little_and_read_the_weights_as_they_are_packed(name: str) -> None:
+    registers = registers_of(load_target(name).features)
+    for m, n in ((120, 1152), (1, 768), (7, 40)):
+        product = product_of((m, 64), (64, n), registers)
+        found = float_space(m, m, n // product.lanes, product.default)
+        assert all(each.rows * each.vectors <= product.rows * product.vectors * 3 / 2 for each in found)
+        float_product("p", product, found[-1])
+
+
+@pytest.mark.parametrize(
+    "choice", [FloatChoice(5, 3, 1, False), FloatChoice(4, 5, 1, False), FloatChoice(4, 3, 7, False)]
+)
+def test_a_choice_of_another_product_is_refused(choice: FloatChoice) -> None:
+    product = product_of((64, 40), (40, 96), Registers(16, 8))
+    with pytest.raises(BuildError, match="tune again"):
+        float_product("p", product, choice)
+
+
+def test_a_packed_product_has_a_space_where_it_is_large_enough_and_is_scheduled_by_its_choice() -> None:
+    packed, _ = placed(HOST, constant=True)
+    found = space(packed, "k")
+    assert found and all(isinstance(each, FloatChoice) for each in found)
+    assert str(scheduled_kernels(with_choices(packed, {"k": found[-1]}))["k"]) != str(scheduled_kernels(packed)["k"])
+    with pytest.raises(BuildError, match="a choice of its kind"):
+        with_choices(packed, {"k": RowsChoice(8, False)})
+    x, w = operands((2, 8), (8, 16))
+    assert space(place(program_of(matmul(x.shape, w.shape), {1: w}), HOST), "k") == []

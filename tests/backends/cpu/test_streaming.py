@@ -11,7 +11,16 @@ import tvm
 from support.attentions import attention, operands
 from support.execution import call_kernel, compare, compile_functions
 
-from tvm_flow.backends.cpu.attention_tiles import BLOCK, GROUP_ROWS, Layout, layout_of, span_of
+from tvm_flow.backends.cpu.attention_tiles import (
+    BLOCK,
+    GROUP_ROWS,
+    TRIED_BLOCK,
+    TRIED_BYTES,
+    Layout,
+    layout_of,
+    span_of,
+    streamed_space,
+)
 from tvm_flow.backends.cpu.choices import AttentionChoice
 from tvm_flow.backends.cpu.codegen import float_kernel
 from tvm_flow.backends.cpu.registers import PLAIN, Registers, registers_of
@@ -128,19 +137,50 @@ def test_a_row_without_keys_is_not_a_number(module: Any) -> None:
     assert np.isnan(checked(module, shape, True, [q, k, v, np.full_like(mask, -np.inf)])).all()
 
 
-def test_every_choice_gives_the_bits_of_the_default(module: Any) -> None:
+def test_every_choice_gives_the_bits_of_the_default_or_with_other_blocks_of_keys_what_the_bound_allows(
+    module: Any,
+) -> None:
     shape = (2, 1, 16, 72, 300)
     function, inputs = attention(*shape, True), operands(attention(*shape, True))
-    choices = {f"c{i}": AttentionChoice(r, c, i % 2 == 0) for i, (r, c) in enumerate([(1, 64), (8, 16)])}
+    cuts = [(1, 64, 0), (8, 16, 8)]
+    choices = {f"c{i}": AttentionChoice(r, c, i % 2 == 0, 0, group) for i, (r, c, group) in enumerate(cuts)}
+    choices["many"] = AttentionChoice(4, 24, False, 7)
     others = compile_functions({name: kernel(function, name, choice=choice) for name, choice in choices.items()})
-    expected = checked(module, shape, True, inputs)
-    for name in choices:
-        assert np.array_equal(call_kernel(others, name, inputs, expected.shape, "float32"), expected), name
+    expected, reference = checked(module, shape, True, inputs), execute(function, inputs)
+    for name, choice in choices.items():
+        got = call_kernel(others, name, inputs, expected.shape, "float32")
+        compare(reference, got, name)
+        assert np.array_equal(got, expected) is (choice.blocks == 0), name
 
 
-def test_a_choice_of_another_attention_is_refused() -> None:
-    with pytest.raises(BuildError, match="expected rows that divide 16"):
-        kernel(attention(1, 1, 16, 24, 300, False), choice=AttentionChoice(3, 24, False))
+@pytest.mark.parametrize(
+    ("choice", "wrong"),
+    [
+        (AttentionChoice(3, 24, False), "expected rows that divide 16"),
+        (AttentionChoice(4, 24, False, 64), "expected blocks that 300 keys fill"),
+        (AttentionChoice(4, 24, False, 29), "expected blocks that 300 keys fill"),
+    ],
+)
+def test_a_choice_of_another_attention_is_refused(choice: AttentionChoice, wrong: str) -> None:
+    with pytest.raises(BuildError, match=wrong):
+        kernel(attention(1, 1, 16, 24, 300, False), choice=choice)
+
+
+@pytest.mark.parametrize(("rows", "keys"), [(64, 300), (256, 1024), (64, 64), (120, 4096)])
+@pytest.mark.parametrize("registers", [HOST, PLAIN, registers_of(load_target("x86-64-v4").features)])
+def test_a_space_has_other_tiles_and_blocks_than_the_default_each_once(
+    rows: int, keys: int, registers: Registers
+) -> None:
+    found = as_attention(attention(1, 2, rows, 72, keys, False))
+    assert found is not None
+    usual = layout_of(found, registers)
+    space = streamed_space(found, registers)
+    layouts = [layout_of(found, registers, each) for each in space]
+    assert len({usual, *layouts}) == len(space) + 1 > 20
+    assert {each.rows * each.keys.vectors for each in layouts} <= set(range(1, registers.count * 3 // 2 + 1))
+    assert len({each.blocks for each in layouts}) > (keys > 64) and len({each.group for each in layouts}) > 2
+    assert all(each.keys.extent * 144 * 4 <= TRIED_BYTES for each in layouts if each.blocks != usual.blocks)
+    assert all(each.keys.extent >= TRIED_BLOCK for each in layouts)
 
 
 def test_scores_exist_for_one_block_of_a_few_rows() -> None:

@@ -132,12 +132,17 @@ def _writes_lanes(schedule: Schedule, block: Block) -> bool:
     return written_shape(schedule, block)[-1] > 1
 
 
+def vectors_of_tile(extent: int, columns: int) -> int:
+    """Of `lanes_of` ``extent`` each, that tiles of up to ``columns`` of so many have."""
+    lanes = lanes_of(extent)
+    return max(v for v in range(1, max(columns // lanes, 1) + 1) if extent // lanes % v == 0)
+
+
 def _tile_product(schedule: Schedule, block: Block, columns: int) -> None:
     """Rows x vectors of sums in registers, the reduction outside them."""
     *_, row, column, depth = schedule.get_loops(block)
     extent = int(schedule.get(column).extent)
-    lanes = lanes_of(extent)
-    vectors = max(v for v in range(1, max(columns // lanes, 1) + 1) if extent // lanes % v == 0)
+    lanes, vectors = lanes_of(extent), vectors_of_tile(extent, columns)
     outer, vector, lane = schedule.split(column, [None, vectors, lanes])
     schedule.reorder(outer, depth, row, vector, lane)
     tile = schedule.cache_write(block, 0, "global")

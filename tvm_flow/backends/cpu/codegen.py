@@ -14,7 +14,7 @@ from tvm.target import Target
 from tvm_flow.artifact import write_bytes
 from tvm_flow.backends.cpu.attention import divided_last
 from tvm_flow.backends.cpu.attention_tiles import layout_of, streams
-from tvm_flow.backends.cpu.choices import AttentionChoice, Choice
+from tvm_flow.backends.cpu.choices import AttentionChoice, Choice, FloatChoice
 from tvm_flow.backends.cpu.convolution import Convolution, as_convolution, convolution, weight_layout
 from tvm_flow.backends.cpu.float_product import float_product, noted_float_product
 from tvm_flow.backends.cpu.gemm import gemm, schedule_gemm
@@ -51,7 +51,8 @@ def _scheduled(packed: PackedProgram, name: str, function: Any) -> Any:
         if product is not None:
             return _scheduled_product(product, name, function)
         if (floats := noted_float_product(packed, name)) is not None:
-            return float_product(name, floats)
+            choice = packed.choices.get(name)
+            return float_product(name, floats, choice if isinstance(choice, FloatChoice) else None)
         if shapes is not None:
             return _convolution(packed, name, shapes)
         return float_kernel(name, function, noted_registers(packed, name), packed.choices.get(name))

@@ -5,7 +5,8 @@
 A tile of ``rows`` x ``vectors`` accumulators lies in registers over the whole of K; products are added in order of k. A
 block of columns is read by `tiling.most_tiles` of them while it is in the cache, and such groups run in parallel.
 
-Rows of a tile divide X's last axis of rows: TVM computes wrongly what crosses two axes.
+Rows of a tile divide X's last axis of rows: TVM computes wrongly what crosses two axes. A tile chosen by tuning reads
+the weights as they are packed for the default: its columns divide those of a block, or are several blocks'.
 One core of Zen 4 with AVX2 alone, whose peak is 45 GMAC/s (2026-11-26): 120x4096x1152 2.4 before and 41 so.
 """
 
@@ -16,10 +17,12 @@ from math import prod
 
 from tvm import s_tir, te
 
+from tvm_flow.backends.cpu.choices import FloatChoice
 from tvm_flow.backends.cpu.layout import BlockedColumns
 from tvm_flow.backends.cpu.registers import Registers, halves
 from tvm_flow.backends.cpu.tiling import PARALLEL_MACS, most_tiles, start_from_zero
 from tvm_flow.backends.packed import PackedProgram
+from tvm_flow.errors import BuildError
 from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name, shape_of
 from tvm_flow.graph.types import Expr, PrimFunc, Relax, Schedule
 
@@ -53,6 +56,16 @@ class FloatProduct:
         """How the weights are packed."""
         return BlockedColumns(self.columns, 1)
 
+    @property
+    def macs(self) -> int:
+        """Multiplications."""
+        return self.m * self.k * self.n
+
+    @property
+    def default(self) -> FloatChoice:
+        """What is chosen unless something else is."""
+        return FloatChoice(self.rows, self.vectors, most_tiles(self.m // self.rows), self.macs >= PARALLEL_MACS)
+
 
 def as_float_product(function: Relax, registers: Registers) -> FloatProduct | None:
     """The product that the kernel ``function`` is, tiled for ``registers``; None for any other kernel.
@@ -85,8 +98,16 @@ def noted_float_product(packed: PackedProgram, kernel: str) -> FloatProduct | No
     return placement.choice if placement is not None and isinstance(placement.choice, FloatProduct) else None
 
 
-def float_product(name: str, product: FloatProduct) -> PrimFunc:
-    """Scheduled TIR function ``name``(X, packed W, Y)."""
+def float_product(name: str, product: FloatProduct, choice: FloatChoice | None = None) -> PrimFunc:
+    """Scheduled TIR function ``name``(X, packed W, Y), in tiles of ``choice`` or of the default.
+
+    Raises BuildError for a choice of another product.
+    """
+    choice = choice or product.default
+    whole = product.n // product.lanes
+    near = max(choice.vectors, product.vectors) % min(choice.vectors, product.vectors) == 0
+    if product.batch[-1] % choice.rows or product.m // choice.rows % choice.tiles or whole % choice.vectors or not near:
+        raise BuildError(f"{choice}: expected tiles that divide {product}; tune again")
     x = te.placeholder((*product.batch, product.k), "float32", "X")
     w = te.placeholder(product.layout.shape((product.k, product.n)), "float32", "W")
     step = te.reduce_axis((0, product.k), "k")
@@ -96,22 +117,21 @@ def float_product(name: str, product: FloatProduct) -> PrimFunc:
 
     y = te.compute((*product.batch, product.n), term, name="Y")
     schedule = s_tir.Schedule(te.create_prim_func([x, w, y], "int64"))
-    _schedule(schedule, product)
+    _schedule(schedule, product, choice)
     return schedule.mod["main"].with_attr("global_symbol", name)
 
 
-def _schedule(schedule: Schedule, product: FloatProduct) -> None:
+def _schedule(schedule: Schedule, product: FloatProduct, choice: FloatChoice) -> None:
     block = schedule.get_sblock("Y")
     *batch, column, step = schedule.get_loops(block)
     row = schedule.fuse(*batch) if len(batch) > 1 else batch[0]
-    tiles = most_tiles(product.m // product.rows)
-    groups, tile, row = schedule.split(row, [None, tiles, product.rows])
-    blocks, vector, lane = schedule.split(column, [None, product.vectors, product.lanes])
+    groups, tile, row = schedule.split(row, [None, choice.tiles, choice.rows])
+    blocks, vector, lane = schedule.split(column, [None, choice.vectors, product.lanes])
     schedule.reorder(groups, blocks, tile, step, row, vector, lane)
     sums = schedule.cache_write(block, 0, "global")
     schedule.reverse_compute_at(sums, tile, preserve_unit_loops=True)
     outer = schedule.fuse(groups, blocks)
-    if product.m * product.k * product.n >= PARALLEL_MACS:
+    if choice.parallel:
         schedule.parallel(outer)
     _, last = schedule.split(schedule.get_loops(sums)[-1], [None, product.lanes])
     schedule.vectorize(last)

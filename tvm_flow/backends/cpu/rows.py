@@ -17,18 +17,12 @@ from tvm_flow.backends.cpu.attention import (
     is_product,
     products_of,
     schedule_attention,
+    vectors_of_tile,
 )
 from tvm_flow.backends.cpu.blocks import is_reduction, lanes_of, split_sum, written_shape
-from tvm_flow.backends.cpu.choices import (
-    AttentionChoice,
-    Choice,
-    ProductChoice,
-    RowsChoice,
-    attention_space,
-    other_threads,
-    rows_space,
-)
-from tvm_flow.backends.cpu.registers import Registers
+from tvm_flow.backends.cpu.candidates import attention_space, other_threads, rows_space
+from tvm_flow.backends.cpu.choices import AttentionChoice, Choice, RowsChoice
+from tvm_flow.backends.cpu.registers import PLAIN, Registers
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.types import Block, Loop, PrimFunc, Schedule
 
@@ -36,6 +30,10 @@ PARALLEL_ELEMENTS = 1 << 14
 """Kernels that write fewer elements run on one thread."""
 WHOLE_LANES = 8
 """Vectors of at least so many lanes end with the rows that they are read from; narrower ones gain nothing by it."""
+MOST_UNROLLED = 128
+"""Additions that combine the partial sums of the rows of a task, when they are several."""
+CACHED_ELEMENTS = 1 << 13
+"""Of the rows of a task, when several are tried: 32 KiB of float32."""
 FEWEST_ELEMENTS = 1 << 10
 """Of an output whose kernel is worth a choice: below, a call costs more than its loop."""
 
@@ -67,10 +65,12 @@ def schedule_rows(function: PrimFunc, choice: Choice | None = None, registers: R
     schedule = s_tir.Schedule(function)
     kind = _kind(schedule)
     inner, output = _blocks(schedule)
-    if kind is RowKind.ATTENTION and not isinstance(choice, RowsChoice | ProductChoice):
+    if isinstance(choice, AttentionChoice) and (choice.blocks or choice.group):
+        raise BuildError(f"{choice}: expected one for attention all of whose scores exist at a time; tune again")
+    if kind is RowKind.ATTENTION and isinstance(choice, AttentionChoice | None):
         schedule_attention(schedule, inner, output, choice or attention_default(schedule, registers))
         return _finished(schedule)
-    if isinstance(choice, AttentionChoice | ProductChoice) or (choice and kind not in _TUNED_ROWS):
+    if not isinstance(choice, RowsChoice | None) or (choice and kind not in _TUNED_ROWS):
         raise BuildError(f"{choice}: expected a choice for a kernel of {kind.value}; tune again")
     if kind is RowKind.ELEMENTWISE:
         usual = RowsChoice(_usual_lanes(function, _row_length(schedule, output)), _is_large(schedule, output))
@@ -82,23 +82,52 @@ def schedule_rows(function: PrimFunc, choice: Choice | None = None, registers: R
     return _in_order(schedule, inner)
 
 
-def row_choices(function: PrimFunc, registers: Registers | None = None) -> list[Choice]:
-    """What `schedule_rows` takes beside its default, the nearest first."""
+def row_default(function: PrimFunc, registers: Registers | None = None) -> AttentionChoice | RowsChoice | None:
+    """The choice that `schedule_rows` makes of itself; None for a kernel of which nothing is chosen."""
     schedule = s_tir.Schedule(function)
     kind, (_, output) = _kind(schedule), _blocks(schedule)
     if kind is RowKind.ATTENTION:
-        scores, *_ = schedule.get_child_blocks(schedule.get_sblock("root"))
-        *_, rows, columns, _ = (int(schedule.get(loop).extent) for loop in schedule.get_loops(scores))
-        default = attention_default(schedule, registers)
-        macs = math.prod(int(schedule.get(loop).extent) for loop in schedule.get_loops(products_of(schedule)[-1]))
-        return [*other_threads(default, macs, PARALLEL_PRODUCTS), *attention_space(rows, columns, default)]
+        return attention_default(schedule, registers)
+    if kind not in _TUNED_ROWS:
+        return None
     columns = _row_length(schedule, output)
-    if kind not in _TUNED_ROWS or math.prod(written_shape(schedule, output)) < FEWEST_ELEMENTS:
-        return []
     lanes = _usual_lanes(function, columns) if kind is RowKind.ELEMENTWISE else lanes_of(columns)
-    choice = RowsChoice(lanes, _is_large(schedule, output))
+    return RowsChoice(lanes, _is_large(schedule, output))
+
+
+def row_choices(function: PrimFunc, registers: Registers | None = None) -> list[Choice]:
+    """What `schedule_rows` takes beside its default, the nearest first."""
+    schedule = s_tir.Schedule(function)
+    kind, (_, output), default = _kind(schedule), _blocks(schedule), row_default(function, registers)
+    if isinstance(default, AttentionChoice):
+        products = [[int(schedule.get(loop).extent) for loop in schedule.get_loops(p)] for p in products_of(schedule)]
+        (*_, rows, columns, _), (*_, channels, _) = products
+        others = other_threads(default, math.prod(products[-1]), PARALLEL_PRODUCTS)
+        tiles: dict[tuple[int, ...], Choice] = {}  # of those that come to the same, the one nearest to the default
+        for each in [default, *attention_space(rows, columns, default, registers or PLAIN)]:
+            key = (each.rows, *(vectors_of_tile(extent, each.columns) for extent in (columns, channels)))
+            tiles.setdefault(key, each)
+        return [*others, *list(tiles.values())[1:]]
     elements = math.prod(written_shape(schedule, output))
-    return [*other_threads(choice, elements, PARALLEL_ELEMENTS), *rows_space(columns, choice)]
+    if default is None or elements < FEWEST_ELEMENTS:
+        return []
+    space = rows_space(_row_length(schedule, output), _task_rows(schedule, kind, output), default)
+    if kind is RowKind.PRODUCT:
+        space = [each for each in space if _sums_fit(each, registers or PLAIN)]
+    return [*other_threads(default, elements, PARALLEL_ELEMENTS), *space]
+
+
+def _task_rows(schedule: Schedule, kind: RowKind, output: Block) -> list[int]:
+    """Rows of a task that are tried: they divide the last axis of rows, and lie in the first cache."""
+    shape = written_shape(schedule, output)
+    if len(shape) < 2:
+        return []
+    tried = (1, 4, 16) if kind is RowKind.ELEMENTWISE else (2, 4, 8)
+    return [rows for rows in tried if shape[-2] % rows == 0 and rows * shape[-1] <= CACHED_ELEMENTS]
+
+
+def _sums_fit(choice: RowsChoice, registers: Registers) -> bool:
+    return max(choice.rows, 1) * -(-choice.lanes // registers.lanes) <= registers.count * 3 // 2
 
 
 def _blocks(schedule: Schedule) -> tuple[list[Block], Block]:
@@ -179,8 +208,8 @@ def _row_reduction(schedule: Schedule, inner: list[Block], output: Block, choice
             schedule.compute_inline(block)
     for block in sums:
         split_sum(schedule, block)
-    loops = schedule.get_loops(output)
-    row = schedule.fuse(*loops[:-1]) if len(loops) > 2 else loops[0]
+    *rows, _ = schedule.get_loops(output)
+    row, _ = _task(schedule, rows, choice)
     kept = schedule.get_child_blocks(schedule.get_sblock("root"))[:-1]
     for block in reversed(kept):
         schedule.compute_at(block, row, preserve_unit_loops=True)
@@ -201,7 +230,32 @@ def _vectorize_row(schedule: Schedule, block: Block, choice: RowsChoice | None) 
         lane, steps = loops[1], loops[-1]
         schedule.reorder(steps, lane)
         schedule.vectorize(lane)
+        if choice is not None and choice.rows:
+            _unroll(schedule, loops[2:-1])
         schedule.decompose_reduction(block, steps)
+    elif choice is not None and choice.rows:
+        extents = [int(schedule.get(loop).extent) for loop in loops[1:]]
+        _unroll(schedule, loops[1:] if math.prod(extents) <= MOST_UNROLLED else [])
+
+
+def _unroll(schedule: Schedule, loops: list[Loop]) -> None:
+    """Rows of a task side by side: each of their sums waits for its own last addition alone."""
+    for loop in loops:
+        schedule.unroll(loop)
+
+
+def _task(schedule: Schedule, rows: list[Loop], choice: RowsChoice | None) -> tuple[Loop, Loop | None]:
+    """The loop over all tasks that the loops ``rows`` become, and that over the rows of a task where it has several.
+
+    Raises BuildError where these are not a part of the last axis.
+    """
+    together = None
+    if choice is not None and choice.rows:
+        if not rows or int(schedule.get(rows[-1]).extent) % choice.rows:
+            raise BuildError(f"{choice}: expected rows of a task that divide the last axis of rows; tune again")
+        last, together = schedule.split(rows[-1], [None, choice.rows])
+        rows = [*rows[:-1], last]
+    return schedule.fuse(*rows) if len(rows) > 1 else rows[0], together
 
 
 def _is_partial(schedule: Schedule, block: Block) -> bool:
@@ -217,13 +271,15 @@ def _product(schedule: Schedule, inner: list[Block], output: Block, choice: Rows
     if len(spatial) < 2:
         return _finished(schedule)
     *rows, column = spatial
+    row, together = _task(schedule, rows, choice)
     outer, vector = schedule.split(column, [None, _lanes(schedule, column, choice)])
-    schedule.reorder(*rows, outer, reduction, vector)
-    row = schedule.fuse(*rows) if len(rows) > 1 else rows[0]
+    schedule.reorder(row, outer, reduction, *([together] if together else []), vector)
     tile = schedule.cache_write(output, 0, "global")
     schedule.reverse_compute_at(tile, outer, preserve_unit_loops=True)
     schedule.vectorize(schedule.get_loops(tile)[-1])
     schedule.vectorize(vector)
+    if together is not None:
+        schedule.unroll(together)
     _parallel(schedule, row, tile, choice)
     schedule.decompose_reduction(output, reduction)
     return _finished(schedule)
@@ -241,6 +297,8 @@ def _vector_and_rows(schedule: Schedule, loops: list[Loop], choice: RowsChoice |
     outer, vector = schedule.split(loops[-1], [None, lanes])
     if lanes > 1:
         schedule.vectorize(vector)
+    if choice is not None and choice.rows:
+        return _task(schedule, loops[:-1], choice)[0]
     return schedule.fuse(*loops[:-1], outer) if len(loops) > 1 else outer
 
 
