@@ -98,9 +98,19 @@ def test_the_model_prefers_tiles_that_fill_the_registers(product: TunedKernel, t
 
 
 @MCA
+def test_the_model_scores_an_attention_too(kernels: list[TunedKernel], tmp_path: Path) -> None:
+    kernel = next(each for each in kernels if each.task.label.startswith("attention"))
+    model, narrow = CoreModel(HOST, 1), next(each for each in kernel.task.space if '"rows":1' in each)
+    default = reference(model, kernel, tmp_path)
+    (entry,) = modelled_entries(model, kernel, [narrow], default, tmp_path)
+    assert entry.kind is Kind.MODELLED and entry.exact and entry.samples[0] > default.cycles > 0
+
+
+@MCA
 def test_a_candidate_with_another_output_is_no_record(product: TunedKernel, tmp_path: Path) -> None:
     model = CoreModel(HOST, 1)
-    wrong = replace(reference(model, product, tmp_path), output=b"")
+    default = reference(model, product, tmp_path)
+    wrong = replace(default, right=replace(default.right, output=b""))
     (entry,) = modelled_entries(model, product, [product.task.space[0]], wrong, tmp_path)
     assert entry.kind is Kind.FAILED and "its output" in entry.cause
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.attentions import attention
 from support.simulated_kernels import Noise, SimulatedBench, choices, simulated_task
 
+from tvm_flow.backends.cpu.attention_tiles import streamed_space
+from tvm_flow.backends.cpu.registers import Registers
+from tvm_flow.backends.cpu.softmax import as_attention
 from tvm_flow.errors import ConfigError
 from tvm_flow.tune.curves import curves_of
 from tvm_flow.tune.entries import DEFAULT, Entry, Kind
@@ -16,6 +21,7 @@ from tvm_flow.tune.rounds import NoTimeError
 from tvm_flow.tune.search import Search
 from tvm_flow.tune.stored_samples import StoredBench, curve, replay
 from tvm_flow.tune.verdicts import MODEL
+from tvm_flow.tune.workloads import candidate_of
 
 SPACE = choices(20)
 TASK = simulated_task(SPACE)
@@ -70,3 +76,17 @@ def test_modelled_records_have_a_curve_called_so(tmp_path: Path) -> None:
     (found,) = curves_of(tmp_path, "")
     assert "modelled" in found.lines()[0]
     assert found.points[-1][1] == pytest.approx(1000 / min(cycles.values()))
+
+
+def test_a_search_of_an_attention_s_space_finds_its_blocks_of_keys() -> None:
+    """On a machine whose cache holds a quarter of the default's blocks."""
+    found = as_attention(attention(1, 2, 256, 72, 1024, False))
+    assert found is not None
+    space = [candidate_of(each) for each in streamed_space(found, Registers(16, 8))]
+    fewest = {each: json.loads(each).get("blocks", 4) for each in space}
+    seconds = {DEFAULT: 1e-3} | {each: 1e-3 * (0.7 if fewest[each] == 16 else 1.2) for each in space}
+    task, entries = simulated_task(space), []
+    Search(SimulatedBench(seconds), entries.append).run(task, [], len(space))
+    again = replay(task, entries, 48)
+    assert again.tuned and json.loads(again.candidate)["blocks"] == 16
+    assert again.best.ratio == pytest.approx(1 / 0.7, rel=0.05)

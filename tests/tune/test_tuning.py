@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -49,11 +50,18 @@ def won(kernel: TunedKernel, bench: LocalBench, ratio: float = 1.2) -> Entry:
     )
 
 
+def one_of_each_kind(kernels: list[TunedKernel]) -> list[TunedKernel]:
+    """With the candidate that is farthest from the default first."""
+    found = {json.loads(each.task.space[-1])["kind"]: each for each in kernels}
+    return [replace(each, task=replace(each.task, space=each.task.space[::-1])) for each in found.values()]
+
+
 def test_every_kernel_is_a_task_once_and_its_space_leaves_the_default_out(kernels: list[TunedKernel]) -> None:
     tasks = [kernel.task for kernel in kernels]
     assert len({task.key.workload for task in tasks}) == len(tasks) > 3
     assert all(task.calls > 0 and task.space and DEFAULT not in task.space for task in tasks)
-    assert any(task.label.startswith("product") for task in tasks)
+    labels = {task.label.split()[0] for task in tasks}
+    assert {"product", "attention"} < labels, "and rows by name"
 
 
 def test_candidates_are_compiled_compared_and_timed(product: TunedKernel, bench: LocalBench) -> None:
@@ -125,14 +133,14 @@ def test_a_bundle_takes_what_won_and_gives_the_same_video(
     host: TargetSpec,
     compiler: Callable[[str, str], Compiled],
     tmp_path: Path,
-    product: TunedKernel,
-    bench: LocalBench,
+    kernels: list[TunedKernel],
 ) -> None:
-    plain = compiler("w8a8", "host")
-    append_all(tmp_path / "records", [won(product, bench)])
+    plain, chosen = compiler("w8a8", "host"), one_of_each_kind(kernels)
+    bench = LocalBench({each.task.key.workload: each for each in chosen}, host, 1, 2, tmp_path)
+    append_all(tmp_path / "records", [won(each, bench) for each in chosen])
     options = CompileOptions(threads=1, progress=False, records=tmp_path / "records")
     tuned = compile_bundle(exported, host, tmp_path / "bundle", options)
-    assert any(line.startswith("1 kernels tuned") for line in tuned.kernels)
+    assert any(line.startswith(f"{len(chosen)} kernels tuned") for line in tuned.kernels) and len(chosen) == 3
     assert read_golden(tuned.bundle).latents.tobytes() == read_golden(plain.bundle).latents.tobytes()
     libraries = [
         next((bundle / "lib" / "host").glob("group0*")).read_bytes() for bundle in (plain.bundle, tuned.bundle)

@@ -72,10 +72,10 @@ def check_call(
     if product is not None and sums is not None and product.epilogue:
         inputs = packed.plain_inputs(call.kernel, list(args[:-1]))
         exact = accumulate(inputs[0], inputs[1].T)
-        _require_equal(f"{where}, sums", exact, sums.accumulate(product, args[0], args[1]), report)
+        require_expected(f"{where}, sums", exact, sums.accumulate(product, args[0], args[1]), report)
     expected = packed.expected(call.kernel, list(args[:-1]))
     report.calls += 1
-    _require_equal(where, expected, args[-1], report)
+    require_expected(where, expected, args[-1], report)
 
 
 def check_constants(
@@ -107,7 +107,8 @@ def require_same_bits(where: str, expected: Array, got: Array) -> None:
         raise BitExactError(_message(where, expected, got, wrong))
 
 
-def _require_equal(where: str, expected: Value, got: Array, report: ExactnessReport) -> None:
+def require_expected(where: str, expected: Value, got: Array, report: ExactnessReport) -> None:
+    """Raises BitExactError naming ``where``, unless ``got`` is what the reference allows."""
     shape, dtype = _kind(expected)
     _require_alike(where, shape, dtype, got)
     wrong = _compare(expected, got, report)

@@ -14,6 +14,8 @@ bytes a cycle, assumed for all cores. Caches that a target file does not state a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tvm_flow.backends.cpu.choices import ProductChoice
 from tvm_flow.backends.cpu.isa import Sums
 from tvm_flow.backends.cpu.packing import Product
@@ -26,8 +28,13 @@ USUAL = (32, 512)
 
 def cache_cycles(product: Product, choice: ProductChoice, board: Board) -> float:
     """Of a call of ``product`` as ``choice`` has it on one core of ``board``."""
+    return waiting(lambda size: bytes_missed(product, choice, size), board)
+
+
+def waiting(missed: Callable[[int], float], board: Board) -> float:
+    """Cycles on one core of ``board`` for the bytes that are ``missed`` in a cache of so many."""
     sizes = (board.l1d_kib or USUAL[0], board.l2_kib or USUAL[1])
-    lines = [bytes_missed(product, choice, 1024 * size) / LINE for size in sizes]
+    lines = [missed(1024 * size) / LINE for size in sizes]
     return lines[0] * NEAR + lines[1] * FAR
 
 

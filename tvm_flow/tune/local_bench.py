@@ -1,7 +1,7 @@
 """Kernels timed on this machine: `tvm_flow.tune.search.Bench` over programs of their own processes.
 
-A candidate is run once before it is timed, and its output compared with the default's, bit for bit; the default's is
-compared with the integer reference, as the compile command does (`tvm_flow.check.calls`), once for each task.
+A candidate is run once before it is timed, and its output compared as `tvm_flow.tune.agreement` says; the default's is
+compared with the integer reference once for each task.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from tvm_flow.check.calls import ExactnessReport, check_call
 from tvm_flow.errors import BitExactError
 from tvm_flow.graph.constants import Array
 from tvm_flow.target.spec import TargetSpec
+from tvm_flow.tune.agreement import Right, first_right
 from tvm_flow.tune.board_address import Board
 from tvm_flow.tune.board_program import BoardProcess, HeldBoard, Turn, link_board
 from tvm_flow.tune.entries import DEFAULT, Json
@@ -75,7 +73,7 @@ class LocalBench:
     prefix: Sequence[str] = ()
     costs: Costs = field(default_factory=Costs)
     _codes: dict[tuple[str, str], str] = field(default_factory=dict)
-    _known: dict[str, tuple[list[Array], bytes]] = field(default_factory=dict)
+    _known: dict[str, Right] = field(default_factory=dict)
 
     @contextmanager
     def open(self, task: Task, candidates: Sequence[str]) -> Iterator[Sampler]:
@@ -89,8 +87,8 @@ class LocalBench:
             able = [each for each in names if each not in failed]
             start = self.program([names[each] for each in able], folder)
         with self.costs.spent("run"):
-            args, right = self._reference(task, start)
-            sampler = LocalSampler(start(args), able, failed)
+            right = self._reference(task, start)
+            sampler = LocalSampler(start(right.args), able, failed)
             try:
                 sampler.start(right)
                 yield sampler
@@ -124,7 +122,7 @@ class LocalBench:
         failed = compile_candidates(make, self.target, folder, self.workers)
         return {each: failed[name] for each, name in names.items() if name in failed}
 
-    def _reference(self, task: Task, start: Start) -> tuple[list[Array], bytes]:
+    def _reference(self, task: Task, start: Start) -> Right:
         """Arguments, and the default's output for them, which the reference agrees with; raises NoTimeError."""
         if task.key.workload not in self._known:
             self._known.clear()  # of one task at a time: arguments are large
@@ -164,15 +162,15 @@ class LocalSampler:
     calls: int = 1
     timeout: float = FIRST_TIMEOUT
 
-    def start(self, right: bytes) -> None:
-        """Compare every candidate's output with ``right``, and find out how many calls make a sample."""
+    def start(self, right: Right) -> None:
+        """Compare every candidate's output with what is ``right``, and find out how many calls make a sample."""
         once = self.process.seconds(0, 1, FIRST_TIMEOUT)
         once = min(once, self.process.seconds(0, 1, FIRST_TIMEOUT))
         self.timeout = MULTIPLE * once + GRACE
         for position, each in enumerate(self.able):
             try:
-                if self.process.output(position, self.timeout) != right:
-                    self.failed[each] = "its output is not the default's, which the reference agrees with"
+                if why := right.why_not(each, self.process.output(position, self.timeout)):
+                    self.failed[each] = why
             except NoTimeError as error:
                 self.failed[each] = str(error)
         self.calls = max(1, math.ceil(SHORTEST / max(once, 1e-9)))
@@ -193,20 +191,17 @@ def _name(task: Task, candidate: str) -> str:
     return "c0" if candidate == DEFAULT else f"c{1 + task.space.index(candidate)}"
 
 
-def _checked(kernel: TunedKernel, start: Start) -> tuple[list[Array], bytes]:
-    """Drawn arguments of ``kernel`` on which the default agrees with the reference, and its output."""
-    why = ""
-    for seed in range(2):
-        args = kernel.arguments(seed)
+def _checked(kernel: TunedKernel, start: Start) -> Right:
+    """See `first_right`; raises NoTimeError."""
+
+    def run(args: Sequence[Array]) -> bytes:
         process = start(args)
         try:
-            output = process.output(0, FIRST_TIMEOUT)
+            return process.output(0, FIRST_TIMEOUT)
         finally:
             process.close()
-        got = np.frombuffer(output, args[-1].dtype).reshape(args[-1].shape)
-        try:
-            check_call(kernel.packed, kernel.call, (*args[:-1], got), "tune", ExactnessReport())
-            return args, output
-        except BitExactError as error:
-            why = str(error)
-    raise NoTimeError(f"the default: {why}")
+
+    try:
+        return first_right(kernel, run)
+    except BitExactError as error:
+        raise NoTimeError(str(error)) from error

@@ -2,7 +2,7 @@
 
 As `tune_export`, with a model in the place of a machine: each default first, whose share of all cycles decides its
 share of the budget, then candidates kernel by kernel, every one in the store before the next ones start. A candidate
-counts only when its output, run here or under qemu, is the default's, with which the integer reference agrees.
+counts only when its output, run here or under qemu, is what `tvm_flow.tune.agreement` asks for.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tvm_flow.artifact import require_unchanged
-from tvm_flow.check.calls import ExactnessReport, check_call
+from tvm_flow.backends.cpu.spaces import default_choice
 from tvm_flow.errors import BitExactError, BuildError, ConfigError
 from tvm_flow.export.write import load_exported
 from tvm_flow.graph.constants import Array
 from tvm_flow.target.spec import TargetSpec
+from tvm_flow.tune.agreement import Right, first_right
 from tvm_flow.tune.entries import DEFAULT, Entry, Kind
 from tvm_flow.tune.extracted import TunedKernel, tuned_kernels
 from tvm_flow.tune.ledger import Writer, read_ledger
@@ -42,11 +43,10 @@ MOST_THREADS = 4
 
 @dataclass(frozen=True)
 class Reference:
-    """Arguments of a call, and the default's cycles and output for them, with which the reference agrees."""
+    """Arguments of a call and what is right for them, and the default's cycles."""
 
-    args: Sequence[Array]
+    right: Right
     cycles: float
-    output: bytes
 
 
 def tune_modelled(
@@ -141,16 +141,17 @@ class _Run:
 
 def reference(model: CoreModel, kernel: TunedKernel, folder: Path) -> Reference:
     """The default of ``kernel``; raises BuildError when it cannot be run, or the reference disagrees."""
-    why = ""
-    for seed in range(2):
-        args = kernel.arguments(seed)
+    cycles = 0.0
+
+    def run(args: Sequence[Array]) -> bytes:
+        nonlocal cycles
         cycles, output = model.time(kernel, DEFAULT, args, folder)
-        try:
-            check_call(kernel.packed, kernel.call, (*args[:-1], output), "model", ExactnessReport())
-            return Reference(args, cycles, output.tobytes())
-        except BitExactError as error:
-            why = str(error)
-    raise BuildError(f"the default: {why}")
+        return output.tobytes()
+
+    try:
+        return Reference(first_right(kernel, run), cycles)
+    except BitExactError as error:
+        raise BuildError(str(error)) from error
 
 
 def modelled_entries(
@@ -180,14 +181,13 @@ _Given = tuple[CoreModel, TunedKernel, Sequence[str], Reference, Path]
 
 def _share(numbers: Sequence[int], given: _Given) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    model, kernel, candidates, right, place = given
+    model, kernel, candidates, default, place = given
     for number in numbers:
         folder = place / f"{number}.work"
         folder.mkdir()
         try:
-            cycles, output = model.time(kernel, candidates[number], right.args, folder)
-            same = output.tobytes() == right.output
-            said = repr(cycles) if same else "its output is not the default's, which the reference agrees with"
+            cycles, output = model.time(kernel, candidates[number], default.right.args, folder)
+            said = default.right.why_not(candidates[number], output.tobytes()) or repr(cycles)
         except Exception as error:
             said = f"failed: {error}"[:500]
         (place / str(number)).write_text(said)
@@ -208,6 +208,5 @@ def _entry(kernel: TunedKernel, candidate: str, right: Reference, path: Path) ->
 
 def as_parallel(kernel: TunedKernel, candidate: str) -> bool:
     """The model does not know what a thread costs: ``candidate`` has to have them where its kernel's others do."""
-    of = choices_of(kernel.kernel, candidate)[kernel.kernel]
-    usual = choices_of(kernel.kernel, kernel.task.space[-1])[kernel.kernel]
-    return of.parallel == usual.parallel
+    of, usual = choices_of(kernel.kernel, candidate)[kernel.kernel], default_choice(kernel.packed, kernel.kernel)
+    return usual is None or of.parallel == usual.parallel

@@ -1,7 +1,7 @@
 """Time of a candidate on a core that is not there: a model, which no measurement is ever taken for.
 
     cycles = sum over blocks of count * cycles      counts: `counted`, of a real call; cycles: `core_cycles`, llvm-mca
-             + loads that miss                      products alone: `cache_lines`
+             + loads that miss                      `cache_lines`, `float_lines`
     time   = cycles * ceil(tasks / threads) / tasks where a kernel runs on several threads
 
 The call is run on this machine or under qemu and its output compared as that of a measured candidate is, so a modelled
@@ -20,20 +20,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tvm_flow.backends.cpu.choices import ProductChoice, product_default
+from tvm_flow.backends.cpu.choices import Choice, ProductChoice
 from tvm_flow.backends.cpu.isa import Sums
 from tvm_flow.backends.cpu.packing import Product
-from tvm_flow.backends.cpu.tiling import PARALLEL_MACS
+from tvm_flow.backends.cpu.spaces import default_choice
 from tvm_flow.check.kernels import assembly
 from tvm_flow.check.machines import machine_of
 from tvm_flow.graph.constants import Array
 from tvm_flow.target.board import detect_board
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.target.target_names import HOST
-from tvm_flow.tune.cache_lines import cache_cycles
+from tvm_flow.tune.cache_lines import cache_cycles, waiting
 from tvm_flow.tune.core_cycles import block_cycles, find_mca
 from tvm_flow.tune.counted import Block, count_blocks
 from tvm_flow.tune.extracted import TunedKernel
+from tvm_flow.tune.float_lines import loads_of
 from tvm_flow.tune.workloads import choices_of, scheduled
 
 LEAST_PART = 1 / 2000
@@ -57,12 +58,13 @@ class CoreModel:
         """Cycles until a call of ``candidate`` with ``args`` is over, and its output; raises BuildError."""
         function = scheduled(kernel.packed, kernel.kernel, candidate).with_attr("global_symbol", "k")
         ran, output = count_blocks(assembly("k", function, self.target), args, self.target, folder, self._prefix)
-        cycles, product = self._core(ran), kernel.packed.products.get(kernel.kernel)
-        if product is None:
-            return cycles, output
-        choice = _choice(kernel, product, candidate)
-        cycles += cache_cycles(product, choice, self._board)
-        return cycles * busiest_share(product, choice, self.threads), output
+        cycles, product, choice = self._core(ran), kernel.packed.products.get(kernel.kernel), _choice(kernel, candidate)
+        if product is not None and isinstance(choice, ProductChoice):
+            cycles += cache_cycles(product, choice, self._board)
+            return cycles * busiest_share(product, choice, self.threads), output
+        loads = loads_of(kernel.packed, kernel.kernel, choice)
+        cycles += waiting(loads.missed, self._board)
+        return cycles * math.ceil(loads.tasks / self.threads) / loads.tasks, output
 
     def _core(self, ran: Sequence[tuple[Block, int]]) -> float:
         whole = sum(count * len(block.lines) for block, count in ran)
@@ -99,8 +101,6 @@ def _ranks(values: Sequence[float]) -> list[float]:
     return [(sum(v < value for v in values) + sum(v <= value for v in values) + 1) / 2 for value in values]
 
 
-def _choice(kernel: TunedKernel, product: Product, candidate: str) -> ProductChoice:
-    default = product_default(product, product.m * product.k * product.n >= PARALLEL_MACS)
-    found = choices_of(kernel.kernel, candidate).get(kernel.kernel, default)
-    assert isinstance(found, ProductChoice)
-    return found
+def _choice(kernel: TunedKernel, candidate: str) -> Choice | None:
+    found = choices_of(kernel.kernel, candidate).get(kernel.kernel)
+    return found or default_choice(kernel.packed, kernel.kernel)

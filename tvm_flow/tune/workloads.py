@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import tvm_ffi
 
 from tvm_flow.backends.cpu.choices import Choice, choice_from_json, choice_to_json
+from tvm_flow.backends.cpu.float_product import noted_float_product
+from tvm_flow.backends.cpu.softmax import as_attention
 from tvm_flow.backends.cpu.spaces import with_choices
 from tvm_flow.backends.packed import PackedProgram
 from tvm_flow.check.kernels import scheduled_kernel
@@ -66,11 +69,16 @@ def candidate_of(choice: Choice) -> str:
 
 
 def in_words(packed: PackedProgram, kernel: str) -> str:
-    """For people: shapes of a product, the kernel's name and output otherwise, and the start of its hash."""
+    """For people: shapes of a product or an attention, else the kernel's name and output; the start of its hash."""
     product, mark = packed.products.get(kernel), workload_hash(packed, kernel)[:4]
     if product is not None:
         more = " and what follows" if product.epilogue else ""
         return f"product {product.m}x{product.k}x{product.n}{more} [{mark}]"
+    if (floats := noted_float_product(packed, kernel)) is not None:
+        return f"floats {floats.m}x{floats.k}x{floats.n} [{mark}]"
+    if (attention := as_attention(packed.program.kernels[kernel])) is not None:
+        heads = math.prod(attention.batch)
+        return f"attention {heads}x{attention.rows}x{attention.keys}x{attention.channels} [{mark}]"
     call = next(call for call in packed.program.calls if call.kernel == kernel)
     shape = "x".join(map(str, packed.program.tensors[call.output].shape))
     return f"{kernel.partition('_')[2] or 'copy'} {shape} [{mark}]"
