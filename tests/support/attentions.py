@@ -49,6 +49,34 @@ def in_place(frames: int, places: int, heads: int, d: int, temporal: bool) -> An
     return function_of(build, ((tokens, 3 * width), "float32"), ((), "float32"), ((), "float32"))
 
 
+def normed_in_place(frames: int, places: int, heads: int, d: int, temporal: bool) -> Any:
+    """`in_place` of q and k that are normed over a head's channels, and rotated where they are of frames."""
+    tokens, width = frames * places, heads * d
+    first, last = ((1, 2, 0, 3), (2, 0, 1, 3)) if temporal else ((0, 2, 1, 3), (0, 2, 1, 3))
+
+    def build(emit: Any, qkv: Any, eps: Any, gains: Any, cos: Any, sin: Any, scale: Any) -> Any:
+        def part(i: int) -> Any:
+            cut = emit(R.strided_slice(qkv, [1], [i * width], [(i + 1) * width], [1]))
+            return emit(R.permute_dims(emit(R.reshape(cut, [frames, places, heads, d])), first))
+
+        def normed(x: Any) -> Any:
+            total = emit(R.sum(emit(R.multiply(x, x)), axis=[-1], keepdims=True))
+            root = emit(R.sqrt(emit(R.add(emit(R.divide(total, relax.const(float(d), "float32"))), eps))))
+            x = emit(R.multiply(emit(R.divide(x, root)), gains))
+            if not temporal:
+                return x
+            halves = [emit(R.strided_slice(x, [3], [start], [start + d // 2], [1])) for start in (d // 2, 0)]
+            turned = emit(R.concat(halves, axis=-1))
+            return emit(R.add(emit(R.multiply(x, cos)), emit(R.multiply(turned, sin))))
+
+        k = emit(R.permute_dims(normed(part(1)), (0, 1, 3, 2)))
+        mixed = softmax_product(emit, normed(part(0)), k, part(2))
+        return codes(emit, emit(R.reshape(emit(R.permute_dims(mixed, last)), [tokens, width])), scale)
+
+    shapes = [(tokens, 3 * width), (), (d,), (frames, d), (frames, d), ()]
+    return function_of(build, *((shape, "float32") for shape in shapes))
+
+
 def to_caption(tokens: int, keys: int, heads: int, d: int) -> Any:
     """Attention of q [tokens, heads d] to k and v [keys, 2 heads d] of a caption with a mask, as codes of tokens."""
     width = heads * d

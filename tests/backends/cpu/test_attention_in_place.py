@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import tvm
-from support.attentions import attention, in_place, operands, softmax_product, to_caption
+from support.attentions import attention, in_place, normed_in_place, operands, softmax_product, to_caption
 from support.execution import HOST, call_kernel, compare, compile_functions
 from support.relax_kernels import function_of
+from tvm import relax
 from tvm.relax import op as R
 
 from tvm_flow.backends.cpu import choose_isa
@@ -26,6 +28,7 @@ from tvm_flow.export import Exported
 from tvm_flow.graph.lifted import LiftedGraph
 from tvm_flow.graph.program import Program
 from tvm_flow.importer.step_groups import import_graph
+from tvm_flow.lower.merged import merged
 from tvm_flow.lower.partition import partition, partition_whole
 from tvm_flow.numerics.reference import execute
 
@@ -107,6 +110,41 @@ def program_of(function: Any) -> Program:
     """The kernels that a step with ``function`` alone has."""
     graph = LiftedGraph(tvm.IRModule({"main": function}), tuple(p.name for p in function.params), {}, {})
     return partition_whole(graph)
+
+
+@pytest.mark.parametrize("name", ["spatial", "temporal", "ragged"])
+def test_norms_and_rope_before_it_are_one_kernel_with_it(name: str) -> None:
+    """One reads the product once, and gives the bits of a kernel for each, also for keys that are no whole squares."""
+    function = normed_in_place(*SHAPES.get(name, (6, 3, 2, 16, True)))
+    program = program_of(function)
+    whole = merged(program, attention_runs(program, program.kernels))
+    assert len(program.calls) == 7 and len(whole.calls) == 1
+    qkv, eps, gains, cos, sin, scale = operands(function)
+    given = [qkv, np.abs(eps) * np.float32(1e-3), gains, cos, sin, np.float32(0.025) * np.ones_like(scale)]
+    apart, together = (run(each, dict(zip(program.graph.inputs, given, strict=True))) for each in (program, whole))
+    assert np.array_equal(apart, together) and np.unique(together).size > 50
+    compare(execute(function, given), together)
+
+
+def run(program: Program, tensors: dict[str, Array]) -> Array:
+    """What ``program`` makes of ``tensors``, its kernels one after another."""
+    module = compile_functions({name: made(function, name) for name, function in program.kernels.items()})
+    for call in program.calls:
+        spec, read = program.tensors[call.output], [tensors[name] for name in call.args]
+        tensors[call.output] = call_kernel(module, call.kernel, read, spec.shape, spec.dtype)
+    return tensors[program.output]
+
+
+def test_a_norm_over_tokens_is_none_of_an_operands_rows() -> None:
+    def build(emit: Any, q: Any, k: Any, v: Any, axis: int) -> Any:
+        total = emit(R.sum(emit(R.multiply(q, q)), axis=[axis], keepdims=True))
+        mean = emit(R.divide(total, relax.const(8.0, "float32")))
+        root = emit(R.sqrt(emit(R.add(mean, relax.const(0.5, "float32")))))
+        return softmax_product(emit, emit(R.divide(q, root)), k, v)
+
+    shapes = [((2, 24, 8), "float32"), ((2, 8, 24), "float32"), ((2, 24, 8), "float32")]
+    found = [as_attention(function_of(partial(build, axis=axis), *shapes)) for axis in (2, 1)]
+    assert found[0] is not None and found[1] is None
 
 
 def test_three_moves_and_the_codes_after_are_one_kernel_with_it() -> None:

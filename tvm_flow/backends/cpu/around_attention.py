@@ -1,6 +1,6 @@
 """Which calls around an attention are computed by its kernel: it reads Q, K and V where a product left them.
 
-    cut, reshape, transpose, scale -> q, k, v -> attention -> transpose, reshape, to codes
+    cut, reshape, transpose, scale, norm, rope -> q, k, v -> attention -> transpose, reshape, to codes
 
 Each of these is a kernel for a device that has none of its own for the whole. Here they are one, so that nothing is
 moved without being computed on, and the output leaves in codes. What the prologue prepares, K and V of a caption, stays
@@ -9,18 +9,26 @@ there: it is laid out once a prompt.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Container, Iterator
 
 from tvm_flow.backends.cpu.softmax import as_attention
+from tvm_flow.graph.lifted import bindings_of, op_name
 from tvm_flow.graph.program import Program
 from tvm_flow.lower.merged import merged
+from tvm_flow.lower.partition import ANCHORS
+
+Readers = dict[str, set[int]]
+"""Calls that read a tensor, by position."""
+OUTSIDE = -1
+"""Who reads a program's outputs."""
 
 
 def attention_runs(program: Program, mine: Container[str]) -> list[range]:
     """Runs of calls of the kernels ``mine`` that are one attention each, with what is before and after it."""
-    readers = Counter(name for call in program.calls for name in set(call.args))
-    readers.update(program.outputs)
+    readers: Readers = {name: {OUTSIDE} for name in program.outputs}
+    for position, call in enumerate(program.calls):
+        for name in call.args:
+            readers.setdefault(name, set()).add(position)
     attentions = {name for name in program.kernels if name in mine and as_attention(program.kernels[name]) is not None}
     found: list[range] = []
     for position, call in enumerate(program.calls):
@@ -32,21 +40,29 @@ def attention_runs(program: Program, mine: Container[str]) -> list[range]:
     return found
 
 
-def _runs(program: Program, position: int, free: range, readers: Counter[str]) -> Iterator[range]:
+def _runs(program: Program, position: int, free: range, readers: Readers) -> Iterator[range]:
     """Around the attention at ``position``, of calls that are ``free``, the longest first, each of several calls."""
     calls, side = program.calls, position < program.prologue
+
+    def here(other: int) -> bool:
+        return other in free and (other < program.prologue) is side
+
     first = last = position
-    while first > free.start and (first - 1 < program.prologue) is side:
-        output = calls[first - 1].output
-        if output not in calls[position].args or readers[output] > 1:
-            break
+    while here(first - 1) and readers.get(calls[first - 1].output) == {position}:
         first -= 1
-    if last + 1 < free.stop and (last + 1 < program.prologue) is side:
-        output = calls[position].output
-        last += output in calls[last + 1].args and readers[output] == 1
-    for run in (range(first, last + 1), range(first, position + 1), range(position, last + 1)):
+    least = first
+    while here(least - 1) and _is_inside(program, least - 1, range(least, position + 1), readers):
+        least -= 1
+    last += here(last + 1) and readers.get(calls[position].output) == {last + 1}
+    for run in dict.fromkeys(range(start, stop + 1) for start in (least, first, position) for stop in (last, position)):
         if len(run) > 1:
             yield run
+
+
+def _is_inside(program: Program, call: int, run: range, readers: Readers) -> bool:
+    """Whether nothing but ``run`` reads what ``call`` makes, which is no product."""
+    operators = {op_name(value) for _, value in bindings_of(program.kernels[program.calls[call].kernel])}
+    return readers.get(program.calls[call].output, set()) <= set(run) and not operators & ANCHORS
 
 
 def _is_one(program: Program, run: range) -> bool:

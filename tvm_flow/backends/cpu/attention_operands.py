@@ -12,7 +12,9 @@ from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from tvm_flow.backends.cpu.attention_tiles import Layout, Span
-from tvm_flow.backends.cpu.moved import Read, Step, ToCodes
+from tvm_flow.backends.cpu.made_rows import Row
+from tvm_flow.backends.cpu.moved import Step, ToCodes
+from tvm_flow.backends.cpu.operand_rows import Read
 from tvm_flow.backends.cpu.statements import allocated, f32, i64, loop, store, vector
 from tvm_flow.backends.cpu.turning import turned
 from tvm_flow.backends.cpu.views import View
@@ -46,8 +48,9 @@ class Operands:
         return found
 
     def element(self, read: Read, row: Expr, column: Expr) -> Expr:
-        """An element of Q, K or V."""
-        return self.after(read.steps, self.tensors[read.source][self.place(read.view, row, column)], row, column)
+        """An element of Q, K or V that is made of itself alone."""
+        value = self.tensors[read.source][self.place(read.view, row, column)]
+        return self.after((step for step in read.steps if isinstance(step, Step)), value, row, column)
 
     def after(self, steps: Iterable[Step | ToCodes], value: Expr, row: Expr, column: Expr) -> Expr:
         """What ``steps`` make of the ``value`` at ``row`` and ``column``, as kernels of their own would."""
@@ -66,15 +69,12 @@ class Operands:
         """[row, D] of Q from row ``start`` on."""
         depth = read.view.shape[-1]
         with loop(rows) as row:
-            for extent, first, lanes in _vectors(depth, self.lanes):
-                with loop(extent) as turn, vector(lanes) as lane:
-                    d = first + turn * lanes + lane
-                    store(packed, row * depth + d, self.element(read, start + row, d))
+            self._make_row(Row(packed, row * depth, depth, self.lanes), read, lambda d: (start + row, d))
 
     def pack_keys(self, packed: Buffer, read: Read, layout: Layout, start: Expr, there: Expr) -> None:
         """[tile of keys, D, key] of K [.., D, S]; ``there`` are the block's keys, ``start`` is the first."""
         span, depth = layout.keys, read.view.shape[-2]
-        if read.view.strides[-1] != 1:
+        if read.view.strides[-1] != 1 or read.by_row:
             self._turn_keys(packed, read, span, start, there)
             return
         with loop(span.tiles) as tile, loop(depth) as d, loop(span.vectors) as part:
@@ -86,26 +86,38 @@ class Operands:
         """The same where a key's channels, and not a channel's keys, lie side by side: whole squares in registers."""
         depth = read.view.shape[-2]
         side = next((side for side in SIDES if side <= span.lanes and depth % side == 0), 1)
+        rows = allocated(side * depth) if read.by_row else None
         with loop(span.tiles) as tile, loop(span.columns // side) as square:
             key = T.bind(tile * span.columns + square * side)
             to = T.bind(tile * depth * span.columns + square * side)
+            if rows is not None:
+                self._made_rows(rows, read, start + key, tirx.min(there - key, i64(side)))
+
+            def element(row: Expr, d: Expr, key: Expr = key) -> Expr:
+                return self.element(read, d, start + key + row) if rows is None else rows[row * depth + d]
+
             with T.If(there - key >= side if side > 1 else tirx.const(False)):
                 with T.Then(), loop(depth // side) as turn:
                     d = T.bind(turn * side)
-                    columns = self._square(side, lambda row, lane: self.element(read, d + lane, start + key + row))
-                    for number, column in enumerate(columns):
+                    for number, column in enumerate(_square(side, lambda row, lane: element(row, d + lane))):
                         store(packed, tirx.Ramp(to + (d + number) * span.columns, i64(1), side), column)
                 with T.Else(), loop(side) as row, loop(depth) as d:
-                    value = tirx.if_then_else(key + row < there, self.element(read, d, start + key + row), f32(0.0))
+                    value = tirx.if_then_else(key + row < there, element(row, d), f32(0.0))
                     store(packed, to + d * span.columns + row, value)
 
-    def _square(self, side: int, element: Callable[[Expr, Expr], Expr]) -> list[Expr]:
-        """The columns of a square of which ``element`` reads a row's lane."""
-        rows = allocated(side * side)
-        for row in range(side):
-            with vector(side) as lane:
-                store(rows, row * side + lane, element(i64(row), lane))
-        return turned([T.bind(rows[tirx.Ramp(i64(row * side), i64(1), side)]) for row in range(side)])
+    def _made_rows(self, rows: Buffer, read: Read, first: Expr, count: Expr) -> None:
+        """[key, D] of K's keys from ``first`` on."""
+        depth = read.view.shape[-2]
+        with loop(tirx.max(count, i64(0))) as row:
+            self._make_row(Row(rows, row * depth, depth, self.lanes), read, lambda d: (d, first + row))
+
+    def _make_row(self, row: Row, read: Read, at: Callable[[Expr], tuple[Expr, Expr]]) -> None:
+        """What ``read`` says of the elements that lie ``at`` a channel's place in its view."""
+        row.make(
+            read.steps,
+            lambda d: self.tensors[read.source][self.place(read.view, *at(d))],
+            lambda step, value, d: self._stepped(step, value, *at(d)),
+        )
 
     def pack_values(self, packed: Buffer, read: Read, layout: Layout, start: Expr, there: Expr) -> None:
         """[tile of channels, key, channel] of V [.., S, E]."""
@@ -125,6 +137,15 @@ class Operands:
                 store(packed, to + lane, tirx.if_then_else(lane < left, element(lane), f32(0.0)))
 
 
+def _square(side: int, element: Callable[[Expr, Expr], Expr]) -> list[Expr]:
+    """The columns of a square of which ``element`` reads a row's lane."""
+    rows = allocated(side * side)
+    for row in range(side):
+        with vector(side) as lane:
+            store(rows, row * side + lane, element(i64(row), lane))
+    return turned([T.bind(rows[tirx.Ramp(i64(row * side), i64(1), side)]) for row in range(side)])
+
+
 def _codes(step: ToCodes, value: Expr) -> Expr:
     """As TVM legalizes the operator."""
     if step.operator == "relax.round":
@@ -133,9 +154,3 @@ def _codes(step: ToCodes, value: Expr) -> Expr:
         low, high = (f32(float(getattr(limit, "value", limit))) for limit in step.call.args[1:3])
         return tirx.max(tirx.min(value, high), low)
     return value.astype(step.call.ty.dtype)
-
-
-def _vectors(extent: int, lanes: int) -> list[tuple[int, int, int]]:
-    """``extent`` elements as loops: how many vectors, where they start, and of how many lanes."""
-    whole = extent // lanes
-    return [(whole, 0, lanes), (extent - whole * lanes, whole * lanes, 1)][: 2 if extent % lanes else 1]

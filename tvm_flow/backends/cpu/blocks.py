@@ -23,11 +23,15 @@ def written_shape(schedule: Schedule, block: Block) -> list[int]:
     return [int(extent) for extent in schedule.get(block).writes[0].source.shape]
 
 
+def split_lanes(extent: int) -> int:
+    """Partial results that `split_sum` makes of ``extent`` elements; 1 where they are left whole."""
+    lanes = lanes_of(extent)
+    return lanes if 4 <= lanes < extent else 1
+
+
 def split_sum(schedule: Schedule, block: Block) -> None:
     """One partial result per lane, combined at the end of the row; short rows are left whole."""
     *spatial, last = schedule.get_loops(block)
-    extent = int(schedule.get(last).extent)
-    lanes = lanes_of(extent)
-    if 4 <= lanes < extent:
+    if (lanes := split_lanes(int(schedule.get(last).extent))) > 1:
         _, inner = schedule.split(last, [None, lanes])
         schedule.rfactor(inner, len(spatial))

@@ -1,7 +1,8 @@
 """What a kernel does to elements on their way: moves, which are views, and elementwise steps.
 
-Followed from a parameter to an operand of an attention (`read_of`), and from its product to the kernel's output
-(`written_of`). Each step keeps the view by which it reads its own operand where the elements are at the other end.
+Followed from a parameter to an operand of an attention (`tvm_flow.backends.cpu.operand_rows`), and from its product to
+the kernel's output (`written_of`). Each step keeps the view by which it reads its own operand where the elements are at
+the other end.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tvm_flow.backends.cpu.views import View, whole
 from tvm_flow.graph.lifted import dtype_of, op_name, shape_of
 from tvm_flow.graph.types import Expr, Var
 
+Move = Callable[[View], View | None]
 STEPS = {"relax.add", "relax.subtract", "relax.multiply", "relax.divide"}
 _TO_CODES = {"relax.round", "relax.clip", "relax.astype"}
 Values = Mapping[Var, Expr]
@@ -34,7 +36,7 @@ class Step:
     first: bool
     view: View | None = None
 
-    def seen(self, move: Callable[[View], View | None]) -> Step | None:
+    def seen(self, move: Move) -> Step | None:
         """The same step on elements that are moved; None where the operand is no view then."""
         if self.view is None:
             return self
@@ -49,18 +51,9 @@ class ToCodes:
     operator: str
     call: Expr
 
-    def seen(self, _move: Callable[[View], View | None]) -> ToCodes:
+    def seen(self, _move: Move) -> ToCodes:
         """The same, wherever elements go."""
         return self
-
-
-@dataclass(frozen=True)
-class Read:
-    """Elements of the parameter ``source``, and what is done to each, in order."""
-
-    source: Var
-    view: View
-    steps: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +66,7 @@ class Written:
     steps: tuple[Step | ToCodes, ...] = ()
 
 
-def _move(call: Expr) -> Callable[[View], View | None] | None:
+def move_of(call: Expr) -> Move | None:
     """What ``call`` does to a view of its argument, where it only moves elements."""
     shape, name = shape_of(call), op_name(call)
     if name == "relax.reshape":
@@ -101,8 +94,8 @@ def _cut(view: View, call: Expr) -> View | None:
     return view
 
 
-def _back(call: Expr) -> Callable[[View], View | None] | None:
-    """The inverse of `_move`, of what moves all elements."""
+def _back(call: Expr) -> Move | None:
+    """The inverse of `move_of`, of what moves all elements."""
     name = op_name(call)
     if name == "relax.reshape":
         shape = shape_of(call.args[0])
@@ -111,24 +104,6 @@ def _back(call: Expr) -> Callable[[View], View | None] | None:
         axes = [int(axis) for axis in np.argsort(_axes(call))]
         return lambda view: view.permuted(axes)
     return None
-
-
-def read_of(values: Values, given: tuple[Var, ...], var: Var) -> Read | None:
-    """What ``var`` is of a parameter, where nothing but moves and steps lies between."""
-    if var in given:
-        return Read(var, whole(shape_of(var)))
-    call = values.get(var)
-    if call is None or not op_name(call):
-        return None
-    if (move := _move(call)) is not None:
-        before = read_of(values, given, call.args[0])
-        view = None if before is None else move(before.view)
-        steps = [] if before is None else [step.seen(move) for step in before.steps]
-        kept = tuple(step for step in steps if step is not None)
-        return None if before is None or view is None or len(kept) < len(steps) else Read(before.source, view, kept)
-    found = step_of(values, given, call)
-    before = None if found is None else read_of(values, given, found[0])
-    return None if found is None or before is None else replace(before, steps=(*before.steps, found[1]))
 
 
 def written_of(values: Values, given: tuple[Var, ...], var: Var) -> tuple[Var, Written] | None:
@@ -160,14 +135,21 @@ def step_of(values: Values, given: tuple[Var, ...], call: Expr) -> tuple[Var, St
         return None
     a, b = call.args
     inner, other = (a, b) if a in values or (b not in values and shape_of(a) == shape_of(call)) else (b, a)
-    operand = _operand(other, given)
+    operand = operand_of(other, given)
     if operand is None or not isinstance(inner, relax.Var) or shape_of(inner) != shape_of(call):
         return None
     view = None if isinstance(operand, float) else whole(shape_of(operand)).spread(shape_of(call))
     return inner, Step(name, operand, inner is b, view)
 
 
-def _operand(expr: Expr, given: tuple[Var, ...]) -> Var | float | None:
+def arguments_of(values: Values, var: Expr, operator: str) -> tuple[Expr, ...] | None:
+    """Of the call that ``var`` stands for, where it is one of ``operator``."""
+    call = values.get(var) if isinstance(var, relax.Var) else None
+    return tuple(call.args) if call is not None and op_name(call) == operator else None
+
+
+def operand_of(expr: Expr, given: tuple[Var, ...]) -> Var | float | None:
+    """What a step may read: a float32 parameter or number."""
     if isinstance(expr, tvm.ir.Constant):
         return float(expr.value.numpy()) if not shape_of(expr) and dtype_of(expr) == "float32" else None
     return expr if isinstance(expr, relax.Var) and expr in given and dtype_of(expr) == "float32" else None

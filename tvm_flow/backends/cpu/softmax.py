@@ -1,6 +1,7 @@
 """The attention that a kernel is, where it is softmax(steps(Q K^T)) V between moves and elementwise steps.
 
-    q, k, v    views of parameters (a part of a product's columns, say), and what is done to each element
+    q, k, v    views of parameters (a part of a product's columns, say), and what is done to each element; to a token's
+               channels in a head together, where q and k are normed or rotated
     output     where each element goes, in which order of dimensions, and what is done to it before: to codes, say
 
 Nothing is copied for a view: the kernel reads the parameter where it lies.
@@ -11,7 +12,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tvm_flow.backends.cpu.moved import STEPS, Read, Step, Values, Written, read_of, step_of, written_of
+from tvm_flow.backends.cpu.moved import STEPS, Step, Values, Written, arguments_of, step_of, written_of
+from tvm_flow.backends.cpu.operand_rows import Read, read_of
 from tvm_flow.backends.cpu.views import whole
 from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name, returned, shape_of
 from tvm_flow.graph.types import Expr, Relax, Var
@@ -73,7 +75,7 @@ def as_attention(function: Relax) -> Attention | None:
     """What ``function`` computes, or None where it is something else or broadcasts its batches."""
     values, given = dict(bindings_of(function)), tuple(function.params)
     found = written_of(values, given, returned(function))
-    product = None if found is None else _arguments(values, found[0], "relax.matmul")
+    product = None if found is None else arguments_of(values, found[0], "relax.matmul")
     scores = None if product is None else _below_softmax(values, product[0])
     inner = None if scores is None else _product_and_steps(values, given, scores)
     if found is None or product is None or inner is None:
@@ -82,22 +84,18 @@ def as_attention(function: Relax) -> Attention | None:
     reads = [read for each in (q, k, product[1]) if (read := read_of(values, given, each)) is not None]
     if len(reads) < 3 or any(dtype_of(read.source) != "float32" for read in reads):
         return None
+    if not (reads[0].has_rows_along(-1) and reads[1].has_rows_along(-2)) or reads[2].by_row:
+        return None
     attention = Attention(given, reads[0], reads[1], reads[2], steps, found[1])
     shapes = [each.view.shape for each in (attention.q, attention.k, attention.v)]
     return attention if all(len(s) > 2 and s[:-2] == attention.batch for s in shapes) else None
 
 
-def _arguments(values: Values, var: Expr, operator: str) -> tuple[Expr, ...] | None:
-    """Of the call that ``var`` stands for, where it is one of ``operator``."""
-    call = values.get(var)
-    return tuple(call.args) if call is not None and op_name(call) == operator else None
-
-
 def _below_softmax(values: Values, weights: Expr) -> Var | None:
     """What ``weights`` is the softmax of, along its last axis."""
-    divided = _arguments(values, weights, "relax.divide")
-    power = divided and _arguments(values, divided[0], "relax.exp")
-    shifted = power and _arguments(values, power[0], "relax.subtract")
+    divided = arguments_of(values, weights, "relax.divide")
+    power = divided and arguments_of(values, divided[0], "relax.exp")
+    shifted = power and arguments_of(values, power[0], "relax.subtract")
     if not divided or not shifted:
         return None
     scores, top = shifted
@@ -108,7 +106,7 @@ def _below_softmax(values: Values, weights: Expr) -> Var | None:
 
 def _along_rows(values: Values, var: Expr, operator: str) -> Var | None:
     """What ``var`` is ``operator`` of, where it runs along the last axis and keeps it."""
-    arguments = _arguments(values, var, operator)
+    arguments = arguments_of(values, var, operator)
     if not arguments:
         return None
     attributes, last = values[var].attrs, len(shape_of(arguments[0])) - 1
@@ -127,5 +125,5 @@ def _product_and_steps(
             return None
         scores, step = found
         steps.append(step)
-    product = _arguments(values, scores, "relax.matmul")
+    product = arguments_of(values, scores, "relax.matmul")
     return ((product[0], product[1]), tuple(reversed(steps))) if product else None
