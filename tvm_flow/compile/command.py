@@ -98,7 +98,8 @@ def compile_bundle(
     records = NO_RECORDS if options.records is None else Records.read(options.records, shipped)
     job = Job(exported, target, output, _machine(target, options), options, records)
     sampler = SamplerConfig.from_dict(exported.sampler)
-    require_tables_of(str(exported.folder), sampler, exported.timesteps, exported.updates)
+    corrected = exported.provenance.get("recipe", {}).get("fit", {}).get("sampler") == "affine"
+    require_tables_of(str(exported.folder), sampler, exported.timesteps, exported.updates, corrected)
     stamp = _stamp(job)
     known = _read_back(output) if options.debug_dump is None and is_current(output, stamp) else None
     if known is not None and known.accelerated >= options.least_coverage:

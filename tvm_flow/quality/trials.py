@@ -29,6 +29,7 @@ from tvm_flow.quality.compiled import CompiledRecipe
 from tvm_flow.quality.lines import Line, appending, read_lines
 from tvm_flow.quality.scores import Viewer, psnr_to
 from tvm_flow.quantize import Recipe
+from tvm_flow.quantize.affine import Corrections, fit_corrections
 from tvm_flow.quantize.integer_scheme import IntegerModel, in_integers
 from tvm_flow.quantize.prepare import Fitting, prepare
 from tvm_flow.quantize.scheme import Scheme, make_scheme
@@ -168,6 +169,7 @@ class Work:
     viewer: Viewer
     schemes: dict[str, tuple[AnyModel, Scheme]] = field(default_factory=dict)
     attended: dict[str, Attended] = field(default_factory=dict)
+    corrections: dict[str, Corrections] = field(default_factory=dict)
 
     @cached_property
     def keys(self) -> dict[str, str]:
@@ -211,6 +213,9 @@ class Work:
             self.schemes[name] = subject.denoising.model, make_scheme(subject.denoising.model, recipe, subject.samples)
             if recipe.attention == "int8":
                 self.attended[name] = measure_attended(subject.denoising, subject.calibrated_on, subject.embed)
+            if recipe.fit.sampler == "affine":
+                of = subject.denoising, self.schemes[name][1].layers, subject.calibrated_on, subject.embed
+                self.corrections[name] = fit_corrections(*of)
         model, scheme = self.schemes[name]
         if recipe.method == "float32":
             return exact, scheme
@@ -224,6 +229,8 @@ class Work:
                 codes = attention_codes(self.attended[name], scheme.groups, recipe.branches == "shared")
                 stack.enter_context(attending_in_int8(model, codes, clock))
             outputs = simulated_outputs(model, clock, caption, denoising.sampler)
+            if name in self.corrections:
+                outputs = self.corrections[name].of(outputs)
             noise = self._noise(batch, 0)
             return denoise(outputs, noise, denoising.sampler, lambda step: self._noise(batch, step + 1)), scheme
 

@@ -7,11 +7,13 @@
 5. keep the float parameters and tables that a step graph still needs.
 
 Of a recipe with something to fit, inputs are sampled again over the calibrated prompts, and 1 to 3 are what `scheme`
-finds on them. Of one whose blocks are in integers the reach of what lies between the linears is measured, too.
+finds on them. Of one whose blocks are in integers the reach of what lies between the linears is measured, too; of one
+that corrects the sampler (`affine`) the constants of its updates are fitted last.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ from tvm_flow.model import AnyModel
 from tvm_flow.numerics import quantize as to_int8
 from tvm_flow.numerics import weight_scale
 from tvm_flow.numerics.thread_count import thread_count
+from tvm_flow.quantize.affine import fit_corrections
 from tvm_flow.quantize.estimate import quantized_bytes
 from tvm_flow.quantize.file import load_quantized, save_quantized
 from tvm_flow.quantize.fitted import fitted_layers
@@ -69,13 +72,18 @@ def quantize(
         return load_quantized(output)
     seen, how = load_ranges(ranges), load_recipe(recipe)
     expect_room(output, quantized_bytes(model, how, seen.sampler.steps))
-    samples, reach = None, None
+    samples, reach, corrections = None, None, None
     if how.fitted and not how.simulated_only and embed is not None:
         denoising = Denoising(model, seen.sampler, seen.latent)
-        _, samples = prepare(Fitting(denoising, seen.prompts, embed), how, progress)
+        turned, samples = prepare(Fitting(denoising, seen.prompts, embed), how, progress)
+        if how.fit.sampler == "affine":
+            layers = make_scheme(turned, how, samples, progress).layers
+            corrections = fit_corrections(replace(denoising, model=turned), layers, seen.prompts, embed)
         if how.between == "integer":
             reach = measure_reach(denoising, seen.prompts, embed, progress)
     quantized = quantize_model(model, seen, how, samples, reach, progress=progress)
+    if corrections is not None:
+        quantized = replace(quantized, updates=corrections.updates(quantized.updates))
     save_quantized(output, quantized)
     write_stamp(output, stamp)
     return quantized
@@ -92,7 +100,8 @@ def quantize_model(
 ) -> QuantizedModel:
     """``quantize`` without files: its arguments read, its errors.
 
-    For a fitted recipe the ``samples`` of `prepare`, and ``reach`` for one between integer.
+    For a fitted recipe the ``samples`` of `prepare`, and ``reach`` for one between integer. What corrects the sampler's
+    updates is not fitted here: they are the sampler's own.
     """
     names = layer_names(model.config)
     _check(model, ranges, names)

@@ -140,7 +140,7 @@ class QuantizedModel:
                                             of block 0 reads
     step_records        float32 [steps, 7 * hidden]: t0 (6 * hidden), then t_emb (hidden)
     timesteps           float64 [steps], of ``sampler``
-    updates             float64 [steps, 5], of ``sampler``: see `tvm_flow.sampler.update`
+    updates             float64 [steps, 5], of ``sampler``: see `tvm_flow.sampler.update`; or corrected by `affine`
     reach               of a recipe between integer: how far what lies between linears reaches,
                         float32 [steps, 2, parts], see `tvm_flow.quantize.integer_model`; else empty
     latent              shape [C, T, H, W] of the latent that ``tables`` were made for

@@ -96,6 +96,8 @@ class Recipe:
         self._check_between()
         if self.attention == "int8" and self.method != "static":
             raise ConfigError(f"recipe: method: expected static with attention int8, got {self.method}; drop one")
+        if self.fit.sampler == "affine" and (self.attention, self.between) != ("float", "float"):
+            raise ConfigError("recipe: fit.sampler: expected none with attention or between in integers; drop one")
 
     def _check_between(self) -> None:
         """Blocks in integers have symmetric int8 at every step, and none of what would be subtracted in float."""

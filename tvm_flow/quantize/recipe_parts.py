@@ -12,7 +12,7 @@ from tvm_flow.fields import check_fields, described, number, whole
 LEAST_BITS, MOST_BITS = 2, 8
 Bits = Annotated[int, whole(LEAST_BITS, MOST_BITS)]
 Per = Literal["none", "group", "step"]
-_LATER = {"rotation": "none", "inputs": "float"}
+_LATER = {"rotation": "none", "inputs": "float", "sampler": "none"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Fit:
                  computes and spreads a large channel over its head (`rotation`); or none
     inputs       what is fitted on: inputs of the float model along its own trajectory, or of the quantized one along
                  that which its own steps make (`prepare`): float or quantized
+    sampler      affine: a factor of each step's guided prediction and a share of its latent, held by the constants of
+                 the sampler's update (`affine`); or none
     ===========  ==========================================================================================
     """
 
@@ -57,6 +59,7 @@ class Fit:
     alphas: Annotated[tuple[Annotated[float, number(0, 1)], ...], described("a list of numbers from 0 to 1")] = ()
     rotation: Annotated[Literal["none", "heads"], described("none or heads")] = "none"
     inputs: Annotated[Literal["float", "quantized"], described("float or quantized")] = "float"
+    sampler: Annotated[Literal["none", "affine"], described("none or affine")] = "none"
 
     def __post_init__(self) -> None:
         check_fields(self, "recipe: fit.")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tvm_flow.errors import SamplerMismatchError
 from tvm_flow.sampler.config import SamplerConfig
-from tvm_flow.sampler.update import step_updates
+from tvm_flow.sampler.update import SIGMA, step_updates
 
 
 def require_same_sampler(where: str, have: Mapping[str, Any], want: Mapping[str, Any], advice: str) -> None:
@@ -29,16 +29,23 @@ def require_same_sampler(where: str, have: Mapping[str, Any], want: Mapping[str,
 
 
 def require_tables_of(
-    where: str, config: SamplerConfig, timesteps: NDArray[np.float64], updates: NDArray[np.float64]
+    where: str,
+    config: SamplerConfig,
+    timesteps: NDArray[np.float64],
+    updates: NDArray[np.float64],
+    corrected: bool = False,
 ) -> None:
     """Raises SamplerMismatchError naming the first step of the tables that is none of ``config``'s.
 
     ``timesteps`` float64 [steps] and ``updates`` float64 [steps, 5] may hold fewer steps. Logarithms differ in their
-    last bits from machine to machine, hence 1e-12.
+    last bits from machine to machine, hence 1e-12. In ``corrected`` ones what is of z and of the prediction was fitted
+    (`fit.sampler` of a recipe), and has to be finite.
     """
+    first = SIGMA if corrected else 0
     rows = dict(zip(config.timesteps().tolist(), step_updates(config), strict=True))
     for step, (t, row) in enumerate(zip(timesteps.tolist(), updates, strict=True)):
-        if t not in rows or not np.allclose(row, rows[t], rtol=1e-12, atol=1e-12):
+        same = t in rows and np.allclose(row[first:], rows[t][first:], rtol=1e-12, atol=1e-12)
+        if not same or not np.isfinite(row).all():
             raise SamplerMismatchError(
                 f"{where}: step {step}: expected a timestep and an update of the sampler "
                 f"{json.dumps(config.to_dict(), sort_keys=True)} that it names, got t {t:g} and "
