@@ -14,11 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from tvm_flow.pipeline.asked import read_prompts
 from tvm_flow.pipeline.evaluating import EvaluationRequest, evaluate_stage
 from tvm_flow.pipeline.source import load_source
+from tvm_flow.quality.intervals import Equivalence
 from tvm_flow.quality.lines import read_lines
 from tvm_flow.quality.standings import Verdict, compared, noise_of_fp32, text_table, verdicts
 from tvm_flow.quality.trials import REFERENCE, crossed
@@ -35,7 +37,12 @@ MAIN = (
 """The recipes of the README's table."""
 CLAIMS = (
     ("static-w8a8", "fp32", "confidence"),
+    ("static-w8a8", "fp32", "flow"),
+    ("static-w8a8", "fp32", "warp_error"),
     ("static-w8a8", "dynamic-w8a8", "confidence"),
+    ("static-free-w8a8-g1", "fp32", "confidence"),
+    ("static-free-w8a8-g1", "static-w8a8", "confidence"),
+    ("static-w4a8", "fp32", "confidence"),
     ("static-w8a8", "dynamic-w8a8", "latent_psnr_db"),
     ("static-free-w8a8-g1", "static-w8a8", "latent_psnr_db"),
     ("static-w8a8", "static-asq-w8a8", "latent_psnr_db"),
@@ -43,7 +50,12 @@ CLAIMS = (
     ("static-free-w4a8-g1", "static-w4a8", "latent_psnr_db"),
     ("static-w4a8", "dynamic-w4a8", "latent_psnr_db"),
 )
-"""What is held against what on each model, in which metric; printed to stderr whatever comes out."""
+"""What is held against what on each model, in which metric; printed to stderr whatever comes out.
+
+The margin is FP32's standard deviation between seeds; of a distance to FP32, which has none, it is 0, so that only "not
+below" can be shown.
+"""
+CLAIM_HEADS = ("model", "less", "in", "difference, 90 percent interval", "margin", "shown")
 
 
 def main(arguments: list[str]) -> None:
@@ -70,24 +82,70 @@ def main(arguments: list[str]) -> None:
     print("\n".join(claims(found)), file=sys.stderr)
     if options.markdown:
         print(text_table(found, markdown=True), file=sys.stderr)
+        print(claim_table(held_claims(found)), file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """``ours`` less ``other`` in ``metric`` on ``model``, and what two one-sided tests show of it."""
+
+    model: str
+    ours: str
+    other: str
+    metric: str
+    held: Equivalence
+
+    @property
+    def shown(self) -> str:
+        return "equivalent" if self.held.equivalent else "not below" if self.held.not_below else "below, or not shown"
+
+    @property
+    def difference(self) -> str:
+        mean, low, high = self.held.difference.rounded()
+        return f"{mean} [{low}, {high}]"
+
+    def __str__(self) -> str:
+        less = f"{self.model}: {self.ours} less {self.other}, {self.metric}"
+        return f"{less}: {self.difference}, margin {self.held.margin:.4f}: {self.shown}"
 
 
 def claims(found: list[Verdict]) -> list[str]:
-    """Each of `CLAIMS` with the interval of its difference, on every model that has both."""
+    """FP32's own noise, and each of `CLAIMS` on every model that has both."""
+    noise = {
+        verdict.model: ", ".join(f"{metric} {value:.4f}" for metric, value in noise_of_fp32(verdict).items())
+        for verdict in found
+        if verdict.recipe == REFERENCE
+    }
+    lines = [f"{model}: FP32 between seeds, standard deviation: {words}" for model, words in noise.items()]
+    return [*lines, *map(str, held_claims(found))]
+
+
+def held_claims(found: list[Verdict]) -> list[Claim]:
+    """What of `CLAIMS` can be held against each other, models in order of their names."""
     by_name = {(verdict.recipe, verdict.model): verdict for verdict in found}
-    lines = []
+    made = []
     for model in sorted({model for _, model in by_name}):
-        if (reference := by_name.get((REFERENCE, model))) is not None:
-            noise = ", ".join(f"{metric} {value:.4f}" for metric, value in noise_of_fp32(reference).items())
-            lines.append(f"{model}: FP32 between seeds, standard deviation: {noise}")
+        reference = by_name.get((REFERENCE, model))
+        noise = {} if reference is None else noise_of_fp32(reference)
         for ours, other, metric in CLAIMS:
-            if (ours, model) in by_name and (other, model) in by_name:
-                a, b = by_name[ours, model], by_name[other, model]
-                margin = noise_of_fp32(reference).get(metric, 0.0) if reference is not None else 0.0
-                held = compared(a, b, metric, margin)
-                mean, low, high = held.difference.rounded()
-                words = "equivalent" if held.equivalent else "not below" if held.not_below else "below, or not shown"
-                lines.append(
-                    f"{model}: {ours} less {other}, {metric}: {mean} [{low}, {high}], margin {margin:.4f}: {words}"
-                )
-    return lines
+            a, b = by_name.get((ours, model)), by_name.get((other, model))
+            if a is not None and b is not None and metric in a.metrics and metric in b.metrics:
+                made.append(Claim(model, ours, other, metric, compared(a, b, metric, noise.get(metric, 0.0))))
+    return made
+
+
+def claim_table(made: list[Claim]) -> str:
+    """For the README."""
+    rows = [
+        (
+            each.model,
+            f"{each.ours} less {each.other}",
+            each.metric,
+            each.difference,
+            f"{each.held.margin:.4f}",
+            each.shown,
+        )
+        for each in made
+    ]
+    lines = ["| " + " | ".join(row) + " |" for row in (CLAIM_HEADS, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(CLAIM_HEADS), *lines[1:]])

@@ -44,10 +44,11 @@ class MetricKind:
     load: Callable[[Path], FieldMetric]
 
 
+_CLIP = f"the folder of {clip_scores.WEIGHTS}"
 KINDS = {
     "lpips": MetricKind(("lpips", "lpips_other_seed"), lpips_distance.WEIGHTS, lpips_distance.load_lpips),
-    "clipsim": MetricKind(("clipsim",), f"a folder with {clip_scores.WEIGHTS}", clip_scores.load_clip),
-    "clip-temp": MetricKind(("clip_temp",), f"a folder with {clip_scores.WEIGHTS}", clip_scores.load_clip),
+    "clipsim": MetricKind(("clipsim",), _CLIP, clip_scores.load_clip),
+    "clip-temp": MetricKind(("clip_temp",), _CLIP, clip_scores.load_clip),
     "flow-score": MetricKind(("flow_score",), raft_flow.WEIGHTS, raft_flow.load_raft),
     "fvd": MetricKind(("video_features",), video_features.WEIGHTS, video_features.load_video_features),
 }

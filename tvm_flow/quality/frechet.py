@@ -14,7 +14,8 @@ says more of their number than of the videos, and none is given. Also above it i
 videos there are (the field takes 2048): compare only equal numbers, as a table here has them.
 
 **Interval.** 95 percent, as the distance plus and minus 1.96 standard deviations of `DRAWS` bootstrap draws of prompts
-and seeds, the same for both sets. Draws repeat videos and are biased upwards, so their spread counts, not their place.
+and seeds, the same for both sets, from 0 up. Draws repeat videos and are biased upwards, so their spread counts, not
+their place.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def fvd(ours: Features, exact: Features, seed: int = 0) -> Interval | None:
     mean, rng = frechet_distance(a, b), np.random.default_rng(seed)
     draws = [_drawn(both, rng) for _ in range(DRAWS)]
     reach = Z * float(np.std([frechet_distance(a[rows], b[rows]) for rows in draws], ddof=1))
-    return Interval(mean, mean - reach, mean + reach)
+    return Interval(mean, max(0.0, mean - reach), mean + reach)
 
 
 def fvd_between_seeds(exact: Features) -> float | None:
