@@ -51,6 +51,26 @@ class BundleError(TvmFlowError):
     """A bundle is incomplete, altered, or made for another machine or schema."""
 
 
+class SignatureError(BundleError):
+    """A bundle is not signed as is asked; each way is a class of its own, as it is a status of the C runtime."""
+
+
+class NotSignedError(SignatureError):
+    """There is no signature."""
+
+
+class BadSignatureError(SignatureError):
+    """It was changed, is of another bundle or model, or is not by the key that it names."""
+
+
+class UnknownKeyError(SignatureError):
+    """It is by a key that is not trusted."""
+
+
+class OlderVersionError(SignatureError):
+    """It is of a version below the least that is accepted."""
+
+
 class RuntimeFailure(TvmFlowError):
     """The C runtime returned an error code; the message is its own."""
 

@@ -12,12 +12,13 @@ from support import toy_bundle
 
 from tvm_flow.errors import BundleError, NotFiniteError, RuntimeFailure
 from tvm_flow.run import native
-from tvm_flow.run.status import CError, Status, as_exception
+from tvm_flow.run.status import SIGNATURE_FAULTS, CError, Status, as_exception
 from tvm_flow.toolchain.runtime_library import RUNTIME
 
 PAIRS: dict[str, type[ctypes.Structure]] = {
     "tvm_flow_error": CError,
     "tvm_flow_options": native.COptions,
+    "tvm_flow_identity": native.CIdentity,
     "tvm_flow_description": native.CDescription,
     "tvm_flow_decoder_description": native.CDecoderDescription,
     "tvm_flow_prompt": native.CPrompt,
@@ -62,7 +63,7 @@ def test_same_layout(layout: dict[str, list[int]], name: str) -> None:
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_no_field_is_forgotten(name: str) -> None:
-    parts = ("", "_base", "_decoder", "_trace", "_control")
+    parts = ("", "_base", "_accept", "_decoder", "_trace", "_control")
     header = "".join((RUNTIME / "include" / f"tvm_flow{part}.h").read_text() for part in parts)
     header = re.sub(r"/\*.*?\*/", "", header, flags=re.S)
     body = re.search(rf"typedef struct \{{([^}}]*)\}} {name};", header)
@@ -88,6 +89,7 @@ def test_every_status_is_an_exception(status: Status) -> None:
         *("INVALID_ARGUMENT", "NO_MEMORY", "NO_THREAD", "KERNEL_FAILED", "CANCELLED", "NO_DEVICE", "BUSY", "FORKED")
     }
     kinds = dict.fromkeys(of_the_machine, RuntimeFailure) | {"NOT_FINITE": NotFiniteError}
+    kinds |= {Status(number).name: kind for number, kind in SIGNATURE_FAULTS.items()}
     assert type(raised) is kinds.get(status.name, BundleError)
 
 

@@ -65,7 +65,9 @@ def test_cppcheck_has_no_complaint() -> None:
         pytest.skip("cppcheck is not installed: apt-get install cppcheck")
     defines = ["-D__x86_64__", "-D__BYTE_ORDER__=1234", "-D__ORDER_LITTLE_ENDIAN__=1234", "-D__GNUC__=12"]
     command = ["cppcheck", "--enable=warning,style,performance,portability", "--std=c11", "-q", *defines]
-    command += ["--error-exitcode=1", str(RUNTIME / "src"), str(RUNTIME / "include")]
+    own = sorted((RUNTIME / "signature").glob("*.c"))
+    command += [f"-I{RUNTIME / 'include'}", "--suppress=*:*monocypher*"]
+    command += ["--error-exitcode=1", *map(str, [RUNTIME / "src", RUNTIME / "include", *own])]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
 
@@ -126,7 +128,9 @@ def test_one_header_and_its_files_know_the_system() -> None:
 
 
 def test_files_fit_a_few_screens() -> None:
-    for path in [*RUNTIME.rglob("*.c"), *RUNTIME.rglob("*.h")]:
+    """But for others' code, which stays as it is."""
+    ours = (path for path in RUNTIME.rglob("*.[ch]") if path.parent.name != "monocypher")
+    for path in ours:
         lines = path.read_text().splitlines()
         assert len(lines) <= 220, f"{path.name} has {len(lines)} lines"
         assert max(map(len, lines)) <= 120, path.name

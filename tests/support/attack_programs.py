@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from support import toy_bundle
-from tvm_flow.toolchain.runtime_library import runtime_sources
+from tvm_flow.toolchain.runtime_library import RUNTIME, runtime_sources, signature_sources
 
 ENVIRONMENT = {
     **os.environ,
     "ASAN_OPTIONS": "detect_leaks=1:allocator_may_return_null=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
 }
+SIGNATURE_HEADERS = f"-I{RUNTIME / 'signature'}"
 WATCHED = ("-O1", "-g", "-fsanitize=address,undefined")
 Attack = Callable[..., str]
 """Runs a program with arguments; its output. Fails on a crash, a sanitizer's report or a leak."""
@@ -28,12 +29,24 @@ def watched_runtime(folder: Path) -> Path:
     return path
 
 
+def watched_signature(folder: Path) -> list[Path]:
+    """The part that checks signatures, likewise; of Monocypher gcc optimizes for minutes what both sanitizers add."""
+    objects = []
+    for source in signature_sources():
+        objects.append(folder / f"{source.stem}.o")
+        slow = ["-O0"] if source.stem == "monocypher" else []
+        if not objects[-1].exists():
+            toy_bundle.compile_c(objects[-1], [source], *WATCHED, *slow, SIGNATURE_HEADERS, "-r", "-nostdlib")
+    return objects
+
+
 def attack_with(folder: Path, name: str, *arguments: str | Path) -> str:
     """Compile the C file ``name`` of tests/attacks with the runtime, once a folder, and run it."""
     program = folder / name
     if not program.exists():
         source = Path(__file__).parents[1] / "attacks" / f"{name}.c"
-        toy_bundle.compile_c(program, [source, watched_runtime(folder)], *WATCHED)
+        parts = watched_signature(folder) if "tvm_flow_signature.h" in source.read_text() else []
+        toy_bundle.compile_c(program, [source, watched_runtime(folder), *parts], *WATCHED, SIGNATURE_HEADERS)
     command = [str(program), *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120, check=False)
     assert result.returncode == 0, result.stderr[-4000:] + result.stdout

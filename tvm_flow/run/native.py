@@ -47,7 +47,25 @@ class COptions(Structure):
         ("devices", c_void_p),
         *((name, c_void_p) for name in ("allocate", "release", "log", "user", "find")),
         ("memory_limit", u64),
+        ("accept", c_void_p),
+        ("accept_user", c_void_p),
     ]
+
+
+class CIdentity(Structure):
+    """tvm_flow_identity."""
+
+    _fields_: ClassVar = [
+        ("struct_bytes", u32),
+        ("signature_bytes", u32),
+        ("file", c_char_p),
+        ("sha256", c_void_p),
+        ("signature", c_void_p),
+    ]
+
+
+ACCEPT = CFUNCTYPE(c_int, c_void_p, POINTER(CIdentity), POINTER(CError))
+"""tvm_flow_accept."""
 
 
 class CDescription(Structure):

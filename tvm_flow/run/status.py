@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import ClassVar
 
 from tvm_flow.artifact import is_noexec
-from tvm_flow.errors import BundleError, NotFiniteError, RuntimeFailure, TvmFlowError
+from tvm_flow.errors import (
+    BadSignatureError,
+    BundleError,
+    NotFiniteError,
+    NotSignedError,
+    OlderVersionError,
+    RuntimeFailure,
+    SignatureError,
+    TvmFlowError,
+    UnknownKeyError,
+)
 
 
 class Status(IntEnum):
@@ -31,18 +41,31 @@ class Status(IntEnum):
     BUSY = 14
     NOT_FINITE = 15
     FORKED = 16
+    NOT_SIGNED = 17
+    BAD_SIGNATURE = 18
+    UNKNOWN_KEY = 19
+    OLDER_VERSION = 20
 
 
 _BUNDLE_FAULTS = {
     *(Status.FILE_ERROR, Status.CORRUPT, Status.WRONG_SCHEMA, Status.WRONG_ABI),
     *(Status.BAD_LIBRARY, Status.WRONG_CPU, Status.NOT_GOLDEN),
 }
+SIGNATURE_FAULTS: dict[int, type[SignatureError]] = {
+    Status.NOT_SIGNED: NotSignedError,
+    Status.BAD_SIGNATURE: BadSignatureError,
+    Status.UNKNOWN_KEY: UnknownKeyError,
+    Status.OLDER_VERSION: OlderVersionError,
+}
+
+
+MESSAGE_BYTES = 508
 
 
 class CError(Structure):
     """tvm_flow_error."""
 
-    _fields_: ClassVar = [("status", c_int), ("message", c_char * 508)]
+    _fields_: ClassVar = [("status", c_int), ("message", c_char * MESSAGE_BYTES)]
 
 
 def as_exception(directory: Path, error: CError) -> TvmFlowError:
@@ -53,6 +76,8 @@ def as_exception(directory: Path, error: CError) -> TvmFlowError:
     if cause := _cause(directory, error.status):
         return RuntimeFailure(f"{directory}: {cause}")
     words = f"{directory}: {error.message.decode(errors='replace')}"
+    if unsigned := SIGNATURE_FAULTS.get(error.status):
+        return unsigned(words)
     if error.status in _BUNDLE_FAULTS:
         return BundleError(words)
     return NotFiniteError(words) if error.status == Status.NOT_FINITE else RuntimeFailure(words)

@@ -47,6 +47,11 @@ def runtime_sources() -> list[Path]:
     return sorted((RUNTIME / "src").glob("*.c"))
 
 
+def signature_sources() -> list[Path]:
+    """The C files of the optional part that checks signatures."""
+    return [*sorted((RUNTIME / "signature").glob("*.c")), RUNTIME / "signature" / "monocypher" / "monocypher.c"]
+
+
 def cache_directory() -> Path:
     """TVM_FLOW_CACHE, else tvm-flow under the user's XDG cache."""
     if override := os.environ.get("TVM_FLOW_CACHE"):
@@ -90,6 +95,12 @@ def build_device(
     flags = (*C_FLAGS, *SMALLEST, *includes, *(f"-D{define}" for define in defines))
     sources, library = [*sorted(folder.glob("*.c")), *shared], f"libtvm_flow_device_{name}.so"
     return _cached("device", library, triple or host_triple(), flags, sources, (*_SHARED, "-ldl"))
+
+
+def build_signature_part(triple: str) -> Path:
+    """The part that checks signatures as a library of its own, for size; as `build_device`."""
+    flags = (*C_FLAGS, *SMALLEST, "-ffunction-sections", f"-I{RUNTIME / 'include'}", "-Wl,--gc-sections")
+    return _cached("signature", "libtvm_flow_signature.so", triple, flags, signature_sources(), _SHARED)
 
 
 def build_checker(triple: str) -> Path:

@@ -35,6 +35,7 @@
 #ifndef TVM_FLOW_H
 #define TVM_FLOW_H
 
+#include "tvm_flow_accept.h"
 #include "tvm_flow_base.h"
 #include "tvm_flow_files.h"
 #include "tvm_flow_preview.h"
@@ -81,6 +82,8 @@ typedef struct {
   void *user;       /* goes with the three, and with find */
   tvm_flow_find find; /* where the bundle's files are (tvm_flow_files.h); NULL: in the folder */
   uint64_t memory_limit; /* 0: none; bytes that the handle may take (tvm_flow_memory.h) */
+  tvm_flow_accept accept; /* whether this bundle may be opened (tvm_flow_accept.h); NULL: any that is whole */
+  void *accept_user;
 } tvm_flow_options;
 
 typedef struct tvm_flow tvm_flow;
@@ -157,7 +160,8 @@ typedef int (*tvm_flow_progress)(void *user, uint32_t done, uint32_t steps);
  * FILE_ERROR         a file is absent, unreadable or not a regular file
  * CORRUPT            a size, hash or number is wrong          WRONG_SCHEMA  steps.bin of another version
  * BAD_LIBRARY, WRONG_ABI, WRONG_CPU   a group that cannot run here, or a linked one of another build
- * NO_DEVICE          a group needs a device that the options do not bring          NO_MEMORY, NO_THREAD */
+ * NO_DEVICE          a group needs a device that the options do not bring          NO_MEMORY, NO_THREAD
+ * and whatever options.accept returns */
 TVM_FLOW_API tvm_flow_status tvm_flow_open(const char *bundle_dir, const tvm_flow_options *options, tvm_flow **out,
                                            tvm_flow_error *error);
 

@@ -38,7 +38,11 @@ typedef enum {
   TVM_FLOW_NO_DEVICE = 13,     /* a library's plan needs a device that options.devices does not have */
   TVM_FLOW_BUSY = 14,          /* another function runs on the handle: on another thread, or around a callback */
   TVM_FLOW_NOT_FINITE = 15,    /* noise, latents, a prediction or frames hold NaN or infinity; the message says where */
-  TVM_FLOW_FORKED = 16         /* the handle belongs to the process that forked this one */
+  TVM_FLOW_FORKED = 16,        /* the handle belongs to the process that forked this one */
+  TVM_FLOW_NOT_SIGNED = 17,    /* no signature, where one is asked for (tvm_flow_signature.h) */
+  TVM_FLOW_BAD_SIGNATURE = 18, /* it is not of this bundle, or not by its key */
+  TVM_FLOW_UNKNOWN_KEY = 19,   /* by a key that is not trusted */
+  TVM_FLOW_OLDER_VERSION = 20  /* of a version below the least that is accepted */
 } tvm_flow_status;
 
 /* The caller's; may be NULL. Written on failure only: which thing, expected, found, what to do next; one line.

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "accept.h"
 #include "limits.h"
 
 static const char file_name[] = "decoder.bin";
@@ -49,14 +50,15 @@ static tvm_flow_status check_sizes(flow_decoder_file *file, tvm_flow_error *erro
 
 tvm_flow_status flow_decoder_file_read(const flow_host *host, const char *bundle_dir, flow_decoder_file *out,
                                        tvm_flow_error *error) {
-  flow_map map = {0};
+  flow_copy file; /* what is accepted is what is read, whoever writes to the file */
   *out = (flow_decoder_file){0};
-  tvm_flow_status s = flow_map_file(host, bundle_dir, file_name, MOST, &map, error);
-  if (!s) s = check_identity(&map, error);
+  tvm_flow_status s = flow_copy_file(host, bundle_dir, file_name, MOST, &file, error);
+  if (!s) s = flow_accept(host, bundle_dir, file_name, &file.map, error);
+  if (!s) s = check_identity(&file.map, error);
   if (!s) {
-    memcpy(&out->header, map.data, sizeof out->header);
+    memcpy(&out->header, file.map.data, sizeof out->header);
     s = check_sizes(out, error);
   }
-  flow_unmap(&map);
+  flow_drop_copy(&file);
   return s;
 }

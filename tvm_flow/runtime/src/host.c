@@ -11,6 +11,8 @@ flow_host flow_host_of(const tvm_flow_options *options) {
   host.log = options->log;
   host.find = options->find;
   host.user = options->user;
+  host.accept = options->accept;
+  host.accept_user = options->accept_user;
   return host;
 }
 

@@ -1,4 +1,4 @@
-/* What the program lends a handle: memory, an ear, and where files are. */
+/* What the program lends a handle: memory, an ear, where files are, and a word on whether they may be opened. */
 #ifndef TVM_FLOW_HOST_H
 #define TVM_FLOW_HOST_H
 
@@ -10,6 +10,8 @@ typedef struct {
   tvm_flow_log log; /* NULL: nobody listens */
   tvm_flow_find find; /* NULL: files lie in folders */
   void *user;
+  tvm_flow_accept accept; /* NULL: every whole bundle is */
+  void *accept_user;
 } flow_host;
 
 /* The system's memory where the options bring none. NULL is allowed. */

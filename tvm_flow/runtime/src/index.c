@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "accept.h"
 #include "limits.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "steps.bin is read in place");
@@ -154,6 +155,7 @@ tvm_flow_status flow_index_open(const char *bundle_dir, const flow_host *host, f
                                 tvm_flow_error *error) {
   *out = (flow_index){.host = host};
   tvm_flow_status s = flow_copy_file(host, bundle_dir, file_name, FLOW_MAX_INDEX_BYTES, &out->file, error);
+  if (!s) s = flow_accept(host, bundle_dir, file_name, &out->file.map, error);
   if (!s) s = check_identity(&out->file.map, error);
   out->header = (const void *)out->file.map.data;
   if (!s) s = check_counts(out, error);
