@@ -194,6 +194,19 @@ def write_stamp(output: Path, stamp: Mapping[str, Any]) -> None:
     write_json(stamp_path(output), {**stamp, "output": _output_sha256(output)})
 
 
+@contextmanager
+def kept_current(output: Path) -> Iterator[None]:
+    """What is added to ``output`` inside leaves it as current as it was: another digest goes into its stamp."""
+    stamp, before = stamp_path(output), None
+    if stamp.is_file() and output.exists():
+        written = read_json(stamp)
+        if isinstance(written, dict) and written.pop("output", None) == _output_sha256(output):
+            before = written
+    yield
+    if before is not None:
+        write_stamp(output, before)
+
+
 def require_unchanged(output: Path, command: str) -> None:
     """Raise ConfigError when the file or folder ``output`` is not as ``command`` wrote it; call it before it is used.
 

@@ -30,7 +30,7 @@ from tvm_flow.shipped import output_folder
 COMMANDS = (
     *("inspect", "embed", "calibrate", "quantize", "export", "compile", "package", "import", "replay", "targets"),
     *("run", "compare", "evaluate", "sensitivity", "mix", "report", "diff", "build", "profile", "demo"),
-    *("devices", "doctor", "tune", "boards", "records"),
+    *("devices", "doctor", "tune", "boards", "records", "sign", "verify", "install"),
 )
 _HELP = """
 import sys
@@ -107,6 +107,12 @@ class TestHelp:
             ["calibrate", "--latent", "1,2,3,-4"],
             ["calibrate", "--latent", "1,2,3,x"],
             ["calibrate", "--merge"],
+            ["sign"],
+            ["sign", "bundle", "--key", "k", "--model", "m"],
+            ["sign", "bundle", "--new-key", "k"],
+            ["sign", "bundle", "--key", "k", "--model", "m", "--version", "-1"],
+            ["verify"],
+            ["install", "bundle"],
         ],
     )
     def test_wrong_words_end_with_usage_and_code_2(self, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,9 @@ from tvm_flow.cli.package_command import package as package
 from tvm_flow.cli.sharded_commands import calibrate as calibrate
 from tvm_flow.cli.sharded_commands import evaluate as evaluate
 from tvm_flow.cli.sharded_commands import source_files
+from tvm_flow.cli.signing_commands import install as install
+from tvm_flow.cli.signing_commands import sign as sign
+from tvm_flow.cli.signing_commands import verify as verify
 from tvm_flow.cli.tuning_commands import asked_board
 from tvm_flow.cli.tuning_commands import boards as boards
 from tvm_flow.cli.tuning_commands import records as records
@@ -167,6 +170,7 @@ def devices(arguments: argparse.Namespace) -> None:  # noqa: ARG001
 
 def run(arguments: argparse.Namespace) -> None:
     """Write one video per prompt and seed."""
+    from tvm_flow.pack.trust import load_trust
     from tvm_flow.pipeline.asked import read_prompts, require_sampler
     from tvm_flow.pipeline.videos import VideoRequest, remarks, write_videos
 
@@ -178,6 +182,7 @@ def run(arguments: argparse.Namespace) -> None:
     wanted = VideoRequest(
         *(given.bundle, prompts, given.output, given.format, seed, given.count, given.negative),
         *(given.captions, given.autoencoder, given.threads, given.cpus, given.unchecked),
+        None if given.trust is None else load_trust(given.trust),
     )
     for line in remarks(wanted):
         print(line, file=sys.stderr)

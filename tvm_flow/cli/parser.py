@@ -7,7 +7,7 @@ from keyword import iskeyword
 from pathlib import Path
 
 from tvm_flow import __version__
-from tvm_flow.cli import commands, doctor_command, mixing_command, package_command, tuning_commands
+from tvm_flow.cli import commands, doctor_command, mixing_command, package_command, signing_commands, tuning_commands
 from tvm_flow.cli.argument_types import at_least, cpus, seed
 from tvm_flow.cli.shared_options import (
     autoencoder_option,
@@ -53,6 +53,11 @@ def make_parser() -> argparse.ArgumentParser:
     mixing_command.mix_options(mix, tried_options, at_least)
     report_options(_command(sub, "report", "scores, ranges, sensitivities and tuning as one HTML file"))
     _diff(_command(sub, "diff", "what differs between two bundles: fields, sizes, bytes"))
+    signing_commands.sign_options(_command(sub, "sign", "a bundle signed with your key, or a new key"))
+    text = "whether every file of a bundle is as it was packed, and who signed it"
+    signing_commands.verify_options(_command(sub, "verify", text))
+    text = "a bundle in the place of another, at once, and only when it gave its golden output here"
+    signing_commands.install_options(_command(sub, "install", text))
     _build(_command(sub, "build", "calibrate, quantize, export and compile from one YAML file"))
     _profile(_command(sub, "profile", "where the time of a bundle's steps goes, layer by layer, and what binds it"))
     _demo(_command(sub, "demo", "the main job on the model that ships, judged against float"))
@@ -216,6 +221,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sampler", help=f"rflow, ddim, iddpm, or a YAML of the step grid{asked}")
     parser.add_argument("--steps", type=at_least(1), help=f"denoising steps{asked}")
     parser.add_argument("--cfg-scale", type=float, help=f"guidance{asked}")
+    signing_commands.trust_option(parser, "run the bundle only if it is signed so")
     _cores(parser)
 
 

@@ -32,6 +32,7 @@ USES: Mapping[str, tuple[str, str]] = {
     "pyyaml": ("yaml", "every command"),
     "pydantic": ("pydantic", "every command"),
     "ziglang": ("ziglang", "compile, import, run: the C compiler"),
+    "cryptography": ("cryptography", "sign, verify, run: signatures of bundles"),
     "pillow": ("PIL", "run, compare"),
     "av": ("av", "run, to write MP4"),
 }

@@ -1,8 +1,9 @@
 """The bundle format, schema 2: the one page of it.
 
-A bundle is a directory of regular files, all of them listed in the manifest; nothing else may lie in it:
+A bundle is a directory of regular files, all but two of them listed in the manifest; nothing else may lie in it:
 
     manifest.json            what it is made of, below
+    signature.bin            who signed which version of it, if somebody did; not listed: see tvm_flow.pack.signature
     lib/<target>/<group>.so  one library for each step group, exporting `tvm_flow_library`
     weights.bin              what all steps share; libraries name offsets into it
     steps.bin                the index below, all that the C runtime reads besides libraries and weights
@@ -77,6 +78,7 @@ SCHEMA = 2
 """1 had float32 Euler steps in place of updates, and no output_channels."""
 MAGIC = b"TVMFLOW\0"
 MANIFEST, STEPS, WEIGHTS, GOLDEN = "manifest.json", "steps.bin", "weights.bin", "golden.bin"
+SIGNATURE = "signature.bin"
 
 HEADER = struct.Struct("<8sIIQ10I8IQQ32s32sd4xI")
 GROUP = struct.Struct("<32sI4x152s")

@@ -30,9 +30,9 @@ def new_directory(target: Path) -> Iterator[Path]:
     try:
         yield temporary
         for path in [*temporary.rglob("*"), temporary]:
-            _fsync(path)
+            fsync(path)
         _put(temporary, target)
-        _fsync(target.parent)
+        fsync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -41,7 +41,7 @@ def _put(new: Path, target: Path) -> None:
     """Rename ``new`` to ``target``; what was there ends up under ``new``'s name."""
     if not target.exists():
         new.rename(target)
-    elif not _exchange(new, target):
+    elif not exchange(new, target):
         aside = new.with_name(new.name + ".old")
         target.rename(aside)
         try:
@@ -52,7 +52,7 @@ def _put(new: Path, target: Path) -> None:
         aside.rename(new)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def exchange(one: Path, other: Path) -> bool:
     """Swap two names in one step, so that no reader finds neither; False where the file system cannot."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     if renameat2 is None:
@@ -61,7 +61,7 @@ def _exchange(one: Path, other: Path) -> bool:
     return bool(renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -15,7 +15,7 @@ from tvm_flow.artifact import sha256_file
 from tvm_flow.errors import BundleError
 from tvm_flow.pack.contents import NOT_COMPUTED
 from tvm_flow.pack.decoder import DECODER, DECODER_WEIGHTS, read_decoder
-from tvm_flow.pack.format import GOLDEN, MANIFEST, STEPS, WEIGHTS, Library
+from tvm_flow.pack.format import GOLDEN, MANIFEST, SIGNATURE, STEPS, WEIGHTS, Library
 from tvm_flow.pack.index import Index, read_index
 from tvm_flow.pack.manifest import FileEntry, Manifest, check_size, is_safe_path, read_manifest
 
@@ -60,7 +60,7 @@ def _check_listing(directory: Path, manifest: Manifest) -> None:
     expected = {MANIFEST, *manifest.files}
     if missing := sorted(expected - found):
         raise BundleError(f"{directory}: expected the files {missing}, got none; copy the bundle again")
-    if unlisted := sorted(found - expected):
+    if unlisted := sorted(found - expected - {SIGNATURE}):
         raise BundleError(f"{directory}: expected only listed files, got {unlisted}; delete them or copy it again")
     if lost := sorted({STEPS, WEIGHTS, GOLDEN} - expected):
         raise BundleError(f"{directory / MANIFEST}: expected entries for {lost}, got none; pack the bundle again")

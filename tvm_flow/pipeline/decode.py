@@ -16,6 +16,7 @@ from tvm_flow.demo.vae import VAE
 from tvm_flow.errors import NotFiniteError
 from tvm_flow.opensora import Autoencoder, load_autoencoder
 from tvm_flow.pack import read_decoder, read_golden, read_manifest
+from tvm_flow.pack.trust import Trust
 from tvm_flow.run import Bundle, BundleDecoder, TracedCall, Workers
 
 
@@ -23,7 +24,7 @@ from tvm_flow.run import Bundle, BundleDecoder, TracedCall, Workers
 class Frames:
     """What turns the latents of ``bundle`` into frames; ``threads`` and ``cpus`` are `Workers`'.
 
-    ``unchecked``: of `Bundle.open`.
+    ``unchecked`` and ``trust``: of `Bundle.open`.
     """
 
     bundle: Path
@@ -31,6 +32,7 @@ class Frames:
     threads: int = 0
     cpus: Sequence[int] = ()
     unchecked: bool = False
+    trust: Trust | None = None
 
     @property
     def workers(self) -> Workers:
@@ -81,7 +83,9 @@ class Frames:
     def _by_bundle(self, latents: Tensor, calls: int | None, progress: bool) -> Iterator[Tensor]:
         total = None if calls is None else calls * len(latents)
         with (
-            BundleDecoder.open(self.bundle, workers=self.workers, unchecked=self.unchecked) as decoder,
+            BundleDecoder.open(
+                self.bundle, workers=self.workers, unchecked=self.unchecked, trust=self.trust
+            ) as decoder,
             tqdm(total=total, desc="decode", unit="kernel", disable=not progress) as bar,
             decoder.trace(lambda _: bar.update()),
         ):
@@ -102,12 +106,12 @@ def check_here(frames: Frames, progress: bool = True) -> int | None:
         _ = frames.module
     golden = read_golden(frames.bundle)
     if not golden.computed:
-        Bundle.open(frames.bundle, workers=frames.workers, unchecked=frames.unchecked).close()
+        Bundle.open(frames.bundle, workers=frames.workers, unchecked=frames.unchecked, trust=frames.trust).close()
         return None
     steps = golden.steps or read_manifest(frames.bundle).steps
     with tqdm(total=steps, desc="check bundle", unit="step", disable=not progress) as bar:
         with (
-            Bundle.open(frames.bundle, workers=frames.workers) as opened,
+            Bundle.open(frames.bundle, workers=frames.workers, trust=frames.trust) as opened,
             opened.trace(lambda call: bar.update(max(0, call.step - bar.n))),
         ):
             opened.verify()
@@ -122,7 +126,7 @@ def check_here(frames: Frames, progress: bool = True) -> int | None:
         bar.update()
 
     with (
-        BundleDecoder.open(frames.bundle, workers=frames.workers) as decoder,
+        BundleDecoder.open(frames.bundle, workers=frames.workers, trust=frames.trust) as decoder,
         tqdm(desc="check decoder", unit="kernel", disable=not progress) as bar,
         decoder.trace(count),
     ):

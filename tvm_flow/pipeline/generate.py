@@ -17,6 +17,7 @@ from tvm_flow.calibrate.run import Embed
 from tvm_flow.errors import ConfigError, InterruptedCommand, PromptError
 from tvm_flow.export.graph import MASKED
 from tvm_flow.pack import Prompt, read_golden, read_manifest
+from tvm_flow.pack.trust import Trust
 from tvm_flow.run import Bundle, Workers
 
 Floats = npt.NDArray[np.float32]
@@ -40,7 +41,7 @@ class Generation:
     threads   of each worker; 0 for every core
     cpus      one worker's, see `Workers`
     seeds     what a sampler's steps draw for the k-th prompt depends on seeds[k]; k when None
-    unchecked of `Bundle.open`
+    unchecked of `Bundle.open`, as is ``trust``
     negative  prompt of the unconditional branch, under its own mask; None for the null caption
     ========  ==============================================================================================
     """
@@ -51,6 +52,7 @@ class Generation:
     seeds: Sequence[int] | None = None
     negative: str | None = None
     unchecked: bool = False
+    trust: Trust | None = None
 
 
 ONE_WORKER = Generation()
@@ -121,7 +123,7 @@ class _Job:
     def run(self, share: range) -> None:
         seeds = range(len(self.pairs)) if self.how.seeds is None else self.how.seeds
         workers = Workers(self.how.threads, self.how.cpus)
-        with Bundle.open(self.bundle, workers=workers, unchecked=self.how.unchecked) as opened:
+        with Bundle.open(self.bundle, workers=workers, unchecked=self.how.unchecked, trust=self.how.trust) as opened:
             for k in share:
                 self.latents[k] = opened.generate(self.noise[k], *self.pairs[k], self._step_done, seed=seeds[k])
 

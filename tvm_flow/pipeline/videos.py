@@ -21,6 +21,7 @@ from tvm_flow.opensora.embeddings import FILE
 from tvm_flow.pack import read_golden, read_manifest
 from tvm_flow.pack.format import MANIFEST
 from tvm_flow.pack.manifest import require_checked
+from tvm_flow.pack.trust import Trust, verify_signature
 from tvm_flow.pipeline.asked import demo_captions
 from tvm_flow.pipeline.decode import Frames, check_here
 from tvm_flow.pipeline.embed import folder_files
@@ -43,6 +44,7 @@ class VideoRequest:
     negative     a prompt for the unconditional branch; None for the null caption
     threads      of `Workers`, as are ``cpus``
     unchecked    run a bundle that was compiled with --check none
+    trust        run only a bundle that is signed as it says; None for any
     ===========  ===========================================================================================
     """
 
@@ -58,6 +60,7 @@ class VideoRequest:
     threads: int = 0
     cpus: Sequence[int] = ()
     unchecked: bool = False
+    trust: Trust | None = None
 
     @property
     def captions(self) -> list[str]:
@@ -72,7 +75,7 @@ class VideoRequest:
     @property
     def frames(self) -> Frames:
         """What decodes."""
-        return Frames(self.bundle, self.autoencoder, self.threads, self.cpus, self.unchecked)
+        return Frames(self.bundle, self.autoencoder, self.threads, self.cpus, self.unchecked, self.trust)
 
 
 def write_videos(wanted: VideoRequest) -> list[Path]:
@@ -90,6 +93,8 @@ def write_videos(wanted: VideoRequest) -> list[Path]:
             f"run: expected prompts and seeds up to 2**63 - 1, got {len(wanted.prompts)} prompts, {wanted.count} of "
             f"each, from seed {wanted.seed}; correct them"
         )
+    if wanted.trust is not None:
+        verify_signature(wanted.bundle, wanted.trust)
     require_checked(wanted.bundle, read_manifest(wanted.bundle), wanted.unchecked)
     golden = read_golden(wanted.bundle)
     suffix = _suffix(wanted, golden.noise.shape)
@@ -160,7 +165,7 @@ def _write(wanted: VideoRequest, place: Outputs, embed: Embed, stamps: tuple[dic
 
 
 def _generate(wanted: VideoRequest, embed: Embed) -> Floats:
-    how = Generation(1, wanted.threads, wanted.cpus, wanted.seeds, wanted.negative, wanted.unchecked)
+    how = Generation(1, wanted.threads, wanted.cpus, wanted.seeds, wanted.negative, wanted.unchecked, wanted.trust)
     noise = noise_for(read_golden(wanted.bundle).noise.shape, wanted.seeds)
     return generate_latents(wanted.bundle, wanted.captions, noise, embed, how)
 

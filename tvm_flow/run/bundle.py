@@ -13,6 +13,7 @@ from tvm_flow.errors import PromptError, RuntimeFailure
 from tvm_flow.pack import Prompt, verify_bundle
 from tvm_flow.pack.contents import Float32
 from tvm_flow.pack.manifest import require_checked
+from tvm_flow.pack.trust import Trust, verify_signature
 from tvm_flow.run import native
 from tvm_flow.run.draw import Draw, draw_callback
 from tvm_flow.run.handle import Handle, Progress
@@ -42,20 +43,24 @@ class Bundle(Handle):
         workers: Workers | None = None,
         sampler: SamplerConfig | None = None,
         unchecked: bool = False,
+        trust: Trust | None = None,
     ) -> Bundle:
         """Verify ``directory`` and open it with ``workers``, or with so many ``threads`` (0: one for every core).
 
-        One that was compiled with --check none has to be asked for: ``unchecked``.
+        One that was compiled with --check none has to be asked for: ``unchecked``. With ``trust`` only a bundle that
+        is signed as it says is opened, and what was signed is what is opened.
 
-        Raises ConfigError showing both when ``sampler`` is not the bundle's, BundleError when it is incomplete,
-        altered, unchecked or for another machine, RuntimeFailure when memory, threads or a CPU are short, BuildError
-        without a runtime.
+        Raises SignatureError for one that is not, ConfigError showing both when ``sampler`` is not the bundle's,
+        BundleError when it is incomplete, altered, unchecked or for another machine, RuntimeFailure when memory,
+        threads or a CPU are short, BuildError without a runtime.
         """
         chosen = Workers.chosen(threads, workers)
+        if trust is not None:
+            verify_signature(directory, trust)
         manifest = verify_bundle(directory, platform.machine())
         require_checked(directory, manifest, unchecked)
         check_sampler(directory, manifest.sampler, sampler)
-        return cls._open(directory, chosen, manifest.backends)
+        return cls._open(directory, chosen, manifest.backends, trust)
 
     def velocity(self, step: int, branch: int, z: Float32, prompt: Prompt) -> Float32:
         """Velocity or noise float32 [output_shape] of latents ``z`` at ``step`` with the constants of ``branch``.

@@ -14,6 +14,7 @@ from tvm_flow.errors import BundleError, RuntimeFailure
 from tvm_flow.pack import read_decoder, verify_bundle
 from tvm_flow.pack.contents import Float32
 from tvm_flow.pack.manifest import require_checked
+from tvm_flow.pack.trust import Trust, verify_signature
 from tvm_flow.run import native
 from tvm_flow.run.handle import Handle, Progress
 from tvm_flow.run.workers import Workers
@@ -39,7 +40,13 @@ class BundleDecoder(Handle):
 
     @classmethod
     def open(
-        cls, directory: Path, *, threads: int = 0, workers: Workers | None = None, unchecked: bool = False
+        cls,
+        directory: Path,
+        *,
+        threads: int = 0,
+        workers: Workers | None = None,
+        unchecked: bool = False,
+        trust: Trust | None = None,
     ) -> BundleDecoder:
         """Verify the bundle ``directory`` and open its decoder with ``threads`` or ``workers``, as `Bundle.open`.
 
@@ -47,11 +54,13 @@ class BundleDecoder(Handle):
         RuntimeFailure when memory or threads are short, BuildError when the runtime cannot be compiled.
         """
         chosen = Workers.chosen(threads, workers)
+        if trust is not None:
+            verify_signature(directory, trust)
         manifest = verify_bundle(directory, platform.machine())
         require_checked(directory, manifest, unchecked)
         if read_decoder(directory) is None:
             raise BundleError(f"{directory}: expected a bundle with a decoder, got one without; compile it with one")
-        return cls._open(directory, chosen, manifest.backends)
+        return cls._open(directory, chosen, manifest.backends, trust)
 
     def decode(self, latents: Float32, progress: Progress | None = None) -> Float32:
         """Frames float32 [video_shape] in 0..1 of ``latents`` float32 [latent_shape].

@@ -16,7 +16,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from tvm_flow.errors import NotFiniteError, RuntimeFailure
+from tvm_flow.pack.trust import Trust
 from tvm_flow.run import native
+from tvm_flow.run.accepting import Acceptance
 from tvm_flow.run.devices import device_pointers
 from tvm_flow.run.interrupt import Interrupt, deferred_interrupt
 from tvm_flow.run.not_finite import FoundError, NotFiniteFinder
@@ -56,17 +58,23 @@ class Handle:
         self._hook = native.TRACE()
         self._raised: BaseException | None = None
         self._interrupt = Interrupt()
+        self._acceptance: Acceptance | None = None
 
     @classmethod
-    def _open(cls, directory: Path, workers: Workers, backends: Sequence[str]) -> Self:
+    def _open(cls, directory: Path, workers: Workers, backends: Sequence[str], trust: Trust | None) -> Self:
         """Open the bundle ``directory``, which was verified just now, with the devices of ``backends``."""
         runtime, pointer, error, options = native.load_runtime(), ctypes.c_void_p(), CError(), workers.options()
+        acceptance = None if trust is None else Acceptance(trust)
+        if acceptance is not None:
+            acceptance.set(options)
         devices = device_pointers(backends)
         options.num_devices, options.devices = len(devices), ctypes.addressof(devices)
         call = getattr(runtime, f"{cls.FUNCTION.prefix}_open")
         if call(os.fsencode(directory), ctypes.byref(options), ctypes.byref(pointer), ctypes.byref(error)):
             raise as_exception(directory, error)
-        return cls(directory, runtime, pointer)
+        opened = cls(directory, runtime, pointer)
+        opened._acceptance = acceptance
+        return opened
 
     def __enter__(self) -> Self:
         return self
