@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,8 @@ class Claim:
 
     @property
     def shown(self) -> str:
+        if math.isnan(self.held.margin):
+            return "nothing, of one seed"
         return "equivalent" if self.held.equivalent else "not below" if self.held.not_below else "below, or not shown"
 
     @property
