@@ -52,6 +52,7 @@ def test_scores_are_kept_by_the_weights_that_they_depend_on(source: Source, tmp_
     assert evaluate_stage(source, asked, progress=False) == 0, "the same weights, the same scores"
     first, second = read_lines(plain.output)[:count], read_lines(plain.output)[count:]
     assert not before & {line["key"] for line in second}
+    assert len({line["measured"] for line in second}) == 1 and not any("measured" in line for line in first)
     assert all(len(line["video_features"]) == 3 for line in second) and "video_features" not in first[0]
     assert {line["latent_psnr_db"] for line in first} == {line["latent_psnr_db"] for line in second}
     write_features(tmp_path / "i3d.pt", 3.0)

@@ -50,6 +50,14 @@ def test_too_few_videos_have_no_fvd_and_the_reason_is_said() -> None:
     assert "mine, plain: fvd needs 3 videos, got 2" in text
 
 
+def test_scores_by_other_weights_are_not_set_beside_fp32s() -> None:
+    """Features of other lengths, which no distance takes, and other words for the weights."""
+    other = [line | {"measured": "b", "video_features": [0.0] * 3} for line in lines("mine", 0.1)]
+    found = verdicts([*(line | {"measured": "a"} for line in lines("fp32", 0)), *other])
+    assert [row[0] for row in field_rows(found)[1:]] == ["fp32", NOISE]
+    assert "mine, plain: not shown: other weights than fp32's" in field_text(found)
+
+
 def test_nothing_measured_is_no_table() -> None:
     assert field_text(verdicts(lines("fp32", 0, measured=False))) == ""
     assert all(each.title != "The field's metrics" for each in quality_sections(verdicts(lines("fp32", 0, False))))

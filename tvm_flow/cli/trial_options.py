@@ -23,8 +23,10 @@ def evaluate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=at_least(1), default=12, metavar="N", help="videos at a time")
     text = "folder of a bundle of that model, tried beside the recipe that it was quantized by"
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help=text)
-    text = "score frames also by this one, with weights from a local path; may be repeated: lpips, clipsim, clip-temp, "
-    text += "flow-score, fvd (extra: metrics; PATH left out says what is wanted there)"
+    text = (
+        "score frames also by this one, with weights from a local path; may be repeated: lpips, clipsim, clip-temp, "
+        "flow-score, fvd (extra: metrics; without PATH it says what is wanted there)"
+    )
     parser.add_argument("--metric", action="append", default=[], metavar="NAME:PATH", help=text)
     autoencoder_option(parser, "whose frames are scored, too; the demo has its own")
     text = "file of JSON lines, one for each video; what it has is not made again"

@@ -1,7 +1,8 @@
 """The table of the field's metrics: a recipe's means with intervals, FP32's own noise below, and what to make of them.
 
 The last line of a model is what a difference has to be held against. Of a score that FP32 has by itself it is the
-standard deviation between seeds of a prompt; of a distance it is FP32's own to another seed.
+standard deviation between seeds of a prompt; of a distance it is FP32's own to another seed. Scores by other weights
+than FP32's of the same model are left out, and named.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import cast
 from tvm_flow.quality.frechet import Features, fvd, fvd_between_seeds, least_videos
 from tvm_flow.quality.intervals import Interval
 from tvm_flow.quality.standings import Verdict, noise_of_fp32
-from tvm_flow.quality.trials import REFERENCE
+from tvm_flow.quality.trials import MEASURED, REFERENCE
 
 DIGITS = {"lpips": 4, "clipsim": 4, "clip_temp": 4, "flow_score": 3, "fvd": 1}
 """The columns, and decimals of each."""
@@ -48,7 +49,7 @@ def field_rows(found: Sequence[Verdict]) -> list[tuple[str, ...]]:
     for model in dict.fromkeys(verdict.model for verdict in found):
         mine = [verdict for verdict in found if verdict.model == model and field_columns([verdict])]
         exact = next((verdict for verdict in mine if verdict.recipe == REFERENCE), None)
-        for each in mine:
+        for each in (verdict for verdict in mine if _weights(verdict) == _weights(exact or verdict)):
             cells = (_cell(_measured(each, metric, exact), metric) for metric in columns)
             rows.append((each.recipe, model, str(len(each.rows)), *cells))
         if exact is not None:
@@ -59,8 +60,11 @@ def field_rows(found: Sequence[Verdict]) -> list[tuple[str, ...]]:
 def field_notes(found: Sequence[Verdict]) -> list[str]:
     """What to make of each column, and why FVD is missing where it is."""
     notes = [NOTES[metric] for metric in field_columns(found)]
+    weights = {verdict.model: _weights(verdict) for verdict in found if verdict.recipe == REFERENCE}
     for verdict in found:
         features = _features(verdict)
+        if field_columns([verdict]) and _weights(verdict) != weights.get(verdict.model, _weights(verdict)):
+            notes.append(f"{verdict.recipe}, {verdict.model}: not shown: other weights than fp32's; evaluate both")
         if features and len(features) < least_videos(features):
             words = f"{verdict.recipe}, {verdict.model}: fvd needs {least_videos(features)} videos, got {len(features)}"
             notes.append(f"{words}: with fewer a covariance of so many features says nothing")
@@ -82,6 +86,10 @@ def _features(verdict: Verdict) -> Features:
         for pair, row in verdict.rows.items()
         if row.get(_FEATURES) is not None
     }
+
+
+def _weights(verdict: Verdict) -> object:
+    return next(iter(verdict.rows.values())).get(MEASURED)
 
 
 def _measured(verdict: Verdict, metric: str, exact: Verdict | None) -> Interval | str | None:
