@@ -11,7 +11,7 @@ from tvm_flow.toolchain.qualcomm import missing_package
 needs_htp = pytest.mark.skipif(bool(missing_package()), reason=f"extra npu-qualcomm: {missing_package()}")
 
 
-def htp_linear(m: int, k: int, n: int, codes: bool = False, seed: int = 0) -> HtpLinear:
+def htp_linear(m: int, k: int, n: int, codes: bool | int = False, seed: int = 0) -> HtpLinear:
     """A random one, whose results are a few units of what they are used as."""
     rng = np.random.default_rng(seed)
     weights = rng.integers(-127, 128, (k, n), dtype=np.int8)

@@ -111,8 +111,9 @@ class _Packager:
             member = replace(each, given=sharing.scales.joined(each, clusters))
             for call, region in region_calls(member, self.region, package.work):
                 kernels.setdefault((id(member.program), call.kernel), region)
-                where = (self.options.steps[member.position], member.branch)
-                package.calls.append(HtpCall(call.kernel, region, *where, *member.scales(call)))
+                where, linear = (self.options.steps[member.position], member.branch), self.linears[region]
+                scales = (float(linear.x_scale), float(linear.scales["y"]))
+                package.calls.append(HtpCall(call.kernel, region, *where, *scales))
         self.compile(progress)
         package.choices = sharing.choices(clusters, {key: package.sizes[name] for key, name in kernels.items()})
         write_json(self.folder / INDEX, self.index())

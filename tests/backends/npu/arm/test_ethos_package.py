@@ -75,7 +75,7 @@ def test_it_compiles_for(triple: str, package: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not ARM_GCC, reason="arm-none-eabi-gcc not found; apt-get install gcc-arm-none-eabi")
-@pytest.mark.parametrize("core", ["cortex-m55", "cortex-m85", "cortex-m4"])
+@pytest.mark.parametrize("core", ["cortex-m55", "cortex-m4"])
 def test_it_compiles_for_bare_metal_by_arms_own_compiler(core: str, package: Path, tmp_path: Path) -> None:
     output = tmp_path / "package.o"
     sources = [str(package / name) for name in ("step.c", "ethosu_bare.c")]

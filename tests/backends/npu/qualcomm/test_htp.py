@@ -50,13 +50,19 @@ def test_every_tensor_between_is_an_integer_of_the_scale_that_is_said(codes: boo
     made = {n.output[0] for n in model.graph.node if n.op_type in ("Gemm", "Gelu", "Mul")}
     readers = [n.op_type for n in model.graph.node for name in n.input if name in made]
     assert readers == ["QuantizeLinear"] * len(made)
-    assert linear.scales["y"] == (linear.step if codes else UNIT)
+    assert linear.scales["y"] == (linear.step if codes else linear.unit)
     assert linear.scales["wide"] * 256 == linear.x_scale, "a code is the upper byte"
 
 
+@pytest.mark.parametrize(("sums", "unit"), [(1e-5, UNIT), (UNIT, UNIT), (UNIT * 1.01, 2 * UNIT), (0.03, 2.0**-5)])
+def test_a_result_s_unit_is_no_finer_than_that_of_its_sums(sums: float, unit: float) -> None:
+    linear = replace(htp_linear(1, 1, 2), x_scale=np.float32(0.5), weight_scale=np.array([2 * sums, 0], np.float32))
+    assert linear.unit == unit
+
+
 def test_results_saturate() -> None:
-    linear = replace(htp_linear(1, 1, 2), bias=np.array([99.0, -99.0], np.float32))
-    assert rounded(linear, np.zeros((1, 1), np.int8)).tolist() == [[32767, -32768]]
+    linear = replace(htp_linear(1, 64, 2), bias=np.array([99.0, -99.0], np.float32))
+    assert rounded(linear, np.zeros((1, 64), np.int8)).tolist() == [[32767, -32768]]
 
 
 def test_a_bias_beyond_int32_is_refused() -> None:
@@ -90,6 +96,8 @@ class TestCompiler:
     @pytest.mark.parametrize("soc", SOCS)
     def test_its_emulator_is_within_one_and_its_scales_are_ours(self, soc: str) -> None:
         linears = {f"{codes}{i}": htp_linear(*shape, codes) for codes in (0, 1) for i, shape in enumerate(RAGGED)}
+        large = htp_linear(8, 1152, 16)
+        linears["large"] = replace(large, weight_scale=large.weight_scale * np.float32(64))
         given = {name: (qdq_model(linear), codes_for(linear)) for name, linear in linears.items()}
         for name, blob in htp_blobs(given, soc):
             assert np.array_equal(*blob.outputs)

@@ -1,6 +1,6 @@
 """A linear of codes as a QDQ graph for HTP, its scales ours: see `tvm_flow.backends.npu.qualcomm` for why so.
 
-    x int8 -> codes * 256, int16 -> Gemm, int8 weights by channel -> y int16 in `UNIT`
+    x int8 -> codes * 256, int16 -> Gemm, int8 weights by channel -> y int16 in `HtpLinear.unit`
                                                                   -> GELU -> Mul by the gain -> int8 codes of the step
 
 Every tensor between is int16 with a zero point of 0, and none is left in float, so that the vendor's compiler has
@@ -32,7 +32,7 @@ _MOST = (1 << 31) - 1
 class HtpLinear:
     """Codes [M, K] of scale ``x_scale`` by weights int8 [K, N] of ``weight_scale`` [N], plus ``bias`` [N].
 
-    With ``step`` the result is codes of it, of GELU times ``gain`` [N]; else int16 in `UNIT`.
+    With ``step`` the result is codes of it, of GELU times ``gain`` [N]; else int16 in `unit`.
     """
 
     rows: int
@@ -44,12 +44,23 @@ class HtpLinear:
     step: np.float32 | None = None
 
     @property
+    def unit(self) -> np.float32:
+        """Of 16 bits: `UNIT`, or the power of two that a unit of the sums, x_scale weight_scale, does not exceed.
+
+        The device is at most one unit of the sums and half a unit of the result away from the exact one, whatever K is
+        (`tvm_flow.backends.npu.qualcomm`). With a unit that is no finer, 3/2 at most, and from the rounded one less
+        than 2: 1.
+        """
+        sums = np.float64(self.x_scale) * np.float64(self.weight_scale.max())
+        return np.float32(max(UNIT, 2.0 ** np.ceil(np.log2(sums))))
+
+    @property
     def scales(self) -> dict[str, np.float32]:
         """Of the tensors of the graph that `qdq_model` makes, whose zero points are 0, by their names."""
         found = {"x": self.x_scale, "wide": np.float32(self.x_scale / UPPER)}
         if self.step is None:
-            return {**found, "y": np.float32(UNIT)}
-        units = dict.fromkeys(("sums", "active"), np.float32(UNIT))
+            return {**found, "y": self.unit}
+        units = dict.fromkeys(("sums", "active"), self.unit)
         return {**found, **units, "gained": np.float32(self.step / UPPER), "y": self.step}
 
 

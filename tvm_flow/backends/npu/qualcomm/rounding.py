@@ -9,16 +9,15 @@ import numpy as np
 from tvm_flow.backends.npu.qualcomm.qdq import HtpLinear
 from tvm_flow.errors import BitExactError
 from tvm_flow.graph.constants import Array
-from tvm_flow.numerics.integer_tables import UNIT
 from tvm_flow.numerics.quantize import accumulate
 
 
 def rounded(linear: HtpLinear, x: Array) -> Array:
-    """int16 [M, N] in `UNIT`, or int8 codes, of codes int8 [M, K], by float64 to the last rounding."""
+    """int16 [M, N] in the linear's unit, or int8 codes, of codes int8 [M, K], by float64 to the last rounding."""
     scale = np.float64(linear.x_scale) * linear.weight_scale.astype(np.float64)
     exact = accumulate(x, linear.weights.T).astype(np.float64) * scale + linear.bias
     if linear.step is None or linear.gain is None:
-        return _codes(exact / UNIT, np.int16)
+        return _codes(exact / np.float64(linear.unit), np.int16)
     inner = np.sqrt(2 / np.pi) * (exact + 0.044715 * exact**3)
     gelu = 0.5 * exact * (1 + np.tanh(inner))
     return _codes(gelu * linear.gain.astype(np.float64) / np.float64(linear.step), np.int8)
