@@ -9,6 +9,7 @@ from support.integer_blocks import BLOCKS, block_inputs, denoising_of, integer_b
 from support.tiny_model import SAMPLER, embed
 
 from tvm_flow.errors import ConfigError, QuantizeError
+from tvm_flow.numerics.integer_program import Recorder
 from tvm_flow.numerics.tosa_operators import NumpyOperators
 from tvm_flow.quantize import Recipe
 from tvm_flow.quantize.integer_block import BlockWriter
@@ -45,6 +46,16 @@ def test_videos_do_not_know_of_each_other(name: str) -> None:
     assert together.dtype == np.int16 and len(np.unique(together)) > 100
     alone = [writer.run(x[i : i + 1], writer.caption_codes(y[i : i + 1]), mask) for i in range(2)]
     assert np.array_equal(together, np.concatenate(alone))
+
+
+def test_what_is_added_to_each_frame_is_given_once_for_a_frame() -> None:
+    """A constant of all tokens would be as large as the activations, at every step and branch."""
+    block, (x, y, mask) = integer_block("blocks.0"), block_inputs()
+    assert any(part.added is not None for part in block.attentions)
+    ops = Recorder()
+    kv = BlockWriter(NumpyOperators(), block).caption_codes(y)
+    BlockWriter(ops, block).run(*(ops.input(array.shape, str(array.dtype)) for array in (x, kv, mask)))
+    assert all((array.ndim == 4 and array.dtype == np.int8) or array.size < x.size for array in ops.arrays), "weights"
 
 
 def test_padding_of_a_caption_has_no_influence() -> None:

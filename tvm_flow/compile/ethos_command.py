@@ -81,7 +81,7 @@ class _Packager:
             step = self.options.steps[member.position]
             for call, text in region_calls(member, _text, package.work):
                 region = self.region(text)
-                sizes.setdefault((id(member.program), call.kernel), stream_bytes(package.streams[region]))
+                sizes.setdefault((id(member.program), call.output), stream_bytes(package.streams[region]))
                 package.calls.append(PackageCall(call.kernel, region, step, member.branch, _scales(member, call)))
         package.choices = sharing.choices(clusters, sizes)
         return package

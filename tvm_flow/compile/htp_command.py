@@ -106,16 +106,16 @@ class _Packager:
 
     def run(self, progress: bool) -> HtpPackage:
         package, sharing = self.package, self.sharing
-        clusters, kernels = sharing.clusters(self.options.clusters), dict[tuple[int, str], str]()
+        clusters, regions = sharing.clusters(self.options.clusters), dict[tuple[int, str], str]()
         for each in sharing.members:
             member = replace(each, given=sharing.scales.joined(each, clusters))
             for call, region in region_calls(member, self.region, package.work):
-                kernels.setdefault((id(member.program), call.kernel), region)
+                regions.setdefault((id(member.program), call.output), region)
                 where, linear = (self.options.steps[member.position], member.branch), self.linears[region]
                 scales = (float(linear.x_scale), float(linear.scales["y"]))
                 package.calls.append(HtpCall(call.kernel, region, *where, *scales))
         self.compile(progress)
-        package.choices = sharing.choices(clusters, {key: package.sizes[name] for key, name in kernels.items()})
+        package.choices = sharing.choices(clusters, {call: package.sizes[name] for call, name in regions.items()})
         write_json(self.folder / INDEX, self.index())
         for file in self.folder.glob(f"{_REGION}*"):  # of a package that was here before
             if not file.name.startswith(tuple(self.linears)):

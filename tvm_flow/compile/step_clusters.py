@@ -83,7 +83,7 @@ class StepScales:
 class ClusterChoice:
     """``count`` clusters of steps: bytes of their blobs, and how much more noise rounding leaves in inputs.
 
-    ``bytes`` are those of as many blobs as are distinct, each as large as the one that was compiled for its kernel.
+    ``bytes`` are those of as many blobs as are distinct, each as large as the one that was compiled for its call.
     """
 
     count: int
@@ -133,26 +133,26 @@ class Sharing:
         return self.scales.clusters(count)
 
     def choices(self, chosen: Groups, sizes: Mapping[tuple[int, str], int]) -> tuple[ClusterChoice, ...]:
-        """What numbers of clusters cost, ``chosen`` among them; ``sizes`` of blobs by program's id and kernel."""
+        """What numbers of clusters cost, ``chosen`` among them; ``sizes`` of blobs as `blobs` has them."""
         if self.steps == 1 or not self.scales.names:
             return ()
         taken = int(chosen.max()) + 1
         found = []
         for count in sorted({*range(1, min(self.steps, _LISTED) + 1), taken, self.steps}):
             clusters = self.scales.clusters(count)
-            size = sum(number * sizes[kernel] for kernel, number in self.blobs(clusters).items())
+            size = sum(number * sizes[call] for call, number in self.blobs(clusters).items())
             found.append(ClusterChoice(count, size, self.scales.noise_db(clusters), count == taken))
         return tuple(found)
 
     def blobs(self, clusters: Groups) -> Counter[tuple[int, str]]:
-        """How many each kernel needs, by the program's id and its own name."""
+        """How many each call needs, by the program's id and the call's output."""
         found = set()
         for member in self.members:
             given = self.scales.joined(member, clusters)
-            for index, (call, names) in enumerate(self._changing[id(member.program)]):
+            for call, names in self._changing[id(member.program)]:
                 values = tuple(given[name].tobytes() for name in names)
-                found.add((id(member.program), call.kernel, index, values))
-        return Counter((program, kernel) for program, kernel, _, _ in found)
+                found.add((id(member.program), call.output, values))
+        return Counter((program, output) for program, output, _ in found)
 
     @cached_property
     def _changing(self) -> dict[int, list[tuple[KernelCall, list[str]]]]:

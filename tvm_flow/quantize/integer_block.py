@@ -181,10 +181,10 @@ class BlockWriter(Generic[V]):
 
     def _with(self, x: V, added: Array) -> V:
         """x [B, T S, C] plus a vector of each frame, int16."""
-        ops, (_, tokens, channels) = self.ops, x.shape
-        codes = np.rint(added / self.block.unit).astype(np.int32)
-        rows = np.repeat(codes, tokens // len(added), axis=0).reshape(1, tokens, channels)
-        return self._rescale(ops.elementwise("add", ops.cast(x, "int32"), ops.given(rows)), 1.0, "int16")
+        ops, (batch, tokens, channels), frames = self.ops, x.shape, len(added)
+        codes = ops.given(np.rint(added / self.block.unit).astype(np.int32).reshape(1, frames, 1, channels))
+        grid = ops.reshape(ops.cast(x, "int32"), (batch, frames, tokens // frames, channels))
+        return self._rescale(ops.reshape(ops.elementwise("add", grid, codes), x.shape), 1.0, "int16")
 
     def _rescale(self, x: V, scale: float | Array, dtype: str) -> V:
         return self.ops.rescale(x, scaling(self.ops, scale), dtype)
