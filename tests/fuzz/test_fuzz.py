@@ -18,7 +18,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_targets_are_those_of_what_is_read() -> None:
-    assert TARGETS == ("cache", "decoder", "elf", "features", "index", "library", "payload", "prompt", "vgf")
+    assert TARGETS == (
+        "cache",
+        "decoder",
+        "elf",
+        "features",
+        "index",
+        "library",
+        "payload",
+        "prompt",
+        "signature",
+        "vgf",
+    )
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -20,14 +20,20 @@ from tvm_flow.toolchain.runtime_library import RUNTIME
 
 FOLDER = Path(__file__).parents[1] / "fuzz"
 CORPUS = FOLDER / "corpus"
+SIGNATURE = RUNTIME / "signature"
 VULKAN, NPU = (RUNTIME.parent / "backends" / name for name in ("vulkan/runtime", "npu/arm/runtime"))
 TARGETS = tuple(sorted(path.stem for path in FOLDER.glob("*.c") if path.stem != "driver"))
 DIGESTED = ("index", "decoder", "prompt")
 """Their files end in a digest, so every flipped bit is refused."""
-_LINKED = {"payload": ("vulkan",), "cache": ("vulkan",), "vgf": ("vgf",)}
+_LINKED = {"payload": ("vulkan",), "cache": ("vulkan",), "vgf": ("vgf",), "signature": ("signature",)}
+_PARTS = {
+    "vulkan": sorted(VULKAN.glob("*.c")),
+    "vgf": [NPU / "vgf.c"],
+    "signature": sorted(SIGNATURE.glob("*.c")),
+}
 _FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-ffp-contract=off", "-fno-sanitize-recover=all")
 _SANITIZERS, _COVERAGE = "-fsanitize=address,undefined", "-fsanitize-coverage=trace-pc,trace-cmp"
-_INCLUDES = tuple(f"-I{folder}" for folder in (RUNTIME / "include", RUNTIME / "src", VULKAN, NPU))
+_INCLUDES = tuple(f"-I{folder}" for folder in (RUNTIME / "include", RUNTIME / "src", SIGNATURE, VULKAN, NPU))
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,10 @@ def build(folder: Path, target: str, source: Path | None = None) -> Path:
         _object(folder, "runtime", [path for path in sources if path != hash_source], _COVERAGE),
     ]
     for part in _LINKED.get(target, ()):
-        files = [NPU / "vgf.c"] if part == "vgf" else sorted(VULKAN.glob("*.c"))
-        objects.append(_object(folder, part, files, _COVERAGE))
+        objects.append(_object(folder, part, _PARTS[part], _COVERAGE))
+    if target == "signature":  # nothing to find in arithmetic that takes no branch of the input
+        curve = [SIGNATURE / "monocypher" / "monocypher.c"]
+        objects.append(_object(folder, "monocypher", curve, "-O2", "-fno-sanitize=all"))
     return _gcc(folder / target, source or FOLDER / f"{target}.c", f"-I{FOLDER}", *objects, _COVERAGE)
 
 
