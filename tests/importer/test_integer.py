@@ -124,6 +124,27 @@ def test_batched_activations(lead: tuple[int, ...], activation: type) -> None:
     assert_integer(assert_like_onnxruntime(made, {"x": x}, float_tolerance(np.abs(x) + 6, real)))
 
 
+@pytest.mark.parametrize(
+    ("left", "right"), [(np.int8(-9), np.uint8(131)), (np.uint8(0), np.int8(0)), (np.int8(0), np.int8(3))]
+)
+@pytest.mark.parametrize("lead", [(), (2, 3)])
+def test_two_activations(lead: tuple[int, ...], left: np.generic, right: np.generic) -> None:
+    """As attention multiplies, each with a zero point of its own, one of them turned."""
+    rng = np.random.default_rng(5)
+    x, u = (rng.standard_normal((*lead, rows, K)).astype(np.float32) for rows in (5, 7))
+    axes = [*range(len(lead)), len(lead) + 1, len(lead)]
+    nodes = [*qdq("x", "dx"), *qdq("u", "du", "v n"), node("Transpose", "du", "t", perm=axes)]
+    constants = {"s": np.float32(0.02), "z": np.array(left), "v": np.float32(0.03), "n": np.array(right)}
+    nodes.append(node("MatMul", "dx t", "y"))
+    made = model(nodes, {"x": x.shape, "u": u.shape}, {"y": (*lead, 5, 7)}, constants)
+    # Codes reach 255 from a zero point, of which the tolerance takes each as far.
+    tolerance = float_tolerance(np.full((5, K), 0.02 * 255), np.full((K, 7), 0.03 * 255))
+    graph = assert_like_onnxruntime(made, {"x": x, "u": u}, tolerance)
+    (product,) = (value for _, value in bindings_of(graph.module["main"]) if op_name(value) == "relax.matmul")
+    assert [dtype_of(each) for each in (*product.args, product)] == ["int8", "int8", "int32"]
+    assert graph.left_in_float == ()
+
+
 def test_awkward_number_of_columns() -> None:
     x, w = matrices(n=7)
     made, real = linear_model(x, w, np.int8, 4, SYMMETRIC, True, "matmul")

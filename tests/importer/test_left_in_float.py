@@ -50,9 +50,17 @@ def test_activation_with_a_scale_per_channel() -> None:
     assert "activation has a scale per channel" in left(nodes, constants, {"y": (4, N)})
 
 
-def test_product_of_two_activations() -> None:
-    nodes = [*qdq("x", "dx"), node("Transpose", "dx", "t", perm=[1, 0]), node("MatMul", "dx t", "y")]
-    assert "not a constant matrix" in left(nodes, BASE, {"y": (4, 4)})
+def test_product_with_an_activation_that_has_a_scale_per_channel() -> None:
+    constants = BASE | {"v": np.full(K, 0.02, np.float32), "n": np.zeros(K, np.int8)}
+    turned = [*qdq("x", "dw", "v n", axis=1), node("Transpose", "dw", "t", perm=[1, 0])]
+    nodes = [*qdq("x", "dx"), *turned, node("MatMul", "dx t", "y")]
+    assert "one operand is not quantized" in left(nodes, constants, {"y": (4, 4)})
+
+
+def test_product_of_a_constant_and_an_activation() -> None:
+    nodes = [node("DequantizeLinear", "w s", "dw"), *qdq("x", "dx"), node("Transpose", "dw", "t", perm=[1, 0])]
+    nodes += [node("Transpose", "dx", "xt", perm=[1, 0]), node("MatMul", "t xt", "y")]
+    assert "constant on the left" in left(nodes, BASE, {"y": (N, 4)})
 
 
 def test_gemm_with_alpha() -> None:

@@ -92,7 +92,7 @@ def test_nothing_to_fit_on_is_said(model: AnyModel, ranges: Ranges) -> None:
     [
         (Recipe(method="dynamic"), "method dynamic"),
         (Recipe(widths=Widths(8, 6)), "activations of 6 bits"),
-        (Recipe(attention="int8"), "attention int8"),
+        (Recipe(attention="int8", fit=Fit(center="step")), "attention int8 with fit.center step"),
     ],
 )
 def test_what_no_library_runs_is_refused(model: AnyModel, ranges: Ranges, recipe: Recipe, named: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tvm_flow.export.code_attention import code_attend
 from tvm_flow.export.step import StepWriter
 
 Prepare = Callable[[str, str], tuple[str, str]]
@@ -28,7 +29,7 @@ def self_attention(w: StepWriter, x: str, name: str, temporal: bool, prepare: Pr
         for t in (q, k, v)
     )
     q, k = prepare(q, k)
-    mixed = attend(w, q, w.g.transpose(k, 0, 1, 3, 2), v)
+    mixed = attend(w, name, (q, w.g.transpose(k, 0, 1, 3, 2), v))
     mixed = w.g.reshape(w.g.transpose(mixed, *_TOKENS_FIRST[temporal]), w.tokens, w.hidden)
     return w.linear(mixed, f"{name}.proj")
 
@@ -38,7 +39,7 @@ def cross_attention(w: StepWriter, x: str, y: str, name: str) -> str:
     k, v = caption_keys_values(w, y, name)
     q = scaled_query(w, w.linear(x, f"{name}.q_linear"))
     q = w.g.transpose(w.g.reshape(q, w.tokens, w.heads, w.head_dim), 1, 0, 2)
-    mixed = w.g.transpose(attend(w, q, k, v, "mask"), 1, 0, 2)
+    mixed = w.g.transpose(attend(w, name, (q, k, v), "mask"), 1, 0, 2)
     return w.linear(w.g.reshape(mixed, w.tokens, w.hidden), f"{name}.proj")
 
 
@@ -55,8 +56,11 @@ def scaled_query(w: StepWriter, q: str) -> str:
     return w.g.op("Mul", [q, w.g.shared("head_scale", np.array(w.head_dim**-0.5, np.float32))])
 
 
-def attend(w: StepWriter, q: str, k_transposed: str, v: str, mask: str | None = None) -> str:
-    """softmax(q k^T + mask) v; q is scaled already."""
+def attend(w: StepWriter, name: str, operands: tuple[str, str, str], mask: str | None = None) -> str:
+    """softmax(q k^T + mask) v of q, k transposed and v, ``operands``; q is scaled already."""
+    if w.model.recipe.attention == "int8":
+        return code_attend(w, name, operands, mask)
+    q, k_transposed, v = operands
     scores = w.g.op("MatMul", [q, k_transposed])
     if mask is not None:
         scores = w.g.op("Add", [scores, mask])

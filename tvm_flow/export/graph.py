@@ -34,6 +34,6 @@ def step_graph(model: QuantizedModel, step: int, branch: int, weights: WeightFil
     w = StepWriter(model, step, branch, weights)
     inputs = {"z": model.latent, "y": (w.caption, model.config.caption_channels), "mask": (w.caption,)}
     y = caption_tokens(w)
-    blocks = integer_blocks if model.reach else BLOCKS[model.config.model_type]
+    blocks = integer_blocks if model.recipe.between == "integer" else BLOCKS[model.config.model_type]
     x = blocks(w, patch_tokens(w), y)
     return w.g.model(inputs, final(w, x), (model.output_channels, *model.latent[1:]), "velocity")

@@ -17,6 +17,7 @@ from onnx import TensorProto
 
 from tvm_flow.errors import ExportError
 from tvm_flow.export.channels import channel_order
+from tvm_flow.export.code_attention import OPERANDS, operand_scale
 from tvm_flow.export.graph import step_graph
 from tvm_flow.export.integer_blocks import RecordedBlocks
 from tvm_flow.export.writer import WeightFile
@@ -39,7 +40,7 @@ class StepTemplates:
     owned: dict[Structure, dict[str, onnx.TensorProto]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.integers = RecordedBlocks(self.model) if self.model.reach else None
+        self.integers = RecordedBlocks(self.model) if self.model.recipe.between == "integer" else None
 
     def structure(self, step: int) -> Structure:
         """Which layers stay in float at ``step``."""
@@ -75,6 +76,8 @@ def own_value(model: QuantizedModel, name: str, step: int, branch: int) -> npt.N
     if name in model.folds:
         return model.evaluate(name, step, branch)
     layer, _, part = name.rpartition(".")
+    if layer in model.reach and part in OPERANDS:
+        return operand_scale(model, layer, part, step, branch)
     if part == "bias" and layer in model.layers:
         bias, order = model.layers[layer].bias_at(step, branch), channel_order(model.config, layer)
         return bias if order is None else bias[order]

@@ -1,6 +1,10 @@
 """int8 x int8 -> int32: a quantized activation times a quantized constant weight, and its int32 bias.
 
-See `tvm_flow.importer.integer` for the formulas.
+Or times another activation, with one scale and zero point each, as attention multiplies:
+
+    acc = sum_k qx qw  - zw sum_k qx  - zx sum_k qw  + K zx zw          exact, int32
+
+See `tvm_flow.importer.integer` for the formulas of weights.
 """
 
 from __future__ import annotations
@@ -25,14 +29,14 @@ def linear(scope: Scope, var: Any, call: Any) -> Accumulator | None:
     if reason := _obstacle(scope, x, w):
         scope.left.append(f"matmul {var.name}: {reason}")
         return None
-    emit = scope.builder.emit
+    emit, constant = scope.builder.emit, scope.is_constant(w.q)
     acc = emit(R.matmul(x.q, w.q, out_dtype="int32"))
     if w.zero_point is not None:
-        rows = emit(R.sum(emit(R.astype(x.q, "int32")), axis=-1, keepdims=True))
-        acc = emit(R.subtract(acc, emit(R.multiply(rows, scope.cast(w.zero_point, "int32")))))
+        acc = emit(R.subtract(acc, _shift(scope, x.q, -1, w.zero_point)))
     if x.zero_point is not None:
-        acc = emit(R.add(acc, _correction(scope, x, w)))
-    multiplier = scope.derive(f"{w.q.name}.multiplier.{var.name}", "product", x.scale, w.scale)
+        acc = emit(R.add(acc, _correction(scope, x, w)) if constant else R.subtract(acc, _rest(scope, x, w)))
+    name = f"{w.q.name}.multiplier.{var.name}" if constant else f"{var.name}.multiplier"
+    multiplier = scope.derive(name, "product", x.scale, w.scale)
     scales = (scope.constant_of(x.scale), scope.constant_of(w.scale))
     return Accumulator(acc, multiplier, scales, accumulator_limit(x, w))
 
@@ -40,7 +44,7 @@ def linear(scope: Scope, var: Any, call: Any) -> Accumulator | None:
 def accumulator_limit(x: Codes, w: Codes) -> int:
     """The largest magnitude that a sum, or a part of it, can have: codes less their zero points are up to 255."""
     sizes = [128 if codes.zero_point is None else 255 for codes in (x, w)]
-    return shape_of(w.q)[0] * sizes[0] * sizes[1]
+    return shape_of(w.q)[-2] * sizes[0] * sizes[1]
 
 
 def _obstacle(scope: Scope, x: Any, w: Any) -> str:
@@ -49,15 +53,37 @@ def _obstacle(scope: Scope, x: Any, w: Any) -> str:
         return "one operand is not quantized"
     if (dtype_of(x.q), dtype_of(w.q)) != ("int8", "int8"):
         return f"its operands are {dtype_of(x.q)} and {dtype_of(w.q)} codes"
-    if not scope.is_constant(w.q) or len(shape_of(w.q)) != 2:
-        return "the right operand is not a constant matrix"
     if x.axis is not None:
         return "the activation has a scale per channel"
+    if not scope.is_constant(w.q):
+        if min(len(shape_of(codes.q)) for codes in (x, w)) < 2 or scope.is_constant(x.q):
+            return "an operand is a vector, or a constant on the left"
+        if w.axis is not None:
+            return "the right operand, an activation, has a scale per channel"
+    elif len(shape_of(w.q)) != 2:
+        return "the right operand is a constant that is no matrix"
     if w.axis is not None and w.axis % 2 != 1:
         return "the weight has scales along its input channels"
     if (limit := accumulator_limit(x, w)) > INT32_MAX:
-        return f"sums over {shape_of(w.q)[0]} products of codes reach {limit}, beyond int32"
+        return f"sums over {shape_of(w.q)[-2]} products of codes reach {limit}, beyond int32"
     return ""
+
+
+def _shift(scope: Scope, q: Any, axis: int, zero_point: Any) -> Any:
+    """The sums of codes ``q`` along ``axis`` times the other operand's zero point."""
+    emit = scope.builder.emit
+    sums = emit(R.sum(emit(R.astype(q, "int32")), axis=axis, keepdims=True))
+    return emit(R.multiply(sums, scope.cast(zero_point, "int32")))
+
+
+def _rest(scope: Scope, x: Codes, w: Codes) -> Any:
+    """zx (sum_k qw - K zw) of two activations."""
+    if w.zero_point is None:
+        return _shift(scope, w.q, -2, x.zero_point)
+    emit = scope.builder.emit
+    zeros = [scope.cast(codes.zero_point, "int32") for codes in (x, w)]
+    both = emit(R.multiply(emit(R.multiply(*zeros)), relax.const(shape_of(w.q)[-2], "int32")))
+    return emit(R.subtract(_shift(scope, w.q, -2, x.zero_point), both))
 
 
 def _correction(scope: Scope, x: Codes, w: Codes) -> Any:

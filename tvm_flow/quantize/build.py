@@ -8,7 +8,8 @@
 
 Of a recipe with something to fit, inputs are sampled again over the calibrated prompts, and 1 to 3 are what `scheme`
 finds on them. Of one whose blocks are in integers the reach of what lies between the linears is measured, too; of one
-that corrects the sampler (`affine`) the constants of its updates are fitted last.
+whose attention is int8 that of q, k and v; of one that corrects the sampler (`affine`) the constants of its updates are
+fitted last.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tqdm import tqdm
 
 from tvm_flow.artifact import is_current, make_stamp, write_stamp
 from tvm_flow.calibrate import Denoising, Embed, LayerRanges, Ranges, layer_names, load_ranges, model_sha256
+from tvm_flow.calibrate.attended import measure_attended
 from tvm_flow.calibrate.reach import Reach, measure_reach
 from tvm_flow.calibrate.samples import Samples
 from tvm_flow.errors import CalibrationError, ConfigError, QuantizeError
@@ -48,6 +50,7 @@ from tvm_flow.quantize.prepare import Fitting, prepare, rotated
 from tvm_flow.quantize.quantized import Fold, QuantizedLayer, QuantizedModel
 from tvm_flow.quantize.recipe import Recipe, load_recipe
 from tvm_flow.quantize.scheme import make_scheme
+from tvm_flow.quantize.simulated_attention import attention_scales
 from tvm_flow.quantize.smooth import activation_scales, smoothing_gain
 from tvm_flow.quantize.tables import position_tables, step_records
 from tvm_flow.room import expect_room
@@ -81,6 +84,8 @@ def quantize(
             corrections = fit_corrections(replace(denoising, model=turned), layers, seen.prompts, embed)
         if how.between == "integer":
             reach = measure_reach(denoising, seen.prompts, embed, progress)
+        elif how.attention == "int8":
+            reach = measure_attended(replace(denoising, model=turned), seen.prompts, embed, progress)
     quantized = quantize_model(model, seen, how, samples, reach, progress=progress)
     if corrections is not None:
         quantized = replace(quantized, updates=corrections.updates(quantized.updates))
@@ -100,19 +105,21 @@ def quantize_model(
 ) -> QuantizedModel:
     """``quantize`` without files: its arguments read, its errors.
 
-    For a fitted recipe the ``samples`` of `prepare`, and ``reach`` for one between integer. What corrects the sampler's
-    updates is not fitted here: they are the sampler's own.
+    For a fitted recipe the ``samples`` of `prepare`, and ``reach`` for one between integer: that of `measure_reach`; or
+    with attention int8: that of `measure_attended`. What corrects the sampler's updates is not fitted here:
+    they are the sampler's own.
     """
     names = layer_names(model.config)
     _check(model, ranges, names)
     recipe.check(names, ranges.sampler.steps)
+    reached: dict[str, Floats] = {}
     if asked := recipe.simulated_only:
         raise ConfigError(
-            f"recipe: {', '.join(asked)}: expected what libraries run, static with activations of 8 bits and "
-            f"attention in float; leave {'it' if len(asked) == 1 else 'them'} out, or use tvm-flow evaluate"
+            f"recipe: {', '.join(asked)}: expected what libraries run, static with activations of 8 bits; "
+            f"leave {'it' if len(asked) == 1 else 'them'} out, or use tvm-flow evaluate"
         )
     if recipe.fitted:
-        if samples is None or (recipe.between == "integer" and reach is None):
+        if samples is None or (recipe.measures_more and reach is None):
             raise ConfigError(f"recipe: {', '.join(recipe.fitted)}: expected samples of inputs to fit on, got none")
         turned = rotated(model, recipe)
         scheme = make_scheme(turned, recipe, samples, progress)
@@ -120,6 +127,10 @@ def quantize_model(
             layers, folds = integer_layers(model, scheme), modulation_folds(model, {})
         else:
             layers, folds = fitted_layers(turned, recipe, scheme)
+        if recipe.attention == "int8" and reach is not None:
+            reached = attention_scales(reach, scheme.groups, recipe.branches == "shared")
+        elif reach is not None:
+            reached = reduced_reach(reach)
     else:
         layers, folds = _ranged_layers(model, ranges, recipe, progress)
     return QuantizedModel(
@@ -135,7 +146,7 @@ def quantize_model(
         step_records=step_records(model, ranges.sampler),
         timesteps=ranges.sampler.timesteps(),
         updates=step_updates(ranges.sampler),
-        reach={} if reach is None else reduced_reach(reach),
+        reach=reached,
     )
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tvm_flow.calibrate import BRANCHES, block_names, layer_kinds
+from tvm_flow.errors import QuantizeError
 from tvm_flow.model import AnyModel, STDiT3Block, STDiTBlock
 from tvm_flow.model.checkpoint import empty_model
 from tvm_flow.quantize.fake_blocks import FakeBlock, FakeStep, as_tensor
@@ -44,7 +45,14 @@ class FakeQuant:
     """Velocity of a quantized model at one step and branch, from its folded vectors; needs no timestep."""
 
     def __init__(self, quantized: QuantizedModel, step: int, branch: int, dtype: torch.dtype = torch.float32) -> None:
-        """``branch`` 0 cond, 1 uncond; ``dtype`` float32, or float64 to tell folding from rounding."""
+        """``branch`` 0 cond, 1 uncond; ``dtype`` float32, or float64 to tell folding from rounding.
+
+        Raises QuantizeError for attention in int8, which has no such model.
+        """
+        if quantized.recipe.attention == "int8":
+            raise QuantizeError(
+                "fake quantization: expected attention in float, got int8; use `simulated_attention` beside `simulated`"
+            )
         self.step = FakeStep(quantized, step, branch, dtype)
         self.shell = _shell(quantized).to(dtype)  # patches, caption and final projection
         self.blocks = [self._block(name, branch) for name in block_names(quantized.config)]

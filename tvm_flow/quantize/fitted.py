@@ -3,7 +3,8 @@
 `scheme` says what each linear rounds to, by itself: a gain and a center in front of it, codes, a bias for each step and
 branch. Here gains and centers go where a step graph has them for nothing (see `fold`):
 
-    gain    of attn.qkv and mlp.fc1 in the folds, of a proj in the V rows before it, of others inside the quantize
+    gain    of attn.qkv and mlp.fc1 in the folds, of a proj in the V rows before it, of others inside the quantize; with
+            attention in int8 of a proj, too
     center  of attn.qkv and mlp.fc1 in the folds of the shift, of a proj in the bias of the V rows before it
 
 A gain of V rows multiplies their scales, not their codes: the codes are those that were fitted.
@@ -47,6 +48,15 @@ class _Fitted:
     gains: Mapping[str, Floats]
     centers: Mapping[str, Floats]
 
+    @property
+    def folds_into_values(self) -> bool:
+        """Whether V rows have the gain of a proj: not where V has codes of one scale for all of its channels."""
+        return self.recipe.attention == "float"
+
+    def multiplies_input(self, kind: str) -> bool:
+        """Whether the gain of a linear of ``kind`` is inside its quantize."""
+        return kind in INPUT_GAIN_KINDS or (kind in VALUE_OF.values() and not self.folds_into_values)
+
 
 def fitted_layers(model: AnyModel, recipe: Recipe, scheme: Scheme) -> tuple[dict[str, QuantizedLayer], dict[str, Fold]]:
     """Layers and folds of a quantized ``model``; ``scheme`` is that of the static ``recipe``."""
@@ -74,7 +84,8 @@ def _layer(fitted: _Fitted, name: str) -> QuantizedLayer:
     layer, linear = fitted.layers[name], fitted.model.get_submodule(name)
     assert isinstance(linear, nn.Linear) and isinstance(layer.codes, StaticCodes)
     kept = fitted.recipe.float_steps(name, len(layer.codes.bits))
-    folded = fold_linear(name, linear, fitted.gains).weight.astype(np.float32)
+    gains = {each: gain for each, gain in fitted.gains.items() if each == name or fitted.folds_into_values}
+    folded = fold_linear(name, linear, gains).weight.astype(np.float32)
     codes = None if kept.all() else layer.weight.numpy().astype(np.int8)
     scale = None if codes is None else _value_rows(fitted, name, layer.weight_scale.numpy())
     zero = layer.codes.zero.numpy()
@@ -82,7 +93,7 @@ def _layer(fitted: _Fitted, name: str) -> QuantizedLayer:
         weight_q=codes,
         weight_scale=scale,
         bias=_bias(fitted, name, kept),
-        input_gain=fitted.gains.get(name) if split(name)[1] in INPUT_GAIN_KINDS else None,
+        input_gain=fitted.gains.get(name) if fitted.multiplies_input(split(name)[1]) else None,
         scale=layer.codes.scale.numpy(),
         zero_point=zero.astype(np.int8) if fitted.recipe.activation == "asymmetric" else None,
         float_steps=kept,
@@ -110,7 +121,7 @@ def _bias(fitted: _Fitted, name: str, kept: NDArray[np.bool_]) -> Floats:
 
 def _value_rows(fitted: _Fitted, name: str, values: NDArray[np.floating]) -> NDArray[np.floating]:
     """``values`` [..., N] of the outputs of ``name``, those of V times the gain of the proj that reads them."""
-    gain = fitted.gains.get(_partner(name))
+    gain = fitted.gains.get(_partner(name)) if fitted.folds_into_values else None
     if gain is None:
         return values
     return np.concatenate([values[..., : -len(gain)], values[..., -len(gain) :] * gain], -1).astype(values.dtype)

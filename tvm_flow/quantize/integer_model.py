@@ -74,7 +74,7 @@ class QuantizedBlocks:
     quantized: QuantizedModel
 
     def __post_init__(self) -> None:
-        if not self.quantized.reach:
+        if self.quantized.recipe.between != "integer":
             raise QuantizeError("reach: expected that of a recipe between integer, got none; quantize with such a one")
 
     @cached_property

@@ -142,7 +142,9 @@ class QuantizedModel:
     timesteps           float64 [steps], of ``sampler``
     updates             float64 [steps, 5], of ``sampler``: see `tvm_flow.sampler.update`; or corrected by `affine`
     reach               of a recipe between integer: how far what lies between linears reaches,
-                        float32 [steps, 2, parts], see `tvm_flow.quantize.integer_model`; else empty
+                        float32 [steps, 2, parts], see `tvm_flow.quantize.integer_model`; of one
+                        with attention int8: the scales of q, k and v of every attention, float32
+                        [steps, 2, 3], see `tvm_flow.quantize.simulated_attention`; else empty
     latent              shape [C, T, H, W] of the latent that ``tables`` were made for
     model_sha256        of the float checkpoint; calibration and quantization used the same
     ==================  ===========================================================================
@@ -179,8 +181,10 @@ class QuantizedModel:
                 f"step_records: expected {list(shape)}, got {list(self.step_records.shape)} "
                 f"and layers of {sorted(steps)} steps; quantize again"
             )
-        if bool(self.reach) != (self.recipe.between == "integer"):
-            raise QuantizeError("reach: expected one exactly where the recipe is between integer; quantize again")
+        if bool(self.reach) != self.recipe.measures_more:
+            raise QuantizeError(
+                "reach: expected one exactly where the recipe is between integer or has attention int8; quantize again"
+            )
 
     @property
     def output_channels(self) -> int:

@@ -119,9 +119,17 @@ class Recipe:
         return self._differing(_EXTRA)
 
     @property
+    def measures_more(self) -> bool:
+        """Whether it asks how far something reaches that is no linear's input."""
+        return self.between == "integer" or self.attention == "int8"
+
+    @property
     def simulated_only(self) -> tuple[str, ...]:
         """What this recipe asks for that no library runs."""
-        odd = [f"{key} {getattr(self, key)}" for key in self._differing(("method", "attention"))]
+        odd = [f"{key} {getattr(self, key)}" for key in self._differing(("method",))]
+        if self.attention == "int8":  # V's codes are of V, not of what is left of it; corrections know linears alone
+            kept = {key: getattr(self.fit, key) for key in ("center", "sampler")}
+            odd += [f"attention int8 with fit.{key} {value}" for key, value in kept.items() if value != "none"]
         widths = {self.widths.activations, *(rule.activations or MOST_BITS for rule in self.overrides)}
         return (*odd, *(f"activations of {bits} bits" for bits in sorted(widths) if bits != MOST_BITS))
 

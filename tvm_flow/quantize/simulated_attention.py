@@ -1,5 +1,7 @@
 """Attention whose two products are of 8 bit codes, in PyTorch: the softmax between them is in float.
 
+`tvm_flow.export.code_attention` writes the same as a QDQ graph.
+
     s = q k^T           int8 x int8: q, k and v have one scale each for a tensor, step and branch, from calibration
     e = exp(s - max s)  in float, of the scores with their scale and 1 / sqrt(d)
     p = round(255 e)    uint8: e is never negative, so a sign would waste half of the codes
@@ -16,7 +18,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tvm_flow.calibrate.attended import Attended, Mixed, attending
@@ -25,6 +29,7 @@ from tvm_flow.numerics.quantize import LEAST_SCALE, greatest_code
 from tvm_flow.quantize.grouping import Groups
 from tvm_flow.quantize.simulated import Clock, StaticCodes
 
+Floats = NDArray[np.float32]
 BITS = 8
 GREATEST_WEIGHT = 2**BITS - 1
 """The code of 1."""
@@ -65,6 +70,15 @@ def attention_codes(attended: Attended, groups: Groups, shared: bool) -> dict[st
         parts = zip(most.unbind(-1), (each, of_keys, of_keys), strict=True)
         found[name] = AttentionCodes(*(_codes(part, joined) for part, joined in parts))
     return found
+
+
+def attention_scales(attended: Attended, groups: Groups, shared: bool) -> dict[str, Floats]:
+    """float32 [steps, 2, 3] of q, k and v: those of `attention_codes`."""
+    codes = attention_codes(attended, groups, shared)
+    return {
+        name: torch.stack([part.scale for part in (each.q, each.k, each.v)], -1).float().numpy()
+        for name, each in codes.items()
+    }
 
 
 def _codes(most: Tensor, groups: Tensor) -> StaticCodes:
