@@ -109,7 +109,7 @@ def test_an_older_bundle_is_replaced_whole(
     contents: Contents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
 ) -> None:
     if not can_exchange:
-        monkeypatch.setattr(replacing, "_exchange", lambda _one, _other: False)
+        monkeypatch.setattr(replacing, "exchange", lambda _one, _other: False)
     write_bundle(tmp_path / "b", replace(contents, target={"name": "older"}))
     assert (tmp_path / "b/lib/older").is_dir()
     write_bundle(tmp_path / "b", contents)
@@ -151,7 +151,7 @@ def test_an_interrupt_between_the_two_renames_restores_the_old_bundle(
             raise KeyboardInterrupt
         return rename(self, target)
 
-    monkeypatch.setattr(replacing, "_exchange", lambda _one, _other: False)
+    monkeypatch.setattr(replacing, "exchange", lambda _one, _other: False)
     monkeypatch.setattr(Path, "rename", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_bundle(tmp_path / "b", replace(contents, weights=b"\1" * 512))

@@ -42,8 +42,8 @@ class Fake:
         self.lock = threading.Lock()
 
     @contextmanager
-    def open(self, _directory: Path, *, workers: Workers, unchecked: bool) -> Iterator[Fake]:
-        assert not unchecked
+    def open(self, _directory: Path, *, workers: Workers, unchecked: bool, trust: None) -> Iterator[Fake]:
+        assert not unchecked and trust is None
         self.opened.append(workers.threads)
         self.bound.append(tuple(workers.cpus))
         yield self
