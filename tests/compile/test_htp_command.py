@@ -54,6 +54,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(htp_command, "qdq_model", noted)
     monkeypatch.setattr(htp_command, "htp_blobs", Played())
     monkeypatch.setattr(htp_command, "tool_version", lambda: "2.7.0")
+    monkeypatch.setattr(htp_command, "missing_package", lambda: "")
 
 
 def packaged(exported: Exported, folder: Path, *steps: int, clusters: int | None = None) -> HtpPackage:
@@ -99,6 +100,27 @@ def test_what_computes_something_else_or_has_other_scales_is_not_written(
     with pytest.raises(BitExactError, match=message):
         packaged(exported, tmp_path, 0)
     assert not (tmp_path / INDEX).exists()
+
+
+@pytest.mark.usefixtures("played")
+def test_what_an_interrupted_package_leaves_is_replaced_and_other_files_are_not(
+    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "region_0_qnn.bin").write_bytes(b"x")
+    words = ["package", str(exported.folder), "--qualcomm", "sm8650", "--output", str(tmp_path)]
+    assert main(words) == 0
+    assert (tmp_path / INDEX).is_file() and not (tmp_path / "region_0_qnn.bin").exists()
+    (tmp_path / INDEX).rename(tmp_path / "mine.json")
+    assert main(words) == 2
+    assert "expected nothing or a package to replace, got other files" in capsys.readouterr().err
+
+
+def test_without_qualcomms_package_nothing_is_begun(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(htp_command, "missing_package", lambda: "onnxruntime-qnn: expected it")
+    with pytest.raises(BuildError, match="onnxruntime-qnn: expected it"):
+        packaged(exported, tmp_path, 0)
 
 
 def test_an_soc_that_there_is_not(exported: Exported, tmp_path: Path) -> None:

@@ -30,10 +30,12 @@ from tvm_flow.graph.constants import Array, Derived, evaluate
 from tvm_flow.graph.lifted import shape_of
 from tvm_flow.graph.program import KernelCall
 from tvm_flow.lower.partition import partition
-from tvm_flow.toolchain.qualcomm import SOCS, HtpBlob, htp_blobs, tool_version
+from tvm_flow.toolchain.qualcomm import SOCS, HtpBlob, htp_blobs, missing_package, tool_version
 
 INDEX = "htp.json"
-_REGION, _DIGITS = "region_", 16
+REGION = "region_"
+"""Begins the names of all other files."""
+_DIGITS = 16
 _SPREAD = 32
 """Of the normal codes that regions are tried on, as ranges leave them: a few reach the ends."""
 
@@ -85,6 +87,8 @@ def package_htp(exported: Exported, options: PackageOptions, folder: Path, progr
     """
     if options.device not in SOCS:
         raise BuildError(f"SoC {options.device!r}: expected one of {', '.join(SOCS)}; choose one of them")
+    if missing := missing_package():
+        raise BuildError(missing)
     members = members_of(exported, options.steps, partition, progress)
     programs = {id(member.program): member.program for member in members}
     inside = {key: frozenset(n for n, f in made.kernels.items() if linears_of(f)) for key, made in programs.items()}
@@ -117,7 +121,7 @@ class _Packager:
         self.compile(progress)
         package.choices = sharing.choices(clusters, {call: package.sizes[name] for call, name in regions.items()})
         write_json(self.folder / INDEX, self.index())
-        for file in self.folder.glob(f"{_REGION}*"):  # of a package that was here before
+        for file in self.folder.glob(f"{REGION}*"):  # of a package that was here before
             if not file.name.startswith(tuple(self.linears)):
                 file.unlink()
         return package
@@ -161,7 +165,7 @@ class _Packager:
 
 def region_name(model: bytes) -> str:
     """Of a region, by what it is."""
-    return f"{_REGION}{hashlib.sha256(model).hexdigest()[:_DIGITS]}"
+    return f"{REGION}{hashlib.sha256(model).hexdigest()[:_DIGITS]}"
 
 
 def require_scales(name: str, linear: HtpLinear, blob: HtpBlob) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tvm_flow.artifact import exclusive, require_unchanged
 from tvm_flow.compile.ethos_command import STEM, package_ethos
 from tvm_flow.compile.ethos_report import EthosPackage
-from tvm_flow.compile.htp_command import INDEX, HtpPackage, package_htp
+from tvm_flow.compile.htp_command import INDEX, REGION, HtpPackage, package_htp
 from tvm_flow.compile.step_members import PackageOptions
 from tvm_flow.errors import BuildError
 from tvm_flow.export import load_exported
@@ -22,10 +22,14 @@ def package_stage(exported: Path, options: PackageOptions, output: Path) -> Etho
     """
     if output.exists() and not output.is_dir():
         raise BuildError(f"{output}: expected a folder, got a file; choose another output")
-    ours = INDEX if options.device in SOCS else f"{STEM}.h"
-    if output.is_dir() and any(output.iterdir()) and not (output / ours).is_file():
+    if output.is_dir() and not _replaceable(output, INDEX if options.device in SOCS else f"{STEM}.h"):
         raise BuildError(f"{output}: expected nothing or a package to replace, got other files; choose another output")
     given = load_exported(exported)
     require_unchanged(exported, "export")
     with exclusive(output):
         return (package_htp if options.device in SOCS else package_ethos)(given, options, output)
+
+
+def _replaceable(output: Path, ours: str) -> bool:
+    """Whether ``output`` has our file, or nothing but what an interrupted package leaves."""
+    return (output / ours).is_file() or all(file.name.startswith(REGION) for file in output.iterdir())
