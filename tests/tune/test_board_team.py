@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,9 +53,10 @@ def products(kernels: list[TunedKernel], monkeypatch: pytest.MonkeyPatch) -> lis
 
 
 def trials(store: Path) -> dict[str, list[Entry]]:
+    """What was tried; on a busy machine some get no time, because the default beside them never holds still."""
     found: dict[str, list[Entry]] = defaultdict(list)
     for entry in read_ledger(store).entries:
-        if entry.candidate and entry.kind is Kind.TRIAL:
+        if entry.candidate and entry.kind in (Kind.TRIAL, Kind.FAILED):
             found[entry.key.workload].append(entry)
     return found
 
@@ -75,6 +80,67 @@ def test_two_boards_share_the_kernels_and_each_kernel_is_on_one(
     assert len(set[object]().union(*boards)) == 2, "both had work"
     assert done.costs.run > 0
     wait_for(lambda: free_boards(board) == 2)
+
+
+def begun(words: list[str], log: Path) -> int:
+    """A process of its own session that runs the command ``words`` as a shell would start it in the foreground."""
+    if (child := os.fork()) == 0:
+        try:
+            os.setsid()
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # what starts tests may have it ignored
+            with log.open("w", buffering=1) as out, redirect_stdout(out), redirect_stderr(out):
+                code = main(words)
+            os._exit(code)
+        finally:
+            os._exit(99)
+    return child
+
+
+def in_session(leader: int) -> list[str]:
+    """Processes of the session of ``leader``."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            name, _, rest = path.read_text().rpartition(")")
+            if int(rest.split()[3]) == leader:
+                found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["terminal", "kill"])
+def test_ctrl_c_keeps_what_was_measured_and_gives_every_board_back(
+    exported: Exported, pair: tuple[Board, Farm, Farm], tmp_path: Path, whole: bool
+) -> None:
+    """A terminal interrupts every process of a command, kill the one that it names."""
+    board, _, _ = pair
+    wait_for(lambda: free_boards(board) == 2)
+    words = ["tune", str(exported.folder), "--board", str(board), "--boards", "2", "--trials", "100000", "--threads"]
+    child = begun([*words, "1", "--records", str(tmp_path / "records")], tmp_path / "log")
+    wait_for(lambda: len(read_ledger(tmp_path / "records").entries) == 2)
+    (os.killpg if whole else os.kill)(child, signal.SIGINT)
+    start = time.monotonic()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
+    assert time.monotonic() - start < 20
+    log = (tmp_path / "log").read_text()
+    assert "tvm-flow: interrupted; every finished measurement is kept, run the same command again" in log
+    assert "Traceback" not in log
+    assert in_session(child) == []
+    found = read_ledger(tmp_path / "records")
+    assert found.skipped == () and len(found.entries) >= 2, "both defaults, and races if one was finished"
+    wait_for(lambda: free_boards(board) == 2, 30)
+
+
+def test_minutes_end_the_work_of_all_boards(
+    exported: Exported, pair: tuple[Board, Farm, Farm], host: TargetSpec, tmp_path: Path
+) -> None:
+    board, _, _ = pair
+    wait_for(lambda: free_boards(board) == 2)
+    asked = TuneOptions(0, minutes=0.1, threads=1, progress=False, board=board, boards=2)
+    done = tune(exported.folder, host, tmp_path, asked, print)
+    assert (done.failed, done.ended, done.interrupted) == ({}, "", False)
+    assert done.seconds < 30, "six, and what is compiled and raced when they are over"
+    assert done.trials == sum(map(len, trials(tmp_path).values()))
+    wait_for(lambda: free_boards(board) == 2, 30)
 
 
 def test_a_board_that_is_lost_midway_leaves_its_kernel_to_the_other(

@@ -21,8 +21,8 @@ from tvm_flow.tune.cache_lines import bytes_missed
 from tvm_flow.tune.counted import blocks_of, count_blocks, with_counters
 from tvm_flow.tune.entries import DEFAULT, Kind
 from tvm_flow.tune.extracted import TunedKernel
-from tvm_flow.tune.model_export import modelled_entries, reference
 from tvm_flow.tune.modelled import CoreModel, busiest_share, rank_correlation
+from tvm_flow.tune.modelled_candidates import modelled_entries, reference
 from tvm_flow.tune.workloads import scheduled
 
 MCA = pytest.mark.skipif(not shutil.which("llvm-mca"), reason="llvm-mca is not installed")
@@ -133,5 +133,6 @@ def test_the_busiest_thread_decides(threads: int, part: float) -> None:
 def test_the_ranking_says_what_the_models_first_choice_costs() -> None:
     times, cycles = {DEFAULT: 1.0, "a": 0.9, "b": 0.8, "c": 2.0}, {DEFAULT: 100.0, "a": 80.0, "b": 90.0, "d": 1.0}
     found = ranking("kernel", times, cycles, [DEFAULT, "a"])
+    assert found.alike == 2
     assert (found.ranked, found.correlation, found.same_rows) == (3, pytest.approx(0.5), pytest.approx(1.0))
     assert (found.regret, found.default_regret) == (pytest.approx(0.9 / 0.8), pytest.approx(1.0 / 0.8))

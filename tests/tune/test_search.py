@@ -10,8 +10,8 @@ from support.simulated_kernels import KEY, Noise, SimulatedBench, choices, simul
 
 from tvm_flow.tune.entries import DEFAULT, Entry, Kind
 from tvm_flow.tune.proposals import predicted_order, propose
-from tvm_flow.tune.rounds import ALIVE, NoTimeError, finals, race
-from tvm_flow.tune.search import BATCH, Search
+from tvm_flow.tune.rounds import ALIVE, SHORTEST, NoTimeError, finals, race
+from tvm_flow.tune.search import BATCH, FINAL_SAMPLES, Search
 from tvm_flow.tune.verdicts import Verdict, tried
 
 MS = 1e-3
@@ -93,13 +93,12 @@ def test_a_default_that_does_not_run_ends_the_task() -> None:
 
 def test_what_is_measured_is_written_before_the_search_goes_on() -> None:
     """A search that is ended in its second race has written its first."""
-    machine, written = bench(), []
-    races = iter([True, False])
+    machine, written = bench(), list[Entry]()
 
-    def late() -> bool:
-        return not next(races)
+    def left() -> float:
+        return 0.0 if len(tried(written)) == BATCH else math.inf
 
-    Search(machine, written.append, late).run(simulated_task(SPACE), [], len(SPACE))
+    Search(machine, written.append, left).run(simulated_task(SPACE), [], len(SPACE))
     assert len(tried(written)) == BATCH
 
 
@@ -164,3 +163,54 @@ def test_proposals_repeat_and_leave_nothing_out() -> None:
         assert not set(proposed) & set(known)
         known |= {each: 1.0 / (1 + SPACE.index(each)) for each in proposed}
     assert set(known) == set(SPACE)
+
+
+class Clock:
+    """Of a simulated machine: ``seconds`` from now on."""
+
+    def __init__(self, machine: SimulatedBench, seconds: float) -> None:
+        assert isinstance(machine.noise, Noise)
+        self.noise, self.end = machine.noise, machine.noise.now + seconds
+
+    def left(self) -> float:
+        return self.end - self.noise.now
+
+
+def timed_search(seconds: float) -> tuple[Verdict, list[Entry], float]:
+    """A verdict, what was written, and how far beyond its time it went."""
+    machine, written = bench(), list[Entry]()
+    clock = Clock(machine, seconds)
+    found = Search(machine, written.append, clock.left).run(simulated_task(SPACE), [], len(SPACE))
+    return found, written, -clock.left()
+
+
+def test_time_that_is_enough_for_all_ends_in_finals_and_less_ends_in_time() -> None:
+    whole, _, _ = timed_search(10.0)
+    assert whole.candidate == SPACE[-1]
+    for seconds in (0.02, 0.1, 0.2, 0.3):
+        verdict, written, beyond = timed_search(seconds)
+        assert beyond < 13 * MS, "a round of eight, and what is dropped to warm up"
+        assert not verdict.tuned or verdict.candidate == SPACE[-1]
+        assert all(entry.kind is not Kind.FAILED for entry in written), "what had no time did not fail"
+
+
+def test_races_leave_time_for_finals() -> None:
+    """Twice what finals may take: races get half of it, and not more."""
+    verdict, written, _ = timed_search(2 * FINAL_SAMPLES * max(MS, SHORTEST))
+    assert any(entry.kind is Kind.FINAL for entry in written)
+    assert verdict.why != "nothing was tried"
+
+
+def test_finals_that_are_cut_are_kept_and_decide_nothing() -> None:
+    machine, written = bench(), list[Entry]()
+    clock = Clock(machine, math.inf)
+
+    def left() -> float:
+        if len(tried(written)) == len(SPACE) and clock.end == math.inf:  # the finals begin
+            clock.end = clock.noise.now + 40 * MS
+        return clock.left()
+
+    verdict = Search(machine, written.append, left).run(simulated_task(SPACE), [], len(SPACE))
+    assert not verdict.tuned
+    assert all(entry.kind is Kind.TRIAL for entry in written)
+    assert len([entry for entry in written if entry.candidate == SPACE[-1]]) == 2, "the race and the cut finals"

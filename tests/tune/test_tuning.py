@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tvm_flow.backends.place import place
+from tvm_flow.cli import main
 from tvm_flow.compile.command import Compiled, compile_bundle
 from tvm_flow.compile.options import CompileOptions
 from tvm_flow.errors import ConfigError
@@ -216,6 +217,13 @@ def test_minutes_are_shared_among_kernels_and_end(exported: Exported, host: Targ
     done = tune(exported.folder, host, tmp_path, replace(OPTIONS, minutes=1e-4), lambda _: None)
     assert done.trials <= 8
     assert done.ended == ""
+
+
+@pytest.mark.parametrize("words", ["0", "-1", "nan", "inf", "ten"])
+def test_minutes_are_more_than_none(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["tune", f"--minutes={words}"])
+    assert f"expected minutes above 0, like 30 or 0.5, got '{words}'" in capsys.readouterr().err
 
 
 def test_a_target_whose_kernels_another_backend_runs_is_said_to_have_none_to_tune(

@@ -25,8 +25,9 @@ from tvm_flow.target.spec import TargetSpec
 from tvm_flow.tune.entries import DEFAULT
 from tvm_flow.tune.extracted import TunedKernel, tuned_kernels
 from tvm_flow.tune.local_bench import LocalBench
-from tvm_flow.tune.model_export import as_parallel, modelled_entries, reference
+
 from tvm_flow.tune.modelled import CoreModel, rank_correlation
+from tvm_flow.tune.modelled_candidates import as_parallel, modelled_entries, reference
 from tvm_flow.tune.rounds import NoTimeError, Sampler
 from tvm_flow.tune.statistics import median
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 
 
@@ -30,6 +31,17 @@ def cpus(text: str) -> tuple[int, ...]:
             raise argparse.ArgumentTypeError(f"expected CPU numbers like 4-7,0-3, each once, got {text!r}")
         found += range(low, high + 1)
     return tuple(found)
+
+
+def minutes(text: str) -> float:
+    """More than none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected minutes above 0, like 30 or 0.5, got {text!r}")
+    return value
 
 
 def seed(text: str) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tvm_flow.cli.argument_types import minutes
 from tvm_flow.shipped import output_folder
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def tune_options(parser: argparse.ArgumentParser, whole: Callable[[int], Callabl
     budget = parser.add_mutually_exclusive_group()
     text = "candidates to have tried, over all kernels, those of earlier runs included"
     budget.add_argument("--trials", type=whole(1), default=256, metavar="N", help=text)
-    budget.add_argument("--minutes", type=float, default=0.0, metavar="M", help="to search for, instead of --trials")
+    text = "for all that it does, instead of --trials"
+    budget.add_argument("--minutes", type=minutes, default=0.0, metavar="M", help=text)
     board_option(parser, "--board", "measure, instead of here, on")
     text = "boards of that key that share the kernels, each against its own default; 0: all that are free"
     parser.add_argument("--boards", type=whole(0), default=1, metavar="N", help=text)
@@ -87,7 +89,8 @@ def tune(arguments: argparse.Namespace) -> None:
     if given.boards != 1 and not given.board:
         given.complain("--boards: expected --board HOST:PORT/KEY, whose boards are meant")
     board = asked_board(given.board)
-    options = TuneOptions(given.trials, given.minutes, given.only, given.threads, board=board, boards=given.boards)
+    trials = 0 if given.minutes else given.trials
+    options = TuneOptions(trials, given.minutes, given.only, given.threads, board=board, boards=given.boards)
     run = tune_modelled if given.modelled else tune
     done = run(given.export, load_target(given.target), given.records, options, print)
     print("\n".join(done.lines()))

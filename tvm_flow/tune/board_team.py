@@ -28,10 +28,11 @@ from tvm_flow.target.spec import TargetSpec
 from tvm_flow.tune.board_check import hold_board
 from tvm_flow.tune.board_session import BoardError
 from tvm_flow.tune.entries import Entry
+from tvm_flow.tune.first_order import FirstOrder
 from tvm_flow.tune.ledger import Writer
 from tvm_flow.tune.local_bench import BoardBench, Costs, LocalBench
 from tvm_flow.tune.rounds import NoTimeError
-from tvm_flow.tune.search import Progress, Search, Task, time_default
+from tvm_flow.tune.search import FirstOf, Progress, Search, Task, time_default
 from tvm_flow.tune.verdicts import Verdict
 
 LOSSES = 2
@@ -59,6 +60,13 @@ class Told:
 
 
 @dataclass(frozen=True)
+class Said:
+    """A line for a person."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Done:
     """The end of a job: ``found`` unless only a default was timed, ``failed`` says why nothing was."""
 
@@ -73,7 +81,7 @@ class Lost:
     cause: str
 
 
-Message = Entry | Told | Done | Lost
+Message = Entry | Told | Said | Done | Lost
 See = Callable[[Task, Message], None]
 
 
@@ -184,6 +192,7 @@ def _work(pipe: Connection, others: Sequence[Connection], bench: BoardBench, tar
     for each in others:
         each.close()  # or the pipe would never end
     with suppress(KeyboardInterrupt, EOFError, BrokenPipeError), Writer(store) as writer, closing(bench):
+        first = FirstOrder.on(bench, store, writer.append, lambda text: pipe.send(Said(text))).ratios
         try:
             while True:
                 job: Job = pipe.recv()
@@ -191,7 +200,7 @@ def _work(pipe: Connection, others: Sequence[Connection], bench: BoardBench, tar
                 if bench.held is None and (why := _hold(bench, target)):
                     pipe.send(Lost(why))
                     return
-                done = _done(job, bench, writer, pipe)
+                done = _done(job, bench, writer, pipe, first)
                 pipe.send(bench.costs)
                 pipe.send(done)
         except BoardError as error:
@@ -211,7 +220,7 @@ def _hold(bench: BoardBench, target: TargetSpec) -> str:
     return ""
 
 
-def _done(job: Job, bench: BoardBench, writer: Writer, pipe: Connection) -> Done:
+def _done(job: Job, bench: BoardBench, writer: Writer, pipe: Connection, first: FirstOf) -> Done:
     """What became of ``job``; entries are in the store before they are told. Raises BoardError."""
 
     def keep(entry: Entry) -> None:
@@ -226,8 +235,8 @@ def _done(job: Job, bench: BoardBench, writer: Writer, pipe: Connection) -> Done
         if not job.trials:
             keep(time_default(bench, job.task))
             return Done()
-        late = Search(bench, keep, lambda: time.monotonic() > deadline)
-        return Done(late.run(job.task, job.known, job.trials, Progress(seen=tell)))
+        search = Search(bench, keep, lambda: deadline - time.monotonic(), first)
+        return Done(search.run(job.task, job.known, job.trials, Progress(seen=tell)))
     except BoardError:
         raise
     except NoTimeError as error:

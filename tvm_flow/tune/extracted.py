@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -74,7 +75,7 @@ def tuned_kernels(
                 found[workload] = replace(found[workload], task=replace(task, calls=task.calls + calls))
             elif wanted(f"{kernel} {label}") and (choices := space(packed, kernel)):
                 key = key_of(workload, target, threads, method)
-                task = Task(key, label, tuple(map(candidate_of, choices)), calls)
+                task = Task(key, label, tuple(map(candidate_of, choices)), calls, _work(packed, kernel))
                 found[workload] = TunedKernel(task, packed, kernel, given)
     return list(found.values())
 
@@ -92,6 +93,15 @@ def _programs(
         graph = import_graph(decoder.graph)
         chunks = len(chunks_of(decoder, exported.latent[1]))
         yield (packed := place(partition(graph), target)), graph.given, _counts(packed, chunks, 1)
+
+
+def _work(packed: PackedProgram, kernel: str) -> int:
+    """Multiplications of a product, elements of all arguments of another kernel."""
+    if (product := packed.products.get(kernel)) is not None:
+        return product.m * product.k * product.n
+    program = packed.program
+    call = next(call for call in program.calls if call.kernel == kernel)
+    return sum(math.prod(program.tensors[name].shape) for name in (*call.args, call.output) if name in program.tensors)
 
 
 def _counts(packed: PackedProgram, runs: int, prologues: int) -> Counter[str]:

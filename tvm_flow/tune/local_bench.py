@@ -23,12 +23,10 @@ from tvm_flow.tune.board_program import BoardProcess, HeldBoard, Turn, link_boar
 from tvm_flow.tune.entries import DEFAULT, Json
 from tvm_flow.tune.extracted import TunedKernel
 from tvm_flow.tune.race_program import RaceProcess, compile_candidates, link_race
-from tvm_flow.tune.rounds import NoTimeError, Sampler
+from tvm_flow.tune.rounds import SHORTEST, NoTimeError, Sampler
 from tvm_flow.tune.search import Task
 from tvm_flow.tune.workloads import code_hash, scheduled
 
-SHORTEST = 2e-3
-"""Seconds of a sample: shorter kernels are timed in batches."""
 FIRST_TIMEOUT = 60.0
 """Seconds for the first call of the default, of which nothing is known."""
 MULTIPLE = 10.0

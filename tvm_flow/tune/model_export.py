@@ -7,46 +7,28 @@ counts only when its output, run here or under qemu, is what `tvm_flow.tune.agre
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tvm_flow.artifact import require_unchanged
-from tvm_flow.backends.cpu.spaces import default_choice
-from tvm_flow.errors import BitExactError, BuildError, ConfigError
+from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.export.write import load_exported
-from tvm_flow.graph.constants import Array
 from tvm_flow.target.spec import TargetSpec
-from tvm_flow.tune.agreement import Right, first_right
-from tvm_flow.tune.entries import DEFAULT, Entry, Kind
+from tvm_flow.tune.entries import Entry
 from tvm_flow.tune.extracted import TunedKernel, tuned_kernels
 from tvm_flow.tune.ledger import Writer, read_ledger
 from tvm_flow.tune.live import Live
 from tvm_flow.tune.modelled import CoreModel
-from tvm_flow.tune.proposals import propose
+from tvm_flow.tune.modelled_candidates import Reference, modelled_batches, modelled_ratios, reference
 from tvm_flow.tune.tune_export import Tuned, TuneOptions
 from tvm_flow.tune.verdicts import MODEL, tried, verdict
-from tvm_flow.tune.workloads import choices_of, code_hash, scheduled
 
-BATCH = 8
-"""Candidates that are modelled between two proposals."""
 MOST_THREADS = 4
 """Unless told otherwise: what a thread costs is not modelled, and of many only how small tasks are would count."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Arguments of a call and what is right for them, and the default's cycles."""
-
-    right: Right
-    cycles: float
 
 
 def tune_modelled(
@@ -121,92 +103,14 @@ class _Run:
 
     def _one(self, kernel: TunedKernel, entries: list[Entry], trials: int) -> None:
         task, right = kernel.task, self.right[kernel.task.key.workload]
-        space = [each for each in task.space if as_parallel(kernel, each)]
         self.live.kernel(task.label)
-        while (count := min(BATCH, trials - len(tried(entries)))) > 0:
-            ratios = {e.candidate: e.baseline[0] / e.samples[0] if e.samples else 0.0 for e in entries}
-            proposed = propose(space, ratios, count, zlib.crc32(task.key.workload.encode()))
-            if not proposed:
-                break
-            for entry in modelled_entries(self.model, kernel, proposed, right, self.folder):
+        for made in modelled_batches(self.model, kernel, tuple(entries), trials, right, self.folder):
+            for entry in made:
                 self.writer.append(entry)
                 entries.append(entry)
-            self.done += len(proposed)
-            self.tuned.trials += len(proposed)
-            self.live.at(self.done, max([1.0, *(e.baseline[0] / e.samples[0] for e in entries if e.samples)]))
+            self.done += len(made)
+            self.tuned.trials += len(made)
+            self.live.at(self.done, max([1.0, *modelled_ratios(entries).values()]))
         found = verdict(entries)
         self.tuned.verdicts[task.key.workload] = (task, found)
         self.live.line(f"{task.label}: {'tuned' if found.tuned else 'default'}: {found.why}")
-
-
-def reference(model: CoreModel, kernel: TunedKernel, folder: Path) -> Reference:
-    """The default of ``kernel``; raises BuildError when it cannot be run, or the reference disagrees."""
-    cycles = 0.0
-
-    def run(args: Sequence[Array]) -> bytes:
-        nonlocal cycles
-        cycles, output = model.time(kernel, DEFAULT, args, folder)
-        return output.tobytes()
-
-    try:
-        return Reference(first_right(kernel, run), cycles)
-    except BitExactError as error:
-        raise BuildError(str(error)) from error
-
-
-def modelled_entries(
-    model: CoreModel, kernel: TunedKernel, candidates: Sequence[str], right: Reference, folder: Path
-) -> list[Entry]:
-    """A record of each of ``candidates``, made in a process of its own, so that one that ends LLVM ends that alone."""
-    context, workers = multiprocessing.get_context("fork"), len(os.sched_getaffinity(0))
-    shares = [range(start, len(candidates), workers) for start in range(min(workers, len(candidates)))]
-    with tempfile.TemporaryDirectory(dir=folder) as name:
-        place = Path(name)
-        given = (model, kernel, candidates, right, place)
-        processes = [context.Process(target=_share, args=(share, given)) for share in shares]
-        for process in processes:
-            process.start()
-        try:
-            for process in processes:
-                process.join()
-        finally:
-            for process in processes:
-                process.kill()
-                process.join()
-        return [_entry(kernel, each, right, place / str(number)) for number, each in enumerate(candidates)]
-
-
-_Given = tuple[CoreModel, TunedKernel, Sequence[str], Reference, Path]
-
-
-def _share(numbers: Sequence[int], given: _Given) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    model, kernel, candidates, default, place = given
-    for number in numbers:
-        folder = place / f"{number}.work"
-        folder.mkdir()
-        try:
-            cycles, output = model.time(kernel, candidates[number], default.right.args, folder)
-            said = default.right.why_not(candidates[number], output.tobytes()) or repr(cycles)
-        except Exception as error:
-            said = f"failed: {error}"[:500]
-        (place / str(number)).write_text(said)
-    os._exit(0)  # nothing of the parent is to be flushed or closed twice
-
-
-def _entry(kernel: TunedKernel, candidate: str, right: Reference, path: Path) -> Entry:
-    said = path.read_text() if path.exists() else "its compiler ended"
-    key, label = kernel.task.key, kernel.task.label
-    try:
-        cycles = float(said)
-    except ValueError:
-        return Entry(key, Kind.FAILED, candidate, cause=said, label=label)
-    code, default_code = (code_hash(scheduled(kernel.packed, kernel.kernel, each)) for each in (candidate, DEFAULT))
-    numbers = ((round(cycles, 1),), (round(right.cycles, 1),))
-    return Entry(key, Kind.MODELLED, candidate, code, default_code, *numbers, exact=True, label=label)
-
-
-def as_parallel(kernel: TunedKernel, candidate: str) -> bool:
-    """The model does not know what a thread costs: ``candidate`` has to have them where its kernel's others do."""
-    of, usual = choices_of(kernel.kernel, candidate)[kernel.kernel], default_choice(kernel.packed, kernel.kernel)
-    return usual is None or of.parallel == usual.parallel

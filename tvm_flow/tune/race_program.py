@@ -31,7 +31,9 @@ from tvm_flow.tune.machine_state import machine_state
 from tvm_flow.tune.rounds import NoTimeError
 
 COMPILE_TIMEOUT = 120.0
-"""Seconds for the candidates of a race: LLVM takes one or two for each."""
+"""Seconds for the candidates of a race, or for so many of more: LLVM takes one or two for each."""
+USUAL = 8
+"""Candidates of a race."""
 _FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow", "-s")
 _TIME, _OUTPUT = 0, 1
 Make = Callable[[], PrimFunc]
@@ -49,7 +51,7 @@ def compile_candidates(make: Mapping[str, Make], target: TargetSpec, folder: Pat
     processes = [context.Process(target=_compile, args=(share, make, target, folder)) for share in shares]
     for process in processes:
         process.start()
-    deadline = time.monotonic() + COMPILE_TIMEOUT
+    deadline = time.monotonic() + COMPILE_TIMEOUT * max(len(names) / USUAL, 1)
     try:
         for process in processes:
             process.join(max(deadline - time.monotonic(), 0))

@@ -8,18 +8,21 @@
     confirmed   the best finalist again, alone with candidate 0, for as many rounds
 
 The first sample of each, which finds caches and branch predictors cold, is dropped. A finalist leaves as soon as it
-cannot win any more: when so many of its pairs are no gain that the lower bound is one of them.
+cannot win any more: when so many of its pairs are no gain that the lower bound is one of them. Where the time is up
+(``late``), no other round begins, and what a race or finals had so far is all that they have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from tvm_flow.tune.entries import DEFAULT, Json
 from tvm_flow.tune.statistics import LEVEL, Interval, interval, lower_rank, median, ratios, steady, usable
 
+SHORTEST = 2e-3
+"""Seconds of a sample: shorter kernels are timed in batches."""
 PAIRS = 21
 """Rounds of the finals; odd."""
 FINALISTS = 4
@@ -31,6 +34,11 @@ BEHIND = 1.5
 """A candidate so many times slower than the best one of a race is dropped at once."""
 REPEATS = 6
 """Of a round that is not steady; then it is given up."""
+
+
+def never() -> bool:
+    """No time is ever up."""
+    return False
 
 
 class NoTimeError(Exception):
@@ -58,6 +66,8 @@ class Timed:
     """The machine's at the end of every round, repeated ones too."""
     repeated: int = 0
     given_up: int = 0
+    cut: bool = False
+    """It had no time for all of its rounds."""
 
     def ratio(self, candidate: str) -> float:
         """Median of candidate 0's time by the candidate's; 0 for one without samples."""
@@ -79,13 +89,13 @@ class Timed:
             self.baseline.setdefault(candidate, []).append(base)
 
 
-def race(sampler: Sampler, candidates: Sequence[str]) -> Timed:
+def race(sampler: Sampler, candidates: Sequence[str], late: Callable[[], bool] = never) -> Timed:
     """Samples of all ``candidates``, of the faster ones more; raises NoTimeError when candidate 0 gives no time."""
     timed = Timed()
     alive = _warm(sampler, candidates, timed)
     rounds = 0
-    while alive and (rounds < FEWEST_ROUNDS or len(alive) > ALIVE):
-        _round(sampler, alive, timed)
+    while alive and (rounds < FEWEST_ROUNDS or len(alive) > ALIVE) and not timed.cut:
+        _round(sampler, alive, timed, late)
         rounds += 1
         alive = [each for each in alive if each not in timed.failed]
         if rounds >= FEWEST_ROUNDS:
@@ -100,15 +110,15 @@ def _survivors(timed: Timed, alive: Sequence[str]) -> list[str]:
     return ranked[:ALIVE] + [each for each in ranked[ALIVE:-1] if timed.ratio(each) * BEHIND >= best]
 
 
-def finals(sampler: Sampler, finalists: Sequence[str], pairs: int = PAIRS) -> Timed:
+def finals(sampler: Sampler, finalists: Sequence[str], pairs: int = PAIRS, late: Callable[[], bool] = never) -> Timed:
     """Paired samples of ``finalists``; raises NoTimeError when candidate 0 gives no time."""
     timed = Timed()
     alive = _warm(sampler, finalists, timed)
     losses = lower_rank(pairs, LEVEL)
     for number in range(pairs):
-        if not alive:
+        if not alive or timed.cut:
             break
-        _round(sampler, alive if number % 2 == 0 else alive[::-1], timed)
+        _round(sampler, alive if number % 2 == 0 else alive[::-1], timed, late)
         alive = [each for each in alive if each not in timed.failed and _no_gains(timed, each) < losses]
         alive = alive[1:] + alive[:1]
     return timed
@@ -124,9 +134,12 @@ def _warm(sampler: Sampler, candidates: Sequence[str], timed: Timed) -> list[str
     return [each for each in candidates if _try(sampler, each, timed) is not None]
 
 
-def _round(sampler: Sampler, alive: Sequence[str], timed: Timed) -> None:
+def _round(sampler: Sampler, alive: Sequence[str], timed: Timed, late: Callable[[], bool]) -> None:
     """One steady round, or none."""
     for _ in range(REPEATS):
+        if late():
+            timed.cut = True
+            return
         before = sampler.sample(DEFAULT)
         found = {each: sample for each in alive if (sample := _try(sampler, each, timed)) is not None}
         after = sampler.sample(DEFAULT)

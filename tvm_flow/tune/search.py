@@ -1,26 +1,30 @@
 """The search of one kernel: races over proposals until the budget is met, then finals, then a confirmed winner.
 
 Everything that is measured goes to the writer at once. What the store knew before counts: a budget that is met costs no
-trial, a larger one runs the difference, and finalists may come from an earlier run.
+trial, a larger one runs the difference, and finalists may come from an earlier run. Where time is limited, races end
+early enough for the finals; finals that are cut all the same are kept, and decide nothing.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from tvm_flow.tune.entries import DEFAULT, Entry, Key, Kind
 from tvm_flow.tune.machine_state import joined
-from tvm_flow.tune.proposals import propose
-from tvm_flow.tune.rounds import FINALISTS, PAIRS, NoTimeError, Sampler, Timed, finals, race
+from tvm_flow.tune.proposals import FEWEST_KNOWN, NOTHING, propose
+from tvm_flow.tune.rounds import FINALISTS, PAIRS, SHORTEST, NoTimeError, Sampler, Timed, finals, race
 from tvm_flow.tune.statistics import median, ratios
 from tvm_flow.tune.verdicts import Verdict, tried, verdict
 
 BATCH = 8
 """Candidates of a race: they are compiled together and run in one process."""
+FINAL_SAMPLES = PAIRS * (FINALISTS + 2) + PAIRS * (1 + 2)
+"""At most, of finals without a repeated round: finalists with candidate 0 before and after, then the best alone."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Task:
     space: tuple[str, ...]
     calls: int = 1
     """How often it runs in all that the export does."""
+    work: int = 0
+    """Of a call, by a guess: what is timed first where time is short."""
 
 
 class Bench(Protocol):
@@ -60,35 +66,58 @@ class Progress:
             self.seen(task, self)
 
 
+FirstOf = Callable[[Task, int, float], Mapping[str, float]]
+"""Ratios by a model, for the first of so many trials of a task in so many seconds; none where it is silent."""
+
+
+def silent(_task: Task, _trials: int, _left: float) -> Mapping[str, float]:
+    """No model."""
+    return NOTHING
+
+
 @dataclass
 class Search:
-    """See the module; ``write`` keeps an entry for good, ``late`` says that the time is up."""
+    """See the module; ``write`` keeps an entry for good, ``left`` says for how many seconds there is time.
+
+    ``first`` is asked once, of a task of which too little is measured to go by.
+    """
 
     bench: Bench
     write: Callable[[Entry], None]
-    late: Callable[[], bool] = field(default=lambda: False)
+    left: Callable[[], float] = field(default=lambda: math.inf)
+    first: FirstOf = silent
 
     def run(self, task: Task, known: Iterable[Entry], trials: int, progress: Progress | None = None) -> Verdict:
         """Try up to ``trials`` candidates of ``task``, those ``known`` included; raises NoTimeError for candidate 0."""
         progress, entries = progress or Progress(), [each for each in known if each.key == task.key]
-        before = len(entries)
-        while not self.late() and (proposed := self._next(task, entries, trials)):
-            entries += self._race(task, proposed)
-            progress.trials += len(proposed)
+        before, time = len(entries), self.left()
+        modelled = self._first(task, entries, trials)
+        while self.left() > min(_finals_seconds(entries), time / 2):
+            if not (proposed := self._next(task, entries, trials, modelled)):
+                break
+            raced = self._race(task, proposed)
+            entries += raced
+            progress.trials += len(raced)
             progress.best = max([1.0, *_ratios(entries).values()])
             progress.tell(task)
-        if len(entries) > before:
+        if len(entries) > before and not self._late():
             entries += self._finals(task, entries)
         return verdict(entries)
 
-    def _next(self, task: Task, entries: Sequence[Entry], trials: int) -> list[str]:
-        count = min(BATCH, trials - len(tried(entries)))
-        return propose(task.space, _ratios(entries), count, zlib.crc32(task.key.workload.encode())) if count > 0 else []
+    def _first(self, task: Task, entries: Sequence[Entry], trials: int) -> Mapping[str, float]:
+        known = len(tried(entries))
+        return self.first(task, trials, self.left()) if known < min(trials, FEWEST_KNOWN) else NOTHING
+
+    def _next(self, task: Task, entries: Sequence[Entry], trials: int, modelled: Mapping[str, float]) -> list[str]:
+        if (count := min(BATCH, trials - len(tried(entries)))) <= 0:
+            return []
+        return propose(task.space, _ratios(entries), count, zlib.crc32(task.key.workload.encode()), modelled)
 
     def _race(self, task: Task, candidates: Sequence[str]) -> list[Entry]:
         with self.bench.open(task, candidates) as sampler:
-            timed = race(sampler, candidates)
-        return [self._kept(task, each, timed, Kind.TRIAL) for each in candidates]
+            timed = race(sampler, candidates, self._late)
+        done = [each for each in candidates if not timed.cut or each in timed.samples or each in timed.failed]
+        return [self._kept(task, each, timed, Kind.TRIAL) for each in done]
 
     def _finals(self, task: Task, entries: Sequence[Entry]) -> list[Entry]:
         """The best of all races against candidate 0, and the best of them a second time."""
@@ -97,11 +126,15 @@ class Search:
         if not chosen:
             return []
         with self.bench.open(task, chosen) as sampler:
-            timed = finals(sampler, chosen)
+            timed = finals(sampler, chosen, PAIRS, self._late)
             winner = max(timed.samples, key=lambda each: timed.interval(each).low, default=DEFAULT)
-            if winner and timed.interval(winner).wins:
-                _append(timed, finals(sampler, [winner], PAIRS), winner)
-        return [self._kept(task, each, timed, Kind.FINAL) for each in chosen]
+            if winner and timed.interval(winner).wins and not timed.cut:
+                _append(timed, finals(sampler, [winner], PAIRS, self._late), winner)
+        done = [each for each in chosen if not timed.cut or each in timed.samples or each in timed.failed]
+        return [self._kept(task, each, timed, Kind.TRIAL if timed.cut else Kind.FINAL) for each in done]
+
+    def _late(self) -> bool:
+        return self.left() <= 0
 
     def _kept(self, task: Task, candidate: str, timed: Timed, kind: Kind) -> Entry:
         """The entry of ``candidate``, written."""
@@ -137,8 +170,15 @@ def _append(first: Timed, second: Timed, candidate: str) -> None:
     """Two sets of pairs are one record; one that was not finished is no second opinion."""
     if candidate in second.failed:
         first.failed[candidate] = second.failed[candidate]
+    first.cut = second.cut
     first.samples[candidate] += second.samples.get(candidate, [])
     first.baseline[candidate] += second.baseline.get(candidate, [])
+
+
+def _finals_seconds(entries: Iterable[Entry]) -> float:
+    """What finals of a kernel take whose ``entries`` are known; 0 for one of which nothing is."""
+    known = next((entry.baseline for entry in entries if entry.baseline), ())
+    return FINAL_SAMPLES * max(median(known), SHORTEST) if known else 0.0
 
 
 def _ratios(entries: Iterable[Entry]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tvm_flow.tune.board_team import Job, Lost, Message, Team, Told
+from tvm_flow.tune.board_team import Job, Lost, Message, Said, Team, Told
 from tvm_flow.tune.entries import Entry, Key
 from tvm_flow.tune.search import Progress, Task
 from tvm_flow.tune.tuning_run import Run, default_time
@@ -23,11 +23,13 @@ class SharedRun(Run):
     """By the search that goes on."""
     before: dict[Key, tuple[Entry, ...]] = field(default_factory=dict)
     """What was known when it began."""
+    heard: set[str] = field(default_factory=set)
+    """What members say alike is told once."""
 
     def seconds(self, tasks: Sequence[Task]) -> Mapping[Key, float]:
         """See `Run.seconds`."""
         unknown = [task for task in tasks if not default_time(self.mine[task.key])]
-        self.team.share(unknown, lambda task, _: Job(task), self._see)
+        self.team.share(unknown, lambda task, _: Job(task) if self.time_for_defaults else None, self._see)
         return {task.key: default_time(self.mine[task.key]) for task in tasks}
 
     def search(self, order: Sequence[Task]) -> None:
@@ -37,9 +39,7 @@ class SharedRun(Run):
     def _job(self, task: Task, behind: Sequence[Task]) -> Job | None:
         if self.over:
             return None
-        seconds = float("inf")
-        if self.options.minutes:  # of each board
-            seconds = self.time_left() * min(self.part(task, behind) * len(self.team.members), 1.0)
+        seconds = self.time_left() * min(self.part(task, behind) * len(self.team.members), 1.0)  # of each board
         known, trials = tuple(self.mine[task.key]), self.wanted(task, behind)
         self.given[task.key], self.done[task.key] = trials - len(tried(known)), 0
         self.before[task.key] = known
@@ -49,6 +49,11 @@ class SharedRun(Run):
     def _see(self, task: Task, message: Message) -> None:
         if isinstance(message, Entry):
             self.mine[task.key].append(message)
+            return
+        if isinstance(message, Said):
+            if message.text not in self.heard:
+                self.live.line(message.text)
+            self.heard.add(message.text)
             return
         if isinstance(message, Told):
             new = message.trials - self.done[task.key]

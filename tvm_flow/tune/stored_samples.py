@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from tvm_flow.tune.entries import DEFAULT, Entry, Json
 from tvm_flow.tune.rounds import NoTimeError, Sampler
-from tvm_flow.tune.search import Search, Task
+from tvm_flow.tune.search import FirstOf, Search, Task, silent
 from tvm_flow.tune.statistics import median
 from tvm_flow.tune.verdicts import Verdict
 
@@ -68,13 +68,13 @@ class StoredBench:
         return {"replayed": True}
 
 
-def replay(task: Task, entries: Sequence[Entry], trials: int) -> Verdict:
+def replay(task: Task, entries: Sequence[Entry], trials: int, first: FirstOf = silent) -> Verdict:
     """What a search of ``task`` finds in ``trials``, were its times those of ``entries``; raises NoTimeError."""
     mine = [entry for entry in entries if entry.key == task.key]
-    return Search(StoredBench.of(mine), lambda _entry: None).run(task, [], trials)
+    return Search(StoredBench.of(mine), lambda _entry: None, first=first).run(task, [], trials)
 
 
-def curve(task: Task, entries: Sequence[Entry], trials: Sequence[int]) -> list[float]:
+def curve(task: Task, entries: Sequence[Entry], trials: Sequence[int], first: FirstOf = silent) -> list[float]:
     """The ratio to the default that each number of ``trials`` would have found; 1 where nothing won."""
-    found = (replay(task, entries, each) for each in trials)
+    found = (replay(task, entries, each, first) for each in trials)
     return [each.best.ratio if each.tuned else 1.0 for each in found]

@@ -25,13 +25,14 @@ from tvm_flow.tune.board_session import BoardError
 from tvm_flow.tune.board_team import hire
 from tvm_flow.tune.entries import Entry
 from tvm_flow.tune.extracted import TunedKernel, tuned_kernels
+from tvm_flow.tune.first_order import FirstOrder
 from tvm_flow.tune.ledger import Writer, read_ledger
 from tvm_flow.tune.local_bench import BoardBench, LocalBench
 from tvm_flow.tune.run_files import RunFile, write_run
 from tvm_flow.tune.shared_run import SharedRun
-from tvm_flow.tune.tuning_run import DEFAULT_TRIALS, LocalRun, Tuned, TuneOptions
+from tvm_flow.tune.tuning_run import DEFAULT_TRIALS, LocalRun, Run, Tuned, TuneOptions
 
-__all__ = ["DEFAULT_TRIALS", "TuneOptions", "Tuned", "require_here", "tune"]
+__all__ = ["DEFAULT_TRIALS", "TuneOptions", "Tuned", "require_here", "threads_of", "tune", "tune_kernels"]
 
 
 def tune(export: Path, target: TargetSpec, store: Path, options: TuneOptions, say: Callable[[str], None]) -> Tuned:
@@ -40,8 +41,7 @@ def tune(export: Path, target: TargetSpec, store: Path, options: TuneOptions, sa
     Raises ConfigError when no kernel is wanted; ExportError, ImportGraphError, BuildError; OSError when the store
     cannot be written.
     """
-    start, cores = time.monotonic(), len(os.sched_getaffinity(0))
-    threads = options.threads or (1 if options.board else cores)
+    start, threads = time.monotonic(), threads_of(options)
     exported = load_exported(export)
     require_unchanged(export, "export")
     kernels = tuned_kernels(exported, target, threads, lambda words: options.only in words, options.progress)
@@ -52,13 +52,35 @@ def tune(export: Path, target: TargetSpec, store: Path, options: TuneOptions, sa
             f"--only {options.only!r}: expected a part of a kernel's name or shape, got none of {export}{of}"
         )
     say(f"{len(kernels)} kernels with a space, {sum(len(each.task.space) for each in kernels)} candidates")
+    return tune_kernels(kernels, target, store, options, say, start)
+
+
+def threads_of(options: TuneOptions) -> int:
+    """That a kernel runs on."""
+    return options.threads or (1 if options.board else len(os.sched_getaffinity(0)))
+
+
+def tune_kernels(
+    kernels: Sequence[TunedKernel],
+    target: TargetSpec,
+    store: Path,
+    options: TuneOptions,
+    say: Callable[[str], None],
+    start: float,
+) -> Tuned:
+    """The same of ``kernels``, extracted for the threads of ``options``; its minutes began at ``start``."""
+    threads = threads_of(options)
     with tempfile.TemporaryDirectory(prefix="tvm-flow-tune-") as folder, Writer(store) as writer:
         by_workload = {kernel.task.key.workload: kernel for kernel in kernels}
         benches = _benches(by_workload, target, threads, Path(folder), options)
         common = _Common(known=list(read_ledger(store).entries), options=options, start=start, say=say)
         team = hire(benches, target, store) if len(benches) > 1 else None
         measures = team or benches[0]
-        run = SharedRun(team=team, **common) if team else LocalRun(bench=benches[0], writer=writer, **common)
+        if team:
+            run: Run = SharedRun(team=team, **common)
+        else:
+            run = LocalRun(bench=benches[0], writer=writer, **common)
+            run.first = FirstOrder.on(benches[0], store, writer.append, run.live.line).ratios
         try:
             with closing(measures), closing(run.live):
                 run.all([kernel.task for kernel in kernels])

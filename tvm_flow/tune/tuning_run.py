@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,16 +17,21 @@ from tvm_flow.tune.ledger import Writer
 from tvm_flow.tune.live import Live, won_share
 from tvm_flow.tune.local_bench import Costs, LocalBench
 from tvm_flow.tune.rounds import NoTimeError
-from tvm_flow.tune.search import Progress, Search, Task, time_default
+from tvm_flow.tune.search import FirstOf, Progress, Search, Task, silent, time_default
 from tvm_flow.tune.statistics import median
 from tvm_flow.tune.verdicts import Verdict, tried, verdict
 
 DEFAULT_TRIALS = 256
+DEFAULTS_SHARE = 0.5
+"""Of the time that is limited, at most, before the search begins; kernels whose defaults wait then are left out."""
 
 
 @dataclass(frozen=True)
 class TuneOptions:
-    """``trials`` over all kernels, met ones included, or ``minutes`` (0: no limit); ``threads`` 0: every core."""
+    """``trials`` over all kernels, met ones included, and ``minutes`` of all that a tuning does; 0: no limit.
+
+    ``threads`` and ``workers`` 0: as many as there are cores.
+    """
 
     trials: int = DEFAULT_TRIALS
     minutes: float = 0.0
@@ -94,6 +100,8 @@ class Run:
         self.shares: dict[Key, float] = {}
         self.left = 0
         """Trials."""
+        self.begin_search = math.inf
+        """When so many seconds are left."""
 
     def all(self, tasks: Sequence[Task]) -> None:
         """Every one of ``tasks`` with its share of the budget."""
@@ -103,10 +111,13 @@ class Run:
         self.tried = sum(len(tried(entries)) for entries in self.mine.values())
         self.left = self.options.trials - self.tried
         open_tasks = [task for task in tasks if set(task.space) - tried(self.mine[task.key])]
-        if (self.left <= 0 and not self.options.minutes) or not open_tasks:
+        if (self.options.trials and self.left <= 0) or not open_tasks:
             self.live.line("the budget is met: no trial is needed")
             return
-        seconds = self.seconds(open_tasks)
+        self.begin_search = self.time_left() * (1 - DEFAULTS_SHARE)
+        seconds = self.seconds(sorted(open_tasks, key=lambda task: -task.work * task.calls))
+        if not self.time_for_defaults and (unknown := sum(not seconds[task.key] for task in open_tasks)):
+            self.live.line(f"{unknown} kernels are left out: there was no time for their defaults")
         self.shares = {task.key: seconds[task.key] * task.calls for task in open_tasks}
         self.weights = {task.key.workload: default_time(self.mine[task.key]) * task.calls for task in tasks}
         self.weights |= {key.workload: share for key, share in self.shares.items()}
@@ -128,20 +139,26 @@ class Run:
     def wanted(self, task: Task, behind: Sequence[Task]) -> int:
         """Trials for ``task``, those that it had included."""
         had, wanted = len(tried(self.mine[task.key])), len(task.space)
-        if not self.options.minutes:
-            wanted = min(wanted, had + max(1, round(self.left * self.part(task, behind))))
+        if self.options.trials:
+            wanted = min(wanted, had + max(1, round(self.left * self.part(task, behind))), had + self.left)
         of = self.shares[task.key] / sum(self.shares.values())
         self.live.line(f"{task.label}: {of:.1%} of the run, {wanted - had} trials at most")
-        return wanted if self.options.minutes else min(wanted, had + self.left)
+        return wanted
 
     def time_left(self) -> float:
-        """Seconds, where minutes are given."""
-        return max(self.start + self.options.minutes * 60 - time.monotonic(), 0.0)
+        """Seconds; without end where no minutes are given."""
+        end = self.start + self.options.minutes * 60 if self.options.minutes else math.inf
+        return max(end - time.monotonic(), 0.0)
+
+    @property
+    def time_for_defaults(self) -> bool:
+        """The search need not begin yet."""
+        return self.time_left() > self.begin_search or math.isinf(self.begin_search)
 
     @property
     def over(self) -> bool:
         """The budget is met."""
-        return not self.time_left() if self.options.minutes else self.left <= 0
+        return not self.time_left() or (self.options.trials > 0 and self.left <= 0)
 
     def found(self, task: Task, found: Verdict) -> None:
         """The end of a search."""
@@ -162,7 +179,9 @@ class Run:
         took = time.monotonic() - self.start
         self.live.at(took if self.options.minutes else tried, progress.best)
         if not self.options.progress:
-            self.say(f"  {task.label}: {progress.trials} trials, best {progress.best:.3f} x the default, {took:.0f} s")
+            of = f"{tried} of {self.options.trials}" if self.options.trials else f"{tried}"
+            best = f"{progress.trials} trials, best {progress.best:.3f} x the default"
+            self.say(f"  {task.label}: {best}; {of} trials of all kernels, {took:.0f} s")
 
 
 @dataclass(kw_only=True)
@@ -171,12 +190,13 @@ class LocalRun(Run):
 
     bench: LocalBench
     writer: Writer
-    deadline: float = field(default=float("inf"))
-    """Of the kernel that is searched, where minutes are given."""
+    first: FirstOf = silent
+    deadline: float = math.inf
+    """Of the kernel that is searched."""
 
     def seconds(self, tasks: Sequence[Task]) -> Mapping[Key, float]:
-        """See `Run.seconds`; by a first race without rivals."""
-        return {task.key: self._seconds(task) for task in tasks}
+        """See `Run.seconds`; by a first race without rivals, as long as there is time."""
+        return {task.key: self._seconds(task) if self.time_for_defaults else 0.0 for task in tasks}
 
     def search(self, order: Sequence[Task]) -> None:
         """See `Run.search`."""
@@ -184,16 +204,16 @@ class LocalRun(Run):
             if self.over:
                 return
             behind = order[position + 1 :]
-            if self.options.minutes:
-                self.deadline = time.monotonic() + self.time_left() * self.part(task, behind)
+            self.deadline = time.monotonic() + self.time_left() * self.part(task, behind)
             self.left -= self._one(task, self.wanted(task, behind))
 
     def _one(self, task: Task, trials: int) -> int:
         progress, before = Progress(seen=self._tell), self.tuned.trials
         self.live.kernel(task.label)
         try:
-            found = Search(self.bench, self.writer.append, self._late).run(task, self.mine[task.key], trials, progress)
-            self.found(task, found)
+            left = lambda: self.deadline - time.monotonic()  # noqa: E731
+            search = Search(self.bench, self.writer.append, left, self.first)
+            self.found(task, search.run(task, self.mine[task.key], trials, progress))
         except BoardError:
             raise
         except NoTimeError as error:
@@ -215,9 +235,6 @@ class LocalRun(Run):
             return 0.0
         self.writer.append(entry)
         return median(entry.samples)
-
-    def _late(self) -> bool:
-        return bool(self.options.minutes) and time.monotonic() > self.deadline
 
     def _tell(self, task: Task, progress: Progress) -> None:
         self.tell(task, progress, self.tried + progress.trials)
