@@ -8,13 +8,13 @@ import sys
 
 from tvm_flow.errors import TvmFlowError
 
-ALL_CORES = ("full", "step", "tuning", "vulkan")
+ALL_CORES = ("full", "ranking", "step", "tuning", "vulkan")
 """Benches that say themselves how many threads they use."""
-NAMES = ("arm", "attention", "floats", "full", "gemm", "npu", "quality", "size", "step", "tuning", "vulkan")
+NAMES = ("arm", "attention", "floats", "full", "gemm", "npu", "quality", "ranking", "size", "step", "tuning", "vulkan")
 
 
 def main(arguments: list[str]) -> int:
-    """Run the named bench; 2 for an unknown name or a bad input."""
+    """Run the named bench; 2 for an unknown name or a bad input, 130 for one that was interrupted."""
     if not arguments or arguments[0] not in NAMES:
         print(f"bench: expected one of {', '.join(NAMES)}, got {arguments[:1] or 'nothing'}", file=sys.stderr)
         return 2
@@ -28,6 +28,9 @@ def main(arguments: list[str]) -> int:
     except TvmFlowError as error:
         print(f"bench {arguments[0]}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"\nbench {arguments[0]}: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

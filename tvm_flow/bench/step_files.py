@@ -11,23 +11,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from tvm_flow.bench.models import PROMPT, SEED, BenchModel, write_inputs
+from tvm_flow.bench.int8_export import calibrated
+from tvm_flow.bench.models import SEED, BenchModel
 from tvm_flow.bench.stages import RECIPE
 from tvm_flow.bench.step_inputs import StepFiles
-from tvm_flow.calibrate.prompts import load_prompts
-from tvm_flow.calibrate.run import Denoising, calibrate
 from tvm_flow.compile.library import build_library
 from tvm_flow.compile.step_build import bundle_contents, golden_input
-from tvm_flow.export import Exported, export
+from tvm_flow.export import Exported
 from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.model import STDiTConfig
 from tvm_flow.pack import write_bundle
 from tvm_flow.pipeline.generate import prompt_pair
-from tvm_flow.pipeline.source import Source, load_source
+from tvm_flow.pipeline.source import Source
 from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.plan.store import WeightStore
 from tvm_flow.profile.call_names import calls_file
-from tvm_flow.quantize.build import quantize
 from tvm_flow.target.spec import TargetSpec, load_target
 
 FLOAT_RECIPE = 'smoothing: null\nkeep_float: ["*"]\n'
@@ -38,29 +36,20 @@ def prepare(model: BenchModel, folder: Path, threads: int, target: str = "host")
 
     The bundle is compiled for ``target``, a name or path that `tvm_flow.target.spec.load_target` takes.
     """
-    torch.set_num_threads(threads)
     files, start = StepFiles(folder), time.perf_counter()
 
     def done(stage: str) -> None:
         print(f"{stage}: {time.perf_counter() - start:.0f} s since the start", file=sys.stderr, flush=True)
 
-    inputs = write_inputs(model, folder, steps=1)
-    source = load_source(str(inputs.checkpoint), inputs.sampler, model.latent, inputs.captions)
-    done("random weights")
-    ranges, prompts = folder / "ranges.safetensors", load_prompts(inputs.prompts)
-    calibrate(Denoising(source.model, source.sampler, source.latent), prompts, source.embed, ranges, progress=False)
-    done("calibrated")
+    made = calibrated(model, folder, threads, done)
     (folder / "fp32.yaml").write_text(FLOAT_RECIPE)
-    tokens, mask = source.embed([PROMPT])
-    caption = (tokens[0].numpy(), int(mask[0].sum()))
     exports = {}
     for kind, recipe in (("int8", RECIPE), ("fp32", folder / "fp32.yaml")):
-        quantized = quantize(source.model, ranges, recipe, folder / f"{kind}.safetensors", progress=False)
-        exports[kind] = export(quantized, folder / f"export_{kind}", caption, progress=False)
+        exports[kind] = made.exported(kind, recipe)
         done(f"exported {kind}")
     library = _bundle(exports["int8"], folder, load_target(target))
     done("compiled")
-    arrays = _inputs(source, *caption, exports["int8"])
+    arrays = _inputs(made.source, made.tokens, made.length, exports["int8"])
     np.savez(files.inputs, prologue=library.packed.program.prologue, **arrays)
     return library
 
