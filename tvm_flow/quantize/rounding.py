@@ -1,4 +1,9 @@
-"""Weights to codes of a few bits: clipped or not, to the nearest or by GPTQ (arXiv 2210.17323)."""
+"""Weights to codes of a few bits: clipped or not, to the nearest or by GPTQ (arXiv 2210.17323).
+
+Of the roundings that lessen the error of a layer's output, GPTQ and AdaRound (arXiv 2004.10568), GPTQ: one pass of
+linear algebra over a Hessian that sums the inputs of all steps and branches, where AdaRound descends a gradient for
+each layer, with a schedule to be tuned.
+"""
 
 from __future__ import annotations
 
