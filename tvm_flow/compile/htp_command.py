@@ -185,7 +185,8 @@ def _linear(member: Member, call: KernelCall, constants: Mapping[int, Array]) ->
     if len(linears) != 1:
         raise outside(function)
     (linear,) = linears
-    columns = shape_of(linear.weights)[1]
+    weights = values.of(linear.weights)
+    columns = weights.shape[1]
     product = member.program.graph.constants[call.args[values.place(linear.scale)]]
     assert isinstance(product, Derived), "of the input's scale and the weights'"
     _, weight_scale = (evaluate(source, member.given) for source in product.sources)
@@ -193,7 +194,7 @@ def _linear(member: Member, call: KernelCall, constants: Mapping[int, Array]) ->
     made = HtpLinear(
         shape_of(linear.x)[0],
         x_scale,
-        values.of(linear.weights),
+        weights,
         np.broadcast_to(weight_scale, columns),
         np.broadcast_to(values.of(linear.bias), columns),
     )
