@@ -56,7 +56,7 @@ Row = tuple[bytes, bytes, bytes]
 @pytest.fixture(scope="module")
 def check(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[Row]], list[list[str]]]:
     folder = tmp_path_factory.mktemp("part")
-    sources = [toy_bundle.SOURCES / "ed25519_check.c", *watched_signature(folder)]
+    sources = [toy_bundle.SOURCES / "ed25519_check.c", *watched_signature(folder, "-O0")]
     program = toy_bundle.compile_c(folder / "check", sources, *WATCHED, SIGNATURE_HEADERS)
 
     def run(rows: list[Row]) -> list[list[str]]:
