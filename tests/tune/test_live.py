@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.simulated_kernels import KEY
 
 from tvm_flow.tune.live import Live, won_share
 from tvm_flow.tune.run_files import RunFile, read_runs, write_run
+from tvm_flow.tune.search import Task
 from tvm_flow.tune.statistics import NO_GAIN, Interval
+from tvm_flow.tune.tuning_run import Run, TuneOptions
 from tvm_flow.tune.verdicts import Verdict
 
 MADE = RunFile("host", 3, 60.0, 40.0, 15.0, {"a": 2})
@@ -41,6 +46,18 @@ def test_without_a_bar_lines_go_where_they_are_wanted(capsys: pytest.CaptureFixt
     live.at(20, 1.0)
     live.line("words")
     assert said == ["words"] and capsys.readouterr() == ("", "")
+
+
+def test_a_kernel_that_weighs_much_gets_time_for_its_finals_however_many_wait_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heavy, *others = [Task(replace(KEY, workload=str(n)), f"kernel {n}", ("a",)) for n in range(30)]
+    run = Run(known=[], options=TuneOptions(0, 5.0, progress=False), start=time.monotonic(), say=print)
+    run.shares = {heavy.key: 0.15} | {each.key: 0.05 for each in others}
+    assert 300 * run.part(heavy, others) < 30
+    assert 45 < run.time_for(heavy, others) < 60
+    monkeypatch.setattr(Run, "time_left", lambda _: 10.0)
+    assert run.time_for(heavy, others) == 10.0, "never more than there is"
 
 
 def test_runs_are_read_back_and_what_is_no_run_is_left_out(tmp_path: Path) -> None:

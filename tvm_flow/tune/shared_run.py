@@ -39,7 +39,7 @@ class SharedRun(Run):
     def _job(self, task: Task, behind: Sequence[Task]) -> Job | None:
         if self.over:
             return None
-        seconds = self.time_left() * min(self.part(task, behind) * len(self.team.members), 1.0)  # of each board
+        seconds = self.time_for(task, behind, len(self.team.members))
         known, trials = tuple(self.mine[task.key]), self.wanted(task, behind)
         self.given[task.key], self.done[task.key] = trials - len(tried(known)), 0
         self.before[task.key] = known

@@ -17,11 +17,16 @@ from tvm_flow.tune.ledger import Writer
 from tvm_flow.tune.live import Live, won_share
 from tvm_flow.tune.local_bench import Costs, LocalBench
 from tvm_flow.tune.rounds import NoTimeError
-from tvm_flow.tune.search import FirstOf, Progress, Search, Task, silent, time_default
+from tvm_flow.tune.search import FINAL_SAMPLES, FirstOf, Progress, Search, Task, silent, time_default
 from tvm_flow.tune.statistics import median
 from tvm_flow.tune.verdicts import Verdict, tried, verdict
 
 DEFAULT_TRIALS = 256
+LEAST_SAMPLES, LEAST_SECONDS = 60 + FINAL_SAMPLES, 12.0
+"""Of a kernel's search, where time is limited: samples of a race and finals, and seconds to compile and link for them.
+
+Kernels that weigh most come first, so what this takes is missing to those that weigh least.
+"""
 DEFAULTS_SHARE = 0.5
 """Of the time that is limited, at most, before the search begins; kernels whose defaults wait then are left out."""
 
@@ -136,6 +141,11 @@ class Run:
         """Of what is left of the budget, with those ``behind`` it still to come."""
         return self.shares[task.key] / sum(self.shares[each.key] for each in (task, *behind))
 
+    def time_for(self, task: Task, behind: Sequence[Task], boards: int = 1) -> float:
+        """Seconds: its part of what is left, on one of ``boards``; a race and finals at least, while there is time."""
+        left, least = self.time_left(), LEAST_SAMPLES * self.shares[task.key] / task.calls + LEAST_SECONDS
+        return min(left, max(left * self.part(task, behind) * boards, least))
+
     def wanted(self, task: Task, behind: Sequence[Task]) -> int:
         """Trials for ``task``, those that it had included."""
         had, wanted = len(tried(self.mine[task.key])), len(task.space)
@@ -204,7 +214,7 @@ class LocalRun(Run):
             if self.over:
                 return
             behind = order[position + 1 :]
-            self.deadline = time.monotonic() + self.time_left() * self.part(task, behind)
+            self.deadline = time.monotonic() + self.time_for(task, behind)
             self.left -= self._one(task, self.wanted(task, behind))
 
     def _one(self, task: Task, trials: int) -> int:
