@@ -15,7 +15,7 @@ from tvm_flow.sampler import SamplerConfig
 from tvm_flow.toolchain.runtime_library import RUNTIME, runtime_sources
 
 SANITIZERS = {"address": "-fsanitize=address,undefined", "thread": "-fsanitize=thread"}
-SYSTEM = ("affinity.c", "error.c", "host.c", "platform_posix.c")
+SYSTEM = ("affinity.c", "cores.c", "error.c", "host.c", "platform_posix.c")
 WRAPPED = ("malloc", "calloc", "posix_memalign", "strdup", "mmap", "pthread_create")
 WRAPPED_FILES = ("open", "fstat", "fstatvfs", "pread", "write", "fcntl")
 
@@ -95,13 +95,13 @@ def test_services_inside_and_outside_of_tasks(sanitizer: str, tmp_path: Path) ->
     assert run(build(tmp_path, "services_check", sources, sanitizer)) == "ok\n"
 
 
-def test_a_program_of_an_older_version_runs(bundle_dir: Path, tmp_path: Path) -> None:
-    program = build(tmp_path, "version_check", runtime_sources(), SANITIZERS["address"])
+def test_a_program_of_an_older_version_runs(bundle_dir: Path, tmp_path: Path, sanitizer: str) -> None:
+    program = build(tmp_path, "version_check", runtime_sources(), sanitizer)
     assert run(program, str(bundle_dir)) == "ok\n"
 
 
-def test_workers_leave_signals_to_the_application(bundle_dir: Path, tmp_path: Path) -> None:
-    assert run(build(tmp_path, "signal_check", runtime_sources()), str(bundle_dir)) == "ok\n"
+def test_workers_leave_signals_to_the_application(bundle_dir: Path, tmp_path: Path, sanitizer: str) -> None:
+    assert run(build(tmp_path, "signal_check", runtime_sources(), sanitizer), str(bundle_dir)) == "ok\n"
 
 
 def test_every_failing_allocation_is_an_error(bundle_dir: Path, tmp_path: Path) -> None:
@@ -142,26 +142,3 @@ def test_cpu_features_in_both_spellings(tmp_path: Path) -> None:
         if refused in flags:
             continue
         assert run(program, refused).startswith("7 x.so: its kernels use "), refused
-
-
-@pytest.mark.parametrize(
-    ("capacities", "cpus", "differ"),
-    [
-        ({}, ["0", "1"], 0),
-        ({0: "1024\n", 1: "1024\n"}, ["0", "1"], 0),
-        ({0: "446\n", 1: "1024\n"}, ["0", "1"], 1),
-        ({0: "446\n", 1: "1024\n"}, ["1"], 0),
-        ({0: "446\n", 1: "nonsense"}, ["0", "1"], 0),
-        ({0: "446\n", 900: "1024\n"}, ["900", "0"], 1),
-    ],
-)
-def test_cores_of_different_speed_are_known(
-    tmp_path: Path, capacities: dict[int, str], cpus: list[str], differ: int
-) -> None:
-    for cpu, text in capacities.items():
-        (tmp_path / f"cpu{cpu}").mkdir()
-        (tmp_path / f"cpu{cpu}" / "cpu_capacity").write_text(text)
-    where = f'-DCAPACITY_FILE="{tmp_path}/cpu%u/cpu_capacity"'
-    sources = [RUNTIME / "src" / name for name in SYSTEM]
-    program = build(tmp_path, "capacity_check", sources, SANITIZERS["address"], where)
-    assert run(program, *cpus) == f"{differ}\n"

@@ -56,7 +56,8 @@ typedef struct {
 
 typedef struct {
   uint32_t struct_bytes; /* sizeof(tvm_flow_options): lets a newer runtime serve an older caller */
-  /* Workers, the calling thread included, at most 256. 0: one for each of `cpus`, else for every core it may use. */
+  /* Workers, the calling thread included, at most 256. 0: one for each of `cpus`, else for every big core that it may
+   * use, one at least half as fast as the fastest, and no more than its container's control group has time for. */
   uint32_t threads;
   uint32_t weights_checked; /* non-zero: weights.bin was hashed by the caller just now; do not read it all again */
   uint32_t num_linked; /* rows of `linked` */
@@ -64,8 +65,9 @@ typedef struct {
    * read and need not be there. */
   const tvm_flow_linked *linked;
   /* CPU numbers as Linux counts them, each once: worker i runs on cpus[i] and nowhere else, so name big cores first.
-   * NULL: the system moves workers as it likes. Read during tvm_flow_open only. The calling thread is worker 0: it is
-   * bound while kernels run, and has its own CPUs back in callbacks and after the call. */
+   * NULL: the system moves workers as it likes, among big cores where there are enough. Read during tvm_flow_open only.
+   * The calling thread is worker 0: it is bound while kernels run, and has its own CPUs back in callbacks and after the
+   * call. */
   const uint32_t *cpus;
   uint32_t num_cpus; /* at least `threads`, or 0; with threads 0, a worker for each of them */
   /* 1 to 64: into how many tasks for each thread a parallel loop is cut. Threads take one after the other, so that fast

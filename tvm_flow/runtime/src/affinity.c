@@ -1,14 +1,7 @@
 #include "affinity.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
-
-uint32_t flow_usable_cpus(void) {
-  flow_cpu_set set;
-  int count = flow_get_cpus(&set) == 0 ? CPU_COUNT(&set) : 1;
-  return count < 1 ? 1u : (uint32_t)count;
-}
 
 tvm_flow_status flow_check_cpus(const uint32_t *cpus, uint32_t count, tvm_flow_error *error) {
   flow_cpu_set seen;
@@ -34,34 +27,4 @@ tvm_flow_status flow_bind_cpu(const uint32_t *cpus, uint32_t row, tvm_flow_error
   return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT,
                    "options.cpus[%u]: expected a CPU that is there, online and allowed for this process, got %u: %s; "
                    "see /sys/devices/system/cpu/online and the process's cpuset", row, cpus[row], strerror(errno));
-}
-
-#ifndef CAPACITY_FILE /* a test has another place */
-#define CAPACITY_FILE "/sys/devices/system/cpu/cpu%u/cpu_capacity"
-#endif
-
-/* The kernel's measure of a core's speed: 1024 for the fastest; absent where all are alike, as on x86. 0: not known. */
-static int capacity(uint32_t cpu) {
-  char path[256];
-  int value = 0;
-  snprintf(path, sizeof path, CAPACITY_FILE, cpu);
-  FILE *file = fopen(path, "re");
-  if (!file) return 0;
-  if (fscanf(file, "%d", &value) != 1) value = 0;
-  fclose(file);
-  return value;
-}
-
-int flow_cpus_differ(const uint32_t *cpus, uint32_t count) {
-  flow_cpu_set set;
-  CPU_ZERO(&set);
-  if (count == 0 && flow_get_cpus(&set) != 0) return 0;
-  for (uint32_t i = 0; i < count; i++) CPU_SET(cpus[i], &set);
-  int known = 0;
-  for (uint32_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-    int value = CPU_ISSET(cpu, &set) ? capacity(cpu) : 0;
-    if (value && known && value != known) return 1;
-    if (value) known = value;
-  }
-  return 0;
 }

@@ -6,17 +6,11 @@
 #include "error.h"
 #include "platform.h"
 
-/* Cores that the calling thread may use; at least 1. */
-uint32_t flow_usable_cpus(void);
-
 /* Each CPU is named once and fits the mask that the system calls take. */
 tvm_flow_status flow_check_cpus(const uint32_t *cpus, uint32_t count, tvm_flow_error *error);
 
 /* Binds the calling thread; row is its place in options.cpus, for the message. The system knows whether the CPU exists,
  * is online and allowed. */
 tvm_flow_status flow_bind_cpu(const uint32_t *cpus, uint32_t row, tvm_flow_error *error);
-
-/* Non-zero when the cores differ in speed: those of `cpus`, or without any, those that the calling thread may use. */
-int flow_cpus_differ(const uint32_t *cpus, uint32_t count);
 
 #endif

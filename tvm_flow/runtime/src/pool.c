@@ -33,6 +33,7 @@ struct flow_pool {
   uint32_t started;
   int bound;      /* workers are bound to CPUs, the caller to first_cpu */
   uint32_t first_cpu;
+  flow_cores cores; /* or all stay on these */
   const flow_host *host;
   flow_thread workers[];
 };
@@ -95,21 +96,23 @@ static tvm_flow_status start_workers(flow_pool *pool, const flow_pool_options *o
   return s;
 }
 
-static tvm_flow_status check_options(const flow_pool_options *given, flow_pool_options *out, tvm_flow_error *error) {
+static tvm_flow_status check_options(const flow_pool_options *given, flow_pool_options *out, flow_cores *cores,
+                                     tvm_flow_error *error) {
   *out = *given;
   if (out->tasks_per_thread > MAX_TASKS_PER_THREAD)
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options.tasks_per_thread: expected at most %d, got %u; 0 lets "
                      "the runtime choose", MAX_TASKS_PER_THREAD, out->tasks_per_thread);
-  if (out->threads == 0) out->threads = out->num_cpus ? out->num_cpus : flow_usable_cpus();
-  if (out->threads > MAX_THREADS) out->threads = MAX_THREADS;
   tvm_flow_status s = flow_check_cpus(out->cpus, out->num_cpus, error);
-  if (!s && out->num_cpus && out->threads > out->num_cpus)
-    s = flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options.cpus: expected a CPU for each of %u threads, got %u; name "
-                  "more, or ask for fewer threads", out->threads, out->num_cpus);
-  if (!s && out->num_cpus > out->threads) out->num_cpus = out->threads;
-  if (!s && out->tasks_per_thread == 0)
-    out->tasks_per_thread = out->threads > 1 && flow_cpus_differ(out->cpus, out->num_cpus) ? UNEVEN_TASKS : 1;
-  return s;
+  if (s) return s;
+  if (out->threads && out->num_cpus > out->threads) out->num_cpus = out->threads;
+  flow_choose_cores(out->threads, out->cpus, out->num_cpus, cores);
+  out->threads = cores->threads < MAX_THREADS ? cores->threads : MAX_THREADS;
+  if (out->num_cpus && out->threads > out->num_cpus)
+    return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options.cpus: expected a CPU for each of %u threads, got %u; "
+                     "name more, or ask for fewer threads", out->threads, out->num_cpus);
+  if (out->num_cpus > out->threads) out->num_cpus = out->threads;
+  if (out->tasks_per_thread == 0) out->tasks_per_thread = out->threads > 1 && cores->differ ? UNEVEN_TASKS : 1;
+  return TVM_FLOW_OK;
 }
 
 static uint64_t bytes_of(const flow_pool_options *options) {
@@ -119,14 +122,16 @@ static uint64_t bytes_of(const flow_pool_options *options) {
 uint64_t flow_pool_bytes(const tvm_flow_options *given) {
   const flow_pool_options asked = {given->threads, given->tasks_per_thread, given->cpus, given->num_cpus, NULL};
   flow_pool_options options;
-  return check_options(&asked, &options, NULL) ? 0 : flow_rounded(bytes_of(&options));
+  flow_cores cores;
+  return check_options(&asked, &options, &cores, NULL) ? 0 : flow_rounded(bytes_of(&options));
 }
 
 tvm_flow_status flow_pool_create(const flow_pool_options *given, flow_pool **out, tvm_flow_error *error) {
   flow_pool_options options;
   flow_cpu_set before;
+  flow_cores cores;
   *out = NULL;
-  tvm_flow_status s = check_options(given, &options, error);
+  tvm_flow_status s = check_options(given, &options, &cores, error);
   if (s) return s;
   flow_pool *pool = flow_alloc(options.host, bytes_of(&options));
   if (!pool) return flow_no_memory(error, "threads");
@@ -135,6 +140,7 @@ tvm_flow_status flow_pool_create(const flow_pool_options *given, flow_pool **out
   pool->tasks_per_thread = options.tasks_per_thread;
   pool->bound = options.num_cpus > 0;
   pool->first_cpu = pool->bound ? options.cpus[0] : 0;
+  pool->cores = cores;
   flow_mutex_init(&pool->lock);
   flow_condition_init(&pool->wake);
   s = flow_pool_enter(pool, &before, error);
@@ -148,15 +154,19 @@ tvm_flow_status flow_pool_create(const flow_pool_options *given, flow_pool **out
 }
 
 tvm_flow_status flow_pool_enter(const flow_pool *pool, flow_cpu_set *before, tvm_flow_error *error) {
-  if (!pool->bound) return TVM_FLOW_OK;
+  if (!pool->bound && !pool->cores.confined) return TVM_FLOW_OK;
   if (flow_get_cpus(before) != 0)
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options.cpus: this system has more CPUs than a mask of %d; "
                      "leave them out", CPU_SETSIZE);
-  return flow_bind_cpu(&pool->first_cpu, 0, error);
+  if (pool->bound) return flow_bind_cpu(&pool->first_cpu, 0, error);
+  flow_cpu_set mine; /* the caller may have become less free since; where nothing is left it stays as it is */
+  CPU_AND(&mine, before, &pool->cores.set);
+  flow_set_cpus(&mine);
+  return TVM_FLOW_OK;
 }
 
 void flow_pool_leave(const flow_pool *pool, const flow_cpu_set *before) {
-  if (pool->bound) flow_set_cpus(before);
+  if (pool->bound || pool->cores.confined) flow_set_cpus(before);
 }
 
 void flow_pool_destroy(flow_pool *pool) {

@@ -10,6 +10,7 @@
 #define TVM_FLOW_POOL_H
 
 #include "affinity.h"
+#include "cores.h"
 #include "host.h"
 
 typedef struct flow_pool flow_pool;
@@ -39,8 +40,8 @@ uint32_t flow_pool_threads(const flow_pool *pool);
 /* Into how many tasks to cut a loop that leaves it to the pool. */
 int flow_pool_tasks(const flow_pool *pool);
 
-/* The calling thread becomes worker 0: bound to its CPU until flow_pool_leave gives it back the ones that it had, which
- * `before` holds meanwhile. Without options.cpus both do nothing. Fails when the CPU went offline since. */
+/* The calling thread becomes worker 0: bound to its CPU, or kept off little cores, until flow_pool_leave gives it back
+ * the ones that it had, which `before` holds meanwhile. Where neither is called for both do nothing. Fails when the CPU went offline since. */
 tvm_flow_status flow_pool_enter(const flow_pool *pool, flow_cpu_set *before, tvm_flow_error *error);
 void flow_pool_leave(const flow_pool *pool, const flow_cpu_set *before);
 
