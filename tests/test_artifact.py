@@ -43,7 +43,7 @@ class TestAtomicPath:
         with atomic_path(target) as temporary:
             temporary.write_bytes(b"half")
             assert not target.exists()
-            assert temporary.parent == target.parent, "a rename is atomic within one folder only"
+            assert temporary.parent.parent == target.parent, "a rename is atomic within one file system only"
             temporary.write_bytes(b"whole")
         assert target.read_bytes() == b"whole"
         assert names_in(target.parent) == ["file.bin"]

@@ -1,6 +1,6 @@
 """Files that commands leave behind: whole or absent, and stamped with what they were made from.
 
-A file is written to a temporary name beside its target, flushed to disk and renamed, so that a reader never sees half
+A file is written to a temporary folder beside its target, flushed to disk and renamed, so that a reader never sees half
 of one. What a link names is replaced, not the link. A stamp (``.NAME.stamp.json``) records the sha256 of every input,
 the options, and the sha256 of the output itself; a command whose stamp still holds has nothing to do. The stamp is
 written last: an output without a stamp, one that was damaged later, or one that another command has replaced is not
@@ -14,7 +14,6 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 from tvm_flow import __version__
 from tvm_flow.documents import JSON_MOST, parse_json, read_small
 from tvm_flow.errors import ConfigError
+from tvm_flow.scratch import beside, naming, sweep
 from tvm_flow.sources import sources_sha256
 
 STAMP = ".stamp.json"
@@ -46,22 +46,20 @@ def linked(target: Path) -> Path:
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``target``; on success fsync it and rename it to ``target``.
+    """Yield a path in a hidden folder beside ``target``; on success fsync the file there and rename it to ``target``.
 
-    On any exception, Ctrl-C included, the temporary file is removed and ``target`` stays as it was.
+    On any exception, Ctrl-C included, the temporary file is removed and ``target`` stays as it was. An OSError of a
+    write names ``target``.
     """
     target = linked(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    mode = _mode_of_new_files(temporary)
-    try:
+    with beside(target) as folder, naming(target, folder):
+        temporary = folder / target.name
+        mode = _mode_of_new_files(temporary)
         yield temporary
         temporary.chmod(mode)  # some writers create files that only their owner can read
-        _fsync(temporary)
+        fsync(temporary)
         temporary.replace(target)
-        _fsync(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+        fsync(target.parent)
 
 
 def _mode_of_new_files(place: Path) -> int:
@@ -144,10 +142,8 @@ def require_exec(path: Path, advice: str) -> None:
 
 def probe(output: Path) -> None:
     """Raise OSError when ``output``, its stamp or their temporary files cannot be written; call it before the work."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    longest = output.with_name(f".{stamp_path(output).name}.{secrets.token_hex(4)}.tmp")
-    longest.touch()
-    longest.unlink()
+    with beside(stamp_path(output)) as folder:  # of all their names the longest
+        (folder / output.name).touch()
 
 
 def _input_sha256(name: str, path: Path) -> str:
@@ -228,31 +224,62 @@ def _output_sha256(output: Path) -> str:
     """Of a file's bytes, or of the names and bytes of a folder's files; hidden ones are temporary and left out."""
     if output.is_file():
         return sha256_file(output)
+    names = (path.relative_to(output) for path in output.rglob("*") if path.is_file())
     digest = hashlib.sha256()
-    for name, path in sorted((p.relative_to(output).as_posix(), p) for p in output.rglob("[!.]*") if p.is_file()):
-        digest.update(f"{name}\0{sha256_file(path)}\0".encode())
+    for name in sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)):
+        digest.update(f"{name}\0{sha256_file(output / name)}\0".encode())
     return digest.hexdigest()
 
 
 @contextmanager
 def exclusive(output: Path) -> Iterator[None]:
-    """Hold ``output`` against other processes that write it; the lock ends with the process, however it ends.
+    """Hold ``output``, or what it names as a link, against other processes that write it.
 
-    Raises ConfigError when another process holds it.
+    The lock ends with the process, however it ends. What killed ones left beside ``output`` is removed first. Raises
+    ConfigError when another process holds it.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with output.with_name(f".{output.name}.lock").open("w") as lock:
+    target = linked(output)
+    place = target.with_name(f".{target.name}.lock")
+    with naming(output, target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = _locked(place)
+    if lock is None:
+        raise ConfigError(
+            f"{output}: expected to write it alone, another command is writing it; wait for that one, or choose "
+            "another output"
+        )
+    try:
+        sweep(target.parent)
+        yield
+    finally:
+        place.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _locked(place: Path) -> int | None:
+    """What holds the lock of the file ``place``; None where another process does.
+
+    A file that its holder removed meanwhile is not the one that the next process makes.
+    """
+    while True:
+        lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(
-                f"{output}: expected to write it alone, another command is writing it; wait for that one, or choose "
-                "another output"
-            ) from error
-        yield
+            if os.path.samestat(os.fstat(lock), place.stat()):
+                return lock
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Wait until the disk has the file or folder ``path``."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

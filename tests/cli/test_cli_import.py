@@ -105,4 +105,4 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         seen += process.stderr.read()
     assert process.returncode == 130 and "Traceback" not in seen.decode(), seen.decode()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.lock", "net.onnx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.onnx"]

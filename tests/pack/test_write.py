@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from support.manifests import change_manifest
 
+from tvm_flow import folders as replacing
 from tvm_flow.errors import BundleError
 from tvm_flow.pack import (
     Contents,
@@ -26,7 +27,6 @@ from tvm_flow.pack import (
     write,
     write_bundle,
 )
-from tvm_flow.pack import replace as replacing
 from tvm_flow.pack.format import HEADER, MAGIC
 from tvm_flow.pack.index import read_index
 

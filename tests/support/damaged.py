@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from tvm_flow.model.weights import read_entries, read_tensors
 from tvm_flow.opensora.embeddings import load_embeddings
 from tvm_flow.pipeline.config import load_build_config
 from tvm_flow.quantize.recipe import load_recipe
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.shipped import shipped_folder
 from tvm_flow.target.spec import load_target
 
@@ -115,9 +115,9 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=10_000, help="of each kind")
     wanted = parser.parse_args()
     counts = {}
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-damaged-") as name:
-        for kind in samples(Path(name)):
-            told = [bool(refusal) for _, refusal in outcomes(kind, Path(name), range(wanted.inputs))]
+    with temporary_folder("damaged") as folder:
+        for kind in samples(folder):
+            told = [bool(refusal) for _, refusal in outcomes(kind, folder, range(wanted.inputs))]
             counts[kind] = {"files": wanted.inputs, "refused": sum(told), "read": len(told) - sum(told)}
     print(json.dumps(counts))
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +21,7 @@ from support import tiny_model
 from support.board_farm import KEY, running_farm
 from tvm_flow.check.emulator import find_emulator
 from tvm_flow.cli import main
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.target.spec import load_target
 from tvm_flow.toolchain.runtime_library import cache_directory
 
@@ -121,5 +121,5 @@ def exercise(target: str, folder: Path, port: int) -> None:
 if __name__ == "__main__":
     name = sys.argv[1] if len(sys.argv) > 1 else "raspberry-pi-5"
     python = make_python(make_root(cache_directory() / f"{SUITE}-arm64"), name)
-    with tempfile.TemporaryDirectory() as work, running_farm(str(python)) as farm:
-        exercise(name, Path(work), farm.port)
+    with temporary_folder("board") as work, running_farm(str(python)) as farm:
+        exercise(name, work, farm.port)

@@ -11,11 +11,11 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from support.attack_programs import ENVIRONMENT
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.toolchain.runtime_library import RUNTIME
 
 FOLDER = Path(__file__).parents[1] / "fuzz"
@@ -134,12 +134,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     counts: dict[str, int] = {}
     crashes = 0
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-fuzz-") as name:
+    with temporary_folder("fuzz") as folder:
         for target in options.targets:
             keep = options.keep / target if options.keep else None
             if keep:
                 keep.mkdir(parents=True, exist_ok=True)
-            done = fuzz(build(Path(name), target), options.inputs, options.seed, keep)
+            done = fuzz(build(folder, target), options.inputs, options.seed, keep)
             counts[target] = done.inputs
             if done.crash:
                 crashes += 1

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from support.process_folders import of_this_process
 
 _LAYER = Path("/usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json")
 _SETTINGS = """khronos_validation.debug_action = VK_DBG_LAYER_ACTION_LOG_MSG
@@ -28,7 +29,7 @@ class Said:
     """What the layers wrote, in this process and those that it starts; a message is limited to 10 repetitions."""
 
     def __init__(self) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="tvm-flow-layers-"))
+        folder = of_this_process("layers")
         pipe = folder / "said"
         os.mkfifo(pipe)
         self._descriptor = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)  # a writer, too: opening it never waits

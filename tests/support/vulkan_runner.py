@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from support.process_folders import of_this_process
 from support.validated_vulkan import validated
 from tvm_flow.backends.vulkan.places import BINDINGS
 from tvm_flow.backends.vulkan.shader import Shader
@@ -51,7 +51,7 @@ class _Job(ctypes.Structure):
 def runner() -> ctypes.CDLL:
     """The library, its device open; raises RuntimeError saying what is missing."""
     source = Path(__file__).with_suffix(".c")
-    library = Path(tempfile.mkdtemp(prefix="tvm-flow-runner-")) / "runner.so"
+    library = of_this_process("runner") / "runner.so"
     flags = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", str(library)]
     done = subprocess.run(["gcc", *flags, str(source), "-lvulkan"], capture_output=True, text=True, check=False)
     if done.returncode != 0:

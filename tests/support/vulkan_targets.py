@@ -15,7 +15,6 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from tvm_flow.check.sampling import Unchecked
 from tvm_flow.compile.options import CompileOptions
 from tvm_flow.errors import TvmFlowError
 from tvm_flow.pipeline.stages import compile_stage
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.target.spec import load_target
 from tvm_flow.target.target_names import targets_folder
 from tvm_flow.target.vulkan_device import VulkanDevice
@@ -76,8 +76,7 @@ def complaint(module: bytes, device: VulkanDevice, file: Path) -> str:
 def main(*names: str) -> int:
     """1 when anything is wrong for one of the targets ``names``, or of all."""
     wrong = False
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-targets-") as work:
-        folder = Path(work)
+    with temporary_folder("targets") as folder:
         export = exported(folder)
         for name in names or sorted(path.stem for path in targets_folder().glob("vulkan-*.yaml")):
             line = compiled(name, export, folder)

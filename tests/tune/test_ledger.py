@@ -157,5 +157,12 @@ def test_a_full_disk_does_not_join_two_lines(tmp_path: Path, monkeypatch: pytest
                 writer.append(OTHERS[0])
         writer.append(OTHERS[1])
     found = read_ledger(tmp_path)
-    assert set(found.entries) == {ENTRY, OTHERS[1]}
-    assert len(found.skipped) == 1
+    assert (set(found.entries), found.skipped) == ({ENTRY, OTHERS[1]}, ())
+
+
+def test_a_disk_that_is_full_from_the_start_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "write", lambda _file, _data: 0)
+    with pytest.raises(OSError, match="space") as caught:
+        append_all(tmp_path, OTHERS)
+    assert str(caught.value.filename).startswith(str(tmp_path))
+    assert not list(tmp_path.iterdir())

@@ -15,7 +15,6 @@ The model has 8 frames of 64 places: 512 tokens, which a core that emulates gets
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections import Counter
 from dataclasses import dataclass, replace
 from math import prod
@@ -35,6 +34,7 @@ from tvm_flow.bench.wheel import CACHE
 from tvm_flow.compile.static import link_static, static_files
 from tvm_flow.plan.described import described
 from tvm_flow.plan.group import GroupLibrary
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.target.spec import load_target
 
 FRAMES, PIXELS = 8, 128
@@ -106,8 +106,8 @@ def small(name: str, blocks: int) -> BenchModel:
 def step_line(name: str, blocks: int, on: StepCore, cache: Path = CACHE) -> dict[str, object]:
     """Build the model ``name``, run everyone, and give the JSON line's fields; details go to stderr."""
     model, found = small(name, blocks), {}
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-arm-step-") as folder:
-        files = StepFiles(Path(folder))
+    with temporary_folder("arm-step") as folder:
+        files = StepFiles(folder)
         library = prepare(model, files.folder, 1, on.target)
         exact, _ = run_contender(REFERENCE, files, 1, 1)
         found["ours"] = count_ours(library, files, on, exact)

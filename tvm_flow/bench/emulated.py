@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 from tvm.target import Target
 
 from tvm_flow.backends.cpu import Isa
@@ -12,6 +9,7 @@ from tvm_flow.backends.cpu.codegen import compile_object
 from tvm_flow.backends.cpu.gemm import gemm
 from tvm_flow.bench.executed import compile_c, executed
 from tvm_flow.bench.shapes import Shape
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.toolchain.link import EMULATE
 
 # Slices run on one thread.
@@ -37,8 +35,7 @@ int main(void) {
 
 def instructions_per_mac(isa: Isa, llvm_cpu: str, qemu_cpu: str, shape: Shape) -> float:
     """Of the second call of the kernel for ``shape``, compiled for ``llvm_cpu``; raises as `executed` does."""
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-count-") as name:
-        folder = Path(name)
+    with temporary_folder("count") as folder:
         target = Target({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": llvm_cpu})
         compile_object({"g": gemm("g", shape.m, shape.k, shape.n, isa)}, target, folder / "g.o")
         sizes = {"m": shape.m, "k": shape.k, "n": shape.n, "columns": isa.columns, "depth": isa.depth}

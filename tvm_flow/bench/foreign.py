@@ -7,7 +7,6 @@ the C interface cannot pass for a fast one.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from tvm_flow.bench.foreign_run import EmulatedCore, Output, run_foreign
 from tvm_flow.bench.shapes import Shape
 from tvm_flow.bench.wheel import CACHE
 from tvm_flow.errors import BuildError
+from tvm_flow.scratch import temporary_folder
 
 
 def onnxruntime_instructions_per_mac(core: EmulatedCore, shape: Shape, cache: Path = CACHE) -> float:
@@ -29,8 +29,8 @@ def onnxruntime_instructions_per_mac(core: EmulatedCore, shape: Shape, cache: Pa
     rng = np.random.default_rng(0)
     x = rng.integers(-128, 128, (shape.m, shape.k)).astype(np.int8)
     w = rng.integers(-127, 128, (shape.k, shape.n)).astype(np.int8)
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-product-") as name:
-        model = Path(name) / "model.onnx"
+    with temporary_folder("product") as folder:
+        model = folder / "model.onnx"
         write_product(model, shape, w)
         count, got = run_foreign(model, {"x": x}, Output("y", (shape.m, shape.n), "int32"), core, cache)
     # float64 sums of int8 products are exact up to 2^53

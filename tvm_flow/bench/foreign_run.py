@@ -6,7 +6,6 @@ first did.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -18,6 +17,7 @@ import numpy.typing as npt
 
 from tvm_flow.bench.executed import compile_c, executed
 from tvm_flow.bench.wheel import CACHE, onnxruntime_library, write_root
+from tvm_flow.scratch import temporary_folder
 
 Array = npt.NDArray[Any]
 MOST_INPUTS = 8
@@ -110,8 +110,7 @@ def run_foreign(
     Raises ConfigError when onnxruntime or the system's libraries cannot be had, BuildError when the program fails.
     """
     library = onnxruntime_library(cache)
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-count-") as name:
-        folder = Path(name)
+    with temporary_folder("count") as folder:
         root, result = write_root(folder / "root", core.part), folder / "result"
         program = compile_c(
             "aarch64-linux-gnu.2.28", _PROGRAM, folder / "count", f"-DINPUTS={MOST_INPUTS}", "-w", "-ldl"

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from tvm_flow.bench.models import bench_model, write_inputs
 from tvm_flow.bench.spread import spread_ranges
 from tvm_flow.bench.stages import run_stage, stage_commands
 from tvm_flow.pack import bundle_bytes
+from tvm_flow.scratch import temporary_folder
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,6 @@ def main(arguments: list[str]) -> None:
     if options.keep:
         line = measure(asked, options.keep)
     else:
-        with tempfile.TemporaryDirectory(prefix="tvm-flow-full-") as name:
-            line = measure(asked, Path(name))
+        with temporary_folder("full") as folder:
+            line = measure(asked, folder)
     print(json.dumps(line))

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,6 +41,7 @@ from tvm_flow.graph.constants import Array, evaluate
 from tvm_flow.graph.lifted import dtype_of
 from tvm_flow.graph.program import KernelCall, TensorSpec
 from tvm_flow.plan.coverage import coverage, kernel_macs
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.toolchain.arm_npu import ETHOS_U, EthosStream, serialized
 
 STEPS = 30
@@ -114,12 +114,12 @@ def main(arguments: list[str]) -> None:
 
 def measure(name: str) -> Mapping[str, object]:
     """The line of the program ``name``; raises BuildError when Arm's tools are not installed or refuse a region."""
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-npu-") as folder:
+    with temporary_folder("npu") as folder:
         with stage(f"{name}: calibrate, quantize, export, import"):
-            program = npu_program(name, Path(folder))
+            program = npu_program(name, folder)
         found = coverage(program.packed)
         with stage(f"{name}: kernels in the emulation layer"):
-            exact, blob_bytes = run_kernels(program.packed, Path(folder))
+            exact, blob_bytes = run_kernels(program.packed, folder)
         streams = ethos_streams(ethos_graphs(program), list(ETHOS_U))
         cycles = {each: _cycles(program, made, f"{name}, {each}") for each, made in streams.items()}
     head = {"model": name, "between": "float", "bit_exact": exact, "mac_coverage": round(found.share(NAME), 4)}
@@ -129,11 +129,11 @@ def measure(name: str) -> Mapping[str, object]:
 
 def measure_integer(name: str) -> Mapping[str, object]:
     """The line of ``name``'s blocks in integers, see `tvm_flow.bench.npu_integer`; raises BuildError as `measure`."""
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-npu-") as folder:
+    with temporary_folder("npu") as folder:
         with stage(f"{name} in integers: calibrate, quantize"):
-            given = integer_blocks(name, Path(folder))
+            given = integer_blocks(name, folder)
         with stage(f"{name} in integers: export and import of its linears"):
-            packed, kernels = with_blocks(npu_program(name, Path(folder)), list(given.blocks))
+            packed, kernels = with_blocks(npu_program(name, folder), list(given.blocks))
         exact, blob_bytes = run_blocks(given)
         made = ethos_streams(block_graphs(given), list(ETHOS_U))
     found, (shared, changing) = coverage(packed), given.constant_bytes()

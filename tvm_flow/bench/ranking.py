@@ -17,7 +17,6 @@ import argparse
 import json
 import math
 import random
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from tvm_flow.backends.cpu.choices import product_default
 from tvm_flow.bench.phases import Phases, say
 from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.export import load_exported
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.target.spec import TargetSpec, detect_host
 from tvm_flow.tune.entries import DEFAULT
 from tvm_flow.tune.extracted import TunedKernel, tuned_kernels
@@ -77,9 +77,9 @@ def rank_model(
     """
     start, space = time.monotonic(), [each for each in kernel.task.space if as_parallel(kernel, each)]
     chosen = random.Random(kernel.task.key.workload).sample(space, min(drawn, len(space)))
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-ranking-") as name:
+    with temporary_folder("ranking") as folder:
         cycles = _modelled(kernel, CoreModel(target, threads), chosen, start + seconds * MODEL_SHARE)
-        bench = LocalBench({kernel.task.key.workload: kernel}, target, threads, 2, Path(name))
+        bench = LocalBench({kernel.task.key.workload: kernel}, target, threads, 2, folder)
         times = _measured(bench, kernel, [each for each in chosen if each in cycles], start + seconds)
     rows = product_default(kernel.packed.products[kernel.kernel], False).rows
     return ranking(kernel.task.label, times, cycles, [each for each in times if _rows(each, rows) == rows])
@@ -97,13 +97,13 @@ def ranking(label: str, times: dict[str, float], cycles: dict[str, float], alike
 
 def _modelled(kernel: TunedKernel, model: CoreModel, chosen: Sequence[str], end: float) -> dict[str, float]:
     """Cycles of the default and, until ``end``, of each; without those that the model cannot say."""
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-ranking-") as name:
-        right = reference(model, kernel, Path(name))
+    with temporary_folder("ranking") as folder:
+        right = reference(model, kernel, folder)
         found = {DEFAULT: right.cycles}
         for first in range(0, len(chosen), BATCH):
             if time.monotonic() > end:
                 break
-            entries = modelled_entries(model, kernel, chosen[first : first + BATCH], right, Path(name))
+            entries = modelled_entries(model, kernel, chosen[first : first + BATCH], right, folder)
             found |= {each.candidate: each.samples[0] for each in entries if each.samples}
             say(f"  {kernel.task.label}: {len(found) - 1} of {len(chosen)} candidates modelled")
         return found

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from tvm_flow.bench.models import Inputs
 from tvm_flow.errors import BuildError
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.target.target_names import targets_folder
 
 STDERR = 2
@@ -53,9 +53,10 @@ def stage_commands(inputs: Inputs, folder: Path, threads: int) -> dict[str, list
 def run_stage(arguments: Sequence[str]) -> Cost:
     """Run one command, its output on stderr; raises BuildError when it fails."""
     start = time.perf_counter()
-    with tempfile.NamedTemporaryFile(prefix="tvm-flow-peak-") as file:
-        command = [sys.executable, "-m", "tvm_flow.bench.weighed", file.name, *arguments]
+    with temporary_folder("peak") as folder:
+        file = folder / "peak"
+        command = [sys.executable, "-m", "tvm_flow.bench.weighed", str(file), *arguments]
         code = subprocess.run(command, stdout=STDERR, check=False).returncode
         if code:
             raise BuildError(f"tvm-flow {arguments[0]}: expected exit code 0, got {code}; see above")
-        return Cost(time.perf_counter() - start, float(Path(file.name).read_text()))
+        return Cost(time.perf_counter() - start, float(file.read_text()))

@@ -22,7 +22,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -35,6 +34,7 @@ from tvm_flow.bench.models import BenchModel, bench_model
 from tvm_flow.bench.step_files import patches, prepare, step_macs
 from tvm_flow.bench.step_inputs import StepFiles
 from tvm_flow.errors import BuildError
+from tvm_flow.scratch import temporary_folder
 
 OURS, REFERENCE = "ours", "float64"
 PEER_SECONDS = 400.0
@@ -143,7 +143,7 @@ def main(arguments: list[str]) -> None:
     )
     options = parser.parse_args(arguments)
     model = bench_model(options.model, options.blocks, options.pixels)
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-step-") as name:
-        prepare(model, Path(name), options.threads)
-        found = measure(model, Path(name), options.threads, options.rounds)
+    with temporary_folder("step") as folder:
+        prepare(model, folder, options.threads)
+        found = measure(model, folder, options.threads, options.rounds)
     print(json.dumps(report(options.model, model, options.threads, found)))

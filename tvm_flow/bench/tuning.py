@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +35,7 @@ from tvm_flow.compile.command import compile_bundle
 from tvm_flow.compile.options import CompileOptions
 from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.export import Exported, load_exported
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.target.spec import TargetSpec, detect_host
 from tvm_flow.tune.extracted import TunedKernel, tuned_kernels
 from tvm_flow.tune.race_program import worker_start
@@ -161,8 +161,7 @@ def main(arguments: list[str]) -> None:
     if options.trials < 1 or options.minutes <= 0:
         raise ConfigError(f"{options.trials} trials, {options.minutes:g} minutes: expected more than none; name some")
     phases = Phases(PARTS + (options.model != "demo"), options.minutes * 60)
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-tuning-") as name:
-        folder = Path(name)
+    with temporary_folder("tuning") as folder:
         exported = _exported(options, phases)
         store = options.records or folder / "records"
         bench = TuningBench(exported, detect_host(), folder, store, options.threads, phases)

@@ -20,7 +20,6 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,6 +45,7 @@ from tvm_flow.pipeline.exporting import export_stage
 from tvm_flow.pipeline.source import load_source
 from tvm_flow.pipeline.stages import calibrate_stage, compile_stage, quantize_stage
 from tvm_flow.run import Bundle
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.target.spec import TargetSpec, load_target
 from tvm_flow.target.target_names import targets_folder
 from tvm_flow.toolchain.runtime_library import build_device
@@ -125,13 +125,13 @@ def _seconds(run: Callable[[], object]) -> float:
 
 def peer(name: str, product: Product, rounds: int) -> dict[str, float | None]:
     """Its speed and largest error; both None where it failed."""
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-peer-") as folder:
-        np.save(Path(folder) / "x.npy", product.x)
-        np.save(Path(folder) / "w.npy", product.w)
-        command = [sys.executable, "-m", "tvm_flow.bench.vulkan_peers", name, folder, str(rounds)]
+    with temporary_folder("peer") as folder:
+        np.save(folder / "x.npy", product.x)
+        np.save(folder / "w.npy", product.w)
+        command = [sys.executable, "-m", "tvm_flow.bench.vulkan_peers", name, str(folder), str(rounds)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)
-            found = np.load(Path(folder) / f"{name}.npz")
+            found = np.load(folder / f"{name}.npz")
         except subprocess.TimeoutExpired as late:
             print(f"{name}: {late}", file=sys.stderr)
             return {"gemm_gmacs": None, "max_err": None}
@@ -191,8 +191,8 @@ def main(arguments: list[str]) -> None:
     product, rounds = product_of(parse_shapes([options.shape])[0]), max(options.rounds, 1)
     device, seconds = ours(product, load_target(options.target), rounds)
     peers = {name: peer(name, product, rounds) for name in PEERS}
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-bench-") as folder:
-        step = demo_step(options.target, Path(folder), rounds)
+    with temporary_folder("bench") as folder:
+        step = demo_step(options.target, folder, rounds)
     line = {
         "device": device,
         "integer_equal": step.equal,

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
 from tvm_flow.artifact import write_bytes
 from tvm_flow.errors import ConfigError
+from tvm_flow.scratch import WORK, beside
 
 VERSION = "1.31.1"
 PLATFORM = "manylinux_2_28_aarch64"
@@ -35,8 +35,8 @@ def onnxruntime_library(cache: Path = CACHE) -> Path:
     library = cache / f"onnxruntime-{VERSION}-{PLATFORM}" / Path(MEMBER).name
     if not library.exists():
         library.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=library.parent) as name:
-            wheel = _download(Path(name))
+        with beside(library, WORK) as folder:
+            wheel = _download(folder)
             with zipfile.ZipFile(wheel) as archive:
                 content = archive.read(MEMBER)
             write_bytes(library, content)

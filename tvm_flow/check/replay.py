@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from tvm_flow.errors import BitExactError, BuildError, ConfigError, TvmFlowError
 from tvm_flow.graph.constants import Array
 from tvm_flow.graph.lifted import LiftedGraph
 from tvm_flow.graph.program import KernelCall, Program
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.target.spec import TargetSpec
 
 _OBJDUMPS = ("llvm-objdump", "llvm-objdump-19", "objdump")
@@ -91,13 +91,13 @@ def replay(folder: Path, again: bool = False) -> str:
     kept = load_evidence(folder)
     machine = machine_of(kept.target)
     function = kept.tir if kept.tir is not None and not again else scheduled_kernel(kept.packed, kept.kernel)
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-replay-") as name:
-        command = link_kernel(kept.kernel, function, kept.target, Path(name), machine.command)
+    with temporary_folder("replay") as folder:
+        command = link_kernel(kept.kernel, function, kept.target, folder, machine.command)
         if kept.args is None:
             return f"kernel {kept.kernel} compiles now; it did not: {kept.error}"
         output = run_kernel(command, kept.args)
         report = ExactnessReport()
-        program = link_sums(kept.packed.products.values(), kept.target, Path(name), machine.command)
+        program = link_sums(kept.packed.products.values(), kept.target, folder, machine.command)
         with program.start() if program else nullcontext() as sums:
             check_call(kept.packed, kept.call, (*kept.args[:-1], output), kept.where, report, sums)
     same = "the same bits as" if np.array_equal(output, kept.args[-1]) else "another output than"
@@ -114,9 +114,9 @@ def disassemble(folder: Path, again: bool = False) -> str:
     tool = next((path for name in _OBJDUMPS if (path := shutil.which(name))), None)
     if tool is None:
         raise BuildError(f"disassemble: expected one of {', '.join(_OBJDUMPS)}, got none; sudo apt-get install llvm")
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-replay-") as name:
-        link_kernel(kept.kernel, function, kept.target, Path(name), machine_of(kept.target).command)
-        command = [tool, "-d", "--no-show-raw-insn", str(Path(name) / "kernel.o")]
+    with temporary_folder("replay") as folder:
+        link_kernel(kept.kernel, function, kept.target, folder, machine_of(kept.target).command)
+        command = [tool, "-d", "--no-show-raw-insn", str(folder / "kernel.o")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise BuildError(f"{tool}: expected the code of {kept.target.triple}, got: {done.stderr.strip()[-500:]}")

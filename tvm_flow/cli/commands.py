@@ -213,7 +213,7 @@ def compare(arguments: argparse.Namespace) -> None:
 
 def profile(arguments: argparse.Namespace) -> None:
     """Print where the time of the first steps goes."""
-    from tvm_flow.artifact import write_json
+    from tvm_flow.artifact import exclusive, write_json
     from tvm_flow.pack import read_manifest
     from tvm_flow.profile import report
     from tvm_flow.profile.measure import Profiled, timed_calls
@@ -227,7 +227,8 @@ def profile(arguments: argparse.Namespace) -> None:
     peaks = peaks_here(features) if board is None else UNKNOWN
     rows = report.rows_of(calls, peaks, threads)
     if given.trace is not None:
-        write_json(given.trace, report.chrome_trace(calls))
+        with exclusive(given.trace):
+            write_json(given.trace, report.chrome_trace(calls))
     clocks = report.clocks_of(calls)
     if given.json:
         print(json.dumps(report.as_json(rows, threads, clocks)))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvm_flow.cli.argument_types import minutes
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.shipped import output_folder
 
 if TYPE_CHECKING:
@@ -119,8 +119,8 @@ def boards(arguments: argparse.Namespace) -> None:
     if "/" not in given.address:
         given.complain(f"{given.action}: expected HOST:PORT/KEY")
     target = load_target(given.target)
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-board-") as folder:
-        found = board_check.check_board(board, target, Path(folder))
+    with temporary_folder("board") as folder:
+        found = board_check.check_board(board, target, folder)
     print("\n".join([f"board {board}: all features of target {target.name}", *found.lines()]))
     if given.action == "bench":
         print("\n".join(board_check.bench_board(board, target, given.threads or 1)))

@@ -38,7 +38,6 @@ from tvm_flow.compile.options import CompileOptions, Emit
 from tvm_flow.compile.static import check_static, link_static, static_files
 from tvm_flow.compile.step_build import Steps, build_steps, bundle_contents, golden_input, unchecked
 from tvm_flow.compile.told import told
-from tvm_flow.compile.workspace import work_folder
 from tvm_flow.errors import BitExactError, BundleError, ConfigError
 from tvm_flow.export import Exported
 from tvm_flow.pack import Contents, read_manifest, write_bundle
@@ -47,6 +46,7 @@ from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.profile.call_names import calls_file
 from tvm_flow.room import expect_room
 from tvm_flow.sampler import SamplerConfig, require_tables_of
+from tvm_flow.scratch import WORK, beside
 from tvm_flow.shipped import shipped_folder
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.toolchain.versions import compiler_versions
@@ -107,7 +107,7 @@ def compile_bundle(
     if job.options.debug_dump is not None:
         clear_dump(job.options.debug_dump)
     expect_room(output, LIBRARIES + sum(path.stat().st_size for path in exported.folder.glob("*.bin")))
-    with work_folder(output) as work, closing(job.machine) if isinstance(job.machine, BoardMachine) else nullcontext():
+    with beside(output, WORK) as work, closing(job.machine) if isinstance(job.machine, BoardMachine) else nullcontext():
         compiled = _compile(job, work)
     write_stamp(output, stamp)
     return compiled

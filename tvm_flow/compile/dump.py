@@ -16,6 +16,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from tvm_flow.artifact import write_bytes
 from tvm_flow.backends.packed import CPU, PackedProgram
 from tvm_flow.backends.place import place
 from tvm_flow.check.kernels import assembly, scheduled_kernel
@@ -115,5 +116,4 @@ def _dump_kernel(packed: PackedProgram, kernel: str, function: object, target: T
 def _write(folder: Path, name: str, text: str, kernel: str = "") -> None:
     numbered = f"{NAMES.index(name):02}_{name}"
     path = folder / numbered / f"{kernel}.txt" if kernel else folder / f"{numbered}.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text.rstrip() + "\n")
+    write_bytes(path, (text.rstrip() + "\n").encode())

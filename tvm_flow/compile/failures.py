@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tvm_flow.errors import BitExactError, BuildError, TvmFlowError
 from tvm_flow.importer.step_groups import StepGroup
 from tvm_flow.lower.partition import partition
 from tvm_flow.plan.group import GroupLibrary
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.target.spec import TargetSpec
 
 
@@ -50,10 +50,10 @@ def _kernel_of(error: BuildError, packed: PackedProgram, target: TargetSpec) -> 
         return named[1]
     if error.__cause__ is None:  # a linker's or a plan's, not what TVM raised over a kernel
         return None
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-kernel-") as folder:
+    with temporary_folder("kernel") as folder:
         for kernel in packed.kernels_of(CPU):
             try:
-                compile_object({kernel: scheduled_kernel(packed, kernel)}, target.tvm(), Path(folder) / "kernel.o")
+                compile_object({kernel: scheduled_kernel(packed, kernel)}, target.tvm(), folder / "kernel.o")
             except BuildError:
                 return kernel
     return None

@@ -21,7 +21,6 @@ from the same kernels and plan, and steps.bin holds it too.
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from tvm_flow.errors import BuildError
 from tvm_flow.pack import Contents, write_bundle
 from tvm_flow.plan.emit import emit_linked
 from tvm_flow.plan.group import GroupLibrary
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.toolchain.runtime_library import RUNTIME, build_static_runtime
 from tvm_flow.toolchain.zig import PAGES, archive, zig_cc
@@ -94,8 +94,7 @@ def check_static(contents: Contents, target: TargetSpec, work: Path, threads: in
 def _archive_groups(libraries: Sequence[GroupLibrary], target: TargetSpec, output: Path) -> None:
     names = {library.path.stem: f"tvm_flow_library_{i}" for i, library in enumerate(libraries)}
     hashes = {library.path.stem: bytes.fromhex(sha256_file(library.path)) for library in libraries}
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-link-") as name:
-        folder = Path(name)
+    with temporary_folder("link") as folder:
         linked, joined = folder / "linked.c", folder / "tvm_flow_groups.o"
         linked.write_text(emit_linked({group: (symbol, hashes[group]) for group, symbol in names.items()}))
         sources = [linked]

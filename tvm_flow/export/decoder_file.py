@@ -15,7 +15,7 @@ from tvm_flow.export.write import check_graph
 from tvm_flow.export.writer import WeightFile
 from tvm_flow.opensora.autoencoder import ImageVAE, VideoVAE
 
-GRAPH, WEIGHTS = "decoder.onnx", "decoder_weights.bin"
+DECODER_FILES = GRAPH, WEIGHTS = "decoder.onnx", "decoder_weights.bin"
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,6 @@ def chunk_of(module: AnyDecoder, frames: int) -> int:
     if isinstance(module, ImageVAE):
         return 1
     return -(-module.chunk // module.temporal.config.factor) if isinstance(module, VideoVAE) else frames
-
-
-def remove_decoder(folder: Path) -> None:
-    """Forget the decoder of an older export."""
-    for name in (GRAPH, WEIGHTS):
-        (folder / name).unlink(missing_ok=True)
 
 
 def load_decoder(folder: Path) -> ExportedDecoder | None:

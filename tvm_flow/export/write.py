@@ -32,6 +32,8 @@ BRANCHES = ("cond", "uncond")
 WEIGHTS = "weights.bin"
 UNFINISHED = ".unfinished"
 """In the folder from the first write until export.json is there: what an interrupted export leaves is its own."""
+FILES = ("export.json", "tables.safetensors", WEIGHTS, UNFINISHED)
+"""Besides graphs."""
 
 
 @dataclass(frozen=True)

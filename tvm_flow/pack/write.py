@@ -11,11 +11,11 @@ from pathlib import Path
 from tvm_flow import __version__
 from tvm_flow.artifact import sha256_file, write_bytes
 from tvm_flow.errors import BundleError
+from tvm_flow.folders import new_directory
 from tvm_flow.pack.contents import Contents, Group
 from tvm_flow.pack.decoder import DECODER, DECODER_WEIGHTS, LIBRARY, encode_decoder
 from tvm_flow.pack.format import GOLDEN, MANIFEST, STEPS, WEIGHTS, Library, encode_golden, encode_index
 from tvm_flow.pack.manifest import FileEntry, Manifest, is_safe_path, sealed
-from tvm_flow.pack.replace import new_directory
 
 
 def write_bundle(directory: Path, contents: Contents) -> None:

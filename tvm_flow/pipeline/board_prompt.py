@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tvm_flow.artifact import expect_file
+from tvm_flow.artifact import exclusive, expect_file
 from tvm_flow.calibrate.run import Embed
 from tvm_flow.errors import ConfigError, PromptError
 from tvm_flow.opensora import load_embeddings, load_text_encoder
@@ -62,7 +62,8 @@ def board_prompt_stage(bundle: Path, text: str, source: CaptionSource, output: P
         raise ConfigError(
             f"{output}: expected nothing or a prompt file to replace, got another file; choose another output"
         )
-    prompt = board_prompt(bundle, text, source)
-    expect_room(output, len(encode_prompt(prompt)))
-    write_prompt(output, prompt)
+    with exclusive(output):
+        prompt = board_prompt(bundle, text, source)
+        expect_room(output, len(encode_prompt(prompt)))
+        write_prompt(output, prompt)
     return prompt

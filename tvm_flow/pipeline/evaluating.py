@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tvm_flow.artifact import probe, write_bytes
+from tvm_flow.artifact import exclusive, probe, write_bytes
 from tvm_flow.calibrate import CalibrationPrompt, Denoising, Ranges, load_prompts, model_sha256
 from tvm_flow.calibrate.reach import measure_reach
 from tvm_flow.calibrate.samples import ROWS, Samples, sample_inputs
@@ -113,9 +113,10 @@ def sensitivity_stage(source: Source, request: EvaluationRequest, windows: int, 
     """
     name = request.recipes[0]
     recipe = find_recipe(name)
-    probe(request.output)
-    subject = make_subject(source, request, progress).prepared(recipe)
-    save_sensitivity(request.output, measure_sensitivity(subject, (name, recipe), request.pairs, windows, progress))
+    with exclusive(request.output):
+        probe(request.output)
+        subject = make_subject(source, request, progress).prepared(recipe)
+        save_sensitivity(request.output, measure_sensitivity(subject, (name, recipe), request.pairs, windows, progress))
 
 
 def mix_stage(
@@ -129,10 +130,11 @@ def mix_stage(
     recipe, found = find_recipe(name), load_sensitivity(sensitivity)
     if found.recipe != name:
         raise ConfigError(f"{sensitivity}: expected effects of {name}, got those of {found.recipe}; measure them anew")
-    probe(request.output)
-    subject = make_subject(source, request, progress).prepared(recipe)
-    mixed = mix(subject, recipe, found, request.pairs, budget, progress)
-    write_bytes(request.output, mixed_text(mixed, name, budget).encode())
+    with exclusive(request.output):
+        probe(request.output)
+        subject = make_subject(source, request, progress).prepared(recipe)
+        mixed = mix(subject, recipe, found, request.pairs, budget, progress)
+        write_bytes(request.output, mixed_text(mixed, name, budget).encode())
     return mixed
 
 

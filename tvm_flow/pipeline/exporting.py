@@ -9,7 +9,9 @@ from pathlib import Path
 from tvm_flow.artifact import exclusive, is_current, make_stamp, require_unchanged, write_stamp
 from tvm_flow.calibrate.prompts import load_prompts
 from tvm_flow.export import Exported, check_output, export, load_exported
-from tvm_flow.export.decoder_file import decoder_sha256, export_decoder, remove_decoder
+from tvm_flow.export.decoder_file import DECODER_FILES, decoder_sha256, export_decoder
+from tvm_flow.export.write import FILES
+from tvm_flow.folders import keep_others, new_directory
 from tvm_flow.pipeline.sizes import export_bytes
 from tvm_flow.pipeline.source import Source
 from tvm_flow.quantize.file import load_quantized, quantized_sampler
@@ -39,12 +41,18 @@ def export_stage(source: Source, quantized: Path, prompts: Path, output: Path, s
         if is_current(output, stamp):
             return load_exported(output)
         expect_room(output, export_bytes(source, bytes_in(quantized)))
-        exported = export(load_quantized(quantized), output, caption, steps)
-        remove_decoder(output)
-        if source.decoder is not None:
-            export_decoder(source.decoder, source.latent, output)
+        with new_directory(output) as folder:
+            export(load_quantized(quantized), folder, caption, steps)
+            if source.decoder is not None:
+                export_decoder(source.decoder, source.latent, folder)
+            keep_others(output, folder, _is_own)
         write_stamp(output, stamp)
-    return exported
+        return load_exported(output)
+
+
+def _is_own(name: str) -> bool:
+    """Of an older export, which the new one may lack."""
+    return name in (*FILES, *DECODER_FILES) or (name.startswith("step_") and name.endswith(".onnx"))
 
 
 def require_sampler_of(file: Path, sampler_of: Callable[[Path], SamplerConfig], source: Source, stage: str) -> None:

@@ -36,11 +36,11 @@ from tvm_flow.compile.graph_report import Report, graph_report
 from tvm_flow.compile.graph_source import identifier
 from tvm_flow.compile.interrupted import interrupts_kept
 from tvm_flow.compile.told import stage_of, told
-from tvm_flow.compile.workspace import sweep_unfinished, work_folder
 from tvm_flow.errors import BitExactError, BuildError, ConfigError, ImportGraphError
+from tvm_flow.folders import new_directory
 from tvm_flow.graph.names import unquoted
-from tvm_flow.pack.replace import new_directory
 from tvm_flow.room import expect_room
+from tvm_flow.scratch import WORK, beside
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.toolchain.versions import compiler_versions
 
@@ -81,8 +81,7 @@ def import_stage(wanted: ImportRequest) -> Report:
         stamp = make_stamp(files, options, __name__)
         if is_current(output, stamp):
             return dict(read_json(output / REPORT))
-        sweep_unfinished(output)
-        with work_folder(output) as work:
+        with beside(output, WORK) as work:
             try:
                 report = _import(wanted, name, work)
             except (BuildError, BitExactError) as error:

@@ -11,6 +11,7 @@ from tvm_flow.compile.htp_command import INDEX, REGION, HtpPackage, package_htp
 from tvm_flow.compile.step_members import PackageOptions
 from tvm_flow.errors import BuildError
 from tvm_flow.export import load_exported
+from tvm_flow.folders import keep_others, new_directory
 from tvm_flow.toolchain.qualcomm import SOCS
 
 
@@ -27,7 +28,10 @@ def package_stage(exported: Path, options: PackageOptions, output: Path) -> Etho
     given = load_exported(exported)
     require_unchanged(exported, "export")
     with exclusive(output):
-        return (package_htp if options.device in SOCS else package_ethos)(given, options, output)
+        with new_directory(output) as folder:
+            package = (package_htp if options.device in SOCS else package_ethos)(given, options, folder)
+            keep_others(output, folder, lambda name: name.startswith(REGION))
+        return package
 
 
 def _replaceable(output: Path, ours: str) -> bool:

@@ -19,7 +19,6 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
@@ -33,6 +32,7 @@ from tvm_flow.pipeline.evaluating import EvaluationRequest, make_work
 from tvm_flow.pipeline.source import Source, SourceFiles
 from tvm_flow.quality.trials import Lacking, Work
 from tvm_flow.quality.trials import Shards as TrialShards
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.sources import sources_sha256
 
 Lines = list[dict[str, object]]
@@ -84,9 +84,9 @@ def prompt_ranges(task: tuple[Setting, CalibrationPrompt]) -> Ranges:
     """The ranges of one prompt; runs in a worker."""
     setting, prompt = task
     source = _source(setting)
-    with TemporaryDirectory() as folder:  # an unfinished prompt is begun again, by whoever gets it
+    with temporary_folder("ranges") as folder:  # an unfinished prompt is begun again, by whoever gets it
         wanted = Ranges(model_sha256(source.model), source.sampler, source.latent, (), {})
-        partial = Partial(Path(folder) / "ranges", wanted)
+        partial = Partial(folder / "ranges", wanted)
         return trajectory_ranges(source.model, prompt, source.embed([prompt.text]), partial)
 
 

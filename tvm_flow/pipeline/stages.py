@@ -21,7 +21,6 @@ from tvm_flow.calibrate.record import ranges_bytes
 from tvm_flow.calibrate.run import Denoising, Shards, calibrate
 from tvm_flow.compile.command import LIBRARIES, Compiled, compile_bundle
 from tvm_flow.compile.options import CompileOptions
-from tvm_flow.compile.workspace import sweep_unfinished
 from tvm_flow.export import check_output as check_export_output
 from tvm_flow.export import load_exported
 from tvm_flow.pack import check_output as check_bundle_output
@@ -77,7 +76,6 @@ def compile_stage(exported: Path, target: str, output: Path, options: CompileOpt
     steps = load_exported(exported)
     require_unchanged(exported, "export")
     with exclusive(output):
-        sweep_unfinished(output)
         return compile_bundle(steps, chosen, output, options)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from tvm_flow.artifact import atomic_path
 from tvm_flow.demo.sheet import ANIMATIONS, Frames, enlarge, to_uint8, write_animation
 from tvm_flow.errors import ConfigError
-from tvm_flow.pack.replace import new_directory
+from tvm_flow.folders import new_directory
 
 FORMATS = {"mp4": ".mp4", "gif": ".gif", "webp": ".webp", "apng": ".apng", "png": ""}
 """What `--format` names, and the suffix of its files; the frames of ``png`` lie in a folder without one."""

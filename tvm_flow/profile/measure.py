@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from tvm_flow.pack.manifest import require_checked
 from tvm_flow.plan.described import DescribedCall
 from tvm_flow.profile.call_names import read_calls
 from tvm_flow.run import Bundle, TracedCall
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.target.spec import target_of
 from tvm_flow.tune.board_address import Board
 from tvm_flow.tune.board_machine import BoardMachine
@@ -95,8 +95,8 @@ def _on_board(asked: Profiled, board: Board) -> tuple[list[TimedCall], int]:
             raise _Enough
 
     machine = BoardMachine(board, target_of(manifest.target))
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-board-") as folder, closing(machine):
-        machine.connect(Path(folder))
+    with temporary_folder("board") as folder, closing(machine):
+        machine.connect(folder)
         with suppress(_Enough):
             machine.trace(asked.bundle, Part.TIME, asked.threads, lambda call: keep(timed(call)), step)
         return seen, asked.threads or machine.cores

@@ -11,14 +11,13 @@ The instruction that does not add to its accumulator itself (vpmaddwd) is follow
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from ctypes import CDLL, c_double
 from dataclasses import dataclass
-from pathlib import Path
 
 from tvm_flow.backends.cpu import Isa
 from tvm_flow.errors import BuildError
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.toolchain.zig import zig_cc
 
 CHAINS = 12
@@ -73,8 +72,8 @@ def instruction_meter(name: str) -> Callable[[], float]:
     code = "".join(instruction.code.format(r=instruction.register, i=2 + chain) for chain in range(CHAINS))
     clobbers = ", ".join(f'"xmm{i}"' for i in range(16))
     source = _SOURCE.format(body=code, clobbers=clobbers, macs=instruction.macs, chains=CHAINS)
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-peak-") as folder:
-        library = Path(folder) / "peak.so"
+    with temporary_folder("peak") as folder:
+        library = folder / "peak.so"
         arguments = ("-O2", "-shared", "-fPIC", "-x", "c", "-", "-o", str(library))
         zig_cc(arguments, f"peak of {name}", "native", source=source)
         rate = CDLL(str(library)).rate

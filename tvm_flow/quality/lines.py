@@ -15,6 +15,7 @@ from typing import Any
 
 from tvm_flow.artifact import exclusive
 from tvm_flow.errors import ConfigError
+from tvm_flow.scratch import naming
 
 Line = Mapping[str, Any]
 
@@ -42,17 +43,23 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 class Appender:
-    """Adds lines to the end of an open file."""
+    """Adds lines to the end of the open file ``path``."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path, self._descriptor = path, descriptor
 
     def append(self, lines: Sequence[Line]) -> None:
-        """Write ``lines``, all of them before this returns."""
+        """Write ``lines``, all of them before this returns; raises OSError, with none of them in the file."""
         left = memoryview("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines).encode())
-        while left:
-            left = left[os.write(self._descriptor, left) :]
-        os.fsync(self._descriptor)
+        before = os.fstat(self._descriptor).st_size
+        try:
+            with naming(self._path, self._path):
+                while left:
+                    left = left[os.write(self._descriptor, left) :]
+                os.fsync(self._descriptor)
+        except OSError:
+            os.ftruncate(self._descriptor, before)
+            raise
 
 
 @contextmanager
@@ -63,6 +70,6 @@ def appending(path: Path) -> Iterator[Appender]:
         try:
             whole, newline, _ = path.read_bytes().rpartition(b"\n")
             os.ftruncate(descriptor, len(whole) + len(newline))
-            yield Appender(descriptor)
+            yield Appender(path, descriptor)
         finally:
             os.close(descriptor)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tvm_flow.artifact import write_bytes
+from tvm_flow.artifact import exclusive, write_bytes
 from tvm_flow.calibrate import Ranges, load_ranges
 from tvm_flow.errors import ConfigError
 from tvm_flow.quality.field_table import NOISE, field_notes, field_rows
@@ -41,17 +41,21 @@ class ReportFiles:
 
 def write_report(files: ReportFiles, output: Path) -> None:
     """Write the page ``output``; raises ConfigError when there are no scores, and what reading the files raises."""
+    with exclusive(output):
+        write_bytes(output, _page(files).encode())
+
+
+def _page(files: ReportFiles) -> str:
     tuning = [] if files.records is None else tuning_sections(files.records)
     if tuning and not files.scores.exists():
         words = "Candidates of kernels against their default schedules, measured in turns."
-        write_bytes(output, page("Tuning of kernels", words, tuning).encode())
-        return
+        return page("Tuning of kernels", words, tuning)
     sections = [*_quality(files), *tuning]
     words = (
         "Every recipe runs simulated inside the float model, from the same noise as FP32. Means with their 95 percent "
         "intervals, by bootstrap over prompts and seeds."
     )
-    write_bytes(output, page("Quality of static per-step quantization", words, sections).encode())
+    return page("Quality of static per-step quantization", words, sections)
 
 
 def _quality(files: ReportFiles) -> list[Section]:

@@ -15,13 +15,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tvm_flow.artifact import exclusive, linked
+from tvm_flow.artifact import exclusive, fsync, linked
 from tvm_flow.errors import BundleError, ConfigError
+from tvm_flow.folders import exchange
 from tvm_flow.pack import check_output, read_decoder, read_manifest
 from tvm_flow.pack.format import MANIFEST, SIGNATURE
 from tvm_flow.pack.manifest import FileEntry
 from tvm_flow.pack.regular import open_regular
-from tvm_flow.pack.replace import exchange, fsync
 from tvm_flow.pack.signature import read_signature
 from tvm_flow.pack.trust import Trust, check_trust, verify_signature
 from tvm_flow.run.bundle import Bundle

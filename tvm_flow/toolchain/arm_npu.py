@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tvm_flow.errors import BuildError
+from tvm_flow.scratch import temporary_folder
 
 Array = npt.NDArray[Any]
 ETHOS_U = {
@@ -77,8 +77,8 @@ class EthosStream:
 
 def serialized(text: str) -> bytes:
     """The TOSA flatbuffer of MLIR ``text``; raises BuildError with the tool's own words."""
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-tosa-") as name:
-        source, output = Path(name) / "graph.mlir", Path(name) / "graph.tosa"
+    with temporary_folder("tosa") as folder:
+        source, output = folder / "graph.mlir", folder / "graph.tosa"
         source.write_text(text)
         options = f"tosa-flatbuffer-filename={output} retain-graph-input-output-names=true"
         _run("tosa-opt", (str(source), f"--tosa-serialize={options}", "-o", os.devnull), "TOSA graph")
@@ -87,8 +87,8 @@ def serialized(text: str) -> bytes:
 
 def vgf_of(graph: bytes) -> bytes:
     """The VGF of a TOSA flatbuffer; raises BuildError."""
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-vgf-") as name:
-        source, output = Path(name) / "graph.tosa", Path(name) / "graph.vgf"
+    with temporary_folder("vgf") as folder:
+        source, output = folder / "graph.tosa", folder / "graph.vgf"
         source.write_bytes(graph)
         _run("model_converter", ("-i", str(source), "-o", str(output)), "VGF")
         return output.read_bytes()
@@ -101,8 +101,7 @@ def ethos_stream(graph: bytes, accelerator: str) -> EthosStream:
     """
     if accelerator not in ETHOS_U:
         raise BuildError(f"accelerator {accelerator!r}: expected one of {', '.join(ETHOS_U)}; choose one of them")
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-vela-") as name:
-        folder = Path(name)
+    with temporary_folder("vela") as folder:
         (folder / "graph.tosa").write_bytes(graph)
         shape = ("--accelerator-config", accelerator, "--output-format", "raw", "--output-dir", str(folder))
         _run("vela", (str(folder / "graph.tosa"), *shape), f"{accelerator} command stream")

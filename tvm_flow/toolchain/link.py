@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from tvm_flow.artifact import atomic_path
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.toolchain.zig import PAGES, zig_cc
 
 INCLUDE = Path(__file__).resolve().parent.parent / "runtime" / "include"
@@ -32,8 +32,7 @@ def link_library(
 
     Raises BuildError with the compiler's own words.
     """
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-link-") as name:
-        folder = Path(name)
+    with temporary_folder("link") as folder:
         (folder / "plan.c").write_text(plan_source)
         flags = (*_FLAGS, *(_X86_FLAGS if zig_triple.startswith("x86_64") else ()), *c_flags)
         (folder / "exports.map").write_text(_EXPORTS.format(exported))

@@ -13,7 +13,6 @@ import importlib.util
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.constants import Array
+from tvm_flow.scratch import temporary_folder
 
 SOCS = {"sm8550": ("73", "43"), "sm8650": ("75", "57"), "sm8750": ("79", "69"), "sm8850": ("81", "87")}
 """Architecture of the HTP, and Qualcomm's number of the SoC."""
@@ -69,8 +69,7 @@ def htp_blobs(graphs: Mapping[str, tuple[bytes, Array]], soc: str) -> Iterator[t
         raise BuildError(f"SoC {soc!r}: expected one of {', '.join(SOCS)}; choose one of them")
     if missing := missing_package():
         raise BuildError(missing)
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-htp-") as name:
-        folder = Path(name)
+    with temporary_folder("htp") as folder:
         for stem, (model, x) in graphs.items():
             (folder / f"{stem}.qdq").write_bytes(model)
             np.save(folder / f"{stem}.x.npy", x)

@@ -7,11 +7,11 @@ import shlex
 import shutil
 import struct
 import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 
 from tvm_flow.errors import BuildError
+from tvm_flow.scratch import temporary_folder
 
 GLSLANG = ("glslangValidator", "glslang")
 OPTIMIZER, VALIDATOR = "spirv-opt", "spirv-val"
@@ -50,8 +50,8 @@ def assemble(name: str, glsl: str, environment: str) -> bytes:
             f"shader {name}: expected {glslang}, {OPTIMIZER} and {VALIDATOR} on the path, found no "
             f"{' and no '.join(missing)}; apt-get install glslang-tools spirv-tools"
         )
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-shader-") as folder:
-        plain, module = (str(Path(folder) / file) for file in ("plain.spv", "shader.spv"))
+    with temporary_folder("shader") as folder:
+        plain, module = (str(folder / file) for file in ("plain.spv", "shader.spv"))
         _run([glslang, "-V", "-g0", "--target-env", environment, "--stdin", "-S", "comp", "-o", plain], name, glsl)
         _run([OPTIMIZER, *SMALLER, f"--target-env={environment}", plain, "-o", module], name)
         _run([VALIDATOR, "--target-env", environment, module], name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from tvm_flow.backends.cpu import choose_isa
 from tvm_flow.backends.cpu.gemm import gemm
 from tvm_flow.errors import BuildError, ConfigError
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.target.features import reported
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.tune.board_address import Board
@@ -116,8 +116,7 @@ def bench_board(board: Board, target: TargetSpec, threads: int) -> list[str]:
     rng = np.random.default_rng(1)
     x, w = (rng.integers(-128, 128, (SIZE, SIZE)).astype(np.int8) for _ in range(2))
     args = [x, isa.layout.pack(w), np.empty((SIZE, SIZE), np.int32)]
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-board-") as name:
-        folder = Path(name)
+    with temporary_folder("board") as folder:
         failed = compile_candidates({"c0": lambda: gemm("c0", SIZE, SIZE, SIZE, isa)}, target, folder, 1)
         if failed:
             raise BuildError(f"target {target.name}: {failed['c0']}; report this target")

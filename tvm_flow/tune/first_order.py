@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from tvm_flow.errors import BuildError
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.shipped import shipped_folder
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.tune.entries import Entry, Key
@@ -85,14 +85,14 @@ class FirstOrder:
         key = key_of(task.key.workload, self.target, self.threads, MODEL)
         kernel = replace(self.kernels[task.key.workload], task=replace(task, key=key))
         found: dict[str, float] = {}
-        with tempfile.TemporaryDirectory(prefix="tvm-flow-order-") as name:
+        with temporary_folder("order") as folder:
             start = time.monotonic()
-            right = reference(self._model, kernel, Path(name))
+            right = reference(self._model, kernel, folder)
             if right.seconds > SLOWEST:
                 return self._unknown(f"{task.label} takes {right.seconds:.0f} s to model")
             if right.seconds * count / len(os.sched_getaffinity(0)) > left / TIME_SHARE:
                 return self._unknown("too little time to model a kernel first")
-            for made in modelled_batches(self._model, kernel, (), count, right, Path(name)):
+            for made in modelled_batches(self._model, kernel, (), count, right, folder):
                 for entry in made:
                     self.write(entry)
                 found |= modelled_ratios(made)

@@ -9,6 +9,7 @@ holds what no measurement can hold is skipped with its reason; it never ends the
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -21,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tvm_flow.errors import ConfigError
+from tvm_flow.scratch import naming
 from tvm_flow.tune.entries import Entry
 
 SUFFIX = ".jsonl"
@@ -104,16 +106,21 @@ class Writer:
         self._file: int | None = None
 
     def append(self, entry: Entry) -> None:
-        """Write ``entry`` and wait until the disk has it; raises OSError when it cannot."""
+        """Write ``entry`` and wait until the disk has it; raises OSError, with nothing of it in the file."""
         if self._file is None:
             self._file = _create(self.path)
-        line = encode(entry)
-        written = os.write(self._file, line)
-        if written != len(line):  # a full disk: what is there of the line must not join the next one
-            self.close()
-            self.path = self.path.with_name(f"{self.path.stem}-{secrets.token_hex(4)}{SUFFIX}")
-            raise OSError(28, "No space left on device", str(self.path))
-        os.fsync(self._file)
+        line, before = encode(entry), os.fstat(self._file).st_size
+        try:
+            with naming(self.path, self.path):
+                if os.write(self._file, line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(self._file)
+        except OSError:
+            os.ftruncate(self._file, before)  # what is there of the line must not join the next one
+            if before == 0:
+                self.path.unlink()
+                self.close()
+            raise
 
     def close(self) -> None:
         """Give the file up."""
@@ -131,10 +138,14 @@ class Writer:
 
 
 def append_all(folder: Path, entries: Iterable[Entry]) -> Path:
-    """Write ``entries`` as one more file of the store ``folder``; returns its path."""
+    """Write ``entries`` as one more file of the store ``folder``; returns its path. Raises OSError, and leaves none."""
     with Writer(folder) as writer:
-        for entry in entries:
-            writer.append(entry)
+        try:
+            for entry in entries:
+                writer.append(entry)
+        except OSError:
+            writer.path.unlink(missing_ok=True)
+            raise
         return writer.path
 
 

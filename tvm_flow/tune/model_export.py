@@ -7,7 +7,6 @@ counts only when its output, run here or under qemu, is what `tvm_flow.tune.agre
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -17,6 +16,7 @@ from pathlib import Path
 from tvm_flow.artifact import require_unchanged
 from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.export.write import load_exported
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.tune.entries import Entry
 from tvm_flow.tune.extracted import TunedKernel, tuned_kernels
@@ -48,9 +48,9 @@ def tune_modelled(
         raise ConfigError(f"--only {options.only!r}: expected a part of a kernel's name or shape, got none of {export}")
     say(f"{len(kernels)} kernels with a space, modelled for {threads} threads of {target.cpu}: nothing is measured")
     tuned = Tuned(modelled=True)
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-model-") as folder, Writer(store) as writer:
+    with temporary_folder("model") as folder, Writer(store) as writer:
         live = Live(say, options.trials, "candidate", options.progress)
-        run = _Run(CoreModel(target, threads), options, Path(folder), writer, live, tuned)
+        run = _Run(CoreModel(target, threads), options, folder, writer, live, tuned)
         try:
             with closing(live):
                 run.all(kernels, list(read_ledger(store).entries))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tvm_flow.artifact import atomic_path
+from tvm_flow.artifact import exclusive, write_bytes
 from tvm_flow.errors import ConfigError
 from tvm_flow.tune.entries import DEFAULT, Entry, Key, Kind
 from tvm_flow.tune.ledger import SUFFIX, Found, append_all, encode, in_use, read_ledger
@@ -93,8 +93,8 @@ def export_records(store: Path, output: Path) -> int:
     ]
     if not won:
         raise ConfigError(f"{store}: expected a record that won, got none; tune first, or look at `records list`")
-    with atomic_path(output) as temporary:
-        temporary.write_bytes(b"".join(sorted(map(encode, won))))
+    with exclusive(output):
+        write_bytes(output, b"".join(sorted(map(encode, won))))
     return len(won)
 
 

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -19,6 +18,7 @@ from tvm_flow.artifact import require_unchanged
 from tvm_flow.backends.packed import CPU
 from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.export.write import load_exported
+from tvm_flow.scratch import temporary_folder
 from tvm_flow.target.spec import TargetSpec, detect_host
 from tvm_flow.tune.board_check import free_boards, hold_board
 from tvm_flow.tune.board_session import BoardError
@@ -70,9 +70,9 @@ def tune_kernels(
 ) -> Tuned:
     """The same of ``kernels``, extracted for the threads of ``options``; its minutes began at ``start``."""
     threads = threads_of(options)
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-tune-") as folder, Writer(store) as writer:
+    with temporary_folder("tune") as folder, Writer(store) as writer:
         by_workload = {kernel.task.key.workload: kernel for kernel in kernels}
-        benches = _benches(by_workload, target, threads, Path(folder), options)
+        benches = _benches(by_workload, target, threads, folder, options)
         common = _Common(known=list(read_ledger(store).entries), options=options, start=start, say=say)
         team = hire(benches, target, store) if len(benches) > 1 else None
         measures = team or benches[0]

@@ -17,7 +17,6 @@ import json
 import os
 import socket
 import struct
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ import numpy as np
 
 from tvm_flow.backends.npu.arm.npu_device import emulation_layers
 from tvm_flow.errors import BuildError
+from tvm_flow.scratch import temporary_folder
 
 _DRIVERS = Path("/usr/share/vulkan/icd.d")
 
@@ -122,9 +122,9 @@ def _exactly(connection: socket.socket, count: int) -> bytes:
 
 def main() -> None:
     """Serve the socket that is this process's standard input."""
-    with tempfile.TemporaryDirectory(prefix="tvm-flow-npu-") as name, socket.socket(fileno=0) as connection:
-        os.environ.update(emulation_variables(Path(name)))
-        serve(connection, Path(name))
+    with temporary_folder("npu") as folder, socket.socket(fileno=0) as connection:
+        os.environ.update(emulation_variables(folder))
+        serve(connection, folder)
 
 
 if __name__ == "__main__":
