@@ -8,20 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from safetensors.numpy import load_file
-from safetensors.torch import save_file
+from support.tiny_commands import CONFIG, LATENT, PROMPT, write_checkpoint, write_inputs
 
 from tvm_flow.cli import main
-from tvm_flow.model import STDiT, STDiTConfig
 from tvm_flow.pack import read_golden
 from tvm_flow.run import Bundle
-
-CONFIG = STDiTConfig(depth=1, hidden=32, heads=2, caption_channels=8, model_max_length=6, space_scale=0.5)
-SAMPLER = {"name": "iddpm", "steps": 2, "cfg_scale": 2.0}
-LATENT = "4,2,3,5"
-PROMPT = "a lake at dawn"
 
 
 @dataclass(frozen=True)
@@ -41,24 +34,10 @@ class Files:
         return str(self.folder / name)
 
 
-def write_checkpoint(folder: Path, seed: int = 0) -> None:
-    """As released: the position tables among the weights, and a config.json that names its model."""
-    folder.mkdir()
-    torch.manual_seed(seed)
-    model = STDiT(CONFIG)
-    tables = {"pos_embed": model.position_embedding(2, 2)[None], "pos_embed_temporal": model.time_embedding(2)[None]}
-    save_file({**model.state_dict(), **tables}, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(CONFIG.to_dict()))
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     folder = tmp_path_factory.mktemp("stdit")
-    write_checkpoint(folder / "checkpoint")
-    (folder / "sampler.yaml").write_text(yaml.safe_dump(SAMPLER))
-    (folder / "prompts.yaml").write_text(f"prompts: [{PROMPT}]\n")
-    tokens = {"tokens": torch.randn(1, 6, 8), "lengths": torch.tensor([4])}
-    save_file(tokens, folder / "captions.safetensors", {"captions": json.dumps([PROMPT])})
+    write_inputs(folder)
     return Files(folder)
 
 

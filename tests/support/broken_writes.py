@@ -1,0 +1,314 @@
+"""Commands whose writes fail, that are killed in the midst of one, raced, or given a link: what they say and leave.
+
+python -m support.broken_writes [--most N] [--stages NAME ...]
+
+Every stage below is run whole once, which counts what it writes below its folder and keeps what came of it. Then, at
+N of these writes or at all of them,
+
+    full     the disk is full from there on: one line naming the output and the cause, exit code 2, what was there
+             before is there whole, and nothing else;
+    killed   SIGKILL, half of it written: the same command then makes what the whole run made, and leaves nothing;
+
+and once each,
+
+    busy     another process holds the output: one line says so, and nothing is touched;
+    raced    two at once: each makes it whole or is told of the other;
+    linked   the output is a link: it stays one, and what it names becomes the output.
+
+A library that is preloaded (broken_writes.c) makes writes fail, so the module starts itself again with it. Commands are
+`main` of the CLI in this process, and in its forks where they are killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.tiny_commands import PROMPT, write_inputs
+from tvm_flow.artifact import exclusive
+from tvm_flow.cli import main as command
+from tvm_flow.scratch import temporary_folder
+
+Tree = dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command that writes ``output``, a name in the folder W, over what the command ``before`` made.
+
+    In words, I is the folder of inputs that nothing writes to.
+    """
+
+    output: str
+    words: str
+    before: str
+    more: str = ""
+    """Another stage, whose output is among the inputs."""
+
+
+_MODEL = "--model I/checkpoint --sampler I/sampler.yaml --latent 4,2,3,5 --captions I"
+_BUNDLE = "--bundle I/bundle --captions I"
+_TRIED = f"{_MODEL} --calibration I/prompts.yaml --prompts I/prompts.yaml --count 1"
+STAGES = {
+    "calibrate": Stage(
+        "ranges",
+        f"calibrate {_MODEL} --prompts I/both.yaml --output W/ranges",
+        f"calibrate {_MODEL} --prompts I/prompts.yaml --output W/ranges",
+    ),
+    "merge": Stage(
+        "ranges", "calibrate --merge I/ranges I/other --output W/ranges", "calibrate --merge I/other --output W/ranges"
+    ),
+    "quantize": Stage(
+        "quantized",
+        f"quantize {_MODEL} --ranges I/ranges --recipe calibration/recipes/w8a8.yaml --output W/quantized",
+        f"quantize {_MODEL} --ranges I/ranges --recipe calibration/recipes/w8a8_asymmetric.yaml --output W/quantized",
+    ),
+    "export": Stage(
+        "export",
+        f"export {_MODEL} --quantized I/quantized --prompts I/prompts.yaml --output W/export",
+        f"export {_MODEL} --quantized I/quantized --prompts I/second.yaml --output W/export",
+    ),
+    "report": Stage(
+        "report.html",
+        "report --scores I/scores.jsonl --ranges I/ranges --output W/report.html",
+        "report --scores I/scores.jsonl --output W/report.html",
+    ),
+    "evaluate": Stage(
+        "scores.jsonl",
+        f"evaluate static-w8a8 {_TRIED} --output W/scores.jsonl",
+        f"evaluate fp32 {_TRIED} --output W/scores.jsonl",
+    ),
+    "sensitivity": Stage(
+        "sensitivity.json",
+        f"sensitivity static-w8a8 {_TRIED} --windows 1 --output W/sensitivity.json",
+        f"sensitivity static-w4a8 {_TRIED} --windows 1 --output W/sensitivity.json",
+    ),
+    "mix": Stage(
+        "mixed.yaml",
+        f"mix static-w8a8 {_TRIED} --sensitivity I/sensitivity.json --bytes 100000 --output W/mixed.yaml",
+        f"mix static-w8a8 {_TRIED} --sensitivity I/sensitivity.json --bytes 1 --output W/mixed.yaml",
+        more="sensitivity",
+    ),
+    "compile": Stage(
+        "bundle",
+        "compile --export I/export --output W/bundle --threads 1",
+        "compile --export I/export --output W/bundle --threads 1 --check none",
+    ),
+    "prompt": Stage(
+        "prompt.bin",
+        f'embed "{PROMPT}" --for-bundle I/bundle --captions I --output W/prompt.bin',
+        'embed "a second one" --for-bundle I/bundle --captions I --output W/prompt.bin',
+        more="compile",
+    ),
+    "run": Stage(
+        "latents.safetensors",
+        f'run "{PROMPT}" {_BUNDLE} --output W/latents.safetensors',
+        "",
+        more="compile",
+    ),
+    "trace": Stage(
+        "trace.json",
+        "profile I/bundle --steps 1 --trace W/trace.json",
+        "profile I/bundle --steps 2 --trace W/trace.json",
+        more="compile",
+    ),
+}
+INPUTS = (
+    f"calibrate {_MODEL} --prompts I/prompts.yaml --output I/ranges",
+    f"calibrate {_MODEL} --prompts I/second.yaml --output I/other",
+    STAGES["quantize"].words.replace("W/", "I/"),
+    STAGES["export"].words.replace("W/", "I/"),
+)
+_SCORE = {
+    **{"key": "k", "recipe": "fp32", "model": "plain", "prompt": PROMPT, "seed": 0, "bytes_per_step": 1.0},
+    **{"groups": [0, 0], "latent_psnr_db": 40.0, "latent_cosine": 1.0},
+}
+
+
+class Tried:
+    """One stage, and the folders that its words name."""
+
+    def __init__(self, stage: Stage, inputs: Path, place: Path, shim: ctypes.CDLL) -> None:
+        self.stage, self.shim, self.inputs = stage, shim, inputs
+        self.work, self.begin = place / "work", place / "begin"
+        self.output = self.work / stage.output
+        self.work.mkdir()
+        if stage.before:
+            self.expect(stage.before)
+        shutil.copytree(self.work, self.begin, symlinks=True)
+        self.before = tree(self.work)
+        shim.broken_begin(os.fsencode(self.work), 0, 0)
+        self.expect(stage.words)
+        self.writes = shim.broken_end()
+        self.after = tree(self.work)
+
+    def run(self, words: str) -> tuple[int, str]:
+        """Exit code, and what is said last on stderr, without the warnings before it."""
+        given = [word.replace("W/", f"{self.work}/").replace("I/", f"{self.inputs}/") for word in split(words)]
+        given = [str(self.inputs) if word == "I" else word for word in given]
+        told = io.StringIO()
+        with redirect_stderr(told), redirect_stdout(io.StringIO()):
+            code = command(given)
+        assert "Traceback" not in told.getvalue(), told.getvalue()
+        before, _, said = told.getvalue().rpartition("tvm-flow: ")
+        return code, said.strip() if code else before
+
+    def expect(self, words: str) -> None:
+        code, said = self.run(words)
+        assert code == 0, (words, said)
+
+    def again(self) -> None:
+        """What was there before the command."""
+        shutil.rmtree(self.work)
+        shutil.copytree(self.begin, self.work, symlinks=True)
+
+    def full(self, at: int) -> None:
+        self.again()
+        self.shim.broken_begin(os.fsencode(self.work), at, 0)
+        try:
+            code, said = self.run(self.stage.words)
+        finally:
+            self.shim.broken_end()
+        assert code == 2 and "\n" not in said, (at, code, said)
+        assert self.stage.output in said and "No space left on device" in said, (at, said)
+        self.expect_either(tree(self.work), f"full at {at}")
+
+    def killed(self, at: int) -> None:
+        self.again()
+        if (child := os.fork()) == 0:
+            self.shim.broken_begin(os.fsencode(self.work), at, 1)
+            self.run(self.stage.words)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, at
+        self.expect(self.stage.words)
+        self.expect_after(tree(self.work), f"killed at {at}")
+
+    def busy(self) -> None:
+        self.again()
+        with exclusive(self.output):
+            held = tree(self.work)
+            code, said = self.run(self.stage.words)
+            assert code == 2 and "another command is writing it" in said and "\n" not in said, (code, said)
+            assert tree(self.work) == held
+
+    def raced(self) -> None:
+        self.again()
+        children = []
+        for _ in range(2):
+            if (child := os.fork()) == 0:
+                code, said = self.run(self.stage.words)
+                os._exit(code if code == 0 or "another command is writing it" in said else 99)
+            children.append(child)
+        codes = sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+        assert codes in ([0, 0], [0, 2]), codes
+        self.expect_after(tree(self.work), "raced")
+
+    def linked(self) -> None:
+        self.again()
+        real = self.work / "elsewhere" / "real"
+        real.parent.mkdir()
+        if self.output.exists():
+            self.output.rename(real)
+        self.output.symlink_to(real)
+        self.expect(self.stage.words)
+        assert self.output.is_symlink() and [path.name for path in real.parent.iterdir()] == ["real"]
+        found = {name: data for name, data in tree(self.work).items() if not name.startswith("elsewhere")}
+        made = {name.replace("elsewhere/real", self.stage.output): data for name, data in tree(real.parent).items()}
+        self.expect_after({**found, **{n.replace("real", self.stage.output, 1): d for n, d in made.items()}}, "linked")
+
+    def expect_either(self, found: Tree, when: str) -> None:
+        """The output is all old or all new, and there is nothing else."""
+        mine = [each for each in found if each.split("/")[0] == self.stage.output]
+        states = [
+            {name: data for name, data in whole.items() if name.split("/")[0] == self.stage.output}
+            for whole in (self.before, self.after)
+        ]
+        assert {name: found[name] for name in mine} in states, (when, sorted(found))
+        assert set(found) <= {*self.before, *self.after}, (when, sorted(found))
+
+    def expect_after(self, found: Tree, when: str) -> None:
+        wrong = [name for name in {*found, *self.after} if found.get(name) != self.after.get(name)]
+        assert not wrong, (when, wrong)
+
+
+def split(words: str) -> list[str]:
+    """As a shell would."""
+    import shlex
+
+    return shlex.split(words)
+
+
+def tree(folder: Path) -> Tree:
+    """Every file and folder in ``folder``, hidden ones too; what a name of a folder is says b"/"."""
+    return {
+        path.relative_to(folder).as_posix(): b"/" if path.is_dir() else path.read_bytes() for path in folder.rglob("*")
+    }
+
+
+def prepare(inputs: Path, more: set[str]) -> None:
+    """What the stages read, with what the stages ``more`` write."""
+    write_inputs(inputs, "a second one")
+    (inputs / "second.yaml").write_text("prompts: [a second one]\n")
+    (inputs / "both.yaml").write_text(f"prompts: [{PROMPT}, a second one]\n")
+    (inputs / "scores.jsonl").write_text(json.dumps(_SCORE) + "\n")
+    for words in (*INPUTS, *(STAGES[name].words.replace("W/", "I/") for name in more - {""})):
+        given = [str(inputs) if word == "I" else word.replace("I/", f"{inputs}/") for word in split(words)]
+        with redirect_stderr(io.StringIO()) as told, redirect_stdout(io.StringIO()):
+            assert command(given) == 0, (words, told.getvalue())
+
+
+def try_all(names: list[str], most: int, shim: ctypes.CDLL) -> dict[str, dict[str, int]]:
+    """By stage: how often it writes, and at how many writes it failed and was killed."""
+    counts = {}
+    with temporary_folder("broken") as folder:
+        (folder / "inputs").mkdir()
+        prepare(folder / "inputs", {STAGES[name].more for name in names})
+        for name in names:
+            (folder / name).mkdir()
+            tried = Tried(STAGES[name], folder / "inputs", folder / name, shim)
+            points = range(1, tried.writes + 1) if not most else spread(tried.writes, most)
+            for at in points:
+                tried.full(at)
+                tried.killed(at)
+            tried.busy()
+            tried.raced()
+            tried.linked()
+            counts[name] = {"writes": tried.writes, "tried": len(points)}
+            print(f"{name}: {counts[name]}", file=sys.stderr)
+    return counts
+
+
+def spread(count: int, most: int) -> list[int]:
+    """``most`` numbers of 1 to ``count``, both of these among them."""
+    return sorted({1 + round(k * (count - 1) / (most - 1)) for k in range(most)})
+
+
+def main() -> None:
+    """Print the counts as JSON; an assertion says where a stage does otherwise."""
+    parser = argparse.ArgumentParser(description="Commands whose writes fail, or that are killed in the midst of one")
+    parser.add_argument("--most", type=int, default=0, metavar="N", help="writes of each stage to try; 0 for all")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), metavar="STAGE")
+    asked = parser.parse_args()
+    if "BROKEN_WRITES" not in os.environ:
+        with temporary_folder("shim") as folder:
+            shim = folder / "broken_writes.so"
+            flags = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+            subprocess.run(["gcc", *flags, "-o", shim, Path(__file__).with_suffix(".c"), "-ldl"], check=True)
+            given = {**os.environ, "LD_PRELOAD": str(shim), "BROKEN_WRITES": str(shim)}
+            again = [sys.executable, "-m", "support.broken_writes", *sys.argv[1:]]
+            sys.exit(subprocess.run(again, env=given, check=False).returncode)
+    print(json.dumps(try_all(asked.stages, asked.most, ctypes.CDLL(os.environ["BROKEN_WRITES"]))))
+
+
+if __name__ == "__main__":
+    main()
