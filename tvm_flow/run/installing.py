@@ -26,6 +26,7 @@ from tvm_flow.pack.signature import read_signature
 from tvm_flow.pack.trust import Trust, check_trust, verify_signature
 from tvm_flow.run.bundle import Bundle
 from tvm_flow.run.decoder import BundleDecoder
+from tvm_flow.scratch import naming
 
 
 def install_bundle(source: Path, target: Path, trust: Trust | None = None, threads: int = 0) -> None:
@@ -40,7 +41,7 @@ def install_bundle(source: Path, target: Path, trust: Trust | None = None, threa
     if target.exists() and target.samefile(source):
         raise ConfigError(f"{target}: expected another place than the bundle's own; name one with --into")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(target):
+    with exclusive(target), naming(target, _beside(target, "new")):
         recover(target)
         asked = None if trust is None else _not_older(target, trust)
         if asked is not None:
