@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from tvm_flow.calibrate import CalibrationPrompt, LayerRanges, Ranges, load_ranges, merge, save_ranges
+from tvm_flow.causes import Cause
 from tvm_flow.errors import CalibrationError
+from tvm_flow.pipeline.stages import merge_stage
 from tvm_flow.sampler import SamplerConfig
 
 SAMPLER = SamplerConfig(steps=3, frames=4, height=32, width=32)
@@ -164,3 +166,37 @@ def test_a_file_of_another_shape_is_refused(
     rewrite(tmp_path / "r", tensors, **changes)
     with pytest.raises(CalibrationError, match=message):
         load_ranges(tmp_path / "r")
+
+
+def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+    """One of each byte: also a number that becomes another between the same edges."""
+    path = tmp_path / "r"
+    save_ranges(path, ranges())
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        try:
+            found = load_ranges(path)
+        except CalibrationError:
+            continue
+        # A blank of the header's JSON that became another, say.
+        assert same(found, ranges()) and found.prompts == ranges().prompts, at
+
+
+def test_a_changed_value_is_named_with_its_cause(tmp_path: Path) -> None:
+    path = tmp_path / "r"
+    save_ranges(path, ranges())
+    path.write_bytes(path.read_bytes()[:-1] + b"\x3f")
+    with pytest.raises(
+        CalibrationError, match=r"r: expected values whose sha256 is .* got .*calibrate again"
+    ) as caught:
+        load_ranges(path)
+    assert caught.value.cause is Cause.CHANGED
+
+
+def test_a_file_of_before_there_was_a_digest_is_joined_into_one_that_has_it(tmp_path: Path) -> None:
+    rewrite(tmp_path / "old")
+    with pytest.raises(CalibrationError, match=r"old: expected the sha256 .*calibrate --merge FILE --output NEW"):
+        load_ranges(tmp_path / "old")
+    merge_stage([tmp_path / "old"], tmp_path / "new")
+    assert load_ranges(tmp_path / "new").layers.keys() == ranges().layers.keys()

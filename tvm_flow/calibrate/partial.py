@@ -6,15 +6,14 @@ One safetensors file, whole or absent:
     <layer>.absmax               float32 [done, 2, K]
     latent                       float32 [1, C, T, H, W] what these steps made of the prompt's noise
 
-and in the header's metadata, under ``tvm_flow``, whose they are: format, model, sampler, latent, prompt and the sha256
-of its embedding. Going on from them gives the bits that a run without interruption gives; a file that is of something
-else, or damaged, is passed over, and written again.
+and in the header's metadata, under ``tvm_flow``, whose they are: format, model, sampler, latent, prompt, the sha256 of
+its embedding, and that of all of it (`tvm_flow.calibrate.seal`). Going on from them gives the bits that a run without
+interruption gives; a file that is of something else, or damaged, is passed over, and written again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +28,7 @@ from tvm_flow.artifact import atomic_path
 from tvm_flow.calibrate.prompts import CalibrationPrompt
 from tvm_flow.calibrate.ranges import Ranges
 from tvm_flow.calibrate.record import Recorder
+from tvm_flow.calibrate.seal import KEY, digest, sealed
 from tvm_flow.documents import parse_json
 
 FORMAT = 1
@@ -80,9 +80,10 @@ class Partial:
             return 0
         recorder, step, z = self._state
         started = time.monotonic()
-        tensors = {name: rows.contiguous() for name, rows in recorder.rows(step).items()}
+        tensors = {name: rows.contiguous() for name, rows in {**recorder.rows(step), LATENT: z}.items()}
+        metadata = sealed(self._identity, {name: rows.numpy() for name, rows in tensors.items()})
         with atomic_path(self.path) as temporary:
-            save_file({**tensors, LATENT: z}, temporary, {"tvm_flow": json.dumps(self._identity, sort_keys=True)})
+            save_file(tensors, temporary, metadata)
         self._written = time.monotonic()
         self._cost = self._written - started
         return step
@@ -95,10 +96,14 @@ class Partial:
     def _read(self, recorder: Recorder, noise: Tensor) -> tuple[int, Tensor] | None:
         try:
             with safe_open(self.path, framework="pt") as file:
-                if parse_json((file.metadata() or {})["tvm_flow"].encode()) != self._identity:
+                said = parse_json((file.metadata() or {})["tvm_flow"].encode())
+                stated = said.pop(KEY, None)
+                if said != self._identity:
                     return None
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+            if stated != digest(said, {name: rows.numpy() for name, rows in tensors.items()}):
+                return None
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError):
             return None
         latent = tensors.pop(LATENT, None)
         done = len(next(iter(tensors.values()), ()))

@@ -6,13 +6,13 @@ One safetensors file. For every quantized layer, under its module path:
     <layer>.absmax               float32 [steps, 2, K]   per input channel
 
 The second axis is the branch: 0 cond, 1 uncond. The header's metadata has one key, ``tvm_flow``, a JSON
-object: format, model_sha256, sampler, latent (shape [C, T, H, W]), and the prompts done with their seeds, in
-order.
+object: format, model_sha256, sampler, latent (shape [C, T, H, W]), the prompts done with their seeds, in order, and
+the sha256 of all these and the tensors (`tvm_flow.calibrate.seal`), which every reader checks. Files of earlier
+versions have none: joining them (calibrate --merge) takes them as they are and gives one.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +25,8 @@ from safetensors.numpy import save_file
 
 from tvm_flow.artifact import atomic_path
 from tvm_flow.calibrate.prompts import CalibrationPrompt
+from tvm_flow.calibrate.seal import KEY, digest, sealed
+from tvm_flow.causes import Cause
 from tvm_flow.documents import parse_json
 from tvm_flow.errors import CalibrationError, ConfigError
 from tvm_flow.sampler import SamplerConfig
@@ -92,7 +94,7 @@ def save_ranges(path: Path, ranges: Ranges) -> None:
         for part in _PARTS
     }
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, {"tvm_flow": json.dumps(metadata, sort_keys=True)})
+        save_file(tensors, temporary, sealed(metadata, tensors))
 
 
 def ranges_sampler(path: Path) -> SamplerConfig:
@@ -104,8 +106,8 @@ def ranges_sampler(path: Path) -> SamplerConfig:
         raise CalibrationError(f"{path}: expected a readable ranges file, got: {error!r}; calibrate again") from error
 
 
-def load_ranges(path: Path) -> Ranges:
-    """Read a file that ``save_ranges`` wrote.
+def load_ranges(path: Path, unsealed: bool = False) -> Ranges:
+    """Read a file that ``save_ranges`` wrote; with ``unsealed`` also one of before it had a sha256.
 
     Raises CalibrationError naming ``path`` when it is absent, damaged, of another format, or inconsistent.
     """
@@ -114,12 +116,27 @@ def load_ranges(path: Path) -> Ranges:
             metadata = parse_json((file.metadata() or {})["tvm_flow"].encode())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata["format"] != FORMAT:
-            raise CalibrationError(f"format: expected {FORMAT}, got {metadata['format']}; calibrate again")
-        return _build(metadata, tensors)
+            raise CalibrationError(
+                f"format: expected {FORMAT}, got {metadata['format']}; calibrate again", Cause.WRONG_VERSION
+            )
+        stated = metadata.pop(KEY, None)
+        if stated is not None and stated != (got := digest(metadata, tensors)):
+            raise CalibrationError(
+                f"expected values whose sha256 is {stated!s:.12}..., got {got:.12}...; copy it again, or calibrate "
+                "again",
+                Cause.CHANGED,
+            )
+        found = _build(metadata, tensors)
+        if stated is None and not unsealed:
+            raise CalibrationError(
+                "expected the sha256 of its values, got a file of an earlier version without one; take it as it is "
+                "into a new one: tvm-flow calibrate --merge FILE --output NEW"
+            )
+        return found
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, ConfigError) as error:
         raise CalibrationError(f"{path}: expected a readable ranges file, got: {error!r}; calibrate again") from error
     except CalibrationError as error:
-        raise CalibrationError(f"{path}: {error}") from error
+        raise CalibrationError(f"{path}: {error}", error.cause) from error
 
 
 def _build(metadata: dict[str, Any], tensors: dict[str, Floats]) -> Ranges:

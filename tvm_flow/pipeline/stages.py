@@ -52,11 +52,13 @@ def calibrate_stage(source: Source, prompts: Path, output: Path, shards: Shards 
 
 
 def merge_stage(parts: Sequence[Path], output: Path) -> None:
-    """Join the ranges files ``parts`` into ``output``; raises CalibrationError when they do not belong together."""
+    """Join the ranges files ``parts`` into ``output``, those of earlier versions too; raises CalibrationError when they
+    do not belong together.
+    """
     expect_own(output, RANGES, "prompts")
     expect_room(output, max((bytes_in(part) for part in parts), default=0))
     with exclusive(output):
-        save_ranges(output, reduce(merge, (load_ranges(part) for part in parts)))
+        save_ranges(output, reduce(merge, (load_ranges(part, unsealed=True) for part in parts)))
 
 
 def quantize_stage(source: Source, ranges: Path, recipe: Path, output: Path) -> None:
