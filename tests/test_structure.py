@@ -13,8 +13,8 @@ import pytest
 from tvm_flow.sources import PACKAGE, imported_modules, package_modules
 
 FLOW = (
-    *("errors", "limits", "numerics", "shipped", "sources", "documents", "scratch", "artifact", "folders"),
-    *("fields", "room", "cluster"),
+    *("causes", "errors", "limits", "numerics", "shipped", "sources", "documents", "scratch", "artifact"),
+    *("folders", "fields", "room", "cluster"),
     *("model", "sampler", "demo", "opensora", "calibrate", "quantize", "export"),
     *("graph", "importer", "lower", "target", "toolchain", "backends", "plan", "pack", "run"),
     *("check", "tune", "profile", "compile"),

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tvm_flow import __version__
+from tvm_flow.causes import Cause
 from tvm_flow.documents import JSON_MOST, parse_json, read_small
 from tvm_flow.errors import ConfigError
 from tvm_flow.scratch import beside, naming, sweep
@@ -136,7 +137,8 @@ def require_exec(path: Path, advice: str) -> None:
     """Raise ConfigError, with ``advice``, when what is written to ``path`` could not run there."""
     if is_noexec(path):
         raise ConfigError(
-            f"{path}: expected a file system whose programs may run, got one that is mounted noexec; {advice}"
+            f"{path}: expected a file system whose programs may run, got one that is mounted noexec; {advice}",
+            Cause.NOEXEC,
         )
 
 

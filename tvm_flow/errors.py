@@ -1,14 +1,22 @@
 """Every exception the package raises on bad input or a failed check.
 
 A message says which thing, what was expected, what was found, and what to do next. The command line prints it on
-one line and exits with code 2; anything else that escapes is a bug and keeps its traceback.
+one line and exits with code 2; anything else that escapes is a bug and keeps its traceback. Where the thing is a
+bundle or one of its files, `TvmFlowError.cause` names what is wrong with it as the C runtime does.
 """
 
 from __future__ import annotations
 
+from tvm_flow.causes import Cause
+
 
 class TvmFlowError(Exception):
     """Base of all errors that a user can act on."""
+
+    def __init__(self, message: str = "", cause: Cause = Cause.NONE) -> None:
+        """``cause``: one of the named ones, where it is one of these."""
+        super().__init__(message)
+        self.cause = cause
 
 
 class ConfigError(TvmFlowError):
@@ -54,6 +62,9 @@ class BundleError(TvmFlowError):
 class SignatureError(BundleError):
     """A bundle is not signed as is asked; each way is a class of its own, as it is a status of the C runtime."""
 
+    def __init__(self, message: str = "", cause: Cause = Cause.BAD_SIGNATURE) -> None:
+        super().__init__(message, cause)
+
 
 class NotSignedError(SignatureError):
     """There is no signature."""
@@ -69,6 +80,9 @@ class UnknownKeyError(SignatureError):
 
 class OlderVersionError(SignatureError):
     """It is of a version below the least that is accepted."""
+
+    def __init__(self, message: str = "", cause: Cause = Cause.WRONG_VERSION) -> None:
+        super().__init__(message, cause)
 
 
 class RuntimeFailure(TvmFlowError):

@@ -19,7 +19,7 @@ def test_sizes_stay_within_their_limits(capsys: pytest.CaptureFixture[str]) -> N
     (text,) = capsys.readouterr().out.splitlines()
     line = json.loads(text)
     assert list(line) == KEYS
-    assert 0 < line["runtime_bytes"] <= RUNTIME_LIMIT <= 52_000
+    assert 0 < line["runtime_bytes"] <= RUNTIME_LIMIT <= 53_500
     assert 0 < line["vulkan_bytes"] <= VULKAN_LIMIT <= 40_000
     assert 0 < line["npu_bytes"] <= NPU_LIMIT <= 40_000
     assert 0 < line["signature_bytes"] <= SIGNATURE_LIMIT <= 15_000

@@ -94,8 +94,8 @@ class TestVerify:
     @pytest.mark.parametrize(
         ("at", "value", "message"),
         [
-            (0, 0, "expected magic, schema, size"),
-            (8, 2, "expected magic, schema, size"),
+            (0, 0, "expected magic and size"),
+            (8, 3, "expected schema 1 or 2, got 3; take a newer version"),
             (16, 5, "latents .4, 2, 2, 2., got"),
             (32, 0, "expected positive sizes"),
             (32, 3, "chunks that divide 2"),

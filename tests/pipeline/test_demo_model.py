@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from safetensors import safe_open
 from support.small_demo import PROMPT, RECIPE, STEPS, SmallDemo
 from support.stored_figures import as_read_back
 from torch import Tensor
@@ -17,6 +18,7 @@ from tvm_flow.compile.options import CompileOptions
 from tvm_flow.demo import LATENT_SHAPE
 from tvm_flow.numerics.metrics import psnr_db
 from tvm_flow.pack import bundle_bytes, read_golden, verify_bundle
+from tvm_flow.pack.index import read_index
 from tvm_flow.pipeline.exporting import export_stage
 from tvm_flow.pipeline.generate import Generation, generate_latents, noise_for
 from tvm_flow.pipeline.stages import calibrate_stage, compile_stage, quantize_stage
@@ -74,8 +76,21 @@ class TestStages:
         int8 = sum(layer.weight_q.size for layer in quantized.layers.values() if layer.weight_q is not None)
         floats = sum(4 * value.size for value in quantized.params.values())
         positions = sum(4 * table.size for table in quantized.tables.values())
-        size = (demo.compiled.bundle / "weights.bin").stat().st_size
+        first = read_index(demo.compiled.bundle / "steps.bin").weights_first
+        size = (demo.compiled.bundle / "weights.bin").stat().st_size - first
         assert int8 < size < 1.1 * int8 + floats + positions
+
+    def test_any_reader_of_safetensors_opens_the_weights(self, demo: SmallDemo) -> None:
+        """Packed weights are there as what they are: as many bytes of int8 as the model has."""
+        path, index = demo.compiled.bundle / "weights.bin", read_index(demo.compiled.bundle / "steps.bin")
+        with safe_open(path, framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        assert index.weights_first % 16384 == 0 < index.weights_first
+        assert sum(tensor.nbytes for tensor in tensors.values()) == path.stat().st_size - index.weights_first
+        quantized = load_quantized(demo.quantized)
+        int8 = sum(layer.weight_q.size for layer in quantized.layers.values() if layer.weight_q is not None)
+        assert sum(tensor.nbytes for tensor in tensors.values() if tensor.dtype in (np.int8, np.uint8)) >= int8
+        assert sum(name.startswith("padding.") for name in tensors) < len(tensors) / 3
 
     def test_the_bundle_is_verified_and_gives_its_golden_output(self, demo: SmallDemo) -> None:
         assert verify_bundle(demo.compiled.bundle).steps == len(STEPS)

@@ -75,7 +75,7 @@ BIONIC_21 = (
     "memmove memset mmap munmap open posix_memalign pthread_cond_broadcast pthread_cond_destroy "
     "pthread_cond_init pthread_cond_wait pthread_create pthread_join pthread_mutex_destroy pthread_mutex_init "
     "pthread_mutex_lock pthread_mutex_unlock sched_getaffinity sched_setaffinity sched_yield snprintf strchr "
-    "strcmp strcspn strdup strerror strlen strncmp strrchr strspn vsnprintf"
+    "strcasecmp strcmp strcspn strdup strerror strlen strncmp strrchr strspn vsnprintf"
 )
 
 

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         message, code = "interrupted; nothing half-written is left, run the same command again", INTERRUPTED
     except TvmFlowError as error:
-        message, code = str(error), 2
+        message, code = f"{error}{f' [{error.cause.words}]' if error.cause else ''}", 2
     except OSError as error:  # a full disk, a folder without permission, a path through a file
         if error.errno is None:
             raise

@@ -40,6 +40,7 @@ class DecoderLibrary:
     exported: ExportedDecoder
     library: GroupLibrary
     weights: bytes
+    weights_first: int
     latent_frames: int
     left_in_float = ()
     """It has no layer that was to be quantized."""
@@ -70,7 +71,8 @@ class DecoderLibrary:
     def packed(self, frames: Floats | None = None) -> Decoder:
         """For a bundle whose golden latents give ``frames``; None while nobody knows."""
         digest = NO_FRAMES if frames is None else hashlib.sha256(np.ascontiguousarray(frames).tobytes()).digest()
-        return Decoder(self.library.path, self.weights, self.exported.chunk, self.exported.frames, digest)
+        chunk, shape = self.exported.chunk, self.exported.frames
+        return Decoder(self.library.path, self.weights, chunk, shape, digest, self.weights_first)
 
 
 def build_decoder(job: Job, work: Path) -> DecoderLibrary | None:
@@ -87,4 +89,5 @@ def build_decoder(job: Job, work: Path) -> DecoderLibrary | None:
     groups = (StepGroup(graph, ((0, 0),), (graph.given,)),)
     source = Source("decoder", groups, (decoder.graph,), (LIBRARY,), Timeless(), weights)
     (library,) = build_libraries(source, job, work)
-    return DecoderLibrary(decoder, library, bytes(weights.data), job.exported.latent[1])
+    weights.finish()
+    return DecoderLibrary(decoder, library, bytes(weights.file), weights.first, job.exported.latent[1])

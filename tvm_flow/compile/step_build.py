@@ -21,6 +21,7 @@ from tvm_flow.pack.contents import NOT_COMPUTED
 from tvm_flow.plan.folds import Floats
 from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.plan.store import WeightStore
+from tvm_flow.plan.weights_file import FIRST_ALIGNMENT
 from tvm_flow.sampler import SamplerConfig
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.toolchain.versions import compiler_versions
@@ -63,15 +64,23 @@ def build_steps(job: Job, work: Path) -> Steps:
 
     Raises ImportGraphError or BuildError.
     """
-    exported, weights = job.exported, WeightStore(work / "weights.bin")
+    exported = job.exported
+    weights = WeightStore(work / "weights.bin", _header_room(exported))
     with interrupts_kept():
         groups = import_steps(exported.graphs, job.options.progress)
     firsts = [group.members[0] for group in groups]
     graphs = [exported.graphs[step][branch] for step, branch in firsts]
     names = [f"group{index}" for index in range(len(groups))]
     libraries = build_libraries(Source("steps", groups, graphs, names, exported, weights), job, work)
+    weights.finish()
     left_in_float = tuple(line for group in groups for line in group.graph.left_in_float)
     return Steps(exported, libraries, weights, left_in_float)
+
+
+def _header_room(exported: Exported) -> int:
+    """Bytes for names of tensors: a 512th of the weights is enough for models of matrices; else values are moved."""
+    size = sum(path.stat().st_size for path in exported.folder.glob("*.bin"))
+    return -(-max(size // 512, 1) // FIRST_ALIGNMENT) * FIRST_ALIGNMENT
 
 
 def golden_input(exported: Exported) -> Golden:
@@ -100,7 +109,8 @@ def bundle_contents(
         for member, values in zip(library.members, library.variant_values, strict=True)
     }
     return Contents(
-        weights=weights.path or weights.data,
+        weights=weights.path or weights.file,
+        weights_first=weights.first,
         groups=[Group(lib.path.stem, lib.path, lib.plan.variant_floats) for lib in libraries],
         sampler=exported.sampler,
         timesteps=[float(t) for t in exported.timesteps],

@@ -72,7 +72,8 @@ class Contents:
     """Everything that `write_bundle` packs.
 
     ===============  =======================================================================================
-    weights          bytes-like, or a file; what all steps share, offsets as the libraries name them
+    weights          bytes-like, or a file; what all steps share
+    weights_first    bytes of it before those that libraries name: the header, where it is a safetensors file
     groups           step groups, in the order that variants count them
     sampler          JSON-able description of the step grid
     timesteps        [steps], 0..1000
@@ -113,6 +114,7 @@ class Contents:
     decoder: Decoder | None = None
     static: Mapping[str, Path] = field(default_factory=dict)
     extra: Mapping[str, Path] = field(default_factory=dict)
+    weights_first: int = 0
 
     @property
     def weights_bytes(self) -> int:

@@ -1,17 +1,17 @@
-"""The bundle format, schema 2: the one page of it.
+"""The bundle format, schema 3: the one page of it.
 
 A bundle is a directory of regular files, all but two of them listed in the manifest; nothing else may lie in it:
 
     manifest.json            what it is made of, below
     signature.bin            who signed which version of it, if somebody did; not listed: see tvm_flow.pack.signature
     lib/<target>/<group>.so  one library for each step group, exporting `tvm_flow_library`
-    weights.bin              what all steps share; libraries name offsets into it
+    weights.bin              what all steps share, in the layout of safetensors: see below
     steps.bin                the index below, all that the C runtime reads besides libraries and weights
     golden.bin               float32: noise [latent], cond tokens [L, channels], cond mask [L], uncond tokens
                              and mask, expected latents [latent]; what steps draw is made for the seed 0. In an
                              unchecked bundle (golden steps 0xFFFFFFFF) nobody computed these, and they are zero
     decoder.bin              latents to frames, if the bundle ends in frames: see tvm_flow.pack.decoder
-    decoder_weights.bin      its constants
+    decoder_weights.bin      its constants, in the same layout
     lib/<target>/decoder.so  its library
     lib/<target>/libtvm_flow.so.0, lib/<target>/libtvm_flow_device_*.so, lib/<target>/check_bundle, include/*.h, LICENSE
                              for C programs of the target; see `tvm_flow.compile.board_files`
@@ -20,7 +20,7 @@ A bundle is a directory of regular files, all but two of them listed in the mani
 
 manifest.json is sorted, indented JSON; the C runtime does not read it:
 
-    schema      that of manifest.json and steps.bin: 2
+    schema      that of manifest.json and steps.bin: 3
     version     of tvm-flow, which packed it
     target      what it was compiled for; name is the folder's below lib/, backends those that libraries may need
     sampler     the configuration that t, updates and records were made for, as steps.bin has it too
@@ -38,9 +38,20 @@ count, index and number in them, and that they say what the manifest says; the l
 checks steps.bin and decoder.bin likewise, and the sha256 of what it loads of weights and libraries, which these state.
 golden.bin is checked when it is read; tvm_flow_verify asks that its input gives its latents, bit for bit.
 
-A reader takes its own schema and refuses every other, older or newer, naming both: a bundle is compiled again. Within a
-schema, keys of the manifest and files may be added, never changed: readers ignore keys that they do not know, and
-static and checked may be absent (none, true).
+A reader takes its own schema and the one before, and refuses every other by name: an older bundle is compiled again, a
+newer one wants a newer reader. Within a schema, keys of the manifest and files may be added, never changed: readers
+ignore keys that they do not know, and static and checked may be absent (none, true).
+
+    3    weights are a safetensors file; steps.bin and decoder.bin say where its values begin (weights first), and how
+         long libraries are (library bytes). Both were zeros: a reader of 3 reads 2 by the same code
+    2    update constants in double, output_channels; decoders. Weights are bare values
+    1    float32 Euler steps in place of updates
+
+weights.bin is read by any reader of safetensors: u64 length of the header, JSON with name, dtype, shape and place of
+every tensor, padded with spaces so that values begin at a multiple of 16384, then the values. Tensors are as libraries
+take them: what is packed has the type and shape that it is packed in. They begin at multiples of 64; "padding.N" fill
+the gaps. The last one, "sha256", is that of all bytes before it: weights that are whole, but another bundle's, are told
+from damaged ones. Libraries name offsets from where values begin. The runtime reads nothing of the header.
 
 steps.bin is little endian. Its sections follow each other, each padded with zeros to 64 bytes, so that
 positions follow from the counts and none can lie. The last 32 bytes are the sha256 of all before.
@@ -48,10 +59,10 @@ positions follow from the counts and none can lie. The last 32 bytes are the sha
     header    magic "TVMFLOW\\0", u32 schema, u32 header bytes (192), u64 file bytes, u32 steps, branches,
               groups, step_floats, guided_channels, output_channels, latent_ndim, text_tokens,
               text_channels, sampler_bytes, u32 latent_shape[8] (1 past latent_ndim), u64 variant_values,
-              u64 weights bytes, weights sha256, golden sha256, f64 cfg_scale, 4 zeros, u32 golden steps
-              (0 for all, 0xFFFFFFFF for none)
+              u64 weights bytes, weights sha256, golden sha256, f64 cfg_scale, u32 weights first, u32 golden
+              steps (0 for all, 0xFFFFFFFF for none)
     sampler   JSON text [sampler_bytes]: the configuration that t, updates and records were made for
-    groups    [groups] of: sha256 of the library, u32 variant_floats, u32 zero, path in the bundle [152]
+    groups    [groups] of: sha256 of the library, u32 variant_floats, u32 library bytes, path in the bundle [152]
     t         f32 [steps], 0..1000
     updates   f64 [steps][5]: of_z, of_prediction, sigma, log_sigma, log_sigma_of_variance; see
               tvm_flow.sampler.update
@@ -68,32 +79,56 @@ import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from tvm_flow.causes import Cause
 from tvm_flow.errors import BundleError
 from tvm_flow.pack.contents import Contents
 
-SCHEMA = 2
-"""1 had float32 Euler steps in place of updates, and no output_channels."""
+SCHEMA, OLDEST = 3, 2
+"""What is written, and the oldest that is read."""
 MAGIC = b"TVMFLOW\0"
 MANIFEST, STEPS, WEIGHTS, GOLDEN = "manifest.json", "steps.bin", "weights.bin", "golden.bin"
 SIGNATURE = "signature.bin"
 
-HEADER = struct.Struct("<8sIIQ10I8IQQ32s32sd4xI")
-GROUP = struct.Struct("<32sI4x152s")
+HEADER = struct.Struct("<8sIIQ10I8IQQ32s32sdII")
+GROUP = struct.Struct("<32sII152s")
 VARIANT = struct.Struct("<I4xQ")
+STATED_BYTES, STATED_BYTES_AT = struct.Struct("<Q"), 16
+"""Of the file, in its header."""
 _ALIGN = 64
 _DIGEST = 32
 
 
+def is_safe_path(path: str) -> bool:
+    """True for a relative path of plain components: nothing that leaves the bundle."""
+    parts = path.split("/")
+    plain = all(part not in ("", ".", "..") for part in parts)
+    return plain and "\\" not in path and "\0" not in path and not PurePosixPath(path).is_absolute()
+
+
+def require_schema(path: Path, schema: object, newest: int = SCHEMA, oldest: int = OLDEST) -> None:
+    """Raises BundleError for another schema than those that this version reads."""
+    if type(schema) is int and oldest <= schema <= newest:
+        return
+    older = type(schema) is int and schema < oldest
+    raise BundleError(
+        f"{path}: expected schema {oldest} or {newest}, got {schema!r}; "
+        f"{'compile the bundle again' if older else 'take a newer version of tvm-flow'}",
+        Cause.WRONG_VERSION,
+    )
+
+
 @dataclass(frozen=True)
 class Library:
-    """One row of the group table: path in the bundle, sha256 of the file, floats in each variant."""
+    """One row of the group table: path, sha256 and bytes (0: not stated) of the file, floats in each variant."""
 
     path: str
     sha256: bytes
     variant_floats: int
+    bytes: int = 0
 
 
 def encode_index(
@@ -119,7 +154,7 @@ def encode_index(
         *(contents.guided_channels, contents.output_channels, len(contents.latent_shape)),
         *(contents.text_tokens, contents.text_channels, len(sampler), *shape),
         *(len(values) // 4, contents.weights_bytes, weights_sha256, golden_sha256, contents.cfg_scale),
-        contents.golden.steps,
+        *(contents.weights_first, contents.golden.steps),
     )
     return header + body + hashlib.sha256(header + body).digest()
 
@@ -130,7 +165,7 @@ def _encode_group(library: Library) -> bytes:
         raise BundleError(
             f"{library.path}: expected a path of at most 151 bytes, got {len(path)}; shorten the group's name"
         )
-    return GROUP.pack(library.sha256, library.variant_floats, path)
+    return GROUP.pack(library.sha256, library.variant_floats, library.bytes, path)
 
 
 def _encode_variants(contents: Contents) -> tuple[bytes, bytes]:

@@ -21,6 +21,8 @@ class Decoder:
     chunk: int
     frame_shape: tuple[int, int, int, int]
     golden_sha256: bytes
+    weights_first: int = 0
+    """Bytes of weights before those that the library names, as `tvm_flow.plan.store` writes them."""
 
     def check(self, latent_shape: tuple[int, ...]) -> None:
         """Raises BundleError when it does not decode latents of ``latent_shape``."""

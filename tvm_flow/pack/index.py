@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tvm_flow.causes import Cause
 from tvm_flow.errors import BundleError
-from tvm_flow.limits import MAX_CFG_SCALE, MAX_INDEX_BYTES
+from tvm_flow.limits import MAX_CFG_SCALE, MAX_ELEMENTS, MAX_INDEX_BYTES, MAX_STEPS
 from tvm_flow.pack.contents import NOT_COMPUTED, UPDATE_FLOATS, Float32, Float64
-from tvm_flow.pack.format import GROUP, HEADER, MAGIC, SCHEMA, VARIANT, Library
-from tvm_flow.pack.regular import read_regular
+from tvm_flow.pack.format import (
+    GROUP,
+    HEADER,
+    MAGIC,
+    STATED_BYTES,
+    STATED_BYTES_AT,
+    VARIANT,
+    Library,
+    is_safe_path,
+    require_schema,
+)
+from tvm_flow.pack.regular import cause_of, read_regular
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,7 @@ class Index:
     text_channels: int
     weights_bytes: int
     weights_sha256: bytes
+    weights_first: int
     golden_sha256: bytes
     golden_steps: int
     sampler: str
@@ -57,7 +69,8 @@ class _Sections:
         section = self.data[self.at : min(self.at + count * size, self.end)]
         if len(section) != count * size:
             raise BundleError(
-                f"steps.bin: section {name}: expected {count * size} bytes, got {len(section)}; pack again"
+                f"steps.bin: section {name}: expected {count * size} bytes, got {len(section)}; pack again",
+                Cause.WRONG_STEP_TABLE,
             )
         self.at += count * size + -(count * size) % 64
         return section
@@ -67,29 +80,68 @@ class _Sections:
 
 
 def read_index(path: Path) -> Index:
-    """Parse steps.bin. Raises BundleError when it is unreadable, too long, altered or of another schema."""
+    """Parse steps.bin. Raises BundleError with its cause when it is unreadable, altered, of another schema, or lies."""
     try:
         data = read_regular(path, MAX_INDEX_BYTES)
     except OSError as error:
-        raise BundleError(f"{path}: expected a readable file, got: {error}; copy the bundle again") from error
-    if len(data) < HEADER.size + 32 or data[:8] != MAGIC:
-        raise BundleError(f"{path}: expected a file that starts with {MAGIC!r}, got {data[:8]!r}; check the path")
+        raise BundleError(
+            f"{path}: expected a readable file, got: {error}; copy the bundle again", cause_of(error)
+        ) from error
+    _require_whole(path, data)
     fields = HEADER.unpack_from(data)
-    if fields[1] != SCHEMA:
-        raise BundleError(f"{path}: expected schema {SCHEMA}, got {fields[1]}; pack with this version of tvm-flow")
-    if fields[2:4] != (HEADER.size, len(data)) or hashlib.sha256(data[:-32]).digest() != data[-32:]:
-        raise BundleError(f"{path}: expected the size and sha256 that it states, got others; copy the bundle again")
+    if data[:8] != MAGIC:
+        raise BundleError(
+            f"{path}: expected a file that starts with {MAGIC!r}, got {data[:8]!r}; check the path",
+            Cause.WRONG_STEP_TABLE,
+        )
+    require_schema(path, fields[1])
+    if fields[2:4] != (HEADER.size, len(data)):
+        raise _not_as_stated(path, Cause.WRONG_STEP_TABLE)
     return _parse(_Sections(data), fields)
+
+
+def _require_whole(path: Path, data: bytes) -> None:
+    """At least a header and a digest, which holds."""
+    least = HEADER.size + 32
+    if len(data) < least:
+        raise BundleError(
+            f"{path}: expected at least {least} bytes, got {len(data)}; copy the bundle again", Cause.TRUNCATED
+        )
+    if _ends_in_its_digest(data):
+        return
+    (stated,) = STATED_BYTES.unpack_from(data, STATED_BYTES_AT)
+    if stated > len(data) and not _ends_in_its_digest(_with_its_size(data)):
+        raise BundleError(f"{path}: expected {stated} bytes, got {len(data)}; copy the bundle again", Cause.TRUNCATED)
+    raise _not_as_stated(path, Cause.CHANGED)
+
+
+def _not_as_stated(path: Path, cause: Cause) -> BundleError:
+    return BundleError(f"{path}: expected the size and sha256 that it states, got others; copy the bundle again", cause)
+
+
+def _ends_in_its_digest(data: bytes) -> bool:
+    return hashlib.sha256(data[:-32]).digest() == data[-32:]
+
+
+def _with_its_size(data: bytes) -> bytes:
+    """``data`` as it would be if only the size that it states had been changed, not its end cut off."""
+    return data[:STATED_BYTES_AT] + STATED_BYTES.pack(len(data)) + data[STATED_BYTES_AT + STATED_BYTES.size :]
 
 
 def _parse(sections: _Sections, fields: tuple[Any, ...]) -> Index:
     steps, branches, groups, step_floats, guided, outputs, ndim, tokens, channels, sampler_bytes = fields[4:14]
-    shape, (value_count, weights_bytes, weights_sha256, golden_sha256, cfg, golden_steps) = (
-        fields[14:22],
-        fields[22:28],
-    )
+    shape, (value_count, weights_bytes, weights_sha256, golden_sha256, cfg) = fields[14:22], fields[22:27]
+    weights_first, golden_steps = fields[27:29]
     if not (1 <= ndim <= 8 and all(size == 1 for size in shape[ndim:]) and 1 <= branches <= 2):
-        raise BundleError("steps.bin: expected 1 to 8 latent sizes and 1 or 2 branches; pack the bundle again")
+        raise _wrong("1 to 8 latent sizes and 1 or 2 branches", f"{ndim}, {shape} and {branches}")
+    sizes = {"latent": shape, "text": (tokens, channels)}
+    for name, extents in sizes.items():
+        if min(extents) < 1:
+            raise _wrong(f"positive sizes of {name}", extents)
+        if prod(extents) > MAX_ELEMENTS:
+            raise _too_large(f"{name} of at most {MAX_ELEMENTS} values", extents)
+    if steps > MAX_STEPS:
+        raise _too_large(f"at most {MAX_STEPS} steps", steps)
     sampler = sections.take("sampler", sampler_bytes, 1).decode(errors="replace")
     rows = GROUP.iter_unpack(sections.take("groups", groups, GROUP.size))
     index = Index(
@@ -103,6 +155,7 @@ def _parse(sections: _Sections, fields: tuple[Any, ...]) -> Index:
         text_channels=channels,
         weights_bytes=weights_bytes,
         weights_sha256=weights_sha256,
+        weights_first=weights_first,
         golden_sha256=golden_sha256,
         golden_steps=golden_steps,
         sampler=sampler,
@@ -113,41 +166,63 @@ def _parse(sections: _Sections, fields: tuple[Any, ...]) -> Index:
         variants=tuple(VARIANT.iter_unpack(sections.take("variants", steps * branches, VARIANT.size))),
         values=sections.floats("values", value_count),
     )
+    if sections.at < sections.end:
+        raise _wrong(f"{sections.at} bytes before its sha256", sections.end)
     _check(index)
     return index
 
 
-def _library(sha256: bytes, variant_floats: int, path: bytes) -> Library:
-    return Library(path.rstrip(b"\0").decode(errors="replace"), sha256, variant_floats)
+def _library(sha256: bytes, variant_floats: int, size: int, path: bytes) -> Library:
+    return Library(path.rstrip(b"\0").decode(errors="replace"), sha256, variant_floats, size)
+
+
+def _wrong(expected: str, got: object, cause: Cause = Cause.WRONG_STEP_TABLE) -> BundleError:
+    return BundleError(f"steps.bin: expected {expected}, got {got}; pack the bundle again", cause)
+
+
+def _too_large(expected: str, got: object) -> BundleError:
+    return _wrong(expected, got, Cause.SIZE_OVERFLOW)
 
 
 def _check(index: Index) -> None:
     if index.steps < index.golden_steps != NOT_COMPUTED:
-        raise BundleError(
-            f"steps.bin: expected at most {index.steps} golden steps, got {index.golden_steps}; pack the bundle again"
-        )
+        raise _wrong(f"at most {index.steps} golden steps", index.golden_steps)
     for name in ("timesteps", "updates", "step_records", "values"):
         array: Float32 | Float64 = getattr(index, name)
         if not np.isfinite(array).all():
-            raise BundleError(f"steps.bin: {name}: expected finite numbers, got one that is not; quantize again")
+            raise BundleError(
+                f"steps.bin: {name}: expected finite numbers, got one that is not; quantize again", Cause.NOT_FINITE
+            )
     if not 0 <= index.cfg_scale <= MAX_CFG_SCALE:
         raise BundleError(
-            f"steps.bin: cfg scale: expected 0 to {MAX_CFG_SCALE}, got {index.cfg_scale}; check the sampler"
-        )
-    if index.steps < 1 or not 0 <= index.guided_channels <= index.latent_shape[0]:
-        raise BundleError(
-            f"steps.bin: expected at least 1 step and at most {index.latent_shape[0]} guided channels, got "
-            f"{index.steps} and {index.guided_channels}; pack the bundle again"
+            f"steps.bin: cfg scale: expected 0 to {MAX_CFG_SCALE}, got {index.cfg_scale}; check the sampler",
+            Cause.WRONG_STEP_TABLE if isfinite(index.cfg_scale) else Cause.NOT_FINITE,
         )
     channels = index.latent_shape[0]
+    if index.steps < 1 or not 0 <= index.guided_channels <= channels:
+        got = f"{index.steps} and {index.guided_channels}"
+        raise _wrong(f"at least 1 step and at most {channels} guided channels", got)
     if index.output_channels not in (channels, 2 * channels) or (index.updates[:, 2] < 0).any():
-        raise BundleError(
-            f"steps.bin: expected {channels} or {2 * channels} output channels and no negative sigma, got "
-            f"{index.output_channels} and {index.updates[:, 2].min()}; pack the bundle again"
-        )
+        got = f"{index.output_channels} and {index.updates[:, 2].min()}"
+        raise _wrong(f"{channels} or {2 * channels} output channels and no negative sigma", got)
+    if index.weights_first > index.weights_bytes or index.weights_first % 64:
+        raise _wrong(f"values of weights that begin at a multiple of 64 in {index.weights_bytes}", index.weights_first)
+    _check_paths(index.libraries)
     for group, first in index.variants:
         if group >= len(index.libraries) or first + index.libraries[group].variant_floats > index.values.size:
-            raise BundleError(
-                f"steps.bin: a variant: expected a group below {len(index.libraries)} and floats inside "
-                f"{index.values.size}, got group {group} from {first}; pack the bundle again"
+            raise _wrong(
+                f"a variant of a group below {len(index.libraries)} with floats inside {index.values.size}",
+                f"group {group} from {first}",
             )
+
+
+def _check_paths(libraries: tuple[Library, ...]) -> None:
+    seen: set[str] = set()
+    for library in libraries:
+        if not is_safe_path(library.path):
+            raise BundleError(
+                f"steps.bin: library {library.path!r}: expected a path inside the bundle; do not use it", Cause.OUTSIDE
+            )
+        if library.path.casefold() in seen:
+            raise _wrong("libraries with paths of their own", f"{library.path!r} twice", Cause.DUPLICATE_NAME)
+        seen.add(library.path.casefold())

@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from tvm_flow.causes import Cause
 from tvm_flow.errors import BundleError
-from tvm_flow.pack.format import MANIFEST, SCHEMA
-from tvm_flow.pack.regular import MANIFEST_MOST, read_regular
+from tvm_flow.pack.format import MANIFEST, SCHEMA, is_safe_path, require_schema
+from tvm_flow.pack.regular import MANIFEST_MOST, cause_of, cause_of_size, read_regular
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Manifest:
     files: Mapping[str, FileEntry]
     static: tuple[str, ...] = ()
     checked: bool = True
+    schema: int = SCHEMA
 
     @property
     def backends(self) -> tuple[str, ...]:
@@ -49,7 +51,7 @@ class Manifest:
         """What `read_manifest` reads back."""
         entries = {path: {"bytes": entry.bytes, "sha256": entry.sha256} for path, entry in self.files.items()}
         return {
-            "schema": SCHEMA,
+            "schema": self.schema,
             "version": self.version,
             "target": dict(self.target),
             "sampler": dict(self.sampler),
@@ -72,34 +74,13 @@ def _text(values: Mapping[str, Any]) -> bytes:
     return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
 
 
-def is_safe_path(path: str) -> bool:
-    """True for a relative path of plain components: nothing that leaves the bundle."""
-    parts = path.split("/")
-    plain = all(part not in ("", ".", "..") for part in parts)
-    return plain and "\\" not in path and "\0" not in path and not PurePosixPath(path).is_absolute()
-
-
 def read_manifest(directory: Path) -> Manifest:
     """Parse manifest.json.
 
     Raises BundleError when it is absent, no regular file, too long, malformed, changed, unsafe or of another schema.
     """
     path = directory / MANIFEST
-    try:
-        text = read_regular(path, MANIFEST_MOST)
-        value = json.loads(text.decode())
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(
-            f"{path}: expected a readable JSON file, got: {_in_words(directory, error)}; check the bundle's path"
-        ) from error
-    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
-        got = value.get("schema") if isinstance(value, dict) else type(value).__name__
-        raise BundleError(f"{path}: expected schema {SCHEMA}, got {got!r}; pack with this version of tvm-flow")
-    if text != sealed({name: entry for name, entry in value.items() if name != "sha256"}):
-        raise BundleError(
-            f"{path}: expected the text that its sha256 is of, got another; copy the bundle again, or pack it with "
-            "this version of tvm-flow"
-        )
+    value = _parse(directory, path)
     fields: dict[str, type] = {
         **{"version": str, "steps": int, "groups": list, "files": dict},
         **{"target": dict, "sampler": dict, "provenance": dict},
@@ -107,6 +88,11 @@ def read_manifest(directory: Path) -> Manifest:
     for name, kind in fields.items():
         if type(value.get(name)) is not kind:
             raise BundleError(f"{path}: {name}: expected {kind.__name__}, got {value.get(name)!r:.60}; pack again")
+    if len({name.casefold() for name in value["files"]}) < len(value["files"]):
+        raise BundleError(
+            f"{path}: files: expected names that differ by more than their case, got two that do not; pack again",
+            Cause.DUPLICATE_NAME,
+        )
     static = value.get("static", [])
     if type(static) is not list or not set(map(str, static)) <= set(value["files"]):
         raise BundleError(f"{path}: static: expected a list of paths in files, got {static!r:.60}; pack again")
@@ -119,7 +105,43 @@ def read_manifest(directory: Path) -> Manifest:
         files={name: _entry(path, name, entry) for name, entry in value["files"].items()},
         static=tuple(static),
         checked=checked,
+        schema=value["schema"],
     )
+
+
+def _parse(directory: Path, path: Path) -> dict[str, Any]:
+    """The object in ``path``, whose text is what its sha256 is of, in this reader's schema."""
+    try:
+        text = read_regular(path, MANIFEST_MOST)
+        value = json.loads(text.decode())
+    except (OSError, ValueError, RecursionError) as error:
+        cause = cause_of(error) if isinstance(error, OSError) else _cause_of_text(text, error)
+        raise BundleError(
+            f"{path}: expected a readable JSON file, got: {_in_words(directory, error)}; check the bundle's path", cause
+        ) from error
+    schema = value.get("schema") if isinstance(value, dict) else None
+    sealed_so = isinstance(value, dict) and text == sealed({n: entry for n, entry in value.items() if n != "sha256"})
+    if sealed_so or not isinstance(value, dict) or "sha256" not in value:
+        require_schema(path, schema)
+    if not sealed_so:
+        raise BundleError(
+            f"{path}: expected the text that its sha256 is of, got another; copy the bundle again, or pack it with "
+            "this version of tvm-flow",
+            _cause_of_text(text),
+        )
+    assert isinstance(value, dict)
+    return value
+
+
+_END = b"\n}\n"
+
+
+def _cause_of_text(text: bytes, error: Exception | None = None) -> Cause:
+    """TRUNCATED where the text stops before its end: fewer than two of its last three bytes are there, or a parser
+    wants more. One changed bit leaves two of them, and an error before the end."""
+    there = sum(got == expected for got, expected in zip(text[-3:], _END, strict=False))
+    wants_more = isinstance(error, json.JSONDecodeError) and error.pos == len(text)
+    return Cause.TRUNCATED if there < 2 or wants_more else Cause.CHANGED
 
 
 def _in_words(directory: Path, error: Exception) -> str:
@@ -143,13 +165,16 @@ def check_size(path: Path, entry: FileEntry) -> None:
     """Raises BundleError when the file ``path`` is not as long as ``entry`` says; OSError when it is absent."""
     size = path.stat().st_size
     if size != entry.bytes:
-        raise BundleError(f"{path}: expected {entry.bytes} bytes, got {size}; copy the bundle again")
+        raise BundleError(
+            f"{path}: expected {entry.bytes} bytes, got {size}; copy the bundle again", cause_of_size(entry.bytes, size)
+        )
 
 
 def _entry(manifest: Path, name: str, value: object) -> FileEntry:
     if not is_safe_path(name):
         raise BundleError(
-            f"{manifest}: file {name!r}: expected a relative path inside the bundle; do not use this bundle"
+            f"{manifest}: file {name!r}: expected a relative path inside the bundle; do not use this bundle",
+            Cause.OUTSIDE,
         )
     if isinstance(value, dict) and type(value.get("bytes")) is int and type(value.get("sha256")) is str:
         return FileEntry(value["bytes"], value["sha256"])

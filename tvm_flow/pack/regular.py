@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from tvm_flow.causes import Cause
 from tvm_flow.errors import BundleError
 
 MANIFEST_MOST = 16 << 20
@@ -25,9 +27,21 @@ def open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise BundleError(f"{path}: expected a regular file, got another kind; copy the bundle again")
+        raise BundleError(f"{path}: expected a regular file, got another kind; copy the bundle again", Cause.DEVICE)
     with os.fdopen(descriptor, "rb") as stream:
         yield stream, status.st_size
+
+
+def cause_of(error: OSError) -> Cause:
+    """Of a file that cannot be read; NONE where only its words say it."""
+    if isinstance(error, FileNotFoundError):
+        return Cause.ABSENT
+    return Cause.DEVICE if isinstance(error, IsADirectoryError) or error.errno == errno.ENXIO else Cause.NONE
+
+
+def cause_of_size(expected: int, got: int) -> Cause:
+    """Of a file that is not as long as it is said to be."""
+    return Cause.TRUNCATED if got < expected else Cause.CHANGED
 
 
 def read_regular(path: Path, most: int) -> bytes:
@@ -38,7 +52,9 @@ def read_regular(path: Path, most: int) -> bytes:
     """
     with open_regular(path) as (stream, size):
         if size > most:
-            raise BundleError(f"{path}: expected at most {most} bytes, got {size}; copy the bundle again")
+            raise BundleError(
+                f"{path}: expected at most {most} bytes, got {size}; copy the bundle again", Cause.CHANGED
+            )
         try:
             return stream.read(size)
         except MemoryError as error:

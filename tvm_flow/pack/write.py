@@ -14,8 +14,17 @@ from tvm_flow.errors import BundleError
 from tvm_flow.folders import new_directory
 from tvm_flow.pack.contents import Contents, Group
 from tvm_flow.pack.decoder import DECODER, DECODER_WEIGHTS, LIBRARY, encode_decoder
-from tvm_flow.pack.format import GOLDEN, MANIFEST, STEPS, WEIGHTS, Library, encode_golden, encode_index
-from tvm_flow.pack.manifest import FileEntry, Manifest, is_safe_path, sealed
+from tvm_flow.pack.format import (
+    GOLDEN,
+    MANIFEST,
+    STEPS,
+    WEIGHTS,
+    Library,
+    encode_golden,
+    encode_index,
+    is_safe_path,
+)
+from tvm_flow.pack.manifest import FileEntry, Manifest, sealed
 
 
 def write_bundle(directory: Path, contents: Contents) -> None:
@@ -95,7 +104,7 @@ def _copy_library(temporary: Path, contents: Contents, group: Group) -> Library:
         raise BundleError(f"group {group.name}: expected names to differ, got it twice; rename one")
     copy.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(group.library, copy)
-    return Library(path, bytes.fromhex(sha256_file(copy)), group.variant_floats)
+    return Library(path, bytes.fromhex(sha256_file(copy)), group.variant_floats, copy.stat().st_size)
 
 
 def _place(path: Path, weights: bytes | bytearray | memoryview | Path) -> bytes:

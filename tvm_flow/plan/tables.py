@@ -87,7 +87,7 @@ class _Encoder:
         self.tables.parts = [np.zeros((len(self.given), 0), np.float32)]
         for name, constant in constants.items():
             if not self.changes(constant):
-                self.tables.places[name] = ("weights", self.weights.add(evaluate(constant, self.given[0])))
+                self.tables.places[name] = ("weights", self.weights.add(evaluate(constant, self.given[0]), name))
             else:
                 self.step_constant(name, constant)
         return self.tables
@@ -147,8 +147,8 @@ class _Encoder:
                 f"{name}: expected its fold within the {self.step_records.shape[1]} numbers of a step record, got "
                 f"{fold.offset} to {fold.offset + len(fold.base)}; export again with this version"
             )
-        gain = NONE if fold.gain is None else self.weights.add(fold.gain)
-        return FoldRow(AFFINE, len(fold.base), out, fold.offset, self.weights.add(fold.base), gain)
+        gain = NONE if fold.gain is None else self.weights.add(fold.gain, f"{name}.gain")
+        return FoldRow(AFFINE, len(fold.base), out, fold.offset, self.weights.add(fold.base, f"{name}.base"), gain)
 
     def less(self, constant: Constant, out: int) -> list[FoldRow]:
         """The center of an affine fold, if it has one, is subtracted where that lies."""
@@ -169,7 +169,7 @@ class _Encoder:
         if evaluate(scalar, self.given[0]).size != 1 or shared.size != values[0].size:
             return None
         slot = self.slot(scalar, [given[scalar.name] for given in self.given])
-        return FoldRow(SCALE, shared.size, out, slot, self.weights.add(shared))
+        return FoldRow(SCALE, shared.size, out, slot, self.weights.add(shared, f"{scalar.name}.scaled"))
 
     def integer(self, constant: Constant, out: int) -> FoldRow | None:
         """A zero point of the branch times a shared vector, as `tvm_flow.graph.constants` corrects accumulators."""
@@ -181,7 +181,7 @@ class _Encoder:
         one = np.ones_like(self.given[0][point.name])
         vector = RULES[constant.rule](one, *(evaluate(source, self.given[0]) for source in shared))
         slot = self.slot(point, [given[point.name].astype(np.float32) for given in self.given], converted=True)
-        return FoldRow(INTEGER, vector.size, out, slot, self.weights.add(vector))
+        return FoldRow(INTEGER, vector.size, out, slot, self.weights.add(vector, f"{point.name}.correction"))
 
     def copied(self, name: str, constant: Constant, values: list[Array], out: int) -> list[FoldRow]:
         words = rows_of_words(values)

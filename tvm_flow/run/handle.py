@@ -15,7 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from tvm_flow.errors import NotFiniteError, RuntimeFailure
+from tvm_flow.causes import Cause
+from tvm_flow.errors import NotFiniteError, RuntimeFailure, TvmFlowError
 from tvm_flow.pack.trust import Trust
 from tvm_flow.run import native
 from tvm_flow.run.accepting import Acceptance
@@ -71,7 +72,7 @@ class Handle:
         options.num_devices, options.devices = len(devices), ctypes.addressof(devices)
         call = getattr(runtime, f"{cls.FUNCTION.prefix}_open")
         if call(os.fsencode(directory), ctypes.byref(options), ctypes.byref(pointer), ctypes.byref(error)):
-            raise as_exception(directory, error)
+            raise _failure(runtime, directory, error)
         opened = cls(directory, runtime, pointer)
         opened._acceptance = acceptance
         return opened
@@ -133,7 +134,8 @@ class Handle:
             self._run(name, *arguments)
         except NotFiniteError as error:
             found = self._first_not_finite(name, arguments if again is None else again)
-            raise NotFiniteError(f"{str(error).partition('; trace the kernels')[0]}; {found}") from None
+            said = str(error).partition("; trace the kernels")[0]
+            raise NotFiniteError(f"{said}; {found}", error.cause) from None
 
     def _first_not_finite(self, name: str, arguments: Sequence[object]) -> str:
         try:
@@ -182,4 +184,8 @@ class Handle:
         if status == Status.CANCELLED and self._turn.closing:
             raise RuntimeFailure(f"{self.directory}: expected to stay open during a call, got closed; close it after")
         if status:
-            raise as_exception(self.directory, error)
+            raise _failure(self._runtime, self.directory, error)
+
+
+def _failure(runtime: ctypes.CDLL, directory: Path, error: CError) -> TvmFlowError:
+    return as_exception(directory, error, Cause(runtime.tvm_flow_cause_of(error)))

@@ -237,6 +237,7 @@ FUNCTIONS = (STEP, DECODER)
 WITHOUT_HANDLE = (
     Prototype("tvm_flow_gaussian", (u64, u64, c_void_p, u64), None),
     Prototype("tvm_flow_version", (), u32),
+    Prototype("tvm_flow_cause_of", (_ERROR,)),
 )
 
 

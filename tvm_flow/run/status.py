@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from tvm_flow.artifact import is_noexec
+from tvm_flow.causes import Cause
 from tvm_flow.errors import (
     BadSignatureError,
     BundleError,
@@ -68,25 +69,20 @@ class CError(Structure):
     _fields_: ClassVar = [("status", c_int), ("message", c_char * MESSAGE_BYTES)]
 
 
-def as_exception(directory: Path, error: CError) -> TvmFlowError:
-    """BundleError when the bundle is at fault, RuntimeFailure otherwise.
+def as_exception(directory: Path, error: CError, cause: Cause = Cause.NONE) -> TvmFlowError:
+    """BundleError when the bundle is at fault, RuntimeFailure otherwise; ``cause`` is tvm_flow_cause_of the error.
 
     The message is the runtime's own, unless the machine explains what the runtime could only see the effect of.
     """
-    if cause := _cause(directory, error.status):
-        return RuntimeFailure(f"{directory}: {cause}")
+    if error.status == Status.BAD_LIBRARY and is_noexec(directory):
+        return RuntimeFailure(
+            f"{directory}: expected a file system whose programs may run, got one that is mounted noexec; copy the "
+            "bundle to another one, or mount it with exec",
+            Cause.NOEXEC,
+        )
     words = f"{directory}: {error.message.decode(errors='replace')}"
     if unsigned := SIGNATURE_FAULTS.get(error.status):
         return unsigned(words)
     if error.status in _BUNDLE_FAULTS:
-        return BundleError(words)
-    return NotFiniteError(words) if error.status == Status.NOT_FINITE else RuntimeFailure(words)
-
-
-def _cause(directory: Path, status: int) -> str | None:
-    if status == Status.BAD_LIBRARY and is_noexec(directory):
-        return (
-            "expected a file system whose programs may run, got one that is mounted noexec; copy the bundle to another "
-            "one, or mount it with exec"
-        )
-    return None
+        return BundleError(words, cause)
+    return (NotFiniteError if error.status == Status.NOT_FINITE else RuntimeFailure)(words, cause)

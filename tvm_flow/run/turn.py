@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from tvm_flow.causes import Cause
 from tvm_flow.errors import RuntimeFailure
 
 ASK_AGAIN = 0.02
@@ -28,7 +29,9 @@ class Turn:
         with self._changed:
             self.require_open()
             if self._owner is not None:
-                raise RuntimeFailure(f"{self._directory}: expected one call at a time, got a second; open it twice")
+                raise RuntimeFailure(
+                    f"{self._directory}: expected one call at a time, got a second; open it twice", Cause.BUSY
+                )
             self._owner = threading.get_ident()
         return self
 

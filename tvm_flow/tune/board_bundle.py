@@ -23,7 +23,7 @@ from tvm_flow.check.parts import Part
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.constants import Array
 from tvm_flow.pack import read_manifest
-from tvm_flow.pack.manifest import is_safe_path
+from tvm_flow.pack.format import is_safe_path
 from tvm_flow.plan.folds import Floats
 from tvm_flow.run import TracedCall
 from tvm_flow.target.spec import TargetSpec

@@ -15,7 +15,8 @@ static_assert(!std::is_copy_constructible_v<decoder> && std::is_nothrow_move_ass
 int main(int argc, char **argv) {
   if (argc != 2) return 2;
   auto absent = flow::open("/nonexistent");
-  EXPECT(!absent && absent.error().status == TVM_FLOW_FILE_ERROR && !absent.error().message.empty());
+  EXPECT(!absent && absent.error().status == TVM_FLOW_FILE_ERROR &&
+         absent.error().cause == TVM_FLOW_CAUSE_ABSENT && !absent.error().message.empty());
   auto planned = flow::plan(argv[1]);
   EXPECT(planned && planned->total_bytes > planned->arena_bytes);
   auto opened = flow::open(argv[1]);

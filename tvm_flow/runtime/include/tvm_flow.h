@@ -37,6 +37,7 @@
 
 #include "tvm_flow_accept.h"
 #include "tvm_flow_base.h"
+#include "tvm_flow_cause.h"
 #include "tvm_flow_files.h"
 #include "tvm_flow_preview.h"
 
@@ -160,10 +161,10 @@ typedef int (*tvm_flow_progress)(void *user, uint32_t done, uint32_t steps);
  *
  * INVALID_ARGUMENT   a null pointer, options of another size, CPUs that cannot be had, too many tasks_per_thread
  * FILE_ERROR         a file is absent, unreadable or not a regular file
- * CORRUPT            a size, hash or number is wrong          WRONG_SCHEMA  steps.bin of another version
+ * CORRUPT            a size, hash or number is wrong          WRONG_SCHEMA  this schema and the one before are read
  * BAD_LIBRARY, WRONG_ABI, WRONG_CPU   a group that cannot run here, or a linked one of another build
  * NO_DEVICE          a group needs a device that the options do not bring          NO_MEMORY, NO_THREAD
- * and whatever options.accept returns */
+ * and whatever options.accept returns. tvm_flow_cause_of (tvm_flow_cause.h) tells more of each. */
 TVM_FLOW_API tvm_flow_status tvm_flow_open(const char *bundle_dir, const tvm_flow_options *options, tvm_flow **out,
                                            tvm_flow_error *error);
 

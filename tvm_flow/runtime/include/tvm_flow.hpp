@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "tvm_flow_cause.h"
 #include "tvm_flow_control.h"
 #include "tvm_flow_memory.h"
 
@@ -26,6 +27,7 @@ namespace tvm_flow_cpp {
 struct error {
   tvm_flow_status status = TVM_FLOW_OK;
   std::string message;
+  tvm_flow_cause cause = TVM_FLOW_CAUSE_NONE;
 };
 
 // A value, or why there is none.
@@ -63,7 +65,7 @@ struct guard {
   }
 };
 
-inline error why(const tvm_flow_error &error) { return {error.status, error.message}; }
+inline error why(const tvm_flow_error &error) { return {error.status, error.message, tvm_flow_cause_of(&error)}; }
 
 // Owns a handle of C; a moved-from one owns none.
 template <typename Handle, tvm_flow_status (*Close)(Handle *)>

@@ -49,7 +49,7 @@ typedef struct {
   uint32_t struct_bytes;
   uint32_t branches; /* PROMPT blocks that a plan needs */
   const tvm_flow_services *services;
-  const uint8_t *weights; /* weights.bin, mapped read-only */
+  const uint8_t *weights; /* the values of weights.bin, mapped read-only */
   uint64_t weights_bytes;
   uint64_t arena_bytes; /* the most that a plan of the handle needs */
   uint64_t prompt_bytes;

@@ -4,7 +4,7 @@
  * writes which tensor, and where each tensor lies. It names four memory spaces of each device (tvm_flow_device.h):
  *
  *   ARENA    activations, graph inputs and the output; reused by liveness; `arena_bytes` long
- *   WEIGHTS  constants that all steps share, memory-mapped read-only from the bundle's weights.bin
+ *   WEIGHTS  constants that all steps share, memory-mapped read-only: the values of the bundle's weights.bin
  *   STEP     constants of one (step, branch), `step_bytes` long, filled by running the `folds` before the first call
  *   PROMPT   what all steps of one prompt share (K and V of cross-attention), `prompt_bytes` long, one for each branch
  *
@@ -158,7 +158,7 @@ typedef struct tvm_flow_library_descriptor {
   uint64_t arena_bytes;
   uint64_t step_bytes;
   uint64_t prompt_bytes;
-  uint64_t weights_bytes; /* least size of weights.bin */
+  uint64_t weights_bytes; /* least size of the values of weights.bin */
   uint32_t step_floats;   /* least length of a step record */
   uint32_t variant_floats;
   uint32_t num_tensors, num_kernels, num_prologue_calls, num_calls, num_args, num_folds, num_inputs;

@@ -28,6 +28,7 @@ static tvm_flow_status fill(tvm_flow_decoder *decoder, const char *bundle_dir, c
                                     .input_floats = {file->latent_floats},
                                     .output_floats = file->frame_values,
                                     .weights_bytes = file->header.weights_bytes,
+                                    .weights_first = file->header.weights_first,
                                     .weights_sha256 = file->header.weights_sha256,
                                     .table_bytes = held};
   if (!s) s = flow_function_open(&decoder->function, &signature, options, error);

@@ -7,7 +7,8 @@
 #include "index.h"
 
 #define FLOW_DECODER_MAGIC "TVMFDEC"
-#define FLOW_DECODER_SCHEMA 1u
+#define FLOW_DECODER_SCHEMA 2u
+#define FLOW_DECODER_OLDEST 1u /* had zeros where weights_first and library_bytes are */
 
 typedef struct {
   char magic[8];
@@ -16,7 +17,7 @@ typedef struct {
   uint32_t latent_shape[4]; /* C, T, h, w of the video */
   uint32_t chunk;           /* latent frames decoded at a time */
   uint32_t frame_shape[4];  /* F, H, W, 3 of a chunk */
-  uint32_t reserved;
+  uint32_t weights_first; /* as in steps.bin */
   uint64_t weights_bytes;
   uint8_t weights_sha256[FLOW_SHA256_BYTES];
   uint8_t golden_sha256[FLOW_SHA256_BYTES]; /* of the float32 frames that golden.bin's latents give */

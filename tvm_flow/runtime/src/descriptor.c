@@ -61,15 +61,17 @@ static tvm_flow_status check_tables(const checked *c) {
 }
 
 static tvm_flow_status too_few(const checked *c, const char *what, uint64_t needs, uint64_t has) {
-  return flow_fail(c->error, TVM_FLOW_CORRUPT, "%s: needs %llu %s, but the bundle has %llu; pack the bundle again",
-                   c->path, (unsigned long long)needs, what, (unsigned long long)has);
+  return flow_fail(c->error, FLOW_FOR(CORRUPT, WRONG_STEP_TABLE),
+                   "%s: needs %llu %s, but the bundle has %llu; pack the bundle again", c->path,
+                   (unsigned long long)needs, what, (unsigned long long)has);
 }
 
 static tvm_flow_status check_sizes(const checked *c, uint32_t group) {
   const tvm_flow_library_descriptor *d = c->d;
   const flow_signature *h = c->signature;
   uint32_t variant_floats = h->groups[group].variant_floats;
-  if (d->weights_bytes > h->weights_bytes) return too_few(c, "bytes of weights", d->weights_bytes, h->weights_bytes);
+  const uint64_t weights_bytes = h->weights_bytes - h->weights_first;
+  if (d->weights_bytes > weights_bytes) return too_few(c, "bytes of weights", d->weights_bytes, weights_bytes);
   if (d->step_floats > h->step_floats) return too_few(c, "floats a step", d->step_floats, h->step_floats);
   if (d->variant_floats > variant_floats) return too_few(c, "floats a variant", d->variant_floats, variant_floats);
   return TVM_FLOW_OK;

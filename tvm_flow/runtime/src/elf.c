@@ -68,8 +68,9 @@ static unsigned machine_of(const flow_map *file) {
 tvm_flow_status flow_check_elf(const char *path, const flow_map *file, tvm_flow_error *error) {
   const unsigned found = machine_of(file);
   if (MACHINE != EM_NONE && found != MACHINE)
-    return flow_fail(error, TVM_FLOW_BAD_LIBRARY, "%s: expected a library for %s, got one for %s (ELF machine %u); "
-                     "compile the bundle for this machine", path, machine_name(MACHINE), machine_name(found), found);
+    return flow_fail(error, FLOW_FOR(BAD_LIBRARY, WRONG_ARCHITECTURE),
+                     "%s: expected a library for %s, got one for %s (ELF machine %u); compile the bundle for this "
+                     "machine", path, machine_name(MACHINE), machine_name(found), found);
   if (segments_fit(file)) return TVM_FLOW_OK;
   return flow_fail(error, TVM_FLOW_BAD_LIBRARY,
                    "%s: expected an ELF library of this word size, whole, got %llu bytes that are not; link it again",

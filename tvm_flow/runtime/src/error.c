@@ -7,6 +7,13 @@
 
 enum { LONGEST = 6144, BEGINNING = 120 }; /* a path has at most 4095 bytes */
 
+/* The end of a message that the runtime filled: of a device's errors it may be anything. */
+typedef struct {
+  char mark;
+  uint8_t status, cause, unmark;
+} seal;
+enum { MARK = 'c', TEXT_BYTES = sizeof(((tvm_flow_error *)0)->message) - sizeof(seal) };
+
 /* What is too long loses its middle: a path comes first, and its cause and what to do about it last. A path may hold
  * any byte, and a terminal would obey some. */
 static void keep(const char *text, char *message, size_t bytes) {
@@ -19,17 +26,37 @@ static void keep(const char *text, char *message, size_t bytes) {
     if ((unsigned char)*at < ' ' || *at == 0x7f) *at = '?';
 }
 
-tvm_flow_status flow_fail(tvm_flow_error *error, tvm_flow_status status, const char *format, ...) {
+tvm_flow_status flow_fail(tvm_flow_error *error, unsigned what, const char *format, ...) {
+  const seal end = {.mark = MARK, .status = (uint8_t)what, .cause = (uint8_t)(what >> 8), .unmark = 0};
   if (error) {
     char text[LONGEST];
     va_list args;
     va_start(args, format);
-    error->status = status;
+    error->status = (tvm_flow_status)end.status;
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    keep(text, error->message, sizeof error->message);
+    keep(text, error->message, TEXT_BYTES);
+    memcpy(error->message + TEXT_BYTES, &end, sizeof end);
   }
-  return status;
+  return (tvm_flow_status)end.status;
+}
+
+tvm_flow_cause tvm_flow_cause_of(const tvm_flow_error *error) {
+  static const uint8_t usual[] = {[TVM_FLOW_WRONG_SCHEMA] = TVM_FLOW_CAUSE_WRONG_VERSION,
+                                  [TVM_FLOW_WRONG_ABI] = TVM_FLOW_CAUSE_WRONG_VERSION,
+                                  [TVM_FLOW_WRONG_CPU] = TVM_FLOW_CAUSE_MISSING_FEATURE,
+                                  [TVM_FLOW_NO_DEVICE] = TVM_FLOW_CAUSE_MISSING_FEATURE,
+                                  [TVM_FLOW_BUSY] = TVM_FLOW_CAUSE_BUSY,
+                                  [TVM_FLOW_NOT_FINITE] = TVM_FLOW_CAUSE_NOT_FINITE,
+                                  [TVM_FLOW_NOT_SIGNED] = TVM_FLOW_CAUSE_BAD_SIGNATURE,
+                                  [TVM_FLOW_BAD_SIGNATURE] = TVM_FLOW_CAUSE_BAD_SIGNATURE,
+                                  [TVM_FLOW_UNKNOWN_KEY] = TVM_FLOW_CAUSE_BAD_SIGNATURE,
+                                  [TVM_FLOW_OLDER_VERSION] = TVM_FLOW_CAUSE_WRONG_VERSION};
+  seal end;
+  if (!error) return TVM_FLOW_CAUSE_NONE;
+  memcpy(&end, error->message + TEXT_BYTES, sizeof end);
+  if (end.mark == MARK && end.status == error->status && end.cause && !end.unmark) return (tvm_flow_cause)end.cause;
+  return error->status < sizeof usual ? (tvm_flow_cause)usual[error->status] : TVM_FLOW_CAUSE_NONE;
 }
 
 tvm_flow_status flow_no_memory(tvm_flow_error *error, const char *what) {
@@ -47,13 +74,15 @@ tvm_flow_status flow_no_rows(tvm_flow_error *error, const char *table, uint32_t 
 
 tvm_flow_status flow_corrupt(tvm_flow_error *error, const char *file, const char *what, uint64_t expected,
                              uint64_t got) {
-  return flow_fail(error, TVM_FLOW_CORRUPT, "%s: %s: expected %llu, got %llu; pack the bundle again", file, what,
+  return flow_fail(error, FLOW_FOR(CORRUPT, WRONG_STEP_TABLE),
+                   "%s: %s: expected %llu, got %llu; pack the bundle again", file, what,
                    (unsigned long long)expected, (unsigned long long)got);
 }
 
 tvm_flow_status flow_wrong_bytes(tvm_flow_error *error, const char *file, uint64_t expected, uint64_t got) {
-  return flow_fail(error, TVM_FLOW_CORRUPT, "%s: expected %llu bytes, got %llu; copy the bundle again", file,
-                   (unsigned long long)expected, (unsigned long long)got);
+  return flow_fail(error, got < expected ? FLOW_FOR(CORRUPT, TRUNCATED) : FLOW_FOR(CORRUPT, CHANGED),
+                   "%s: expected %llu bytes, got %llu; copy the bundle again", file, (unsigned long long)expected,
+                   (unsigned long long)got);
 }
 
 tvm_flow_status flow_expect_finite(const char *unit, uint32_t number, const char *what, const float *values,

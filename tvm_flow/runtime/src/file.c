@@ -18,17 +18,18 @@ typedef struct {
   int opened;              /* by us */
 } source;
 
-static tvm_flow_status unreadable(const char *path, const char *wrong, tvm_flow_error *error) {
-  return flow_fail(error, TVM_FLOW_FILE_ERROR, "%s: expected a readable file, got: %s; check the bundle's path", path,
-                   wrong);
+static tvm_flow_status unreadable(const source *file, const char *wrong, tvm_flow_error *error) {
+  return flow_fail(error, TVM_FLOW_FILE_ERROR | (unsigned)file->system.cause << 8,
+                   "%s: expected a readable file, got: %s; check the bundle's path", file->path, wrong);
 }
 
 static const char *find(const flow_host *host, const char *name, source *out) {
   if (!host->find) {
-    const char *wrong = flow_system_open(out->path, &out->system);
+    const char *wrong = flow_system_open(out->path, host->follow, &out->system);
     out->opened = !wrong;
     return wrong;
   }
+  out->system = (flow_system_file){.cause = TVM_FLOW_CAUSE_ABSENT};
   if (host->find(host->user, name, &out->given)) return "none from options.find";
   const tvm_flow_file *given = &out->given;
   out->system = (flow_system_file){
@@ -44,11 +45,12 @@ static tvm_flow_status open_source(const flow_host *host, const char *directory,
   tvm_flow_status s = flow_join(directory, name, out->path, error);
   if (s) return s;
   const char *wrong = find(host, name, out);
-  if (wrong) return unreadable(out->path, wrong, error);
+  if (wrong) return unreadable(out, wrong, error);
   if (out->system.bytes <= most) return TVM_FLOW_OK;
   if (out->opened) flow_system_close(&out->system);
-  return flow_fail(error, TVM_FLOW_CORRUPT, "%s: expected at most %llu bytes, got %llu; copy the bundle again",
-                   out->path, (unsigned long long)most, (unsigned long long)out->system.bytes);
+  return flow_fail(error, FLOW_FOR(CORRUPT, CHANGED),
+                   "%s: expected at most %llu bytes, got %llu; copy the bundle again", out->path,
+                   (unsigned long long)most, (unsigned long long)out->system.bytes);
 }
 
 static const char *read_source(const source *file, uint8_t *out) {
@@ -67,7 +69,7 @@ static tvm_flow_status copy_source(const flow_host *host, const source *file, fl
   const char *wrong = read_source(file, data);
   if (!wrong) return TVM_FLOW_OK;
   flow_unmap(out);
-  return unreadable(file->path, wrong, error);
+  return unreadable(file, wrong, error);
 }
 
 static int aligned(const void *data) { return (uintptr_t)data % FLOW_MAP_ALIGN == 0; }
@@ -78,7 +80,7 @@ static tvm_flow_status map_source(const flow_host *host, const source *file, flo
   if (given->data && aligned(given->data)) return TVM_FLOW_OK;
   if (given->data || given->read || file->system.offset % FLOW_MAP_ALIGN) return copy_source(host, file, out, error);
   const char *wrong = flow_system_map(&file->system, &out->data);
-  if (wrong) return unreadable(file->path, wrong, error);
+  if (wrong) return unreadable(file, wrong, error);
   out->owner = FLOW_MAPPED;
   return TVM_FLOW_OK;
 }
@@ -120,29 +122,46 @@ tvm_flow_status flow_check_hash(const char *name, const flow_map *map, const uin
   uint8_t digest[FLOW_SHA256_BYTES];
   flow_sha256(map->data, (size_t)map->bytes, digest);
   if (memcmp(digest, expected, sizeof digest) == 0) return TVM_FLOW_OK;
-  return flow_fail(error, TVM_FLOW_CORRUPT,
+  return flow_fail(error, FLOW_FOR(CORRUPT, CHANGED),
                    "%s: expected sha256 %02x%02x%02x%02x..., got %02x%02x%02x%02x...; copy the bundle again", name,
                    expected[0], expected[1], expected[2], expected[3], digest[0], digest[1], digest[2], digest[3]);
 }
 
-tvm_flow_status flow_check_head(const char *name, const flow_map *map, const flow_head *expected,
-                                tvm_flow_error *error) {
-  const flow_head *got = (const void *)map->data;
-  const uint64_t least = (uint64_t)expected->header_bytes + FLOW_SHA256_BYTES;
-  if (map->bytes < least) return flow_corrupt(error, name, "file size, at least", least, map->bytes);
-  if (memcmp(got->magic, expected->magic, sizeof got->magic) != 0)
-    return flow_fail(error, TVM_FLOW_CORRUPT, "%s: expected the magic %s, got other bytes; check the path", name,
-                     expected->magic);
-  if (got->schema != expected->schema)
-    return flow_fail(error, TVM_FLOW_WRONG_SCHEMA,
-                     "%s: expected schema %u, got %u; pack with the tvm-flow that this runtime came from", name,
-                     expected->schema, got->schema);
-  if (got->header_bytes != expected->header_bytes)
-    return flow_corrupt(error, name, "header_bytes", expected->header_bytes, got->header_bytes);
-  return TVM_FLOW_OK;
+/* Whether the digest holds with the file's size in place of the one that it states: then that number was changed, and
+ * nothing cut off. */
+static int holds_with_its_size(const flow_map *map, uint64_t *stated) {
+  const flow_map body = {.data = map->data, .bytes = map->bytes - FLOW_SHA256_BYTES};
+  const uint64_t said = *stated;
+  *stated = map->bytes;
+  const int holds = flow_check_hash("", &body, body.data + body.bytes, NULL) == TVM_FLOW_OK;
+  *stated = said;
+  return holds;
 }
 
-tvm_flow_status flow_check_tail(const char *name, const flow_map *map, tvm_flow_error *error) {
+tvm_flow_status flow_check_whole(const char *name, const flow_map *map, uint64_t least, uint64_t *stated,
+                                 tvm_flow_error *error) {
+  if (map->bytes < least) return flow_wrong_bytes(error, name, least, map->bytes);
   const flow_map body = {.data = map->data, .bytes = map->bytes - FLOW_SHA256_BYTES};
-  return flow_check_hash(name, &body, body.data + body.bytes, error);
+  const tvm_flow_status s = flow_check_hash(name, &body, body.data + body.bytes, error);
+  if (s && stated && *stated > map->bytes && !holds_with_its_size(map, stated))
+    return flow_wrong_bytes(error, name, *stated, map->bytes);
+  return s;
+}
+
+tvm_flow_status flow_check_head(const char *name, const flow_map *map, const flow_head *expected,
+                                tvm_flow_error *error) {
+  const uint8_t *data = map->data;
+  uint32_t schema, header_bytes;
+  if (memcmp(data, expected->magic, sizeof expected->magic) != 0)
+    return flow_fail(error, FLOW_FOR(CORRUPT, WRONG_STEP_TABLE),
+                     "%s: expected the magic %s, got other bytes; check the path", name, expected->magic);
+  memcpy(&schema, data + sizeof expected->magic, sizeof schema);
+  memcpy(&header_bytes, data + sizeof expected->magic + sizeof schema, sizeof header_bytes);
+  if (schema < expected->oldest || schema > expected->schema)
+    return flow_fail(error, TVM_FLOW_WRONG_SCHEMA,
+                     "%s: expected schema %u or %u, got %u; compile the bundle again, or take a newer runtime", name,
+                     expected->oldest, expected->schema, schema);
+  if (header_bytes != expected->header_bytes)
+    return flow_corrupt(error, name, "header_bytes", expected->header_bytes, header_bytes);
+  return TVM_FLOW_OK;
 }

@@ -48,18 +48,21 @@ tvm_flow_status flow_check_hash(const char *name, const flow_map *map, const uin
 /* For a bundle without the golden output that `file` would hold or name. */
 tvm_flow_status flow_unchecked(const char *file, tvm_flow_error *error);
 
-/* How the bundle's own binary files begin. They end in the sha256 of all before it. */
+/* How the bundle's own binary files begin, but for `oldest`: schemas from there on are read. They end in the sha256 of
+ * all before it. */
 typedef struct {
   char magic[8];
-  uint32_t schema;
+  uint32_t schema, oldest;
   uint32_t header_bytes;
 } flow_head;
 
-/* Long enough for its header, and of this runtime's schema. */
+/* At least `least` bytes that end in their sha256. Where such a file says how long it is, `stated` is that number in
+ * the map, which is then a copy: it tells a file that was cut from one whose number was changed. */
+tvm_flow_status flow_check_whole(const char *name, const flow_map *map, uint64_t least, uint64_t *stated,
+                                 tvm_flow_error *error);
+
+/* Of this kind and this runtime's schema: of a file that is whole, so that it was made so. */
 tvm_flow_status flow_check_head(const char *name, const flow_map *map, const flow_head *expected,
                                 tvm_flow_error *error);
-
-/* The hash at the end, of a map that is longer than it. */
-tvm_flow_status flow_check_tail(const char *name, const flow_map *map, tvm_flow_error *error);
 
 #endif

@@ -34,16 +34,34 @@ tvm_flow_status flow_read_options(const tvm_flow_options *given, tvm_flow_option
   return flow_check_device_types(out, error);
 }
 
+static tvm_flow_status check_weights(const char *name, const flow_map *weights, const flow_signature *signature,
+                                     tvm_flow_error *error) {
+  tvm_flow_status s = weights->bytes == signature->weights_bytes
+                          ? flow_check_hash(name, weights, signature->weights_sha256, error)
+                          : flow_wrong_bytes(error, name, signature->weights_bytes, weights->bytes);
+  /* Weights end in their sha256: those that do are whole, and another bundle's. */
+  if (s && flow_check_whole(name, weights, FLOW_SHA256_BYTES, NULL, NULL) == TVM_FLOW_OK)
+    s = flow_fail(error, FLOW_FOR(CORRUPT, FOREIGN_WEIGHTS),
+                  "%s: expected the weights of this bundle, got those of another; copy the bundle again", name);
+  return s;
+}
+
 static tvm_flow_status open_weights(flow_function *function, const flow_signature *signature, int checked,
                                     tvm_flow_error *error) {
   const char *name = signature->kind->weights_file;
+  const uint64_t bytes = signature->weights_bytes, first = signature->weights_first;
   flow_map *weights = &function->weights;
-  tvm_flow_status s = flow_map_file(&function->context.host, function->bundle_dir, name, signature->weights_bytes,
-                                    weights, error);
-  if (s) return s;
-  if (weights->bytes != signature->weights_bytes)
-    return flow_wrong_bytes(error, name, signature->weights_bytes, weights->bytes);
-  return checked ? TVM_FLOW_OK : flow_check_hash(name, weights, signature->weights_sha256, error);
+  if (first > bytes || first % FLOW_MAP_ALIGN)
+    return flow_corrupt(error, name, "place of its values, at most", bytes, first);
+  /* Longer ones are looked at, for another bundle's, as long as that takes about as long as these. */
+  const uint64_t most = bytes > UINT64_MAX / 2 ? bytes : 2 * bytes;
+  tvm_flow_status s = flow_map_file(&function->context.host, function->bundle_dir, name, most, weights, error);
+  if (s || (checked && weights->bytes == bytes)) return s;
+  return check_weights(name, weights, signature, error);
+}
+
+static const uint8_t *values_of(const flow_map *weights, const flow_signature *signature) {
+  return weights->data ? weights->data + signature->weights_first : NULL;
 }
 
 static tvm_flow_status open_libraries(flow_function *function, const flow_signature *signature,
@@ -61,8 +79,8 @@ static tvm_flow_status open_devices(flow_function *function, const flow_signatur
   const tvm_flow_device_open_info info = {.struct_bytes = sizeof info,
                                           .branches = signature->branches,
                                           .services = &function->context.services,
-                                          .weights = function->weights.data,
-                                          .weights_bytes = function->weights.bytes};
+                                          .weights = values_of(&function->weights, signature),
+                                          .weights_bytes = signature->weights_bytes - signature->weights_first};
   return flow_devices_open(&function->devices, &info, error);
 }
 
@@ -81,7 +99,8 @@ static tvm_flow_status bind_plans(flow_function *function, const flow_signature 
   const int go_on = !s && !function->only_plan;
   if (go_on) s = open_devices(function, signature, error);
   for (uint32_t g = 0; go_on && !s && g < groups; g++) {
-    s = flow_plan_bind(&libraries[g], &function->devices, function->weights.data, &function->plans[g], error);
+    s = flow_plan_bind(&libraries[g], &function->devices, values_of(&function->weights, signature),
+                       &function->plans[g], error);
     if (!s) libraries[g] = (flow_library){0};
     function->bound = g + 1;
   }

@@ -12,6 +12,7 @@ typedef struct {
   void *user;
   tvm_flow_accept accept; /* NULL: every whole bundle is */
   void *accept_user;
+  int follow; /* links are followed: files of no bundle */
 } flow_host;
 
 /* The system's memory where the options bring none. NULL is allowed. */

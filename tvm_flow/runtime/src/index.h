@@ -20,7 +20,8 @@
 #include "host.h"
 
 #define FLOW_INDEX_MAGIC "TVMFLOW"
-#define FLOW_INDEX_SCHEMA 2u
+#define FLOW_INDEX_SCHEMA 3u
+#define FLOW_INDEX_OLDEST 2u /* had zeros where weights_first and library_bytes are */
 enum { FLOW_INDEX_ALIGN = 64, FLOW_PATH_BYTES = 152 };
 
 typedef struct {
@@ -44,7 +45,7 @@ typedef struct {
   uint8_t weights_sha256[FLOW_SHA256_BYTES];
   uint8_t golden_sha256[FLOW_SHA256_BYTES];
   double cfg_scale;
-  uint8_t reserved[4];
+  uint32_t weights_first; /* bytes of the weights' file before those that libraries name */
   uint32_t golden_steps; /* of the golden output; 0 for all, FLOW_NOT_COMPUTED when nobody knows it */
 } flow_index_header;
 
@@ -53,7 +54,7 @@ typedef struct {
 typedef struct {
   uint8_t sha256[FLOW_SHA256_BYTES];
   uint32_t variant_floats;
-  uint32_t reserved;
+  uint32_t library_bytes; /* of the file; 0: not stated */
   char path[FLOW_PATH_BYTES]; /* relative to the bundle, zero-padded, at least one zero */
 } flow_index_group;
 

@@ -30,7 +30,8 @@ typedef struct {
   uint32_t step_floats; /* of a step record */
   uint64_t input_floats[FLOW_MAX_INPUTS];
   uint64_t output_floats;
-  uint64_t weights_bytes;
+  uint64_t weights_bytes; /* of the file */
+  uint32_t weights_first; /* bytes of it before those that libraries name */
   const uint8_t *weights_sha256;
   uint64_t table_bytes;  /* that the handle holds already */
   uint64_t latent_bytes; /* that it will allocate itself */

@@ -25,8 +25,8 @@ void flow_unload(flow_dl *loaded) { (void)loaded; }
 static tvm_flow_status load(const char *path, const flow_copy *file, flow_library *out, tvm_flow_error *error) {
   const char *slash = strrchr(path, '/');
   if (!file->runs)
-    return flow_fail(error, TVM_FLOW_BAD_LIBRARY, "%s: expected a file system that lets programs run, got one that is "
-                     "mounted noexec; copy the bundle to another", path);
+    return flow_fail(error, FLOW_FOR(BAD_LIBRARY, NOEXEC), "%s: expected a file system that lets programs run, got one "
+                     "that is mounted noexec; copy the bundle to another", path);
   const char *wrong = flow_dl_open(slash ? slash + 1 : path, file->map.data, file->map.bytes, &out->loaded);
   if (wrong)
     return flow_fail(error, TVM_FLOW_BAD_LIBRARY, "%s: could not load: %s; compile the bundle for this machine, or "
@@ -42,6 +42,8 @@ tvm_flow_status flow_load(const flow_host *host, const char *bundle_dir, const f
                           flow_library *out, tvm_flow_error *error) {
   flow_copy file;
   tvm_flow_status s = flow_copy_file(host, bundle_dir, group->path, FLOW_MAX_LIBRARY_BYTES, &file, error);
+  if (!s && group->library_bytes && file.map.bytes != group->library_bytes)
+    s = flow_wrong_bytes(error, group->path, group->library_bytes, file.map.bytes);
   if (!s) s = flow_check_hash(group->path, &file.map, group->sha256, error);
   if (!s) s = flow_check_elf(group->path, &file.map, error);
   if (!s) s = load(group->path, &file, out, error);

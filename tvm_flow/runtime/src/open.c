@@ -41,6 +41,7 @@ static tvm_flow_status fill(tvm_flow *flow, const char *bundle_dir, const tvm_fl
                                     .input_floats = {index->latent_floats, index->text_floats, h->text_tokens},
                                     .output_floats = index->output_floats,
                                     .weights_bytes = h->weights_bytes,
+                                    .weights_first = h->weights_first,
                                     .weights_sha256 = h->weights_sha256,
                                     .table_bytes = table_bytes(flow, bundle_dir),
                                     .latent_bytes = latent_bytes(index)};

@@ -50,10 +50,12 @@ typedef struct {
   int runs; /* its file system lets programs run */
   uint64_t offset;
   uint64_t bytes;
+  uint8_t cause; /* of a failure: a tvm_flow_cause, NONE where the words say more */
 } flow_system_file;
 
-/* What is wrong in words, or NULL, each. Opening never blocks; a failure leaves nothing to close. */
-const char *flow_system_open(const char *path, flow_system_file *out);
+/* What is wrong in words, or NULL, each. Opening never blocks and follows no link that `path` itself is, unless
+ * `follow`; a failure leaves nothing to close. */
+const char *flow_system_open(const char *path, int follow, flow_system_file *out);
 /* The same for the part of an open file that its offset and bytes say, if it lies in the file. */
 const char *flow_system_adopt(flow_system_file *file);
 /* Read-only; *data is NULL where the file is empty. */

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../include/tvm_flow_cause.h"
 #include "platform.h"
 
 void *flow_system_allocate(void *user, uint64_t bytes, uint64_t alignment) {
@@ -61,7 +62,8 @@ static const char *look_at(int fd, flow_system_file *out) {
   struct stat status;
   struct statvfs system;
   if (fstat(fd, &status) != 0 || fstatvfs(fd, &system) != 0) return strerror(errno);
-  if (!S_ISREG(status.st_mode)) return "no regular file";
+  out->cause = S_ISREG(status.st_mode) ? TVM_FLOW_CAUSE_NONE : TVM_FLOW_CAUSE_DEVICE;
+  if (out->cause) return "no regular file";
   out->descriptor = fd;
   out->runs = !(system.f_flag & ST_NOEXEC);
   out->bytes = (uint64_t)status.st_size;
@@ -71,16 +73,26 @@ static const char *look_at(int fd, flow_system_file *out) {
 const char *flow_system_adopt(flow_system_file *file) {
   flow_system_file whole = *file;
   const char *wrong = look_at(file->descriptor, &whole);
+  file->cause = whole.cause;
   if (wrong) return wrong;
   file->runs = whole.runs;
-  return file->offset <= whole.bytes && file->bytes <= whole.bytes - file->offset ? NULL : "a part beyond its end";
+  if (file->offset <= whole.bytes && file->bytes <= whole.bytes - file->offset) return NULL;
+  file->cause = TVM_FLOW_CAUSE_TRUNCATED;
+  return "a part beyond its end";
 }
 
 /* Not blocking: a fifo would wait for its writer. */
-const char *flow_system_open(const char *path, flow_system_file *out) {
-  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return strerror(errno);
-  out->offset = 0;
+const char *flow_system_open(const char *path, int follow, flow_system_file *out) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | (follow ? 0 : O_NOFOLLOW));
+  *out = (flow_system_file){0};
+  if (fd < 0) {
+    const int link = errno == ELOOP && !follow;
+    out->cause = link              ? TVM_FLOW_CAUSE_LINK
+                 : errno == ENOENT ? TVM_FLOW_CAUSE_ABSENT
+                 : errno == ENXIO  ? TVM_FLOW_CAUSE_DEVICE /* a socket */
+                                   : TVM_FLOW_CAUSE_NONE;
+    return link ? "a link" : strerror(errno);
+  }
   const char *wrong = look_at(fd, out);
   if (wrong) close(fd);
   return wrong;

@@ -62,21 +62,20 @@ static tvm_flow_status check(const char *path, const flow_map *map, const flow_i
   if (s) return s;
   const uint64_t tokens = index->text_floats, masks = index->header->text_tokens;
   const uint64_t body = sizeof(prompt_header) + (tokens + masks) * sizeof(float);
-  if (map->bytes != body + FLOW_SHA256_BYTES)
-    return flow_fail(error, TVM_FLOW_CORRUPT, "%s: expected %llu bytes, got %llu; copy it again", path,
-                     (unsigned long long)body + FLOW_SHA256_BYTES, (unsigned long long)map->bytes);
-  s = flow_check_tail(path, map, error);
+  s = map->bytes == body + FLOW_SHA256_BYTES ? flow_check_whole(path, map, 0, NULL, error)
+                                             : flow_wrong_bytes(error, path, body + FLOW_SHA256_BYTES, map->bytes);
   const float *values = (const void *)(map->data + sizeof(prompt_header));
   if (!s && !numbers_hold(values, tokens, values + tokens, masks))
-    s = flow_fail(error, TVM_FLOW_CORRUPT,
+    s = flow_fail(error, FLOW_FOR(CORRUPT, NOT_FINITE),
                   "%s: expected finite tokens, one kept; " WRITE_IT, path);
   return s;
 }
 
 static tvm_flow_status map_path(const char *path, flow_map *map, tvm_flow_error *error) {
-  const flow_host host = flow_host_of(NULL); /* a prompt is no file of the bundle */
+  flow_host host = flow_host_of(NULL); /* a prompt is no file of the bundle */
   char folder[4096] = ".";
   const char *slash = strrchr(path, '/');
+  host.follow = 1;
   if (!slash) return flow_map_file(&host, folder, path, UINT64_MAX, map, error);
   if ((size_t)(slash - path) >= sizeof folder)
     return flow_fail(error, TVM_FLOW_FILE_ERROR, "%s: expected a shorter path", path);

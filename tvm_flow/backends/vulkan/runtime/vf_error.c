@@ -7,7 +7,7 @@ tvm_flow_status vf_fail(tvm_flow_error *error, tvm_flow_status status, const cha
   if (!error) return status;
   va_list arguments;
   va_start(arguments, format);
-  error->status = status;
+  *error = (tvm_flow_error){.status = status}; /* nor a cause of an earlier failure */
   int used = snprintf(error->message, sizeof error->message, VF_PREFIX);
   vsnprintf(error->message + used, sizeof error->message - (size_t)used, format, arguments);
   va_end(arguments);
