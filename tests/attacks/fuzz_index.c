@@ -12,7 +12,7 @@
 #include "index.h"
 #include "sha256.h"
 
-enum { STATUSES = TVM_FLOW_FORKED + 1, HEADER_AND_GROUPS = 700 };
+enum { STATUSES = TVM_FLOW_OLDER_VERSION + 1, HEADER_AND_GROUPS = 700 };
 
 static uint64_t state;
 
