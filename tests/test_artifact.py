@@ -24,6 +24,7 @@ from tvm_flow.artifact import (
     require_unchanged,
     sha256_file,
     stamp_path,
+    stamped,
     write_bytes,
     write_json,
     write_stamp,
@@ -152,6 +153,27 @@ def made(tmp_path: Path) -> tuple[Path, Path, dict[str, Any]]:
     stamp = make_stamp({"in": tmp_path / "in"}, {"alpha": 0.5, "steps": (1, 2)}, STAGE)
     write_stamp(tmp_path / "out", stamp)
     return tmp_path / "in", tmp_path / "out", stamp
+
+
+class TestStamped:
+    def test_a_new_output_is_known_and_not_current_until_it_is_whole(self, tmp_path: Path) -> None:
+        stamp, output = make_stamp({}, {"run": "mine"}, STAGE), tmp_path / "out"
+        with stamped(output, stamp):
+            assert read_json(stamp_path(output))["options"] == {"run": "mine"}
+            write_bytes(output, b"output")
+            assert not is_current(output, stamp)
+        assert is_current(output, stamp)
+
+    def test_what_fails_leaves_nothing_of_a_new_output_and_all_of_an_old_one(self, tmp_path: Path) -> None:
+        stamp, output = make_stamp({}, {"run": "mine"}, STAGE), tmp_path / "out"
+        with pytest.raises(KeyboardInterrupt), stamped(output, stamp):
+            raise KeyboardInterrupt
+        assert names_in(tmp_path) == []
+        with stamped(output, stamp):
+            write_bytes(output, b"output")
+        with pytest.raises(KeyboardInterrupt), stamped(output, make_stamp({}, {"run": "other"}, STAGE)):
+            raise KeyboardInterrupt
+        assert is_current(output, stamp)
 
 
 class TestStamp:

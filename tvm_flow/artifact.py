@@ -193,6 +193,24 @@ def write_stamp(output: Path, stamp: Mapping[str, Any]) -> None:
 
 
 @contextmanager
+def stamped(output: Path, stamp: Mapping[str, Any]) -> Iterator[None]:
+    """What is written to ``output`` inside is finished afterwards, and known for what it is even where that is never.
+
+    A new output has its stamp first, without a digest, so that one of a killed process is not current, and nobody
+    else's.
+    """
+    begun = not output.exists()
+    if begun:
+        write_json(stamp_path(output), dict(stamp))
+    try:
+        yield
+    finally:
+        if begun and not output.exists():
+            stamp_path(output).unlink(missing_ok=True)
+    write_stamp(output, stamp)
+
+
+@contextmanager
 def kept_current(output: Path) -> Iterator[None]:
     """What is added to ``output`` inside leaves it as current as it was: another digest goes into its stamp."""
     stamp, before = stamp_path(output), None

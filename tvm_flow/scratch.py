@@ -36,14 +36,20 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EINVA
 def beside(output: Path, kind: str = UNFINISHED) -> Iterator[Path]:
     """An empty folder beside ``output``, removed at the end; those of dead processes there are removed first.
 
-    An OSError names ``output``.
+    An OSError names ``output``. Folders above that are not there are made, and go again where they stay empty.
     """
     sweep(output.parent)
+    above = [folder for folder in (output.parent, *output.parent.parents) if not folder.exists()]
     with naming(output, output.parent):
         output.parent.mkdir(parents=True, exist_ok=True)
         made = _made(output.parent, f".{output.name}.", kind, 0o777)
-    with _held(*made) as folder:
-        yield folder
+    try:
+        with _held(*made) as folder:
+            yield folder
+    finally:
+        with suppress(OSError):
+            for folder in above:
+                folder.rmdir()
 
 
 @contextmanager

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from support import toy_bundle
 from support.manifests import change_manifest
 from support.small_demo import PROMPT, STEPS, SmallDemo
 
+from tvm_flow import artifact
 from tvm_flow.demo import load_vae
 from tvm_flow.errors import BundleError, CheckpointError, ConfigError, PromptError
 from tvm_flow.opensora import save_embeddings
@@ -38,6 +43,34 @@ def test_a_truncated_gif_is_written_again(demo: SmallDemo, tmp_path: Path) -> No
     before = gif.stat().st_mtime_ns
     write_videos(VideoRequest(demo.folder / "bundle", [PROMPT], tmp_path / "v", threads=1, format="gif"))
     assert gif.stat().st_mtime_ns == before
+
+
+def test_what_a_killed_run_wrote_is_its_own_and_finished_by_the_next(demo: SmallDemo, tmp_path: Path) -> None:
+    """Killed where a file is whole and its last stamp is not yet written: first of the latents, then of the video."""
+    wanted = VideoRequest(demo.folder / "bundle", [PROMPT], tmp_path / "v", threads=1, format="gif")
+    for finished in range(2):
+        if (child := os.fork()) == 0:
+            _die_at_stamp(finished)
+            with suppress(BaseException):
+                write_videos(wanted)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        with pytest.raises(ConfigError, match="another run"):
+            write_videos(replace(wanted, seed=wanted.seed + 1))
+    (gif,) = write_videos(wanted)
+    before = gif.stat().st_mtime_ns
+    assert write_videos(wanted) == [gif] and gif.stat().st_mtime_ns == before
+
+
+def _die_at_stamp(finished: int) -> None:
+    def write_stamp(output: Path, stamp: Mapping[str, Any]) -> None:
+        nonlocal finished
+        if not finished:
+            os.kill(os.getpid(), signal.SIGKILL)
+        finished -= 1
+        real(output, stamp)
+
+    real, artifact.write_stamp = artifact.write_stamp, write_stamp
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ _NAMES = (
 _HANDLE = ("open", "close", "describe_sized", "verify", "set_trace", "cancel", "plan_sized", "trim")
 _DECODER = ("decode", "decode_rgb8", "decode_with", *(f"decoder_{name}" for name in _HANDLE))
 _PROMPT = ("prompt_open", "null_prompt", "prompt_close")
-API = {f"tvm_flow_{name}" for name in (*_NAMES, *_DECODER, *_PROMPT, "built_for_gnu")}
+API = {f"tvm_flow_{name}" for name in (*_NAMES, *_DECODER, *_PROMPT, "built_for_gnu", "cause_of")}
 # gcc 12.2, -Os, stripped, x86_64, 2026-11-26: 59752 bytes; a page more or less hangs on a few bytes of code.
 SIZE_LIMIT = 64_000
 STRICT = ["-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow"]

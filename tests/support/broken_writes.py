@@ -17,7 +17,7 @@ and once each,
 
 A library that is preloaded (broken_writes.c) makes writes fail, so the module starts itself again with it. Commands are
 `main` of the CLI in this process, and in its forks where they are killed. Not among them: `profile --trace`, whose file
-has times, and `run`, which refuses its own output where it was killed before that had its stamp.
+has times, and `run`, of which tests/pipeline/test_videos.py kills one.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.numpy import load_file, save
 
-from tvm_flow.artifact import exclusive, is_current, make_stamp, write_bytes, write_stamp
+from tvm_flow.artifact import exclusive, is_current, make_stamp, stamped, write_bytes
 from tvm_flow.calibrate.prompts import MAX_SEED
 from tvm_flow.calibrate.run import Embed
 from tvm_flow.demo import LATENT_SHAPE
@@ -154,14 +154,14 @@ def _write(wanted: VideoRequest, place: Outputs, embed: Embed, stamps: tuple[dic
     calls = check_here(frames)
     latents = load_file(place.latents)["latents"] if have else _generate(wanted, embed)
     if not have:
-        write_bytes(place.latents, save({"latents": latents}, metadata={"prompts": "\n".join(wanted.captions)}))
-        write_stamp(place.latents, stamp)
+        with stamped(place.latents, stamp):
+            write_bytes(place.latents, save({"latents": latents}, metadata={"prompts": "\n".join(wanted.captions)}))
     if not todo:
         return
     fps = _fps(wanted.bundle)
     for k, video in zip(todo, frames.videos(torch.from_numpy(latents[todo]), calls), strict=True):
-        write_video(place.videos[k], video, fps)
-        write_stamp(place.videos[k], shown)
+        with stamped(place.videos[k], shown):
+            write_video(place.videos[k], video, fps)
 
 
 def _generate(wanted: VideoRequest, embed: Embed) -> Floats:

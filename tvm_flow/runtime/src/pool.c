@@ -104,12 +104,13 @@ static tvm_flow_status check_options(const flow_pool_options *given, flow_pool_o
                      "the runtime choose", MAX_TASKS_PER_THREAD, out->tasks_per_thread);
   tvm_flow_status s = flow_check_cpus(out->cpus, out->num_cpus, error);
   if (s) return s;
-  if (out->threads && out->num_cpus > out->threads) out->num_cpus = out->threads;
-  flow_choose_cores(out->threads, out->cpus, out->num_cpus, cores);
-  out->threads = cores->threads < MAX_THREADS ? cores->threads : MAX_THREADS;
+  if (out->threads > MAX_THREADS) out->threads = MAX_THREADS;
   if (out->num_cpus && out->threads > out->num_cpus)
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options.cpus: expected a CPU for each of %u threads, got %u; "
                      "name more, or ask for fewer threads", out->threads, out->num_cpus);
+  if (out->threads && out->num_cpus > out->threads) out->num_cpus = out->threads;
+  flow_choose_cores(out->threads, out->cpus, out->num_cpus, cores);
+  out->threads = cores->threads < MAX_THREADS ? cores->threads : MAX_THREADS;
   if (out->num_cpus > out->threads) out->num_cpus = out->threads;
   if (out->tasks_per_thread == 0) out->tasks_per_thread = out->threads > 1 && cores->differ ? UNEVEN_TASKS : 1;
   return TVM_FLOW_OK;

@@ -41,7 +41,8 @@ uint32_t flow_pool_threads(const flow_pool *pool);
 int flow_pool_tasks(const flow_pool *pool);
 
 /* The calling thread becomes worker 0: bound to its CPU, or kept off little cores, until flow_pool_leave gives it back
- * the ones that it had, which `before` holds meanwhile. Where neither is called for both do nothing. Fails when the CPU went offline since. */
+ * the ones that it had, which `before` holds meanwhile. Where neither is called for both do nothing. Fails when the CPU
+ * went offline since. */
 tvm_flow_status flow_pool_enter(const flow_pool *pool, flow_cpu_set *before, tvm_flow_error *error);
 void flow_pool_leave(const flow_pool *pool, const flow_cpu_set *before);
 
