@@ -38,10 +38,8 @@ def test_from_a_key_to_an_installed_bundle(
     assert files_of(field) == files_of(bundle)
     write_trust(trust, public, 3)
     older = said(capsys, "install", bundle, "--into", field, "--trust", trust, code=2)
-    assert (
-        older
-        == "tvm-flow: signature.bin: expected version 3 of toy or later, got 2; install a newer bundle [wrong version]\n"
-    )
+    why = "expected version 3 of toy or later, got 2; install a newer bundle [wrong version]"
+    assert older == f"tvm-flow: signature.bin: {why}\n"
 
 
 def write_trust(path: Path, public: str, least: int) -> Path:
