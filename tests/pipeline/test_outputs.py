@@ -38,6 +38,7 @@ class TestNames:
         assert prompt.startswith(name) or set(name) == {"_"}
 
     def test_what_is_derived_from_it_fits_a_file_system(self, tmp_path: Path) -> None:
+        (tmp_path / "v").mkdir()
         found = place(tmp_path, tmp_path / "v", prompts=(JAPANESE, "𠮷" * 90))
         for path in found.videos:
             assert len(os.fsencode(f".{stamp_path(path).name}.01234567.tmp")) <= 143

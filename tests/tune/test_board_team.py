@@ -138,9 +138,9 @@ def test_minutes_end_the_work_of_all_boards(
     asked = TuneOptions(0, minutes=0.1, threads=1, progress=False, board=board, boards=2)
     done = tune(exported.folder, host, tmp_path, asked, print)
     assert (done.failed, done.ended, done.interrupted) == ({}, "", False)
-    assert done.seconds < 30, "six, and what is compiled and raced when they are over"
+    assert done.seconds < 150, "six and what is raced when they are over: it ends, also on a busy machine"
     assert done.trials == sum(map(len, trials(tmp_path).values()))
-    wait_for(lambda: free_boards(board) == 2, 30)
+    wait_for(lambda: free_boards(board) == 2, 90)
 
 
 def test_a_board_that_is_lost_midway_leaves_its_kernel_to_the_other(
