@@ -33,7 +33,13 @@ from tvm_flow.lower.partition import partition, partition_whole
 from tvm_flow.numerics.reference import execute
 
 Array = np.ndarray[Any, Any]
-SHAPES = {"spatial": (2, 24, 2, 12, False), "temporal": (16, 5, 3, 12, True), "blocks": (1, 401, 1, 8, False)}
+SHAPES = {
+    "spatial": (2, 24, 2, 12, False),
+    "temporal": (16, 5, 3, 12, True),
+    "blocks": (1, 401, 1, 8, False),
+    "no squares among places": (2, 24, 2, 6, False),
+    "no squares among frames": (10, 3, 2, 6, True),
+}
 CAPTION = (36, 29, 2, 12)
 
 
@@ -112,7 +118,7 @@ def program_of(function: Any) -> Program:
     return partition_whole(graph)
 
 
-@pytest.mark.parametrize("name", ["spatial", "temporal", "ragged"])
+@pytest.mark.parametrize("name", [*(name for name in SHAPES if name != "blocks"), "ragged"])
 def test_norms_and_rope_before_it_are_one_kernel_with_it(name: str) -> None:
     """One reads the product once, and gives the bits of a kernel for each, also for keys that are no whole squares."""
     function = normed_in_place(*SHAPES.get(name, (6, 3, 2, 16, True)))

@@ -29,7 +29,7 @@ _OPERATORS: dict[str, Callable[[Expr, Expr], Expr]] = {
 
 
 SIDES = (16, 8, 4)
-"""Of squares that `tvm_flow.backends.cpu.turning` turns."""
+"""Of squares that `tvm_flow.backends.cpu.turning` turns; channels that are no multiple of one go one by one."""
 
 
 @dataclass(frozen=True)
@@ -93,17 +93,24 @@ class Operands:
             if rows is not None:
                 self._made_rows(rows, read, start + key, tirx.min(there - key, i64(side)))
 
-            def element(row: Expr, d: Expr, key: Expr = key) -> Expr:
+            def element(row: Expr, d: Expr) -> Expr:
                 return self.element(read, d, start + key + row) if rows is None else rows[row * depth + d]
 
-            with T.If(there - key >= side if side > 1 else tirx.const(False)):
+            def one_by_one() -> None:
+                with loop(side) as row, loop(depth) as d:
+                    value = tirx.if_then_else(key + row < there, element(row, d), f32(0.0))
+                    store(packed, to + d * span.columns + row, value)
+
+            if side == 1:
+                one_by_one()
+                return
+            with T.If(there - key >= side):
                 with T.Then(), loop(depth // side) as turn:
                     d = T.bind(turn * side)
                     for number, column in enumerate(_square(side, lambda row, lane: element(row, d + lane))):
                         store(packed, tirx.Ramp(to + (d + number) * span.columns, i64(1), side), column)
-                with T.Else(), loop(side) as row, loop(depth) as d:
-                    value = tirx.if_then_else(key + row < there, element(row, d), f32(0.0))
-                    store(packed, to + d * span.columns + row, value)
+                with T.Else():
+                    one_by_one()
 
     def _made_rows(self, rows: Buffer, read: Read, first: Expr, count: Expr) -> None:
         """[key, D] of K's keys from ``first`` on."""
