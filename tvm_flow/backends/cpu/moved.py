@@ -148,6 +148,16 @@ def arguments_of(values: Values, var: Expr, operator: str) -> tuple[Expr, ...] |
     return tuple(call.args) if call is not None and op_name(call) == operator else None
 
 
+def along_rows(values: Values, var: Expr, operator: str) -> Var | None:
+    """What ``var`` is ``operator`` of, where it runs along the last axis and keeps it."""
+    arguments = arguments_of(values, var, operator)
+    if not arguments:
+        return None
+    attributes, last = values[var].attrs, len(shape_of(arguments[0])) - 1
+    axes = [int(axis) % (last + 1) for axis in attributes.axis or ()]
+    return arguments[0] if axes == [last] and attributes.keepdims else None
+
+
 def operand_of(expr: Expr, given: tuple[Var, ...]) -> Var | float | None:
     """What a step may read: a float32 parameter or number."""
     if isinstance(expr, tvm.ir.Constant):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tvm_flow.backends.cpu.moved import Move, Step, Values, arguments_of, move_of, operand_of, step_of
+from tvm_flow.backends.cpu.moved import Move, Step, Values, along_rows, arguments_of, move_of, operand_of, step_of
 from tvm_flow.backends.cpu.views import View, whole
 from tvm_flow.graph.lifted import op_name, shape_of
 from tvm_flow.graph.types import Expr, Var
@@ -105,13 +105,12 @@ def _normed(values: Values, given: tuple[Var, ...], call: Expr) -> tuple[Var, No
     under = arguments_of(values, root, "relax.sqrt")
     added = step_of(values, given, values[under[0]]) if under and under[0] in values else None
     mean = arguments_of(values, added[0], "relax.divide") if added else None
-    squares = arguments_of(values, mean[0], "relax.sum") if mean else None
-    factors = arguments_of(values, squares[0], "relax.multiply") if squares else None
+    squares = along_rows(values, mean[0], "relax.sum") if mean else None
+    factors = arguments_of(values, squares, "relax.multiply") if squares is not None else None
     if added is None or mean is None or not factors or not all(factor.same_as(x) for factor in factors):
         return None
-    axes = [int(axis) % len(shape_of(x)) for axis in values[mean[0]].attrs.axis or ()]
     eps, count = added[1], operand_of(mean[1], given)
-    if eps.operator != "relax.add" or axes != [len(shape_of(x)) - 1] or not isinstance(count, float):
+    if eps.operator != "relax.add" or not isinstance(count, float):
         return None
     if eps.view is not None:
         eps = replace(eps, view=whole(shape_of(eps.operand)).spread(shape_of(x)))
@@ -129,21 +128,17 @@ def _rotated(values: Values, given: tuple[Var, ...], call: Expr) -> tuple[Var, R
     parts = arguments_of(values, swapped, "relax.concat")
     if not parts or {cos.operator, sin.operator} != {"relax.multiply"}:
         return None
-    rank, width = len(shape_of(x)), shape_of(x)[-1]
-    halves = [(width // 2, width), (0, width // 2)]
-    last = int(values[swapped].attrs.axis) % rank == rank - 1
-    if not last or width % 2 or [_cut_of(values, x, part) for part in parts[0].fields] != halves:
+    last, half = len(shape_of(x)) - 1, shape_of(x)[-1] // 2
+    halves = [whole(shape_of(x)).cut(last, start, half, 1) for start in (half, 0)]
+    if int(values[swapped].attrs.axis) % (last + 1) != last or shape_of(x)[-1] % 2:
+        return None
+    if [_cut_of(values, x, part) for part in parts[0].fields] != halves:
         return None
     return x, Rotated(cos, sin, _channels(call))
 
 
-def _cut_of(values: Values, x: Var, part: Expr) -> tuple[int, int] | None:
-    """Where ``part`` begins and ends along the last axis of ``x``, where it is cut from that."""
+def _cut_of(values: Values, x: Var, part: Expr) -> View | None:
+    """How ``part`` lies in ``x``, where it is cut from that."""
     arguments = arguments_of(values, part, "relax.strided_slice")
-    if not arguments or not arguments[0].same_as(x):
-        return None
-    axes, begin, end, *steps = ([int(getattr(v, "value", v)) for v in each.fields] for each in arguments[1:5])
-    rank = len(shape_of(x))
-    if [axis % rank for axis in axes] != [rank - 1] or (steps and steps[0] != [1]):
-        return None
-    return begin[0], end[0]
+    move = move_of(values[part]) if arguments and arguments[0].same_as(x) else None
+    return None if move is None else move(whole(shape_of(x)))

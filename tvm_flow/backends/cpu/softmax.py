@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tvm_flow.backends.cpu.moved import STEPS, Step, Values, Written, arguments_of, step_of, written_of
+from tvm_flow.backends.cpu.moved import STEPS, Step, Values, Written, along_rows, arguments_of, step_of, written_of
 from tvm_flow.backends.cpu.operand_rows import Read, read_of
 from tvm_flow.backends.cpu.views import whole
-from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name, returned, shape_of
+from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name, returned
 from tvm_flow.graph.types import Expr, Relax, Var
 
 
@@ -99,19 +99,9 @@ def _below_softmax(values: Values, weights: Expr) -> Var | None:
     if not divided or not shifted:
         return None
     scores, top = shifted
-    totals, peaks = (_along_rows(values, *pair) for pair in ((divided[1], "relax.sum"), (top, "relax.max")))
+    totals, peaks = (along_rows(values, *pair) for pair in ((divided[1], "relax.sum"), (top, "relax.max")))
     right = totals is not None and totals.same_as(divided[0]) and peaks is not None and peaks.same_as(scores)
     return scores if right else None
-
-
-def _along_rows(values: Values, var: Expr, operator: str) -> Var | None:
-    """What ``var`` is ``operator`` of, where it runs along the last axis and keeps it."""
-    arguments = arguments_of(values, var, operator)
-    if not arguments:
-        return None
-    attributes, last = values[var].attrs, len(shape_of(arguments[0])) - 1
-    axes = [int(axis) % (last + 1) for axis in attributes.axis or ()]
-    return arguments[0] if axes == [last] and attributes.keepdims else None
 
 
 def _product_and_steps(
