@@ -223,11 +223,13 @@ def test_steps_of_another_embedding_are_not_gone_on_from(
     assert (tmp_path / "ranges").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
-def test_damaged_steps_are_run_again(run, model: STDiT3, tmp_path: Path) -> None:
+@pytest.mark.parametrize("left, flipped", [(-10, 0), (None, 1)], ids=["cut off", "another value"])
+def test_damaged_steps_are_run_again(run, model: STDiT3, tmp_path: Path, left: int | None, flipped: int) -> None:
     run(output=tmp_path / "whole")
     mine = interrupted(run, model, 2)
     partial = tmp_path / ".ranges.partial"
-    partial.write_bytes(partial.read_bytes()[:-10])
+    whole = partial.read_bytes()
+    partial.write_bytes((whole[:-1] + bytes([whole[-1] ^ flipped]))[:left])
     run(model=mine)
     assert (tmp_path / "ranges").read_bytes() == (tmp_path / "whole").read_bytes()
     assert not partial.exists()

@@ -28,8 +28,7 @@ from tvm_flow.artifact import atomic_path
 from tvm_flow.calibrate.prompts import CalibrationPrompt
 from tvm_flow.calibrate.ranges import Ranges
 from tvm_flow.calibrate.record import Recorder
-from tvm_flow.calibrate.seal import KEY, digest, sealed
-from tvm_flow.documents import parse_json
+from tvm_flow.calibrate.seal import sealed
 
 FORMAT = 1
 LATENT = "latent"
@@ -96,14 +95,11 @@ class Partial:
     def _read(self, recorder: Recorder, noise: Tensor) -> tuple[int, Tensor] | None:
         try:
             with safe_open(self.path, framework="pt") as file:
-                said = parse_json((file.metadata() or {})["tvm_flow"].encode())
-                stated = said.pop(KEY, None)
-                if said != self._identity:
-                    return None
+                metadata = file.metadata()
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if stated != digest(said, {name: rows.numpy() for name, rows in tensors.items()}):
+            if metadata != sealed(self._identity, {name: rows.numpy() for name, rows in tensors.items()}):
                 return None
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError):
+        except (OSError, SafetensorError, TypeError, ValueError):
             return None
         latent = tensors.pop(LATENT, None)
         done = len(next(iter(tensors.values()), ()))

@@ -7,7 +7,7 @@ One safetensors file. For every quantized layer, under its module path:
 
 The second axis is the branch: 0 cond, 1 uncond. The header's metadata has one key, ``tvm_flow``, a JSON
 object: format, model_sha256, sampler, latent (shape [C, T, H, W]), the prompts done with their seeds, in order, and
-the sha256 of all these and the tensors (`tvm_flow.calibrate.seal`), which every reader checks. Files of earlier
+the sha256 of all these and the tensors (`tvm_flow.calibrate.seal`), which `load_ranges` checks. Files of earlier
 versions have none: joining them (calibrate --merge) takes them as they are and gives one.
 """
 
