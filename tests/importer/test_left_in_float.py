@@ -51,6 +51,13 @@ def test_activation_with_a_scale_per_channel() -> None:
 
 
 def test_product_with_an_activation_that_has_a_scale_per_channel() -> None:
+    constants = BASE | {"v": np.full(4, 0.02, np.float32), "n": np.zeros(4, np.int8)}
+    turned = [node("Transpose", "x", "t", perm=[1, 0]), *qdq("t", "dt", "v n", axis=1)]
+    nodes = [*qdq("x", "dx"), *turned, node("MatMul", "dx dt", "y")]
+    assert "right operand, an activation, has a scale per channel" in left(nodes, constants, {"y": (4, 4)})
+
+
+def test_product_with_a_turned_activation_that_has_a_scale_per_channel() -> None:
     constants = BASE | {"v": np.full(K, 0.02, np.float32), "n": np.zeros(K, np.int8)}
     turned = [*qdq("x", "dw", "v n", axis=1), node("Transpose", "dw", "t", perm=[1, 0])]
     nodes = [*qdq("x", "dx"), *turned, node("MatMul", "dx t", "y")]
