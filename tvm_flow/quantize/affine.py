@@ -30,11 +30,10 @@ from tvm_flow.errors import CalibrationError
 from tvm_flow.numerics.thread_count import forward_threads, thread_count
 from tvm_flow.quantize.simulated import AnyLayer, simulating
 from tvm_flow.sampler import SamplerConfig, Velocity, denoise, drawn_from, guide_channels, model_outputs
+from tvm_flow.sampler.update import OF_PREDICTION, OF_Z
 
 Doubles = NDArray[np.float64]
 Branches = tuple[Tensor, Tensor]
-OF_Z, OF_PREDICTION = 0, 1
-"""Columns of `step_updates`."""
 
 
 @dataclass(frozen=True, eq=False)

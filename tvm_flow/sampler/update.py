@@ -39,7 +39,7 @@ Doubles = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
 COLUMNS = ("of_z", "of_prediction", "sigma", "log_sigma", "log_sigma_of_variance")
-SIGMA = COLUMNS.index("sigma")
+OF_Z, OF_PREDICTION, SIGMA = (COLUMNS.index(name) for name in ("of_z", "of_prediction", "sigma"))
 LARGEST_EXPONENT = 700.0
 """`exponential` limits its argument to this; e^700 is 1e304, and times anything but 0 no float32."""
 _LOG2_E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 0.6931471803691238, 1.9082149292705877e-10

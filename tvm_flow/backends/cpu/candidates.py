@@ -32,8 +32,7 @@ NEAR = 16
 def product_space(product: Product, parallel: bool) -> list[ProductChoice]:
     """Every other choice for ``product``, those next to the default first; none where columns are not whole blocks.
 
-    ``parallel`` is whether the default runs on several threads. Tiles of up to half as many rows again as the registers
-    are meant for are in it: what a core makes of a few spills is for the measurement to say.
+    ``parallel`` is whether the default runs on several threads.
     """
     if product.n % product.isa.columns:
         return []
