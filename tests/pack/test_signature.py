@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from support.signed_bundles import KEY, MODEL, OTHER_KEY, VERSION, files_of, public, signed_toy, trust_in
 
 from tvm_flow.artifact import is_current, kept_current, make_stamp, write_stamp
+from tvm_flow.causes import Cause
 from tvm_flow.errors import (
     BadSignatureError,
     BundleError,
@@ -88,7 +90,7 @@ def test_one_of_another_schema(copy: Path) -> None:
     (copy / SIGNATURE).write_bytes(data)
     with pytest.raises(BundleError, match=r"expected schema 1, got 2") as refused:
         verify_signature(copy, trust_in(KEY))
-    assert type(refused.value) is BundleError
+    assert (type(refused.value), refused.value.cause) == (BundleError, Cause.WRONG_VERSION)
 
 
 @pytest.mark.parametrize("name", ["steps.bin", "decoder.bin", "manifest.json"])
@@ -96,6 +98,26 @@ def test_a_file_that_was_not_signed(copy: Path, name: str) -> None:
     (copy / name).write_bytes((copy / name).read_bytes() + b" ")
     with pytest.raises(BadSignatureError, match=f"{name}: expected the file that was signed, sha256 .*, got "):
         verify_signature(copy, trust_in(KEY))
+
+
+@pytest.mark.parametrize("name", ["steps.bin", "decoder.bin", "manifest.json"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_in_the_place_of_a_signed_one_is_not_waited_for(
+    copy: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    (copy / name).unlink()
+    make(copy / name)
+    with pytest.raises(BundleError, match=f"{name}: expected a regular file") as refused:
+        verify_signature(copy, trust_in(KEY))
+    assert refused.value.cause is Cause.DEVICE
+
+
+@pytest.mark.parametrize("name", ["steps.bin", "manifest.json"])
+def test_a_signed_file_that_is_gone(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(BundleError, match=f"{name}: expected a readable file, got: .*No such file") as refused:
+        verify_signature(copy, trust_in(KEY))
+    assert refused.value.cause is Cause.ABSENT
 
 
 def test_a_decoder_that_is_gone(copy: Path) -> None:

@@ -21,7 +21,7 @@ from tvm_flow.causes import Cause
 from tvm_flow.errors import BundleError
 from tvm_flow.pack.format import GROUP, Library, require_schema
 from tvm_flow.pack.frames import Decoder
-from tvm_flow.pack.regular import cause_of, cause_of_size, read_regular
+from tvm_flow.pack.regular import cause_of_size, read_regular, unreadable
 
 DECODER, DECODER_WEIGHTS = "decoder.bin", "decoder_weights.bin"
 LIBRARY = "decoder"
@@ -77,9 +77,7 @@ def read_decoder(directory: Path) -> DecoderIndex | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise BundleError(
-            f"{path}: expected a readable file, got: {error}; copy the bundle again", cause_of(error)
-        ) from error
+        raise unreadable(path, error) from error
     body, digest = data[:_BYTES], data[_BYTES:]
     if len(data) != _BYTES + _DIGEST or hashlib.sha256(body).digest() != digest:
         raise BundleError(

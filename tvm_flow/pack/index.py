@@ -25,7 +25,7 @@ from tvm_flow.pack.format import (
     is_safe_path,
     require_schema,
 )
-from tvm_flow.pack.regular import cause_of, read_regular
+from tvm_flow.pack.regular import read_regular, unreadable
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,7 @@ def read_index(path: Path) -> Index:
     try:
         data = read_regular(path, MAX_INDEX_BYTES)
     except OSError as error:
-        raise BundleError(
-            f"{path}: expected a readable file, got: {error}; copy the bundle again", cause_of(error)
-        ) from error
+        raise unreadable(path, error) from error
     _require_whole(path, data)
     fields = HEADER.unpack_from(data)
     if data[:8] != MAGIC:

@@ -7,8 +7,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from tvm_flow.causes import Cause
 from tvm_flow.errors import BundleError
@@ -18,7 +18,7 @@ MANIFEST_MOST = 16 << 20
 
 
 @contextmanager
-def open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+def open_regular(path: Path) -> Iterator[tuple[BufferedReader, int]]:
     """``path`` opened for reading, and its size in bytes; neither a FIFO nor a device is waited for.
 
     Raises OSError when it cannot be opened, BundleError when it is no regular file.
@@ -37,6 +37,11 @@ def cause_of(error: OSError) -> Cause:
     if isinstance(error, FileNotFoundError):
         return Cause.ABSENT
     return Cause.DEVICE if isinstance(error, IsADirectoryError) or error.errno == errno.ENXIO else Cause.NONE
+
+
+def unreadable(path: Path, error: OSError) -> BundleError:
+    """What to raise for a file of a bundle that cannot be read."""
+    return BundleError(f"{path}: expected a readable file, got: {error}; copy the bundle again", cause_of(error))
 
 
 def cause_of_size(expected: int, got: int) -> Cause:

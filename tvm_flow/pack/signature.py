@@ -35,10 +35,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from tvm_flow.artifact import write_bytes
+from tvm_flow.causes import Cause
 from tvm_flow.errors import BadSignatureError, BundleError, ConfigError, NotSignedError
 from tvm_flow.pack.decoder import DECODER
 from tvm_flow.pack.format import MANIFEST, SIGNATURE, STEPS
-from tvm_flow.pack.regular import read_regular
+from tvm_flow.pack.regular import open_regular, read_regular, unreadable
 from tvm_flow.pack.verify import verify_bundle
 
 DOMAIN, SCHEMA = b"tvm-flow bundle signature".ljust(32, b"\0"), 1
@@ -101,7 +102,10 @@ def read_statement(data: bytes) -> Statement:
     Raises BundleError for another schema, BadSignatureError for what is no signature.
     """
     if data[:32] == DOMAIN and len(data) >= 36 and (schema := int.from_bytes(data[32:36], "little")) != SCHEMA:
-        raise BundleError(f"{SIGNATURE}: expected schema {SCHEMA}, got {schema}; sign with this version of tvm-flow")
+        raise BundleError(
+            f"{SIGNATURE}: expected schema {SCHEMA}, got {schema}; sign with this version of tvm-flow",
+            Cause.WRONG_VERSION,
+        )
     if len(data) == _BYTES:
         domain, _, length, version, model, *digests, key = _SIGNED.unpack_from(data)
         if (domain, length) == (DOMAIN, _SIGNED.size) and b"\0" in model:
@@ -135,7 +139,10 @@ def check_digest(statement: Statement, name: str, got: bytes) -> None:
 
 
 def check_files(directory: Path, statement: Statement) -> None:
-    """`check_digest` of all three files; zeros stand for a decoder that is not there."""
+    """`check_digest` of all three files; zeros stand for a decoder that is not there.
+
+    Raises BundleError with its cause for one that cannot be read, or is no regular file.
+    """
     found = _digests_of(directory)
     for name in _DIGESTS:
         check_digest(statement, name, found.get(name, _NONE))
@@ -145,9 +152,9 @@ def _digests_of(directory: Path) -> dict[str, bytes]:
     found = {}
     for name in _DIGESTS:
         try:
-            with (directory / name).open("rb") as stream:
+            with open_regular(directory / name) as (stream, _):
                 found[name] = hashlib.file_digest(stream, "sha256").digest()
-        except FileNotFoundError:
-            if name != DECODER:
-                raise
+        except OSError as error:
+            if name != DECODER or not isinstance(error, FileNotFoundError):
+                raise unreadable(directory / name, error) from error
     return found
