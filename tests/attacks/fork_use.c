@@ -1,6 +1,10 @@
 /* fork_use BUNDLE: a child uses the handles that its parent opened, one of which is running, and opens its own.
  *
+ * It is forked while all other threads sleep: one that starts may hold a lock of AddressSanitizer's, which nobody opens
+ * in the child.
+ *
  * Prints what each function said in the child, then what its own verify said, then the parent's. */
+#include <dirent.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,6 +55,22 @@ static int child(const char *bundle, tvm_flow *const flows[2], tvm_flow_decoder 
   return puts("") < 0 || fflush(stdout);
 }
 
+/* All threads of this process but the first, as the kernel says. */
+static int others_sleep(void) {
+  DIR *threads = opendir("/proc/self/task");
+  int awake = 0;
+  for (struct dirent *each; (each = readdir(threads));) {
+    char path[300], state = 'S';
+    if (atoi(each->d_name) == 0 || atoi(each->d_name) == getpid()) continue;
+    snprintf(path, sizeof path, "/proc/self/task/%s/stat", each->d_name);
+    FILE *stat = fopen(path, "re");
+    if (!stat || fscanf(stat, "%*d (%*[^)]) %c", &state) != 1 || state != 'S') awake++;
+    if (stat) fclose(stat);
+  }
+  closedir(threads);
+  return !awake;
+}
+
 int main(int argc, char **argv) {
   tvm_flow *flows[2];
   tvm_flow_decoder *decoder;
@@ -63,6 +83,7 @@ int main(int argc, char **argv) {
   pthread_barrier_init(&running, NULL, 2), pthread_barrier_init(&forked, NULL, 2);
   pthread_create(&thread, NULL, generate, flows[1]);
   pthread_barrier_wait(&running);
+  for (int looks = 0; looks < 2; looks = others_sleep() ? looks + 1 : 0) usleep(1000); /* twice: it looks one by one */
   const pid_t other = fork();
   if (other == 0) _exit(child(argv[1], flows, decoder));
   if (waitpid(other, &status, 0) != other || status) return fprintf(stderr, "child: status %x\n", status), 4;

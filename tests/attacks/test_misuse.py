@@ -16,7 +16,7 @@ from tvm_flow.errors import RuntimeFailure
 from tvm_flow.pack import Contents
 from tvm_flow.run import Bundle, native
 from tvm_flow.run.status import Status
-from tvm_flow.toolchain.runtime_library import RUNTIME, build_runtime, runtime_sources
+from tvm_flow.toolchain.runtime_library import RUNTIME, build_runtime
 
 X86 = os.uname().machine == "x86_64"
 
@@ -33,12 +33,8 @@ def test_the_callers_rounding_and_denormals_change_no_bit_and_come_back(attack: 
     assert attack("float_mode", decoding) == f"{5 if X86 else 3}\n"
 
 
-def test_a_forked_child_is_told_so_by_every_function_and_opens_its_own(tmp_path: Path, decoding: Path) -> None:
-    """Without AddressSanitizer: 3 of 120 children of a process with threads waited for one of its own locks."""
-    source = Path(__file__).with_name("fork_use.c")
-    program = toy_bundle.compile_c(tmp_path / "fork_use", [source, *runtime_sources()], "-O1")
-    done = subprocess.run([program, decoding], capture_output=True, text=True, timeout=60, check=True)
-    child, parent = done.stdout.splitlines()
+def test_a_forked_child_is_told_so_by_every_function_and_opens_its_own(attack: Attack, decoding: Path) -> None:
+    child, parent = attack("fork_use", decoding).splitlines()
     refused = [str(Status.FORKED.value)]
     assert child.split() == 2 * ["1", *5 * refused] + 2 * refused + ["0", "0"]
     assert parent.split() == 5 * ["0"], "what the parent has is not disturbed"
