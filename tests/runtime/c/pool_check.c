@@ -110,6 +110,23 @@ static void refusals(void) {
   refuses(0, 0, huge, 2, "options.cpus[1]: expected a CPU below 1024, got 1048576");
   refuses(0, 0, absent, 1, "options.cpus[0]: expected a CPU that is there, online and allowed for this process, got 1023");
   refuses(2, 0, absent, 1, "options.cpus: expected a CPU for each of 2 threads, got 1");
+  refuses(1000, 0, absent, 1, "options.cpus: expected a CPU for each of 256 threads, got 1");
+}
+
+static uint64_t bytes_of(uint32_t threads, uint32_t num_cpus) {
+  static uint32_t cpus[300];
+  for (uint32_t i = 0; i < 300; i++) cpus[i] = i;
+  const tvm_flow_options options = {.threads = threads, .cpus = num_cpus ? cpus : NULL, .num_cpus = num_cpus};
+  return flow_pool_bytes(&options);
+}
+
+/* What memory is for: at most 256 threads, whoever asks for more by number or by CPUs; fewer than there are CPUs. */
+static void limits(void) {
+  const uint64_t most = bytes_of(256, 0);
+  EXPECT(bytes_of(240, 0) < most && bytes_of(240, 300) == bytes_of(240, 0));
+  EXPECT(bytes_of(257, 0) == most && bytes_of(UINT32_MAX, 0) == most);
+  EXPECT(bytes_of(0, 300) == most && bytes_of(1000, 300) == most && bytes_of(0, 240) == bytes_of(240, 0));
+  EXPECT(bytes_of(257, 255) == 0);
 }
 
 int main(void) {
@@ -123,6 +140,7 @@ int main(void) {
   flow_pool_destroy(NULL);
   fast_core_takes_more();
   refusals();
+  limits();
   puts("ok");
   return 0;
 }

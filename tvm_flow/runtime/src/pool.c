@@ -108,10 +108,10 @@ static tvm_flow_status check_options(const flow_pool_options *given, flow_pool_o
   if (out->num_cpus && out->threads > out->num_cpus)
     return flow_fail(error, TVM_FLOW_INVALID_ARGUMENT, "options.cpus: expected a CPU for each of %u threads, got %u; "
                      "name more, or ask for fewer threads", out->threads, out->num_cpus);
-  if (out->threads && out->num_cpus > out->threads) out->num_cpus = out->threads;
+  const uint32_t most = out->threads ? out->threads : MAX_THREADS;
+  if (out->num_cpus > most) out->num_cpus = most;
   flow_choose_cores(out->threads, out->cpus, out->num_cpus, cores);
-  out->threads = cores->threads < MAX_THREADS ? cores->threads : MAX_THREADS;
-  if (out->num_cpus > out->threads) out->num_cpus = out->threads;
+  out->threads = cores->threads < most ? cores->threads : most;
   if (out->tasks_per_thread == 0) out->tasks_per_thread = out->threads > 1 && cores->differ ? UNEVEN_TASKS : 1;
   return TVM_FLOW_OK;
 }
