@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,8 +27,8 @@ from tvm_flow.pack import Contents, write_bundle
 from tvm_flow.pack.format import SIGNATURE, STEPS
 from tvm_flow.pack.signature import read_statement, sign_bundle
 from tvm_flow.pack.trust import Trust, accept_file, verify_signature
-from tvm_flow.run import Bundle
-from tvm_flow.run.status import SIGNATURE_FAULTS, Status
+from tvm_flow.run import Bundle, native
+from tvm_flow.run.status import SIGNATURE_FAULTS, CError, Status
 
 OPENS = 150
 
@@ -222,6 +224,24 @@ def test_an_unsigned_bundle_opens_for_who_does_not_ask(copy: Path) -> None:
         damage(copy)
         with Bundle.open(copy, threads=1) as bundle:
             bundle.verify()
+
+
+def test_who_accepts_an_unsigned_bundle_is_told_no_error(bundle_dir: Path) -> None:
+    """The caller's error is written on failure only."""
+    signatures = []
+
+    def accept(_user: object, seen: ctypes._Pointer[native.CIdentity], _error: object) -> int:
+        signatures.append(bool(seen.contents.signature))
+        return Status.OK
+
+    callback = native.ACCEPT(accept)
+    options = native.COptions(struct_bytes=ctypes.sizeof(native.COptions), threads=1)
+    options.accept = ctypes.cast(callback, ctypes.c_void_p)
+    runtime, pointer, error = native.load_runtime(), ctypes.c_void_p(), CError(77, b"mine")
+    arguments = os.fsencode(bundle_dir), ctypes.byref(options), ctypes.byref(pointer), ctypes.byref(error)
+    assert (runtime.tvm_flow_open(*arguments), signatures) == (Status.OK, [False])
+    runtime.tvm_flow_close(pointer)
+    assert (error.status, error.message) == (77, b"mine")
 
 
 def test_signed_bundles_compute_what_unsigned_ones_do(signed: Path, contents: Contents) -> None:

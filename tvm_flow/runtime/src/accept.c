@@ -14,8 +14,12 @@ tvm_flow_status flow_accept(const flow_host *host, const char *bundle_dir, const
   if (!host->accept) return TVM_FLOW_OK;
   uint8_t digest[FLOW_SHA256_BYTES];
   flow_copy signature;
-  tvm_flow_status s = flow_copy_file(host, bundle_dir, signature_file, MOST, &signature, error);
-  if (s && s != TVM_FLOW_FILE_ERROR) return s;
+  tvm_flow_error own; /* *error is written on failure only, and a bundle without a signature may be accepted */
+  tvm_flow_status s = flow_copy_file(host, bundle_dir, signature_file, MOST, &signature, &own);
+  if (s && s != TVM_FLOW_FILE_ERROR) {
+    if (error) *error = own;
+    return s;
+  }
   flow_sha256(map->data, (size_t)map->bytes, digest);
   const tvm_flow_identity identity = {.struct_bytes = sizeof identity,
                                       .signature_bytes = (uint32_t)signature.map.bytes,
