@@ -141,19 +141,34 @@ def run(program: Program, tensors: dict[str, Array]) -> Array:
     return tensors[program.output]
 
 
+def normed(emit: Any, x: Any, axis: int, keepdims: bool = True) -> Any:
+    """``x`` [.., .., 8] over the root of its mean square along ``axis``."""
+    total = emit(R.sum(emit(R.multiply(x, x)), axis=[axis], keepdims=keepdims))
+    mean = emit(R.divide(total, relax.const(8.0, "float32")))
+    return emit(R.divide(x, emit(R.sqrt(emit(R.add(mean, relax.const(0.5, "float32")))))))
+
+
 def test_a_norm_over_tokens_or_of_rows_that_lie_across_is_none_of_an_operands_rows() -> None:
     """Sums of 8 x 8 rows without their axis divide rows of another dimension, where all have 8 places."""
 
     def build(emit: Any, q: Any, k: Any, v: Any, axis: int, keepdims: bool = True) -> Any:
-        total = emit(R.sum(emit(R.multiply(q, q)), axis=[axis], keepdims=keepdims))
-        mean = emit(R.divide(total, relax.const(8.0, "float32")))
-        root = emit(R.sqrt(emit(R.add(mean, relax.const(0.5, "float32")))))
-        return softmax_product(emit, emit(R.divide(q, root)), k, v)
+        return softmax_product(emit, normed(emit, q, axis, keepdims), k, v)
 
     shapes = [((8, 8, 8), "float32"), ((8, 8, 24), "float32"), ((8, 24, 8), "float32")]
     along, over, across = (partial(build, axis=2), partial(build, axis=1), partial(build, axis=2, keepdims=False))
     assert as_attention(function_of(along, *shapes)) is not None
     assert as_attention(function_of(over, *shapes)) is None and as_attention(function_of(across, *shapes)) is None
+
+
+def test_channels_that_are_cut_from_a_normed_row_are_none_of_an_operands_rows() -> None:
+    def build(emit: Any, q: Any, k: Any, v: Any, kept: int) -> Any:
+        cut = emit(R.strided_slice(normed(emit, q, 2), [2], [0], [kept], [1]))
+        return softmax_product(emit, cut, k, v)
+
+    for kept in (8, 4):
+        shapes = [((2, 24, 8), "float32"), ((2, kept, 24), "float32"), ((2, 24, 8), "float32")]
+        found = as_attention(function_of(partial(build, kept=kept), *shapes))
+        assert (found is not None) is (kept == 8)
 
 
 def test_three_moves_and_the_codes_after_are_one_kernel_with_it() -> None:

@@ -20,12 +20,13 @@ from tvm_flow.graph.types import Expr, Var
 class Normed:
     """Each element over the root of its row's sum of squares over ``count``, to which ``eps`` is added.
 
-    ``channel``: of which channel an element is, as a view of 0 to D - 1.
+    ``channel``: of which of ``width`` channels an element is, as a view of 0 to D - 1.
     """
 
     count: float
     eps: Step
     channel: View
+    width: int
 
     def seen(self, move: Move) -> Normed | None:
         """The same on elements that are moved; None where the row is no view then."""
@@ -35,16 +36,17 @@ class Normed:
 
 @dataclass(frozen=True)
 class Rotated:
-    """Each element times ``cos`` and the one half a row away times ``sin``; ``channel`` as in `Normed`."""
+    """Each element times ``cos`` and the one half a row away times ``sin``; ``channel``, ``width`` as in `Normed`."""
 
     cos: Step
     sin: Step
     channel: View
+    width: int
 
     def seen(self, move: Move) -> Rotated | None:
         """The same on elements that are moved; None where the row or a table is no view then."""
         cos, sin, channel = self.cos.seen(move), self.sin.seen(move), move(self.channel)
-        return None if cos is None or sin is None or channel is None else Rotated(cos, sin, channel)
+        return None if cos is None or sin is None or channel is None else Rotated(cos, sin, channel, self.width)
 
 
 RowStep = Normed | Rotated
@@ -67,8 +69,8 @@ class Read:
         """Whether ``axis`` of the view, from the last, has all of the row that an element is made with."""
         alone = [0] * len(self.view.shape)
         alone[axis] = 1
-        rows = [step.channel for step in self.steps if isinstance(step, RowStep)]
-        return all(row == View(self.view.shape, tuple(alone)) for row in rows)
+        row = View(self.view.shape, tuple(alone)), self.view.shape[axis]
+        return all((step.channel, step.width) == row for step in self.steps if isinstance(step, RowStep))
 
 
 def read_of(values: Values, given: tuple[Var, ...], var: Var) -> Read | None:
@@ -114,7 +116,7 @@ def _normed(values: Values, given: tuple[Var, ...], call: Expr) -> tuple[Var, No
         return None
     if eps.view is not None:
         eps = replace(eps, view=whole(shape_of(eps.operand)).spread(shape_of(x)))
-    return x, Normed(count, eps, _channels(call))
+    return x, Normed(count, eps, _channels(call), shape_of(call)[-1])
 
 
 def _rotated(values: Values, given: tuple[Var, ...], call: Expr) -> tuple[Var, Rotated] | None:
@@ -128,13 +130,13 @@ def _rotated(values: Values, given: tuple[Var, ...], call: Expr) -> tuple[Var, R
     parts = arguments_of(values, swapped, "relax.concat")
     if not parts or {cos.operator, sin.operator} != {"relax.multiply"}:
         return None
-    last, half = len(shape_of(x)) - 1, shape_of(x)[-1] // 2
-    halves = [whole(shape_of(x)).cut(last, start, half, 1) for start in (half, 0)]
-    if int(values[swapped].attrs.axis) % (last + 1) != last or shape_of(x)[-1] % 2:
+    last, width = len(shape_of(x)) - 1, shape_of(x)[-1]
+    halves = [whole(shape_of(x)).cut(last, start, width // 2, 1) for start in (width // 2, 0)]
+    if int(values[swapped].attrs.axis) % (last + 1) != last or width % 2:
         return None
     if [_cut_of(values, x, part) for part in parts[0].fields] != halves:
         return None
-    return x, Rotated(cos, sin, _channels(call))
+    return x, Rotated(cos, sin, _channels(call), width)
 
 
 def _cut_of(values: Values, x: Var, part: Expr) -> View | None:
