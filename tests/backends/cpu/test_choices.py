@@ -25,7 +25,8 @@ from tvm_flow.backends.cpu.choices import (
 from tvm_flow.backends.cpu.gemm import gemm
 from tvm_flow.backends.cpu.isa import Isa, registered_isas
 from tvm_flow.backends.cpu.packing import Product
-from tvm_flow.backends.cpu.rows import row_choices, schedule_rows
+from tvm_flow.backends.cpu.row_candidates import row_choices
+from tvm_flow.backends.cpu.rows import schedule_rows
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.constants import RULES
 from tvm_flow.lower.legalize import to_prim_func

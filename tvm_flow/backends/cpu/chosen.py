@@ -13,7 +13,7 @@ from tvm_flow.backends.cpu.convolution import as_convolution
 from tvm_flow.backends.cpu.generic import GENERIC
 from tvm_flow.backends.cpu.isa import Isa, choose_isa
 from tvm_flow.backends.cpu.packing import Product
-from tvm_flow.backends.cpu.rows import RowKind, row_kind
+from tvm_flow.backends.cpu.row_kinds import RowKind, row_kind
 from tvm_flow.backends.cpu.softmax import as_attention
 from tvm_flow.backends.packed import CPU, PackedProgram
 from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name

@@ -7,22 +7,14 @@ reduction need them. Rows run in parallel, the innermost loop in vectors; row su
 from __future__ import annotations
 
 import math
-from enum import Enum
 
 from tvm import s_tir
 
-from tvm_flow.backends.cpu.attention import (
-    PARALLEL_PRODUCTS,
-    attention_default,
-    is_product,
-    products_of,
-    schedule_attention,
-    vectors_of_tile,
-)
+from tvm_flow.backends.cpu.attention import attention_default, schedule_attention
 from tvm_flow.backends.cpu.blocks import is_reduction, lanes_of, split_sum, written_shape
-from tvm_flow.backends.cpu.candidates import attention_space, other_threads, rows_space
 from tvm_flow.backends.cpu.choices import AttentionChoice, Choice, RowsChoice
-from tvm_flow.backends.cpu.registers import PLAIN, Registers
+from tvm_flow.backends.cpu.registers import Registers
+from tvm_flow.backends.cpu.row_kinds import RowKind, kind_of, row_blocks, row_length
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.types import Block, Loop, PrimFunc, Schedule
 
@@ -32,39 +24,18 @@ WHOLE_LANES = 8
 """Vectors of at least so many lanes end with the rows that they are read from; narrower ones gain nothing by it."""
 MOST_UNROLLED = 128
 """Additions that combine the partial sums of the rows of a task, when they are several."""
-CACHED_ELEMENTS = 1 << 13
-"""Of the rows of a task, when several are tried: 32 KiB of float32."""
-FEWEST_ELEMENTS = 1 << 10
-"""Of an output whose kernel is worth a choice: below, a call costs more than its loop."""
-
-
-class RowKind(Enum):
-    """How a kernel that is no packed product is scheduled."""
-
-    ELEMENTWISE = "elementwise"
-    ROWS = "row sums"
-    PRODUCT = "product"
-    ATTENTION = "attention"
-    IN_ORDER = "sums in order"
-
-
 _TUNED_ROWS = (RowKind.ELEMENTWISE, RowKind.ROWS, RowKind.PRODUCT)
 
 
-def row_kind(function: PrimFunc) -> RowKind:
-    """What `schedule_rows` makes of an unscheduled TIR function."""
-    return _kind(s_tir.Schedule(function))
-
-
 def schedule_rows(function: PrimFunc, choice: Choice | None = None, registers: Registers | None = None) -> PrimFunc:
-    """Scheduled copy of an unscheduled TIR function; ``choice`` is one of `row_choices`, or the default
-    for a target with ``registers``.
+    """Scheduled copy of an unscheduled TIR function; ``choice`` is one of `tvm_flow.backends.cpu.row_candidates`, or
+    the default for a target with ``registers``.
 
     Raises BuildError for a choice of another kind of kernel.
     """
     schedule = s_tir.Schedule(function)
-    kind = _kind(schedule)
-    inner, output = _blocks(schedule)
+    kind = kind_of(schedule)
+    inner, output = row_blocks(schedule)
     if isinstance(choice, AttentionChoice) and (choice.blocks or choice.group):
         raise BuildError(f"{choice}: expected one for attention all of whose scores exist at a time; tune again")
     if kind is RowKind.ATTENTION and isinstance(choice, AttentionChoice | None):
@@ -73,7 +44,7 @@ def schedule_rows(function: PrimFunc, choice: Choice | None = None, registers: R
     if not isinstance(choice, RowsChoice | None) or (choice and kind not in _TUNED_ROWS):
         raise BuildError(f"{choice}: expected a choice for a kernel of {kind.value}; tune again")
     if kind is RowKind.ELEMENTWISE:
-        usual = RowsChoice(_usual_lanes(function, _row_length(schedule, output)), _is_large(schedule, output))
+        usual = RowsChoice(_usual_lanes(function, row_length(schedule, output)), _is_large(schedule, output))
         return _elementwise(schedule, inner, output, choice or usual)
     if kind is RowKind.PRODUCT:
         return _product(schedule, inner, output, choice)
@@ -85,91 +56,14 @@ def schedule_rows(function: PrimFunc, choice: Choice | None = None, registers: R
 def row_default(function: PrimFunc, registers: Registers | None = None) -> AttentionChoice | RowsChoice | None:
     """The choice that `schedule_rows` makes of itself; None for a kernel of which nothing is chosen."""
     schedule = s_tir.Schedule(function)
-    kind, (_, output) = _kind(schedule), _blocks(schedule)
+    kind, (_, output) = kind_of(schedule), row_blocks(schedule)
     if kind is RowKind.ATTENTION:
         return attention_default(schedule, registers)
     if kind not in _TUNED_ROWS:
         return None
-    columns = _row_length(schedule, output)
+    columns = row_length(schedule, output)
     lanes = _usual_lanes(function, columns) if kind is RowKind.ELEMENTWISE else lanes_of(columns)
     return RowsChoice(lanes, _is_large(schedule, output))
-
-
-def row_choices(function: PrimFunc, registers: Registers | None = None) -> list[Choice]:
-    """What `schedule_rows` takes beside its default, the nearest first."""
-    schedule = s_tir.Schedule(function)
-    kind, (_, output), default = _kind(schedule), _blocks(schedule), row_default(function, registers)
-    if isinstance(default, AttentionChoice):
-        products = [[int(schedule.get(loop).extent) for loop in schedule.get_loops(p)] for p in products_of(schedule)]
-        (*_, rows, columns, _), (*_, channels, _) = products
-        others = other_threads(default, math.prod(products[-1]), PARALLEL_PRODUCTS)
-        tiles: dict[tuple[int, ...], Choice] = {}  # of those that come to the same, the one nearest to the default
-        for each in [default, *attention_space(rows, columns, default, registers or PLAIN)]:
-            key = (each.rows, *(vectors_of_tile(extent, each.columns) for extent in (columns, channels)))
-            tiles.setdefault(key, each)
-        return [*others, *list(tiles.values())[1:]]
-    elements = math.prod(written_shape(schedule, output))
-    if default is None or elements < FEWEST_ELEMENTS:
-        return []
-    space = rows_space(_row_length(schedule, output), _task_rows(schedule, kind, output), default)
-    if kind is RowKind.PRODUCT:
-        space = [each for each in space if _sums_fit(each, registers or PLAIN)]
-    return [*other_threads(default, elements, PARALLEL_ELEMENTS), *space]
-
-
-def _task_rows(schedule: Schedule, kind: RowKind, output: Block) -> list[int]:
-    """Rows of a task that are tried: they divide the last axis of rows, and lie in the first cache."""
-    shape = written_shape(schedule, output)
-    if len(shape) < 2:
-        return []
-    tried = (1, 4, 16) if kind is RowKind.ELEMENTWISE else (2, 4, 8)
-    return [rows for rows in tried if shape[-2] % rows == 0 and rows * shape[-1] <= CACHED_ELEMENTS]
-
-
-def _sums_fit(choice: RowsChoice, registers: Registers) -> bool:
-    return max(choice.rows, 1) * -(-choice.lanes // registers.lanes) <= registers.count * 3 // 2
-
-
-def _blocks(schedule: Schedule) -> tuple[list[Block], Block]:
-    *inner, output = schedule.get_child_blocks(schedule.get_sblock("root"))
-    return inner, output
-
-
-def _kind(schedule: Schedule) -> RowKind:
-    inner, output = _blocks(schedule)
-    reductions = [b for b in inner if is_reduction(schedule, b)]
-    if not reductions and not is_reduction(schedule, output):
-        return RowKind.ELEMENTWISE
-    if not reductions and _reduces_last(schedule, output):
-        return RowKind.PRODUCT
-    if _is_attention(schedule, [*reductions, output]):
-        return RowKind.ATTENTION
-    if not is_reduction(schedule, output) and _share_rows(schedule, reductions, output):
-        return RowKind.ROWS
-    return RowKind.IN_ORDER
-
-
-def _is_attention(schedule: Schedule, blocks: list[Block]) -> bool:
-    """A product of what comes from another one: see `tvm_flow.lower.clusters`."""
-    products = [block for block in blocks if is_product(schedule, block) and _reduces_last(schedule, block)]
-    return len(products) == 2 and products[0] == blocks[0]
-
-
-def _share_rows(schedule: Schedule, reductions: list[Block], output: Block) -> bool:
-    """True when every reduction has one value per row of the output, and runs along that row.
-
-    A single row is not worth it: TVM drops its loop of one iteration, and with it the place to compute a row at.
-    """
-    *rows, _ = written_shape(schedule, output) or [1]
-    return math.prod(rows) > 1 and all(
-        math.prod(written_shape(schedule, b)) == math.prod(rows) and _reduces_last(schedule, b) for b in reductions
-    )
-
-
-def _reduces_last(schedule: Schedule, block: Block) -> bool:
-    return [int(v.iter_type) for v in schedule.get(block).iter_vars].count(2) == 1 and (
-        int(schedule.get(block).iter_vars[-1].iter_type) == 2
-    )
 
 
 def _in_order(schedule: Schedule, inner: list[Block]) -> PrimFunc:
@@ -203,7 +97,7 @@ def _elementwise(schedule: Schedule, inner: list[Block], output: Block, choice: 
 def _row_reduction(schedule: Schedule, inner: list[Block], output: Block, choice: RowsChoice | None) -> PrimFunc:
     sums = [block for block in inner if is_reduction(schedule, block)]
     for block in inner:
-        read_once = _row_length(schedule, block) > 1 and len(schedule.get_consumers(block)) == 1
+        read_once = row_length(schedule, block) > 1 and len(schedule.get_consumers(block)) == 1
         if block not in sums and (read_once or not written_shape(schedule, block)):
             schedule.compute_inline(block)
     for block in sums:
@@ -260,7 +154,7 @@ def _task(schedule: Schedule, rows: list[Loop], choice: RowsChoice | None) -> tu
 
 def _is_partial(schedule: Schedule, block: Block) -> bool:
     """True for a sum split by `split_sum`: it writes one element per lane."""
-    return _row_length(schedule, block) > 1
+    return row_length(schedule, block) > 1
 
 
 def _product(schedule: Schedule, inner: list[Block], output: Block, choice: RowsChoice | None) -> PrimFunc:
@@ -283,12 +177,6 @@ def _product(schedule: Schedule, inner: list[Block], output: Block, choice: Rows
     _parallel(schedule, row, tile, choice)
     schedule.decompose_reduction(output, reduction)
     return _finished(schedule)
-
-
-def _row_length(schedule: Schedule, block: Block) -> int:
-    """Last extent of what ``block`` writes; 1 for a value per row."""
-    shape = written_shape(schedule, block)
-    return shape[-1] if shape else 1
 
 
 def _vector_and_rows(schedule: Schedule, loops: list[Loop], choice: RowsChoice | None) -> Loop:

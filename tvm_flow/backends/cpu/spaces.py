@@ -12,7 +12,8 @@ from tvm_flow.backends.cpu.choices import Choice, FloatChoice, ProductChoice, pr
 from tvm_flow.backends.cpu.convolution import as_convolution
 from tvm_flow.backends.cpu.float_product import FloatProduct, noted_float_product
 from tvm_flow.backends.cpu.registers import PLAIN, noted_registers
-from tvm_flow.backends.cpu.rows import row_choices, row_default
+from tvm_flow.backends.cpu.row_candidates import row_choices
+from tvm_flow.backends.cpu.rows import row_default
 from tvm_flow.backends.cpu.softmax import as_attention
 from tvm_flow.backends.cpu.tiling import PARALLEL_MACS
 from tvm_flow.backends.packed import CPU, PackedProgram
