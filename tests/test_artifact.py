@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tvm_flow.artifact import (
     write_stamp,
 )
 from tvm_flow.errors import ConfigError
+from tvm_flow.scratch import beside
 
 STAGE = "tvm_flow.artifact"
 
@@ -294,6 +296,21 @@ class TestExclusive:
             holder.kill()  # no clean-up of its own
         with exclusive(tmp_path / "out"):
             pass
+
+    def test_a_folder_that_its_maker_removes_meanwhile_is_made_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        maker, opened = ExitStack(), os.open
+        maker.enter_context(beside(tmp_path / "later" / "a"))
+
+        def late(*given: Any) -> int:
+            monkeypatch.undo()
+            maker.close()
+            return opened(*given)
+
+        monkeypatch.setattr(artifact.os, "open", late)
+        with exclusive(tmp_path / "later" / "out"):
+            assert names_in(tmp_path / "later") == [".out.lock"]
 
 
 class TestRequireUnchanged:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,29 @@ class TestBeside:
         monkeypatch.setattr(scratch, "_locked", late)
         with beside(tmp_path / "b") as folder:
             assert folder.is_dir() and folder not in swept
+
+    def test_above_what_fails_to_be_made_nothing_stays(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refused(_folder: Path) -> int:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(scratch, "_locked", refused)
+        with pytest.raises(OSError, match=str(tmp_path)), beside(tmp_path / "later" / "still" / "b"):
+            pass
+        assert names(tmp_path) == []
+
+    def test_a_folder_above_that_its_maker_removes_meanwhile_is_made_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        maker, token = ExitStack(), scratch.secrets.token_hex
+        maker.enter_context(beside(tmp_path / "later" / "a"))
+
+        def late(count: int) -> str:
+            maker.close()
+            return token(count)
+
+        monkeypatch.setattr(scratch.secrets, "token_hex", late)
+        with beside(tmp_path / "later" / "b") as folder:
+            assert folder.is_dir()
 
     def test_without_locks_nothing_is_removed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refused(_descriptor: int, _how: int) -> None:

@@ -261,8 +261,11 @@ def exclusive(output: Path) -> Iterator[None]:
     target = linked(output)
     place = target.with_name(f".{target.name}.lock")
     with naming(output, target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock = _locked(place)
+        try:
+            lock = _locked(place)
+        except FileNotFoundError:  # the folder is absent, or was just removed by who made it (`beside`)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            lock = _locked(place)
     if lock is None:
         raise ConfigError(
             f"{output}: expected to write it alone, another command is writing it; wait for that one, or choose "

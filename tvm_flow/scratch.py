@@ -39,16 +39,15 @@ def beside(output: Path, kind: str = UNFINISHED) -> Iterator[Path]:
     An OSError names ``output``. Folders above that are not there are made, and go again where they stay empty.
     """
     sweep(output.parent)
-    above = [folder for folder in (output.parent, *output.parent.parents) if not folder.exists()]
-    with naming(output, output.parent):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        made = _made(output.parent, f".{output.name}.", kind, 0o777)
+    absent = [folder for folder in output.parents if not folder.exists()]
     try:
+        with naming(output, output.parent):
+            made = _made(output.parent, f".{output.name}.", kind, 0o777)
         with _held(*made) as folder:
             yield folder
     finally:
         with suppress(OSError):
-            for folder in above:
+            for folder in absent:
                 folder.rmdir()
 
 
@@ -136,10 +135,13 @@ def _held(folder: Path, descriptor: int | None) -> Iterator[Path]:
 
 
 def _made(place: Path, before: str, after: str, mode: int) -> tuple[Path, int | None]:
-    """A new folder, and what holds its lock; None on a file system without locks."""
+    """A new folder, and what holds its lock; None on a file system without locks.
+
+    ``place`` is made where it is absent, also where another process that had made it has just removed it.
+    """
     while True:
         folder = place / f"{before}{secrets.token_hex(4)}{after}"
-        folder.mkdir(mode)
+        folder.mkdir(mode, parents=True)
         try:
             descriptor = _locked(folder)
         except (BlockingIOError, FileNotFoundError):
