@@ -312,6 +312,14 @@ class TestExclusive:
         with exclusive(tmp_path / "later" / "out"):
             assert names_in(tmp_path / "later") == [".out.lock"]
 
+    def test_a_folder_that_it_made_and_that_stays_empty_goes_again(self, tmp_path: Path) -> None:
+        with exclusive(tmp_path / "later" / "still" / "out"):
+            pass
+        assert names_in(tmp_path) == []
+        with exclusive(tmp_path / "later" / "out"):
+            (tmp_path / "later" / "out").write_text("made")
+        assert names_in(tmp_path / "later") == ["out"]
+
 
 class TestRequireUnchanged:
     def test_what_a_command_wrote_passes(self, made: tuple[Path, Path, dict[str, Any]]) -> None:

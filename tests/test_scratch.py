@@ -101,6 +101,21 @@ class TestBeside:
             pass
         assert names(tmp_path) == []
 
+    def test_of_folders_above_of_which_one_cannot_be_made_none_stays(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made = os.mkdir
+
+        def full(folder: Path, *given: int) -> None:
+            if Path(folder).name == "still":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            made(folder, *given)
+
+        monkeypatch.setattr(os, "mkdir", full)
+        with pytest.raises(OSError, match=str(tmp_path)), beside(tmp_path / "later" / "still" / "b"):
+            pass
+        assert names(tmp_path) == []
+
     def test_a_folder_above_that_its_maker_removes_meanwhile_is_made_again(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

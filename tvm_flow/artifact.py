@@ -23,7 +23,7 @@ from tvm_flow import __version__
 from tvm_flow.causes import Cause
 from tvm_flow.documents import JSON_MOST, parse_json, read_small
 from tvm_flow.errors import ConfigError
-from tvm_flow.scratch import beside, naming, sweep
+from tvm_flow.scratch import beside, emptied, naming, sweep
 from tvm_flow.sources import sources_sha256
 
 STAMP = ".stamp.json"
@@ -255,28 +255,29 @@ def _output_sha256(output: Path) -> str:
 def exclusive(output: Path) -> Iterator[None]:
     """Hold ``output``, or what it names as a link, against other processes that write it.
 
-    The lock ends with the process, however it ends. What killed ones left beside ``output`` is removed first. Raises
-    ConfigError when another process holds it.
+    The lock ends with the process, however it ends. What killed ones left beside ``output`` is removed first; folders
+    above it that are made here go again where they stay empty. Raises ConfigError when another process holds it.
     """
     target = linked(output)
     place = target.with_name(f".{target.name}.lock")
-    with naming(output, target.parent):
+    with emptied(target):
+        with naming(output, target.parent):
+            try:
+                lock = _locked(place)
+            except FileNotFoundError:  # the folder is absent, or was just removed by who made it (`emptied`)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                lock = _locked(place)
+        if lock is None:
+            raise ConfigError(
+                f"{output}: expected to write it alone, another command is writing it; wait for that one, or choose "
+                "another output"
+            )
         try:
-            lock = _locked(place)
-        except FileNotFoundError:  # the folder is absent, or was just removed by who made it (`beside`)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            lock = _locked(place)
-    if lock is None:
-        raise ConfigError(
-            f"{output}: expected to write it alone, another command is writing it; wait for that one, or choose "
-            "another output"
-        )
-    try:
-        sweep(target.parent)
-        yield
-    finally:
-        place.unlink(missing_ok=True)
-        os.close(lock)
+            sweep(target.parent)
+            yield
+        finally:
+            place.unlink(missing_ok=True)
+            os.close(lock)
 
 
 def _locked(place: Path) -> int | None:

@@ -39,15 +39,22 @@ def beside(output: Path, kind: str = UNFINISHED) -> Iterator[Path]:
     An OSError names ``output``. Folders above that are not there are made, and go again where they stay empty.
     """
     sweep(output.parent)
-    absent = [folder for folder in output.parents if not folder.exists()]
-    try:
+    with emptied(output):
         with naming(output, output.parent):
             made = _made(output.parent, f".{output.name}.", kind, 0o777)
         with _held(*made) as folder:
             yield folder
+
+
+@contextmanager
+def emptied(output: Path) -> Iterator[None]:
+    """Folders above ``output`` that are not there are gone again afterwards, where they were made and stay empty."""
+    absent = [folder for folder in output.parents if not folder.exists()]
+    try:
+        yield
     finally:
-        with suppress(OSError):
-            for folder in absent:
+        for folder in absent:
+            with suppress(OSError):
                 folder.rmdir()
 
 
