@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from support.signed_bundles import KEY, MODEL, OTHER_KEY, VERSION, files_of, signed_toy, trust_in
 
+from tvm_flow import folders
+from tvm_flow.artifact import exclusive
 from tvm_flow.errors import (
     BadSignatureError,
     BundleError,
@@ -26,7 +28,7 @@ from tvm_flow.pack import Contents, write_bundle
 from tvm_flow.pack.format import SIGNATURE
 from tvm_flow.pack.signature import sign_bundle
 from tvm_flow.run import installing
-from tvm_flow.run.installing import install_bundle, recover
+from tvm_flow.run.installing import install_bundle
 
 CHANGES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod"}
 """Python's audit events of what changes a folder; an open counts where it is for writing."""
@@ -53,15 +55,14 @@ def target(old: Path, tmp_path: Path) -> Path:
 
 
 def left_beside(target: Path) -> set[str]:
-    """But for the lock, which every command that writes leaves empty."""
-    return {path.name for path in target.parent.iterdir()} - {target.name, f".{target.name}.lock"}
+    return {path.name for path in target.parent.iterdir()} - {target.name}
 
 
 @pytest.fixture(params=["exchange", "two renames"])
 def renaming(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """With and without a file system that exchanges names."""
     if request.param == "two renames":
-        monkeypatch.setattr(installing, "exchange", lambda _one, _other: False)
+        monkeypatch.setattr(folders, "exchange", lambda _one, _other: False)
     return str(request.param)
 
 
@@ -176,6 +177,12 @@ def killed(change: int, action: Callable[[], object]) -> bool:
     return os.WIFSIGNALED(status)
 
 
+def recover(target: Path) -> None:
+    """What the next run begins with."""
+    with exclusive(target):
+        pass
+
+
 def test_killed_before_any_change_the_old_or_the_new_one_is_whole(
     old: Path, new: Path, target: Path, renaming: str
 ) -> None:
@@ -186,7 +193,7 @@ def test_killed_before_any_change_the_old_or_the_new_one_is_whole(
             break
         if renaming == "exchange":
             assert files_of(target) in ends.values(), f"change {change}"
-        else:  # nothing may lie there for a moment; the next run, here only its beginning, puts the old one back
+        else:  # nothing may lie there for a moment; the next run puts the old one back
             recover(target)
             assert left_beside(target) == set()
         found.append(next(name for name, files in ends.items() if files == files_of(target)))
