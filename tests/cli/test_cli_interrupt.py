@@ -66,7 +66,7 @@ def interrupt_when(words: list[str], when: str) -> tuple[int, str]:
 
 
 def files(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 def test_calibrate_keeps_finished_steps(demo: SmallDemo, tmp_path: Path) -> None:

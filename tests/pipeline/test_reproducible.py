@@ -43,9 +43,8 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
-    """Of every file in ``folder``, stamps included, locks not."""
-    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in files.items() if not name.endswith(".lock")}
+    """Of every file in ``folder``, stamps included."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_every_stage_writes_the_same_bytes_elsewhere(exporter: Exporter, compiler: Compiler, elsewhere: Path) -> None:
