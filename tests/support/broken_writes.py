@@ -17,7 +17,8 @@ and once each,
 
 A library that is preloaded (broken_writes.c) makes writes fail, so the module starts itself again with it. Commands are
 `main` of the CLI in this process, and in its forks where they are killed. Not among them: `profile --trace`, whose file
-has times, and `run`, of which tests/pipeline/test_videos.py kills one.
+has times; `compare`, which holds a file in its folder; import, package, tune, records, sign and install, of which
+tests/run/test_installing.py kills the last.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import ctypes
 import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -39,13 +41,14 @@ from support.tiny_commands import PROMPT, write_inputs
 from tvm_flow.artifact import exclusive
 from tvm_flow.cli import main as command
 from tvm_flow.scratch import temporary_folder
+from tvm_flow.shipped import shipped_folder
 
 Tree = dict[str, bytes]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A command that writes ``output``, a name in the folder W, over what the command ``before`` made.
+    """A command that writes ``output``, a name in the folder W, over what the command ``before`` made, or over nothing.
 
     In words, I is the folder of inputs that nothing writes to.
     """
@@ -59,6 +62,7 @@ class Stage:
 
 _MODEL = "--model I/checkpoint --sampler I/sampler.yaml --latent 4,2,3,5 --captions I"
 _TRIED = f"{_MODEL} --calibration I/prompts.yaml --prompts I/prompts.yaml --count 1"
+_RECIPES = shlex.quote(f"{shipped_folder('calibration')}/recipes")
 STAGES = {
     "calibrate": Stage(
         "ranges",
@@ -70,8 +74,8 @@ STAGES = {
     ),
     "quantize": Stage(
         "quantized",
-        f"quantize {_MODEL} --ranges I/ranges --recipe calibration/recipes/w8a8.yaml --output W/quantized",
-        f"quantize {_MODEL} --ranges I/ranges --recipe calibration/recipes/w8a8_asymmetric.yaml --output W/quantized",
+        f"quantize {_MODEL} --ranges I/ranges --recipe {_RECIPES}/w8a8.yaml --output W/quantized",
+        f"quantize {_MODEL} --ranges I/ranges --recipe {_RECIPES}/w8a8_asymmetric.yaml --output W/quantized",
     ),
     "export": Stage(
         "export",
@@ -110,12 +114,18 @@ STAGES = {
         'embed "a second one" --for-bundle I/bundle --captions I --output W/prompt.bin',
         more="compile",
     ),
+    "run": Stage(
+        "latents.safetensors",
+        f'run "{PROMPT}" --bundle I/bundle --captions I --output W/latents.safetensors',
+        "",  # another run's files are refused
+        more="compile",
+    ),
 }
 INPUTS = (
     f"calibrate {_MODEL} --prompts I/prompts.yaml --output I/ranges",
     f"calibrate {_MODEL} --prompts I/second.yaml --output I/other",
-    STAGES["quantize"].words.replace("W/", "I/"),
-    STAGES["export"].words.replace("W/", "I/"),
+    STAGES["quantize"].words,
+    STAGES["export"].words,
 )
 _SCORE = {
     **{"key": "k", "recipe": "fp32", "model": "plain", "prompt": PROMPT, "seed": 0, "bytes_per_step": 1.0},
@@ -142,11 +152,9 @@ class Tried:
 
     def run(self, words: str) -> tuple[int, str]:
         """Exit code, and what is said last on stderr, without the warnings before it."""
-        given = [word.replace("W/", f"{self.work}/").replace("I/", f"{self.inputs}/") for word in split(words)]
-        given = [str(self.inputs) if word == "I" else word for word in given]
         told = io.StringIO()
         with redirect_stderr(told), redirect_stdout(io.StringIO()):
-            code = command(given)
+            code = command(split(words, {"I": self.inputs, "W": self.work}))
         assert "Traceback" not in told.getvalue(), told.getvalue()
         before, _, said = told.getvalue().rpartition("tvm-flow: ")
         return code, said.strip() if code else before
@@ -229,11 +237,10 @@ class Tried:
         assert not wrong, (when, wrong)
 
 
-def split(words: str) -> list[str]:
-    """As a shell would."""
-    import shlex
-
-    return shlex.split(words)
+def split(words: str, places: dict[str, Path]) -> list[str]:
+    """As a shell would, with the folders that letters before a slash, or alone, stand for."""
+    parted = [word.partition("/") for word in shlex.split(words)]
+    return [f"{places.get(first, first)}{slash}{rest}" for first, slash, rest in parted]
 
 
 def tree(folder: Path) -> Tree:
@@ -244,15 +251,14 @@ def tree(folder: Path) -> Tree:
 
 
 def prepare(inputs: Path, more: set[str]) -> None:
-    """What the stages read, with what the stages ``more`` write."""
+    """What the stages read, with what the stages ``more`` write, all of it in ``inputs``."""
     write_inputs(inputs, "a second one")
     (inputs / "second.yaml").write_text("prompts: [a second one]\n")
     (inputs / "both.yaml").write_text(f"prompts: [{PROMPT}, a second one]\n")
     (inputs / "scores.jsonl").write_text(json.dumps(_SCORE) + "\n")
-    for words in (*INPUTS, *(STAGES[name].words.replace("W/", "I/") for name in more - {""})):
-        given = [str(inputs) if word == "I" else word.replace("I/", f"{inputs}/") for word in split(words)]
+    for words in (*INPUTS, *(STAGES[name].words for name in more - {""})):
         with redirect_stderr(io.StringIO()) as told, redirect_stdout(io.StringIO()):
-            assert command(given) == 0, (words, told.getvalue())
+            assert command(split(words, {"I": inputs, "W": inputs})) == 0, (words, told.getvalue())
 
 
 def try_all(names: list[str], most: int, shim: ctypes.CDLL) -> dict[str, dict[str, int]]:

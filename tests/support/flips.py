@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import random
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from tvm_flow.causes import Cause
 from tvm_flow.pack import Contents, write_bundle
 from tvm_flow.plan.store import WeightStore
 from tvm_flow.plan.weights_file import FIRST_ALIGNMENT
+from tvm_flow.scratch import temporary_folder
 
 Flip = tuple[str, int]
 """A file of the bundle, and a bit of it."""
@@ -99,8 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--elsewhere", type=int, default=100_000, help="random bits of what is no header")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with temporary_folder("flips") as folder:
         bundle = write_whole(folder, toy_bundle.make_contents(toy_bundle.compile_groups(folder)))
         tables, first = wrong(bundle, in_headers(bundle))
         others, second = wrong(bundle, elsewhere(bundle, given.elsewhere))
