@@ -27,6 +27,8 @@ from tvm_flow.scratch import beside, emptied, naming, sweep
 from tvm_flow.sources import sources_sha256
 
 STAMP = ".stamp.json"
+SIGNATURE = "signature.bin"
+"""What `sign` adds to a bundle, and no part of what compile made: a bundle that is signed is as current as before."""
 _log = logging.getLogger(__name__)
 
 
@@ -210,19 +212,6 @@ def stamped(output: Path, stamp: Mapping[str, Any]) -> Iterator[None]:
     write_stamp(output, stamp)
 
 
-@contextmanager
-def kept_current(output: Path) -> Iterator[None]:
-    """What is added to ``output`` inside leaves it as current as it was: another digest goes into its stamp."""
-    stamp, before = stamp_path(output), None
-    if stamp.is_file() and output.exists():
-        written = read_json(stamp)
-        if isinstance(written, dict) and written.pop("output", None) == _output_sha256(output):
-            before = written
-    yield
-    if before is not None:
-        write_stamp(output, before)
-
-
 def require_unchanged(output: Path, command: str) -> None:
     """Raise ConfigError when the file or folder ``output`` is not as ``command`` wrote it; call it before it is used.
 
@@ -241,10 +230,10 @@ def require_unchanged(output: Path, command: str) -> None:
 
 
 def _output_sha256(output: Path) -> str:
-    """Of a file's bytes, or of the names and bytes of a folder's files; hidden ones are temporary and left out."""
+    """Of a file's bytes, or of names and bytes of a folder's files; without hidden ones, which are temporary."""
     if output.is_file():
         return sha256_file(output)
-    names = (path.relative_to(output) for path in output.rglob("*") if path.is_file())
+    names = (path.relative_to(output) for path in output.rglob("*") if path.is_file() and path != output / SIGNATURE)
     digest = hashlib.sha256()
     for name in sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)):
         digest.update(f"{name}\0{sha256_file(output / name)}\0".encode())

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from support.signed_bundles import KEY, MODEL, OTHER_KEY, VERSION, files_of, public, signed_toy, trust_in
 
-from tvm_flow.artifact import is_current, kept_current, make_stamp, write_stamp
+from tvm_flow.artifact import is_current, make_stamp, write_stamp
 from tvm_flow.causes import Cause
 from tvm_flow.errors import (
     BadSignatureError,
@@ -23,7 +25,7 @@ from tvm_flow.errors import (
     OlderVersionError,
     UnknownKeyError,
 )
-from tvm_flow.pack import Contents, verify_bundle, write_bundle
+from tvm_flow.pack import Contents, signature, signing_keys, verify_bundle, write_bundle
 from tvm_flow.pack.format import SIGNATURE
 from tvm_flow.pack.signature import read_statement, sign_bundle
 from tvm_flow.pack.signing_keys import PUBLIC, load_key, new_key
@@ -161,13 +163,28 @@ def test_names_and_versions_that_do_not_fit(copy: Path, model: str, version: int
 def test_a_bundle_is_as_current_as_before_it_was_signed(copy: Path) -> None:
     stamp = make_stamp({}, {"target": "toy"}, "tvm_flow.pack.write")
     write_stamp(copy, stamp)
-    with kept_current(copy):
-        sign_bundle(copy, KEY, MODEL, VERSION + 1)
+    sign_bundle(copy, KEY, MODEL, VERSION + 1)
     assert is_current(copy, stamp)
     (copy / "weights.bin").write_bytes(b"other")
-    with kept_current(copy):
-        (copy / SIGNATURE).unlink()
     assert not is_current(copy, stamp)
+
+
+def test_killed_while_it_is_written_the_bundle_is_whole_and_is_signed_again(copy: Path) -> None:
+    before = files_of(copy)
+    assert killed(lambda: sign_bundle(copy, KEY, MODEL, VERSION + 1), signature, "fsync")
+    assert files_of(copy) == before
+    verify_bundle(copy)
+    sign_bundle(copy, KEY, MODEL, VERSION + 1)
+    assert files_of(copy).keys() == before.keys() and [path.name for path in copy.parent.iterdir()] == [copy.name]
+
+
+def killed(action: Callable[[], object], module: ModuleType, name: str) -> bool:
+    """Whether ``action`` ended so, where ``module`` calls its ``name``."""
+    if (child := os.fork()) == 0:
+        setattr(module, name, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        action()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
 class TestKeys:
@@ -184,6 +201,21 @@ class TestKeys:
         with pytest.raises(ConfigError, match="expected nothing to write a new key to, got a file"):
             new_key(tmp_path / "k")
         assert files_of(tmp_path) == {"k": b"mine"}
+
+    @pytest.mark.parametrize(("call", "there"), [("write_bytes", False), ("fsync", True)])
+    def test_a_killed_command_leaves_no_part_of_a_key(self, tmp_path: Path, call: str, there: bool) -> None:
+        assert killed(lambda: new_key(tmp_path / "k"), signing_keys, call)
+        assert (tmp_path / "k").exists() == there
+        if not there:
+            new_key(tmp_path / "k")
+            assert {path.name for path in tmp_path.iterdir()} == {"k", f"k{PUBLIC}"}
+        key = load_key(tmp_path / "k")
+        assert (tmp_path / f"k{PUBLIC}").read_text() == f"{public(key)}\n"
+
+    def test_a_folder_that_is_not_there_is_not_made_for_a_key(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="expected a folder that is there"):
+            new_key(tmp_path / "mistyped" / "k")
+        assert list(tmp_path.iterdir()) == []
 
     def test_a_key_whose_public_half_cannot_be_written_is_not_kept(self, tmp_path: Path) -> None:
         (tmp_path / f"k{PUBLIC}").mkdir()

@@ -60,13 +60,11 @@ def sign(arguments: argparse.Namespace) -> None:
         return
     if given.bundle is None or given.key is None or given.model is None or given.version is None:
         given.complain("expected BUNDLE, --key FILE, --model NAME and --version N; or --new-key FILE")
-    from tvm_flow.artifact import kept_current
     from tvm_flow.pack.signature import sign_bundle
     from tvm_flow.pack.signing_keys import load_key
 
     key = load_key(given.key)
-    with kept_current(given.bundle):
-        statement = sign_bundle(given.bundle, key, given.model, given.version)
+    statement = sign_bundle(given.bundle, key, given.model, given.version)
     print(f"signed: {given.bundle} as {given.model}, version {given.version}, by {statement.key.hex()}")
 
 

@@ -83,6 +83,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from tvm_flow.artifact import SIGNATURE as SIGNATURE
 from tvm_flow.causes import Cause
 from tvm_flow.errors import BundleError
 from tvm_flow.pack.contents import Contents
@@ -91,7 +92,6 @@ SCHEMA, OLDEST = 3, 2
 """What is written, and the oldest that is read."""
 MAGIC = b"TVMFLOW\0"
 MANIFEST, STEPS, WEIGHTS, GOLDEN = "manifest.json", "steps.bin", "weights.bin", "golden.bin"
-SIGNATURE = "signature.bin"
 
 HEADER = struct.Struct("<8sIIQ10I8IQQ32s32sdII")
 GROUP = struct.Struct("<32sII152s")

@@ -34,13 +34,14 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from tvm_flow.artifact import write_bytes
+from tvm_flow.artifact import exclusive, fsync, linked
 from tvm_flow.causes import Cause
 from tvm_flow.errors import BadSignatureError, BundleError, ConfigError, NotSignedError
 from tvm_flow.pack.decoder import DECODER
 from tvm_flow.pack.format import MANIFEST, SIGNATURE, STEPS
 from tvm_flow.pack.regular import open_regular, read_regular, unreadable
 from tvm_flow.pack.verify import verify_bundle
+from tvm_flow.scratch import beside, naming
 
 DOMAIN, SCHEMA = b"tvm-flow bundle signature".ljust(32, b"\0"), 1
 MOST = 4096
@@ -72,17 +73,28 @@ def sign_bundle(directory: Path, key: Ed25519PrivateKey, model: str, version: in
     """Write the signature of the bundle ``directory``, in the place of any before it.
 
     Raises BundleError when the bundle is not whole: nothing else is signed. Raises ConfigError for a name or a version
-    that does not fit its field.
+    that does not fit its field, or where another command writes the bundle.
     """
     if not 0 < len(model.encode()) < _MODEL or not model.isprintable():
         raise ConfigError(f"model: expected a name of 1 to {_MODEL - 1} bytes, got {model!r}; choose another")
     if not 0 <= version <= MOST_VERSION:
         raise ConfigError(f"version: expected 0 to {MOST_VERSION}, got {version}; choose another")
-    verify_bundle(directory)
-    statement = Statement(model, version, _digests_of(directory), key.public_key().public_bytes_raw())
-    signed = statement.encode()
-    write_bytes(directory / SIGNATURE, signed + key.sign(signed))
+    with exclusive(directory):
+        verify_bundle(directory)
+        statement = Statement(model, version, _digests_of(directory), key.public_key().public_bytes_raw())
+        signed = statement.encode()
+        _put(linked(directory), signed + key.sign(signed))
     return statement
+
+
+def _put(directory: Path, signature: bytes) -> None:
+    """From beside the bundle, in which what a killed process leaves would be a file that nothing lists."""
+    with beside(directory) as folder, naming(directory, folder):
+        made = folder / SIGNATURE
+        made.write_bytes(signature)
+        fsync(made)
+        made.replace(directory / SIGNATURE)
+        fsync(directory)
 
 
 def read_signature(directory: Path) -> bytes:

@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from tvm_flow.artifact import write_bytes
+from tvm_flow.artifact import exclusive, fsync, write_bytes
 from tvm_flow.documents import read_small
 from tvm_flow.errors import ConfigError
+from tvm_flow.scratch import beside, naming
 
 _MOST = 1 << 16
 """Bytes of a key file: some hundred are usual."""
@@ -26,23 +27,26 @@ PUBLIC = ".pub"
 def new_key(path: Path) -> str:
     """Write a new private key to ``path`` (0600) and its public one, which is returned in hexadecimal, beside it.
 
-    Raises ConfigError when something lies there: no key is replaced.
+    Both are whole or absent; the private one comes last, so that none is without its public one. Raises ConfigError
+    when something lies there: no key is replaced. Nor is a folder made for it.
     """
-    key = Ed25519PrivateKey.generate()
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError as error:
-        raise ConfigError(f"{path}: expected nothing to write a new key to, got a file; choose another name") from error
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-            stream.flush()
-            os.fsync(stream.fileno())
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: expected a folder that is there to write a new key to, got none; make it first")
+    with exclusive(path):
+        if os.path.lexists(path):
+            raise ConfigError(f"{path}: expected nothing to write a new key to, got a file; choose another name")
+        key = Ed25519PrivateKey.generate()
         public = key.public_key().public_bytes_raw().hex()
-        write_bytes(path.with_name(path.name + PUBLIC), f"{public}\n".encode())
-    except BaseException:
-        path.unlink()
-        raise
+        with beside(path) as folder, naming(path, folder):
+            private = folder / path.name
+            descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+                stream.flush()
+                os.fsync(stream.fileno())
+            write_bytes(path.with_name(path.name + PUBLIC), f"{public}\n".encode())
+            private.rename(path)
+            fsync(path.parent)
     return public
 
 
