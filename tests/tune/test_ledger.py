@@ -74,7 +74,9 @@ def test_a_writer_killed_at_any_write_loses_at_most_the_unfinished_line(
             return real(file, data)
 
         os.write = write
-        append_all(tmp_path, written)
+        with Writer(tmp_path) as writer:
+            for entry in written:
+                writer.append(entry)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     kept = killed_at + (share == 1.0)
@@ -162,7 +164,7 @@ def test_a_full_disk_does_not_join_two_lines(tmp_path: Path, monkeypatch: pytest
 
 def test_a_disk_that_is_full_from_the_start_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "write", lambda _file, _data: 0)
-    with pytest.raises(OSError, match="space") as caught:
-        append_all(tmp_path, OTHERS)
+    with pytest.raises(OSError, match="space") as caught, Writer(tmp_path) as writer:
+        writer.append(OTHERS[0])
     assert str(caught.value.filename).startswith(str(tmp_path))
     assert not list(tmp_path.iterdir())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tvm_flow.artifact import exclusive
 from tvm_flow.cli import main
 from tvm_flow.errors import ConfigError
 from tvm_flow.tune.entries import Entry, Key, Kind
@@ -76,6 +77,27 @@ def test_merge_takes_what_is_new(tmp_path: Path) -> None:
     assert merge_records(tmp_path / "one", [tmp_path / "two"]) == 1
     assert merge_records(tmp_path / "one", [tmp_path / "two"]) == 0
     assert set(read_ledger(tmp_path / "one").entries) == {TRIAL, WINNER, LOSER}
+
+
+def test_one_process_merges_or_prunes_at_a_time(tmp_path: Path) -> None:
+    append_all(tmp_path / "one", [TRIAL])
+    append_all(tmp_path / "two", [WINNER])
+    with exclusive(tmp_path / "one"):
+        with pytest.raises(ConfigError, match="another command is writing it"):
+            merge_records(tmp_path / "one", [tmp_path / "two"])
+        with pytest.raises(ConfigError, match="another command is writing it"):
+            prune_records(tmp_path / "one", lambda _: True)
+    assert read_ledger(tmp_path / "one").entries == (TRIAL,)
+
+
+def test_a_link_to_a_store_that_is_not_there_yet_is_followed(tmp_path: Path) -> None:
+    append_all(tmp_path / "other", [WINNER])
+    (tmp_path / "store").symlink_to("elsewhere")
+    assert merge_records(tmp_path / "store", [tmp_path / "other"]) == 1
+    with Writer(tmp_path / "store") as writer:
+        writer.append(LOSER)
+    assert (tmp_path / "store").is_symlink()
+    assert set(read_ledger(tmp_path / "elsewhere").entries) == {WINNER, LOSER}
 
 
 def test_export_ships_winners_alone(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from tvm_flow.artifact import linked, write_bytes
 from tvm_flow.errors import ConfigError
 from tvm_flow.scratch import naming
 from tvm_flow.tune.entries import Entry
@@ -102,7 +103,7 @@ class Writer:
     """Appends records to a new file of a store; a context manager. The file is made with its first record."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+        self.path = _new_path(folder)
         self._file: int | None = None
 
     def append(self, entry: Entry) -> None:
@@ -138,15 +139,10 @@ class Writer:
 
 
 def append_all(folder: Path, entries: Iterable[Entry]) -> Path:
-    """Write ``entries`` as one more file of the store ``folder``; returns its path. Raises OSError, and leaves none."""
-    with Writer(folder) as writer:
-        try:
-            for entry in entries:
-                writer.append(entry)
-        except OSError:
-            writer.path.unlink(missing_ok=True)
-            raise
-        return writer.path
+    """Write ``entries`` as one more file of the store ``folder``, whole or not at all; returns its path."""
+    path = _new_path(folder)
+    write_bytes(path, b"".join(map(encode, entries)))
+    return path
 
 
 def in_use(path: Path) -> bool:
@@ -157,6 +153,11 @@ def in_use(path: Path) -> bool:
             return False
     except BlockingIOError:
         return True
+
+
+def _new_path(folder: Path) -> Path:
+    """In ``folder``, or what that names as a link."""
+    return linked(folder) / f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
 
 
 def _create(path: Path) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tvm_flow.artifact import exclusive, write_bytes
 from tvm_flow.errors import ConfigError
+from tvm_flow.scratch import sweep
 from tvm_flow.tune.entries import DEFAULT, Entry, Key, Kind
 from tvm_flow.tune.ledger import SUFFIX, Found, append_all, encode, in_use, read_ledger
 from tvm_flow.tune.statistics import median, spread
@@ -71,16 +72,18 @@ def verify_records(*places: Path) -> Found:
 def merge_records(store: Path, sources: Sequence[Path]) -> int:
     """Append what ``sources`` hold and ``store`` does not; returns the number of records.
 
-    Raises ConfigError for a source that is not there.
+    Raises ConfigError for a source that is not there, or where another process merges or prunes.
     """
     for source in sources:
         if not source.exists():
             raise ConfigError(f"{source}: expected a folder or file of records, got nothing; check the path")
-    known = {encode(entry) for entry in read_ledger(store).entries}
-    new = [entry for entry in read_ledger(*sources).entries if encode(entry) not in known]
-    if new:
-        append_all(store, new)
-    return len(new)
+    with exclusive(store):
+        sweep(store)
+        known = {encode(entry) for entry in read_ledger(store).entries}
+        new = [entry for entry in read_ledger(*sources).entries if encode(entry) not in known]
+        if new:
+            append_all(store, new)
+        return len(new)
 
 
 def export_records(store: Path, output: Path) -> int:
@@ -99,17 +102,24 @@ def export_records(store: Path, output: Path) -> int:
 
 
 def prune_records(store: Path, keep: Callable[[Entry], bool]) -> Pruned:
-    """Write what ``keep`` wants as one new file, then remove the old ones, except those that a living writer holds."""
-    files = sorted(store.glob(f"[!.]*{SUFFIX}")) if store.is_dir() else []
-    held = tuple(path for path in files if in_use(path))
-    old = [path for path in files if path not in held]
-    found = read_ledger(*old)
-    kept = [entry for entry in found.entries if keep(entry)]
-    if kept:
-        append_all(store, kept)
-    for path in old:
-        path.unlink()
-    return Pruned(len(kept), len(found.entries) - len(kept) + len(found.skipped), held)
+    """Write what ``keep`` wants as one new file, then remove the old ones, except those that a living writer holds.
+
+    Raises ConfigError where another process merges or prunes.
+    """
+    if not store.is_dir():
+        return Pruned(0, 0, ())
+    with exclusive(store):
+        sweep(store)
+        files = sorted(store.glob(f"[!.]*{SUFFIX}"))
+        held = tuple(path for path in files if in_use(path))
+        old = [path for path in files if path not in held]
+        found = read_ledger(*old)
+        kept = [entry for entry in found.entries if keep(entry)]
+        if kept:
+            append_all(store, kept)
+        for path in old:
+            path.unlink()
+        return Pruned(len(kept), len(found.entries) - len(kept) + len(found.skipped), held)
 
 
 def _order(pair: tuple[Key, Verdict]) -> tuple[str, ...]:
