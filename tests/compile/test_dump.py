@@ -83,6 +83,13 @@ def test_a_dump_replaces_an_earlier_one_whole(dumped: Path, tmp_path: Path) -> N
     clear_dump(tmp_path / "none")
 
 
+def test_what_a_killed_dump_was_writing_is_cleared_too(dumped: Path, tmp_path: Path) -> None:
+    shutil.copytree(dumped, tmp_path / "dump" / "group0")
+    (tmp_path / "dump" / "group0" / ".02_canonicalize.txt.0123abcd.tmp").mkdir()
+    clear_dump(tmp_path / "dump")
+    assert list((tmp_path / "dump").iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["notes.txt", "group0/notes.txt", "project/src/main.c"])
 def test_a_folder_with_something_else_in_it_is_refused(dumped: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "dump"

@@ -27,6 +27,7 @@ from tvm_flow.lower.partition import partition
 from tvm_flow.lower.passes import NAMES, graph_after_each, kernel_after_each
 from tvm_flow.plan.group import GroupLibrary
 from tvm_flow.plan.static_plan import Plan, tensor_bytes
+from tvm_flow.scratch import sweep
 from tvm_flow.target.spec import TargetSpec
 
 
@@ -34,6 +35,8 @@ def clear_dump(folder: Path) -> None:
     """Remove an earlier dump from ``folder``; raises ConfigError when anything else lies there."""
     names = {f"{index:02}_{name}" for index, name in enumerate(NAMES)}
     before = list(folder.iterdir()) if folder.exists() else []
+    for path in before:
+        sweep(path)  # a killed command may have left the file that it was writing
     for path in before:
         if path.is_symlink() or not path.is_dir() or not {part.stem for part in path.iterdir()} <= names:
             raise ConfigError(
