@@ -18,7 +18,7 @@ import pytest
 from tvm_flow.shipped import shipped_folder
 
 MOST = 3
-QUICK = ("merge", "export")
+QUICK = ("merge", "export", "key", "merge records")
 
 
 @cache

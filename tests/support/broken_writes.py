@@ -16,9 +16,7 @@ and once each,
     linked   the output is a link: it stays one, and what it names becomes the output.
 
 A library that is preloaded (broken_writes.c) makes writes fail, so the module starts itself again with it. Commands are
-`main` of the CLI in this process, and in its forks where they are killed. Not among them: `profile --trace`, whose file
-has times; `compare`, which holds a file in its folder; import, package, tune, records, sign and install, of which
-tests/run/test_installing.py kills the last.
+`main` of the CLI in this process, and in its forks where they are killed; which ones, `support.broken_stages` says.
 """
 
 from __future__ import annotations
@@ -34,103 +32,12 @@ import signal
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
-from support.tiny_commands import PROMPT, write_inputs
+from support.broken_stages import INPUTS, STAGES, Stage, Tree, write_given
 from tvm_flow.artifact import exclusive
 from tvm_flow.cli import main as command
 from tvm_flow.scratch import temporary_folder
-from tvm_flow.shipped import shipped_folder
-
-Tree = dict[str, bytes]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A command that writes ``output``, a name in the folder W, over what the command ``before`` made, or over nothing.
-
-    In words, I is the folder of inputs that nothing writes to.
-    """
-
-    output: str
-    words: str
-    before: str
-    more: str = ""
-    """Another stage, whose output is among the inputs."""
-
-
-_MODEL = "--model I/checkpoint --sampler I/sampler.yaml --latent 4,2,3,5 --captions I"
-_TRIED = f"{_MODEL} --calibration I/prompts.yaml --prompts I/prompts.yaml --count 1"
-_RECIPES = shlex.quote(f"{shipped_folder('calibration')}/recipes")
-STAGES = {
-    "calibrate": Stage(
-        "ranges",
-        f"calibrate {_MODEL} --prompts I/both.yaml --output W/ranges",
-        f"calibrate {_MODEL} --prompts I/prompts.yaml --output W/ranges",
-    ),
-    "merge": Stage(
-        "ranges", "calibrate --merge I/ranges I/other --output W/ranges", "calibrate --merge I/other --output W/ranges"
-    ),
-    "quantize": Stage(
-        "quantized",
-        f"quantize {_MODEL} --ranges I/ranges --recipe {_RECIPES}/w8a8.yaml --output W/quantized",
-        f"quantize {_MODEL} --ranges I/ranges --recipe {_RECIPES}/w8a8_asymmetric.yaml --output W/quantized",
-    ),
-    "export": Stage(
-        "export",
-        f"export {_MODEL} --quantized I/quantized --prompts I/prompts.yaml --output W/export",
-        f"export {_MODEL} --quantized I/quantized --prompts I/second.yaml --output W/export",
-    ),
-    "report": Stage(
-        "report.html",
-        "report --scores I/scores.jsonl --ranges I/ranges --output W/report.html",
-        "report --scores I/scores.jsonl --output W/report.html",
-    ),
-    "evaluate": Stage(
-        "scores.jsonl",
-        f"evaluate static-w8a8 {_TRIED} --output W/scores.jsonl",
-        f"evaluate fp32 {_TRIED} --output W/scores.jsonl",
-    ),
-    "sensitivity": Stage(
-        "sensitivity.json",
-        f"sensitivity static-w8a8 {_TRIED} --windows 1 --output W/sensitivity.json",
-        f"sensitivity static-w4a8 {_TRIED} --windows 1 --output W/sensitivity.json",
-    ),
-    "mix": Stage(
-        "mixed.yaml",
-        f"mix static-w8a8 {_TRIED} --sensitivity I/sensitivity.json --bytes 100000 --output W/mixed.yaml",
-        f"mix static-w8a8 {_TRIED} --sensitivity I/sensitivity.json --bytes 1 --output W/mixed.yaml",
-        more="sensitivity",
-    ),
-    "compile": Stage(
-        "bundle",
-        "compile --export I/export --output W/bundle --threads 1",
-        "compile --export I/export --output W/bundle --threads 1 --check none",
-    ),
-    "prompt": Stage(
-        "prompt.bin",
-        f'embed "{PROMPT}" --for-bundle I/bundle --captions I --output W/prompt.bin',
-        'embed "a second one" --for-bundle I/bundle --captions I --output W/prompt.bin',
-        more="compile",
-    ),
-    "run": Stage(
-        "latents.safetensors",
-        f'run "{PROMPT}" --bundle I/bundle --captions I --output W/latents.safetensors',
-        "",  # another run's files are refused
-        more="compile",
-    ),
-}
-INPUTS = (
-    f"calibrate {_MODEL} --prompts I/prompts.yaml --output I/ranges",
-    f"calibrate {_MODEL} --prompts I/second.yaml --output I/other",
-    STAGES["quantize"].words,
-    STAGES["export"].words,
-)
-_SCORE = {
-    **{"key": "k", "recipe": "fp32", "model": "plain", "prompt": PROMPT, "seed": 0, "bytes_per_step": 1.0},
-    **{"groups": [0, 0], "latent_psnr_db": 40.0, "latent_cosine": 1.0},
-}
 
 
 class Tried:
@@ -141,8 +48,8 @@ class Tried:
         self.work, self.begin = place / "work", place / "begin"
         self.output = self.work / stage.output
         self.work.mkdir()
-        if stage.before:
-            self.expect(stage.before)
+        for words in filter(None, stage.before.split(" && ")):
+            self.expect(words)
         shutil.copytree(self.work, self.begin, symlinks=True)
         self.before = tree(self.work)
         shim.broken_begin(os.fsencode(self.work), 0, 0)
@@ -159,9 +66,9 @@ class Tried:
         before, _, said = told.getvalue().rpartition("tvm-flow: ")
         return code, said.strip() if code else before
 
-    def expect(self, words: str) -> None:
+    def expect(self, words: str, done: str = "") -> None:
         code, said = self.run(words)
-        assert code == 0, (words, said)
+        assert code == 0 or (done and done in said), (words, said)
 
     def again(self) -> None:
         """What was there before the command."""
@@ -185,13 +92,14 @@ class Tried:
             self.shim.broken_begin(os.fsencode(self.work), at, 1)
             self.run(self.stage.words)
             os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, at
-        self.expect(self.stage.words)
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert ended == -signal.SIGKILL or (self.stage.same is not dict and ended == 0), (at, ended)
+        self.expect(self.stage.words, self.stage.done)
         self.expect_after(tree(self.work), f"killed at {at}")
 
     def busy(self) -> None:
         self.again()
-        with exclusive(self.output):
+        with exclusive(self.work / (self.stage.held or self.stage.output)):
             held = tree(self.work)
             code, said = self.run(self.stage.words)
             assert code == 2 and "another command is writing it" in said and "\n" not in said, (code, said)
@@ -203,7 +111,8 @@ class Tried:
         for _ in range(2):
             if (child := os.fork()) == 0:
                 code, said = self.run(self.stage.words)
-                os._exit(code if code == 0 or "another command is writing it" in said else 99)
+                told = "another command is writing it" in said or (self.stage.done and self.stage.done in said)
+                os._exit(code if code == 0 or told else 99)
             children.append(child)
         codes = sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
         assert codes in ([0, 0], [0, 2]), codes
@@ -223,17 +132,21 @@ class Tried:
         self.expect_after({**found, **{n.replace("real", self.stage.output, 1): d for n, d in made.items()}}, "linked")
 
     def expect_either(self, found: Tree, when: str) -> None:
-        """The output is all old or all new, and there is nothing else."""
-        mine = [each for each in found if each.split("/")[0] == self.stage.output]
-        states = [
-            {name: data for name, data in whole.items() if name.split("/")[0] == self.stage.output}
-            for whole in (self.before, self.after)
-        ]
-        assert {name: found[name] for name in mine} in states, (when, sorted(found))
-        assert set(found) <= {*self.before, *self.after}, (when, sorted(found))
+        """The output is all old or all new, each of its files for itself where they are several, and nothing else."""
+        before, after, now = (self.of_output(self.stage.same(each)) for each in (self.before, self.after, found))
+        if self.stage.each:
+            whole = all(data in (before.get(name), after.get(name)) for name, data in now.items())
+            assert whole and before.keys() <= now.keys(), (when, sorted(found))
+        else:
+            assert now in (before, after), (when, sorted(found))
+        assert set(self.stage.same(found)) <= {*self.stage.same(self.before), *self.stage.same(self.after)}, when
+
+    def of_output(self, found: Tree) -> Tree:
+        return {name: data for name, data in found.items() if name.split("/")[0] == self.stage.output}
 
     def expect_after(self, found: Tree, when: str) -> None:
-        wrong = [name for name in {*found, *self.after} if found.get(name) != self.after.get(name)]
+        now, after = self.stage.same(found), self.stage.same(self.after)
+        wrong = [name for name in {*now, *after} if now.get(name) != after.get(name)]
         assert not wrong, (when, wrong)
 
 
@@ -250,13 +163,10 @@ def tree(folder: Path) -> Tree:
     }
 
 
-def prepare(inputs: Path, more: set[str]) -> None:
-    """What the stages read, with what the stages ``more`` write, all of it in ``inputs``."""
-    write_inputs(inputs, "a second one")
-    (inputs / "second.yaml").write_text("prompts: [a second one]\n")
-    (inputs / "both.yaml").write_text(f"prompts: [{PROMPT}, a second one]\n")
-    (inputs / "scores.jsonl").write_text(json.dumps(_SCORE) + "\n")
-    for words in (*INPUTS, *(STAGES[name].words for name in more - {""})):
+def prepare(inputs: Path, names: list[str]) -> None:
+    """What the stages ``names`` read."""
+    write_given(inputs, names)
+    for words in dict.fromkeys((*INPUTS, *(words for name in names for words in STAGES[name].needs))):
         with redirect_stderr(io.StringIO()) as told, redirect_stdout(io.StringIO()):
             assert command(split(words, {"I": inputs, "W": inputs})) == 0, (words, told.getvalue())
 
@@ -266,7 +176,7 @@ def try_all(names: list[str], most: int, shim: ctypes.CDLL) -> dict[str, dict[st
     counts = {}
     with temporary_folder("broken") as folder:
         (folder / "inputs").mkdir()
-        prepare(folder / "inputs", {STAGES[name].more for name in names})
+        prepare(folder / "inputs", names)
         for name in names:
             (folder / name).mkdir()
             tried = Tried(STAGES[name], folder / "inputs", folder / name, shim)
@@ -276,9 +186,10 @@ def try_all(names: list[str], most: int, shim: ctypes.CDLL) -> dict[str, dict[st
                 tried.killed(at)
             tried.busy()
             tried.raced()
-            tried.linked()
+            if not STAGES[name].done:  # a link is something that lies there
+                tried.linked()
             counts[name] = {"writes": tried.writes, "tried": len(points)}
-            print(f"{name}: {counts[name]}", file=sys.stderr)
+            print(f"{name}: {counts[name]}", file=sys.stderr, flush=True)
     return counts
 
 
