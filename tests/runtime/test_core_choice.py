@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from test_sanitizers import SANITIZERS, SYSTEM, build, run
+from support.sanitized import SANITIZERS
+from test_sanitizers import SYSTEM, build, run
 
 from tvm_flow.toolchain.runtime_library import RUNTIME
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from support import toy_bundle, toy_decoder
-from test_sanitizers import SANITIZERS, build, run
+from support.sanitized import SANITIZERS
+from test_sanitizers import build_whole, run
 
 from tvm_flow.pack import Contents
-from tvm_flow.toolchain.runtime_library import runtime_sources
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def decoding(contents: Contents, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", SANITIZERS)
 def test_whole_api(decoding: Path, tmp_path: Path, name: str) -> None:
-    program = build(tmp_path, "drive_decoder", runtime_sources(), SANITIZERS[name])
+    program = build_whole(tmp_path, "drive_decoder", SANITIZERS[name])
     for threads in ("1", "3"):
         assert run(program, str(decoding), threads) == "ok\n"
 
@@ -28,21 +28,21 @@ def test_whole_api(decoding: Path, tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", SANITIZERS)
 def test_a_handle_in_use_refuses_every_other_function(decoding: Path, tmp_path: Path, name: str) -> None:
     """Of step graphs and decoder, on a second thread and from callbacks; what runs is not disturbed."""
-    program = build(tmp_path, "busy_check", runtime_sources(), SANITIZERS[name])
+    program = build_whole(tmp_path, "busy_check", SANITIZERS[name])
     assert run(program, str(decoding)) == "ok\n"
 
 
 @pytest.mark.parametrize("name", SANITIZERS)
 def test_cancelling_from_anywhere_leaves_the_handle_usable(decoding: Path, tmp_path: Path, name: str) -> None:
     """From a callback, another thread and a signal handler, between kernels and between chunks."""
-    program = build(tmp_path, "cancel_check", runtime_sources(), SANITIZERS[name])
+    program = build_whole(tmp_path, "cancel_check", SANITIZERS[name])
     assert run(program, str(decoding)) == "ok\n"
 
 
 def test_every_failing_allocation_is_an_error(decoding: Path, tmp_path: Path) -> None:
     wraps = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "posix_memalign", "strdup")]
-    flags = [SANITIZERS["address"], "-DFAILING_ALLOCATIONS", *wraps]
-    program = build(tmp_path, "drive_decoder", runtime_sources(), *flags)
+    flags = ["-DFAILING_ALLOCATIONS", *wraps]
+    program = build_whole(tmp_path, "drive_decoder", SANITIZERS["address"], *flags)
     assert int(run(program, str(decoding))) >= 8, "fewer would mean that --wrap missed some"
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from support import toy_bundle
+from support.sanitized import OPTIMIZED, SANITIZERS, sanitized_runtime
 
 from tvm_flow.pack import write_bundle
 from tvm_flow.sampler import SamplerConfig
-from tvm_flow.toolchain.runtime_library import RUNTIME, runtime_sources
+from tvm_flow.toolchain.runtime_library import RUNTIME
 
-SANITIZERS = {"address": "-fsanitize=address,undefined", "thread": "-fsanitize=thread"}
 SYSTEM = ("affinity.c", "cores.c", "error.c", "host.c", "platform_posix.c")
 WRAPPED = ("malloc", "calloc", "posix_memalign", "strdup", "mmap", "pthread_create")
 WRAPPED_FILES = ("open", "fstat", "fstatvfs", "pread", "write", "fcntl")
@@ -36,7 +36,12 @@ def run(program: Path, *arguments: str) -> str:
 
 def build(folder: Path, name: str, sources: list[Path], *flags: str) -> Path:
     source = toy_bundle.SOURCES / f"{name}.c"
-    return toy_bundle.compile_c(folder / name, [source, *sources], "-O1", "-g", *flags)
+    return toy_bundle.compile_c(folder / name, [source, *sources], *OPTIMIZED, *flags)
+
+
+def build_whole(folder: Path, name: str, sanitizer: str, *flags: str, beside: tuple[Path, ...] = ()) -> Path:
+    """With all of the runtime and the C files ``beside``; ``flags`` are for these and the link."""
+    return build(folder, name, [*beside, sanitized_runtime(sanitizer)], sanitizer, *flags)
 
 
 @pytest.fixture(scope="module", params=SANITIZERS)
@@ -46,7 +51,7 @@ def sanitizer(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def driver(sanitizer: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("driver"), "drive", runtime_sources(), sanitizer)
+    return build_whole(tmp_path_factory.mktemp("driver"), "drive", sanitizer)
 
 
 @pytest.fixture(scope="module")
@@ -96,17 +101,17 @@ def test_services_inside_and_outside_of_tasks(sanitizer: str, tmp_path: Path) ->
 
 
 def test_a_program_of_an_older_version_runs(bundle_dir: Path, tmp_path: Path, sanitizer: str) -> None:
-    program = build(tmp_path, "version_check", runtime_sources(), sanitizer)
+    program = build_whole(tmp_path, "version_check", sanitizer)
     assert run(program, str(bundle_dir)) == "ok\n"
 
 
 def test_workers_leave_signals_to_the_application(bundle_dir: Path, tmp_path: Path, sanitizer: str) -> None:
-    assert run(build(tmp_path, "signal_check", runtime_sources(), sanitizer), str(bundle_dir)) == "ok\n"
+    assert run(build_whole(tmp_path, "signal_check", sanitizer), str(bundle_dir)) == "ok\n"
 
 
 def test_every_failing_allocation_is_an_error(bundle_dir: Path, tmp_path: Path) -> None:
     wraps = [f"-Wl,--wrap={name}" for name in (*WRAPPED, *WRAPPED_FILES)]
-    program = build(tmp_path, "fail_allocations", runtime_sources(), SANITIZERS["address"], *wraps)
+    program = build_whole(tmp_path, "fail_allocations", SANITIZERS["address"], *wraps)
     counts = dict(line.split() for line in run(program, str(bundle_dir)).splitlines())
     # Two threads, two groups, three maps and a dozen buffers: fewer would mean that --wrap missed some.
     assert int(counts["open"]) > 20 and int(counts["verify"]) >= 3

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from support import toy_bundle
-from test_sanitizers import SANITIZERS, WRAPPED, WRAPPED_FILES, build, run
+from support.sanitized import SANITIZERS
+from test_sanitizers import WRAPPED, WRAPPED_FILES, build_whole, run
 
 from tvm_flow.errors import RuntimeFailure
 from tvm_flow.pack import write_bundle
 from tvm_flow.run import Bundle
-from tvm_flow.toolchain.runtime_library import runtime_sources
 
-DEVICE = toy_bundle.SOURCES / "toy_device.c"
+DEVICE = (toy_bundle.SOURCES / "toy_device.c",)
 
 
 def pack(folder: Path, libraries: tuple[Path, Path]) -> Path:
@@ -33,7 +33,7 @@ def test_the_golden_video_comes_from_three_devices(tmp_path: Path, name: str) ->
     """Its latents are numpy's; the trace sees every device, and a device that fails breaks nothing."""
     flags = SANITIZERS[name]
     bundle = pack(tmp_path, toy_bundle.compile_splits(tmp_path, flags))
-    program = build(tmp_path, "drive_devices", [DEVICE, *runtime_sources()], flags)
+    program = build_whole(tmp_path, "drive_devices", flags, beside=DEVICE)
     for threads in ("1", "3"):
         assert run(program, str(bundle), threads) == "ok\n"
 
@@ -43,15 +43,14 @@ def test_a_group_of_the_cpu_beside_one_of_three_devices(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     _, plain = toy_bundle.compile_groups(tmp_path / "plain")
     bundle = pack(tmp_path, (split, plain))
-    sources = [DEVICE, *runtime_sources()]
-    program = build(tmp_path, "drive_devices", sources, SANITIZERS["address"])
+    program = build_whole(tmp_path, "drive_devices", SANITIZERS["address"], beside=DEVICE)
     assert run(program, str(bundle), "2") == "ok\n"
 
 
 def test_every_failing_allocation_of_a_device_is_an_error(split_bundle: Path, tmp_path: Path) -> None:
     wraps = [f"-Wl,--wrap={name}" for name in (*WRAPPED, *WRAPPED_FILES)]
-    flags = [SANITIZERS["address"], "-DTOY_DEVICE", *wraps]
-    program = build(tmp_path, "fail_allocations", [DEVICE, *runtime_sources()], *flags)
+    flags = ["-DTOY_DEVICE", *wraps]
+    program = build_whole(tmp_path, "fail_allocations", SANITIZERS["address"], *flags, beside=DEVICE)
     counts = dict(line.split() for line in run(program, str(split_bundle)).splitlines())
     # Two devices with four buffers and two plans each come to the twenty of a bundle without them.
     assert int(counts["open"]) > 36 and int(counts["verify"]) >= 3
@@ -69,6 +68,6 @@ def test_golden_latents_of_one_other_bit_are_seen(tmp_path: Path) -> None:
     latents = wrong.golden.latents.copy()
     latents.view("i4").ravel()[0] ^= 1
     write_bundle(tmp_path / "b", replace(wrong, golden=replace(wrong.golden, latents=latents)))
-    program = build(tmp_path, "drive_devices", [DEVICE, *runtime_sources()], SANITIZERS["address"])
+    program = build_whole(tmp_path, "drive_devices", SANITIZERS["address"], beside=DEVICE)
     with pytest.raises(AssertionError, match="1 of 32 latents differ; first 0"):
         run(program, str(tmp_path / "b"), "1")

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from support import toy_bundle
-from tvm_flow.toolchain.runtime_library import RUNTIME, runtime_sources, signature_sources
+from support.sanitized import OPTIMIZED, SANITIZERS, sanitized_runtime
+from tvm_flow.toolchain.runtime_library import RUNTIME, signature_sources
 
 ENVIRONMENT = {
     **os.environ,
@@ -16,21 +17,13 @@ ENVIRONMENT = {
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
 }
 SIGNATURE_HEADERS = f"-I{RUNTIME / 'signature'}"
-WATCHED = ("-O1", "-g", "-fsanitize=address,undefined")
+WATCHED = (*OPTIMIZED, SANITIZERS["address"])
 Attack = Callable[..., str]
 """Runs a program with arguments; its output. Fails on a crash, a sanitizer's report or a leak."""
 
 
-def watched_runtime(folder: Path) -> Path:
-    """The runtime as one object under the sanitizers, compiled once for all programs of ``folder``."""
-    path = folder / "runtime.o"
-    if not path.exists():
-        toy_bundle.compile_c(path, runtime_sources(), *WATCHED, "-r", "-nostdlib")
-    return path
-
-
 def watched_signature(folder: Path, curve: str = "-fno-sanitize=undefined") -> list[Path]:
-    """The part that checks signatures, likewise, Monocypher with the flag ``curve``.
+    """Objects of the part that checks signatures, compiled once a ``folder``, Monocypher with the flag ``curve``.
 
     Of it gcc optimizes for minutes what both sanitizers add: one of them, or -O0, which runs for thrice as long.
     """
@@ -49,7 +42,9 @@ def attack_with(folder: Path, name: str, *arguments: str | Path) -> str:
     if not program.exists():
         source = Path(__file__).parents[1] / "attacks" / f"{name}.c"
         parts = watched_signature(folder) if "tvm_flow_signature.h" in source.read_text() else []
-        toy_bundle.compile_c(program, [source, watched_runtime(folder), *parts], *WATCHED, SIGNATURE_HEADERS)
+        toy_bundle.compile_c(
+            program, [source, sanitized_runtime(SANITIZERS["address"]), *parts], *WATCHED, SIGNATURE_HEADERS
+        )
     command = [str(program), *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120, check=False)
     assert result.returncode == 0, result.stderr[-4000:] + result.stdout
