@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 import torch
 from support import tiny_model
-from support.execution import lowered, onnxruntime_outputs, run_checked
+from support.execution import call_kernel, compile_functions, lowered, onnxruntime_outputs, run_checked
 from support.tiny_model import LATENT, SAMPLER, embed
 
+from tvm_flow.backends.cpu.around_attention import attention_runs
+from tvm_flow.backends.cpu.codegen import float_kernel
 from tvm_flow.calibrate import Denoising, load_ranges
 from tvm_flow.calibrate.attended import measure_attended
 from tvm_flow.export import Exported
 from tvm_flow.export.step import MASKED
 from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name
+from tvm_flow.graph.program import Program
 from tvm_flow.importer.step_groups import import_graph
+from tvm_flow.lower.partition import partition
 from tvm_flow.quantize.prepare import Fitting, prepare
 from tvm_flow.quantize.quantized import QuantizedModel
 from tvm_flow.quantize.recipe import Recipe
@@ -76,6 +80,22 @@ def test_both_products_are_of_codes_and_exact(made: tuple[Path, QuantizedModel, 
     assert all(dtype_of(value) == "int32" for value in wide)
     seen = run_checked(lowered(graph), feeds())
     assert np.isfinite(seen.output).all()
+    program = partition(graph)
+    runs = attention_runs(program, program.kernels)
+    assert len(runs) == 4 and all(program.tensors[program.calls[run.stop - 1].output].dtype == "int8" for run in runs)
+    assert_same_apart(program, runs, seen.tensors)
+
+
+def assert_same_apart(program: Program, runs: list[range], together: dict[str, Array]) -> None:
+    """Each attention is one kernel with its norms, rope and codes, and gives the bits of a kernel for each."""
+    calls = [program.calls[position] for run in runs for position in run]
+    kernels = {call.kernel: float_kernel(call.kernel, program.kernels[call.kernel]) for call in calls}
+    module, tensors = compile_functions(kernels), dict(together)
+    for call in calls:
+        spec = program.tensors[call.output]
+        made = call_kernel(module, call.kernel, [tensors[name] for name in call.args], spec.shape, spec.dtype)
+        assert call.output not in together or np.array_equal(made, together[call.output])
+        tensors[call.output] = made
 
 
 def test_a_gain_of_a_projection_stays_out_of_v(made: tuple[Path, QuantizedModel, Exported]) -> None:

@@ -121,7 +121,7 @@ class Operands:
     def _make_row(self, row: Row, read: Read, at: Callable[[Expr], tuple[Expr, Expr]]) -> None:
         """What ``read`` says of the elements that lie ``at`` a channel's place in its view."""
         row.make(
-            read.steps,
+            read.before_codes,
             lambda d: self.tensors[read.source][self.place(read.view, *at(d))],
             lambda step, value, d: self._stepped(step, value, *at(d)),
         )

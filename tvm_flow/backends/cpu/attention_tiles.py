@@ -89,12 +89,17 @@ def layout_of(attention: Attention, registers: Registers, choice: AttentionChoic
         raise BuildError(f"{choice}: expected blocks that {attention.keys} keys fill; tune again")
     keys = span_of(block, most, registers.lanes)
     channels = span_of(attention.channels, most, registers.lanes)
-    group = rows * _divisor(attention.rows // rows, (choice.group or GROUP_ROWS) // rows)
-    fair = max(attention.rows * math.prod(attention.batch) // FEWEST_TASKS, group)
-    task = group * _divisor(attention.rows // group, min(TASK_ROWS, fair) // group)
-    heads = math.prod(attention.batch) * attention.rows // task
-    tasks = _divisor(heads, max(min(TASK_ROWS // task, heads // FEWEST_TASKS), 1)) if task == attention.rows else 1
+    group = rows * divisor(attention.rows // rows, (choice.group or GROUP_ROWS) // rows)
+    task, tasks = tasks_of(attention, group)
     return Layout(rows, group, task, tasks, blocks, keys, channels, choice.parallel)
+
+
+def tasks_of(attention: Attention, group: int) -> tuple[int, int]:
+    """Rows of a task, in whole groups of so many rows, and tasks that a thread takes in a row."""
+    fair = max(attention.rows * math.prod(attention.batch) // FEWEST_TASKS, group)
+    task = group * divisor(attention.rows // group, min(TASK_ROWS, fair) // group)
+    heads = math.prod(attention.batch) * attention.rows // task
+    return task, divisor(heads, max(min(TASK_ROWS // task, heads // FEWEST_TASKS), 1)) if task == attention.rows else 1
 
 
 def streamed_space(attention: Attention, registers: Registers) -> list[Choice]:
@@ -134,6 +139,6 @@ def streamed_default(attention: Attention, registers: Registers) -> AttentionCho
     return AttentionChoice(rows, registers.columns(rows) * registers.lanes, attention.products >= PARALLEL_PRODUCTS)
 
 
-def _divisor(extent: int, most: int) -> int:
+def divisor(extent: int, most: int) -> int:
     """The largest divisor of ``extent`` up to ``most``; at least 1."""
     return next((d for d in range(min(extent, most), 1, -1) if extent % d == 0), 1)

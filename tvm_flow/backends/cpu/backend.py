@@ -9,6 +9,9 @@ from typing import Any
 
 from tvm_flow.backends.base import Artifacts, CompileJob, Kernel, Offer
 from tvm_flow.backends.cpu.around_attention import attention_runs
+from tvm_flow.backends.cpu.code_attention import as_code_attention
+from tvm_flow.backends.cpu.code_dots import dot_of
+from tvm_flow.backends.cpu.code_tiles import fits
 from tvm_flow.backends.cpu.codegen import compile_object, scheduled_kernels
 from tvm_flow.backends.cpu.convolution import as_convolution, weight_layout
 from tvm_flow.backends.cpu.float_product import as_float_product
@@ -56,6 +59,10 @@ class CpuBackend:
             if kernel.narrow and kernel.narrow[WEIGHT] and narrow.fits(product.m, product.k, product.n):
                 product = replace(product, isa=narrow)
             return Offer(f"int8 product, {product.isa.name}", product, {WEIGHT: product.isa.layout})
+        codes = as_code_attention(kernel.function)
+        if codes is not None and fits(codes):
+            dot = dot_of(target.features)
+            return Offer(f"int8 attention, {dot.name}", dot)
         registers = registers_of(target.features)
         floats = as_float_product(kernel.function, registers)
         if floats is not None and kernel.constant[WEIGHT]:

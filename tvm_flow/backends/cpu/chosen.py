@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tvm_flow.backends.cpu.code_dots import CodeDot, noted_dot
 from tvm_flow.backends.cpu.convolution import as_convolution
 from tvm_flow.backends.cpu.generic import GENERIC
 from tvm_flow.backends.cpu.isa import Isa, choose_isa
@@ -35,7 +36,8 @@ class ChosenKernel:
 
     kernel: str
     kind: str
-    """"product" with its shape, "attention", "rows", "convolution", "float product" or "sums in order"."""
+    """"product" with its shape, "attention", "int8 attention", "rows", "convolution", "float product", "sums in
+    order"."""
     instructions: str
     """The instruction set of a product's kernel; for the others the vectors that LLVM may use."""
     slow: str = ""
@@ -45,7 +47,11 @@ def chosen_kernels(packed: PackedProgram, features: frozenset[str]) -> tuple[Cho
     """One record for every kernel of ``packed`` that the CPU runs, compiled for ``features``, in their order."""
     best, vectors = choose_isa(features), vectors_of(features)
     return tuple(
-        _product(name, packed.products[name], best) if name in packed.products else _other(name, function, vectors)
+        _product(name, packed.products[name], best)
+        if name in packed.products
+        else _codes(name, dot)
+        if (dot := noted_dot(packed, name)) is not None
+        else _other(name, function, vectors)
         for name, function in packed.program.kernels.items()
         if packed.device_of(name) == CPU
     )
@@ -81,6 +87,11 @@ def _product(name: str, product: Product, best: Isa) -> ChosenKernel:
     elif isa == GENERIC:
         slow = best.misfit(m, k, n) if best != GENERIC else "no feature of the target multiplies codes"
     return ChosenKernel(name, f"product {m}x{k}x{n}", isa.name, slow)
+
+
+def _codes(name: str, dot: CodeDot) -> ChosenKernel:
+    slow = "no feature of the target multiplies pairs of codes" if dot.depth == 1 else ""
+    return ChosenKernel(name, "int8 attention", dot.name, slow)
 
 
 def _other(name: str, function: object, vectors: str) -> ChosenKernel:

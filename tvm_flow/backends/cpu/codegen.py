@@ -15,6 +15,10 @@ from tvm_flow.artifact import write_bytes
 from tvm_flow.backends.cpu.attention import divided_last
 from tvm_flow.backends.cpu.attention_tiles import layout_of, streams
 from tvm_flow.backends.cpu.choices import AttentionChoice, Choice, FloatChoice
+from tvm_flow.backends.cpu.code_attention import as_code_attention
+from tvm_flow.backends.cpu.code_dots import CodeDot, noted_dot
+from tvm_flow.backends.cpu.code_streaming import code_streamed
+from tvm_flow.backends.cpu.code_tiles import code_layout_of
 from tvm_flow.backends.cpu.convolution import Convolution, as_convolution, convolution, weight_layout
 from tvm_flow.backends.cpu.float_product import float_product, noted_float_product
 from tvm_flow.backends.cpu.gemm import gemm, schedule_gemm
@@ -55,6 +59,8 @@ def _scheduled(packed: PackedProgram, name: str, function: Any) -> Any:
             return float_product(name, floats, choice if isinstance(choice, FloatChoice) else None)
         if shapes is not None:
             return _convolution(packed, name, shapes)
+        if (dot := noted_dot(packed, name)) is not None:
+            return code_kernel(name, function, dot)
         return float_kernel(name, function, noted_registers(packed, name), packed.choices.get(name))
     except BuildError:
         raise
@@ -87,6 +93,14 @@ def float_kernel(
         return streamed(name, attention, layout_of(attention, registers or PLAIN, choice))
     lowered = to_prim_func(divided_last(function), name)
     return schedule_rows(lowered, choice, registers).with_attr("global_symbol", name)
+
+
+def code_kernel(name: str, function: Relax, dot: CodeDot) -> PrimFunc:
+    """Scheduled TIR function of an attention of codes; raises BuildError for a kernel that is none."""
+    attention = as_code_attention(function)
+    if attention is None:
+        raise BuildError(f"kernel {name}: expected an attention of codes, got another kernel; report this graph")
+    return code_streamed(name, attention, code_layout_of(attention, dot), dot)
 
 
 def compile_object(functions: dict[str, Any], target: Target, path: Path) -> None:

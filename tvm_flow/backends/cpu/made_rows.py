@@ -56,7 +56,7 @@ class Row:
         return lambda d: self._there(d) / root
 
     def _keep(self, value: Channel) -> None:
-        for extent, first, lanes in _vectors(self.depth, self.lanes):
+        for extent, first, lanes in vectors_over(self.depth, self.lanes):
             with loop(extent) as turn, vector(lanes) as lane:
                 d = first + turn * lanes + lane
                 store(self.packed, self.to + d, value(d))
@@ -78,7 +78,7 @@ class Row:
     def _rotate(self, step: Rotated, stepped: Stepped) -> None:
         """Both halves a vector at a time: each is read before the other is written."""
         half = self.depth // 2
-        for extent, first, lanes in _vectors(half, self.lanes):
+        for extent, first, lanes in vectors_over(half, self.lanes):
             with loop(extent) as turn:
                 kept, start = allocated(2 * lanes), T.bind(first + turn * lanes)
                 for side in range(2):
@@ -95,7 +95,7 @@ def _after(step: Step, before: Channel, stepped: Stepped) -> Channel:
     return lambda d: stepped(step, before(d), d)
 
 
-def _vectors(extent: int, lanes: int) -> list[tuple[int, int, int]]:
+def vectors_over(extent: int, lanes: int) -> list[tuple[int, int, int]]:
     """``extent`` elements as loops: how many vectors, where they start, and of how many lanes."""
     whole = extent // lanes
     return [(whole, 0, lanes), (extent - whole * lanes, whole * lanes, 1)][: 2 if extent % lanes else 1]

@@ -20,7 +20,7 @@ from tvm_flow.graph.types import Expr, Var
 
 Move = Callable[[View], View | None]
 STEPS = {"relax.add", "relax.subtract", "relax.multiply", "relax.divide"}
-_TO_CODES = {"relax.round", "relax.clip", "relax.astype"}
+TO_CODES = {"relax.round", "relax.clip", "relax.astype"}
 Values = Mapping[Var, Expr]
 
 
@@ -106,12 +106,20 @@ def _back(call: Expr) -> Move | None:
     return None
 
 
-def written_of(values: Values, given: tuple[Var, ...], var: Var) -> tuple[Var, Written] | None:
-    """What product ``var`` is made of by moves and steps, and these."""
+def is_product(_values: Values, call: Expr) -> bool:
+    """Whether ``call`` is what the elements of an attention in float come from."""
+    return op_name(call) == "relax.matmul"
+
+
+def written_of(
+    values: Values, given: tuple[Var, ...], var: Var, begins: Callable[[Values, Expr], bool] = is_product
+) -> tuple[Var, Written] | None:
+    """The first variable with a call that ``begins``, of which ``var`` is made by moves and steps, and these."""
     shape, dtype, view = shape_of(var), dtype_of(var), whole(shape_of(var))
     steps: list[Step | ToCodes] = []
-    while (call := values.get(var)) is not None and (name := op_name(call)) != "relax.matmul":
-        if name in _TO_CODES:
+    while (call := values.get(var)) is not None and not begins(values, call):
+        name = op_name(call)
+        if name in TO_CODES:
             steps.append(ToCodes(name, call))
             var = call.args[0]
         elif name and (back := _back(call)) is not None:
@@ -142,13 +150,25 @@ def step_of(values: Values, given: tuple[Var, ...], call: Expr) -> tuple[Var, St
     return inner, Step(name, operand, inner is b, view)
 
 
-def arguments_of(values: Values, var: Expr, operator: str) -> tuple[Expr, ...] | None:
+def steps_before(values: Values, given: tuple[Var, ...], var: Var) -> tuple[Var, tuple[Step, ...]] | None:
+    """What ``var`` is made of by steps alone, and these in order; None where one of them is no `step_of`."""
+    steps: list[Step] = []
+    while op_name(values.get(var)) in STEPS and dtype_of(var) == "float32":
+        found = step_of(values, given, values[var])
+        if found is None:
+            return None
+        var, step = found
+        steps.append(step)
+    return var, tuple(reversed(steps))
+
+
+def arguments_of(values: Values, var: Expr | None, operator: str) -> tuple[Expr, ...] | None:
     """Of the call that ``var`` stands for, where it is one of ``operator``."""
     call = values.get(var) if isinstance(var, relax.Var) else None
     return tuple(call.args) if call is not None and op_name(call) == operator else None
 
 
-def along_rows(values: Values, var: Expr, operator: str) -> Var | None:
+def along_rows(values: Values, var: Expr | None, operator: str) -> Var | None:
     """What ``var`` is ``operator`` of, where it runs along the last axis and keeps it."""
     arguments = arguments_of(values, var, operator)
     if not arguments:

@@ -10,7 +10,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tvm_flow.backends.cpu.moved import Move, Step, Values, along_rows, arguments_of, move_of, operand_of, step_of
+from tvm_flow.backends.cpu.moved import (
+    TO_CODES,
+    Move,
+    Step,
+    ToCodes,
+    Values,
+    along_rows,
+    arguments_of,
+    move_of,
+    operand_of,
+    step_of,
+)
 from tvm_flow.backends.cpu.views import View, whole
 from tvm_flow.graph.lifted import op_name, shape_of
 from tvm_flow.graph.types import Expr, Var
@@ -58,7 +69,17 @@ class Read:
 
     source: Var
     view: View
-    steps: tuple[Step | RowStep, ...] = ()
+    steps: tuple[Step | RowStep | ToCodes, ...] = ()
+
+    @property
+    def to_codes(self) -> tuple[ToCodes, ...]:
+        """Those that round, cut and cast."""
+        return tuple(step for step in self.steps if isinstance(step, ToCodes))
+
+    @property
+    def before_codes(self) -> tuple[Step | RowStep, ...]:
+        """All others."""
+        return tuple(step for step in self.steps if not isinstance(step, ToCodes))
 
     @property
     def by_row(self) -> bool:
@@ -82,6 +103,9 @@ def read_of(values: Values, given: tuple[Var, ...], var: Var) -> Read | None:
         return None
     if (move := move_of(call)) is not None:
         return _moved(read_of(values, given, call.args[0]), move)
+    if op_name(call) in TO_CODES:
+        inner = read_of(values, given, call.args[0])
+        return None if inner is None else replace(inner, steps=(*inner.steps, ToCodes(op_name(call), call)))
     found = _normed(values, given, call) or _rotated(values, given, call) or step_of(values, given, call)
     before = None if found is None else read_of(values, given, found[0])
     return None if found is None or before is None else replace(before, steps=(*before.steps, found[1]))

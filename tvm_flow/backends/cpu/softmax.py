@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tvm_flow.backends.cpu.moved import STEPS, Step, Values, Written, along_rows, arguments_of, step_of, written_of
+from tvm_flow.backends.cpu.moved import Step, Values, Written, along_rows, arguments_of, steps_before, written_of
 from tvm_flow.backends.cpu.operand_rows import Read, read_of
 from tvm_flow.backends.cpu.views import whole
-from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name, returned
+from tvm_flow.graph.lifted import bindings_of, dtype_of, returned
 from tvm_flow.graph.types import Expr, Relax, Var
 
 
@@ -82,7 +82,7 @@ def as_attention(function: Relax) -> Attention | None:
         return None
     (q, k), steps = inner
     reads = [read for each in (q, k, product[1]) if (read := read_of(values, given, each)) is not None]
-    if len(reads) < 3 or any(dtype_of(read.source) != "float32" for read in reads):
+    if len(reads) < 3 or any(dtype_of(read.source) != "float32" or read.to_codes for read in reads):
         return None
     if not (reads[0].has_rows_along(-1) and reads[1].has_rows_along(-2)) or reads[2].by_row:
         return None
@@ -108,12 +108,6 @@ def _product_and_steps(
     values: Values, given: tuple[Var, ...], scores: Var
 ) -> tuple[tuple[Var, Var], tuple[Step, ...]] | None:
     """The operands of the product that ``scores`` is made of, and what is done to it; None where that is no chain."""
-    steps: list[Step] = []
-    while op_name(values.get(scores)) in STEPS:
-        found = step_of(values, given, values[scores])
-        if found is None:
-            return None
-        scores, step = found
-        steps.append(step)
-    product = arguments_of(values, scores, "relax.matmul")
-    return ((product[0], product[1]), tuple(reversed(steps))) if product else None
+    found = steps_before(values, given, scores)
+    product = None if found is None else arguments_of(values, found[0], "relax.matmul")
+    return ((product[0], product[1]), found[1]) if found and product else None

@@ -9,6 +9,7 @@ from tvm_flow.backends.cpu.attention import divided_last
 from tvm_flow.backends.cpu.attention_tiles import streamed_default, streamed_space, streams
 from tvm_flow.backends.cpu.candidates import float_space, other_threads, product_space
 from tvm_flow.backends.cpu.choices import Choice, FloatChoice, ProductChoice, product_default
+from tvm_flow.backends.cpu.code_dots import noted_dot
 from tvm_flow.backends.cpu.convolution import as_convolution
 from tvm_flow.backends.cpu.float_product import FloatProduct, noted_float_product
 from tvm_flow.backends.cpu.registers import PLAIN, noted_registers
@@ -27,7 +28,7 @@ FEWEST_MACS = 1 << 13
 def space(packed: PackedProgram, kernel: str) -> list[Choice]:
     """Choices for ``kernel`` beside its default, the most promising first; none for what is not tuned."""
     function, product = packed.program.kernels[kernel], packed.products.get(kernel)
-    if packed.device_of(kernel) != CPU or as_convolution(function) is not None:
+    if packed.device_of(kernel) != CPU or as_convolution(function) is not None or noted_dot(packed, kernel):
         return []
     if (floats := noted_float_product(packed, kernel)) is not None:
         return _floats(floats)
@@ -51,7 +52,7 @@ def default_choice(packed: PackedProgram, kernel: str) -> Choice | None:
     attention, registers = as_attention(function), noted_registers(packed, kernel)
     if attention is not None and streams(attention):
         return streamed_default(attention, registers or PLAIN)
-    if as_convolution(function) is not None:
+    if as_convolution(function) is not None or noted_dot(packed, kernel) is not None:
         return None
     return row_default(to_prim_func(divided_last(function), kernel), registers)
 

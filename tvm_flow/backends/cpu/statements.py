@@ -1,4 +1,4 @@
-"""Statements of TVM's IR builder as `tvm_flow.backends.cpu.streaming` writes them: int64 loops, float32 buffers."""
+"""Statements of TVM's IR builder as `tvm_flow.backends.cpu.streaming` writes them: int64 loops, flat buffers."""
 
 from __future__ import annotations
 
@@ -32,9 +32,14 @@ def vector(lanes: int) -> AbstractContextManager[Expr]:
     return T.vectorized(i64(0), i64(lanes))  # type: ignore[no-any-return]
 
 
-def allocated(elements: int) -> Buffer:
+def i32(value: int) -> Expr:
+    """A code, or a sum of their products."""
+    return tirx.const(value, "int32")
+
+
+def allocated(elements: int, dtype: str = "float32") -> Buffer:
     """Small ones in registers, or on the stack."""
-    return T.alloc_buffer((i64(elements),), "float32", align=64)
+    return T.alloc_buffer((i64(elements),), dtype, align=64)
 
 
 def store(buffer: Buffer, place: Expr, value: Expr) -> None:

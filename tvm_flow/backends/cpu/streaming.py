@@ -47,14 +47,13 @@ from tvm.script.ir_builder import tirx as T
 
 from tvm_flow.backends.cpu.attention_operands import Operands
 from tvm_flow.backends.cpu.attention_tiles import Layout, Span
+from tvm_flow.backends.cpu.folds import Fold
 from tvm_flow.backends.cpu.softmax import Attention
 from tvm_flow.backends.cpu.statements import allocated, argument, f32, flat, i64, indices, loop, store, vector
 from tvm_flow.graph.lifted import dtype_of, shape_of
 from tvm_flow.graph.types import Buffer, Expr, PrimFunc, Var
 from tvm_flow.lower.exponential import weight_expression
 
-PARTS = 4
-"""Vectors of partial maxima, and sums, of a row: a single one would wait for its own last addition."""
 LOWEST = float(np.finfo(np.float32).min)
 _Read = Callable[[Expr, Expr], Expr]
 """Of a row and a place along the sum."""
@@ -216,8 +215,9 @@ class _Task:
             store(scores, at + key, weight_expression(scores[at + key] - new))
             return scores[at + key]
 
-        new = T.bind(tirx.max(top[row], self._fold(tirx.max, LOWEST, lambda key: scores[at + key])))
-        added = T.bind(self._fold(lambda a, b: a + b, 0.0, weight))
+        fold = Fold(-(-self.layout.keys.extent // self.lanes), self.lanes)
+        new = T.bind(tirx.max(top[row], fold.of(tirx.max, LOWEST, lambda key: scores[at + key])))
+        added = fold.of(lambda a, b: a + b, 0.0, weight)
         if self.layout.blocks == 1:
             store(total, row, added)
             return
@@ -226,31 +226,6 @@ class _Task:
         store(total, row, total[row] * factor + added)
         with self._vectors(width) as channel:
             store(sums, row * width + channel, sums[row * width + channel] * factor)
-
-    def _fold(self, combine: Callable[[Expr, Expr], Expr], initial: float, read: Callable[[Expr], Expr]) -> Expr:
-        """All that ``read`` gives of the block's keys, combined."""
-        vectors = -(-self.layout.keys.extent // self.lanes)
-        parts = min(PARTS, vectors)
-        partial = allocated(parts * self.lanes)
-
-        def take(part: int, value: Callable[[Expr], Expr], first: Expr | int) -> None:
-            with vector(self.lanes) as lane:
-                place = part * self.lanes + lane
-                store(partial, place, combine(partial[place], value(first + lane)))
-
-        with self._vectors(parts * self.lanes) as place:
-            store(partial, place, f32(initial))
-        with loop(vectors // parts) as turn:
-            for part in range(parts):
-                take(part, read, (turn * parts + part) * self.lanes)
-        for rest in range(vectors // parts * parts, vectors):
-            take(0, read, rest * self.lanes)
-        for part in range(1, parts):
-            take(0, lambda place: partial[place], part * self.lanes)
-        found = [partial[lane] for lane in range(self.lanes)]
-        while len(found) > 1:
-            found = [combine(a, b) for a, b in zip(found[::2], found[1::2], strict=True)]
-        return found[0]
 
     @contextmanager
     def _vectors(self, extent: int) -> Iterator[Expr]:
