@@ -9,6 +9,7 @@ import pytest
 from support.signed_bundles import files_of
 
 from tvm_flow.cli import main
+from tvm_flow.cli.parser import make_parser
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -> str:
@@ -42,6 +43,33 @@ def test_from_a_key_to_an_installed_bundle(
     assert older == f"tvm-flow: signature.bin: {why}\n"
 
 
+@pytest.mark.parametrize("command", ["profile", "inspect"])
+def test_a_bundle_is_opened_only_where_it_is_signed_as_asked(
+    command: str, bundle_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, trust = tmp_path / "b", tmp_path / "trust.yaml"
+    shutil.copytree(bundle_dir, bundle)
+    public = said(capsys, "sign", "--new-key", tmp_path / "key").split()[2]
+    words = [command, bundle, "--trust", write_trust(trust, public, 2)]
+    assert "signature.bin: expected a signature, got none" in said(capsys, *words, code=2)
+    said(capsys, "sign", bundle, "--key", tmp_path / "key", "--model", "toy", "--version", 2)
+    assert said(capsys, *words)
+    write_trust(trust, public, 3)
+    assert "expected version 3 of toy or later, got 2" in said(capsys, *words, code=2)
+
+
+@pytest.mark.parametrize("words", [["run", "red"], ["compare", "red"], ["profile", "b"], ["inspect", "b"]])
+def test_every_command_that_opens_a_bundle_takes_whom_to_trust(words: list[str]) -> None:
+    assert make_parser().parse_args([*words, "--trust", "trust.yaml"]).trust == Path("trust.yaml")
+
+
+def test_trust_is_asked_of_bundles_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without its manifest a bundle would pass for a checkpoint."""
+    trust = write_trust(tmp_path / "trust.yaml", "11" * 32, 0)
+    line = said(capsys, "inspect", tmp_path, "--trust", trust, code=2)
+    assert "expected a bundle to trust, got no manifest.json; leave out --trust" in line
+
+
 def write_trust(path: Path, public: str, least: int) -> Path:
     path.write_text(f"keys:\n  release: {public}\nmodels:\n  toy: {least}\n")
     return path
@@ -54,6 +82,9 @@ def write_trust(path: Path, public: str, least: int) -> Path:
         ["sign", "--new-key", "no/folder/key"],
         ["verify", "absent"],
         ["verify", "b", "--trust", "absent"],
+        ["profile", "b", "--trust", "absent"],
+        ["inspect", "absent", "--trust", "absent"],
+        ["compare", "red", "--bundle", "b", "--trust", "absent"],
         ["install", "absent", "--into", "field"],
         ["install", "b", "--into", "file"],
     ],

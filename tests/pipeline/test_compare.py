@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.signed_bundles import KEY, OTHER_KEY, trust_in
 from support.small_demo import PROMPT, STEPS, SmallDemo
 
-from tvm_flow.errors import ConfigError
+from tvm_flow.errors import ConfigError, NotSignedError, UnknownKeyError
 from tvm_flow.numerics.metrics import psnr_db
+from tvm_flow.pack.signature import sign_bundle
 from tvm_flow.pipeline import compare
 from tvm_flow.pipeline.compare import compare_stage
 from tvm_flow.pipeline.decode import Frames
@@ -58,3 +61,17 @@ def test_another_model_or_sampler_is_refused(demo: SmallDemo, tmp_path: Path) ->
     finally:
         weight.data[0, 0] -= 1
     assert not (tmp_path / "c").exists()
+
+
+def test_only_what_is_signed_as_asked_is_compared(demo: SmallDemo, tmp_path: Path) -> None:
+    """Figures that are there already are refused too."""
+    bundle, output = tmp_path / "bundle", tmp_path / "c"
+    shutil.copytree(demo.compiled.bundle, bundle)
+    frames = Frames(bundle, threads=1, trust=trust_in(KEY))
+    with pytest.raises(NotSignedError):
+        compare_stage(demo.source, frames, TEXTS[:1], 0, output)
+    assert not output.exists()
+    sign_bundle(bundle, KEY, "demo", 1)
+    assert compare_stage(demo.source, frames, TEXTS[:1], 0, output).frames
+    with pytest.raises(UnknownKeyError):
+        compare_stage(demo.source, replace(frames, trust=trust_in(OTHER_KEY)), TEXTS[:1], 0, output)

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 from support import toy_bundle
+from support.signed_bundles import KEY, trust_in
 
 from tvm_flow.cli import main
-from tvm_flow.errors import BundleError, ConfigError
+from tvm_flow.errors import BundleError, ConfigError, NotSignedError
 from tvm_flow.plan.described import DescribedCall
 from tvm_flow.profile.call_names import CALLS, read_calls
 from tvm_flow.profile.measure import Profiled, TimedCall, timed_calls
 from tvm_flow.profile.report import as_json, chrome_trace, clock_lines, clocks_of, rows_of, table, traffic
 from tvm_flow.profile.roofline import Bound, bound, known_peaks
+from tvm_flow.tune.board_address import Board
 
 PEAKS = known_peaks({"avx2": 100e9, "": 50e9}, 10e9)
 
@@ -101,6 +103,12 @@ def test_a_bundle_without_names_is_profiled_by_its_kernels(bundle_dir: Path) -> 
 def test_another_machine_is_refused_by_name(bundle_dir: Path) -> None:
     with pytest.raises(ConfigError, match="machine 'qemu': expected host"):
         timed_calls(Profiled(bundle_dir, on="qemu"))
+
+
+@pytest.mark.parametrize("board", [None, Board("127.0.0.1", 1, "nobody")])
+def test_one_that_nobody_signed_is_not_run_here_or_sent_to_a_board(bundle_dir: Path, board: Board | None) -> None:
+    with pytest.raises(NotSignedError):
+        timed_calls(Profiled(bundle_dir, board=board, trust=trust_in(KEY)))
 
 
 def test_a_damaged_file_of_names_is_said(tmp_path: Path) -> None:

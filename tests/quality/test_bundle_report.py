@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 from support import toy_bundle, toy_decoder
+from support.signed_bundles import KEY, OTHER_KEY, trust_in
 
-from tvm_flow.errors import BundleError
+from tvm_flow.errors import BundleError, NotSignedError, UnknownKeyError
 from tvm_flow.pack import Contents, write_bundle
+from tvm_flow.pack.signature import sign_bundle
 from tvm_flow.quality.bundle_diff import bundle_differences
 from tvm_flow.quality.bundle_report import bundle_report
 from tvm_flow.run import Bundle, BundleDecoder
@@ -62,6 +64,17 @@ def test_it_says_what_the_bundle_holds(write: Callable[..., Path], contents: Con
     memory = {"arena": info.arena_bytes, "step constants": info.step_bytes, "weights": info.weights_bytes}
     for name, size in (memory | {"prompt of all branches": info.prompt_bytes}).items():
         assert f"{size:>14,} {name}" in said, name
+
+
+def test_who_signed_it_is_said_to_who_asks(write: Callable[..., Path]) -> None:
+    bundle = write("b")
+    with pytest.raises(NotSignedError):
+        bundle_report(bundle, trust_in(KEY))
+    sign_bundle(bundle, KEY, "sneakers", 3)
+    lines = bundle_report(bundle, trust_in(OTHER_KEY, KEY)).splitlines()
+    assert lines[1] == "signed: sneakers, version 3, by key1" and "memory:" in lines
+    with pytest.raises(UnknownKeyError):
+        bundle_report(bundle, trust_in(OTHER_KEY))
 
 
 def test_codes_are_counted_where_no_accumulator_leaves_its_kernel(write: Callable[..., Path]) -> None:

@@ -19,11 +19,13 @@ from tvm_flow.cli.sharded_commands import evaluate as evaluate
 from tvm_flow.cli.sharded_commands import source_files
 from tvm_flow.cli.signing_commands import install as install
 from tvm_flow.cli.signing_commands import sign as sign
+from tvm_flow.cli.signing_commands import trust_given
 from tvm_flow.cli.signing_commands import verify as verify
 from tvm_flow.cli.tuning_commands import asked_board
 from tvm_flow.cli.tuning_commands import boards as boards
 from tvm_flow.cli.tuning_commands import records as records
 from tvm_flow.cli.tuning_commands import tune as tune
+from tvm_flow.errors import ConfigError
 from tvm_flow.target.target_names import require_target
 
 if TYPE_CHECKING:
@@ -38,8 +40,10 @@ def inspect(arguments: argparse.Namespace) -> None:
     if (arguments.path / MANIFEST).is_file():
         from tvm_flow.quality.bundle_report import bundle_report
 
-        print(bundle_report(arguments.path))
+        print(bundle_report(arguments.path, trust_given(arguments)))
         return
+    if arguments.trust is not None:
+        raise ConfigError(f"{arguments.path}: expected a bundle to trust, got no {MANIFEST}; leave out --trust")
     from tvm_flow.model.checkpoint import check_keys
     from tvm_flow.model.inspect import inspect_checkpoint
 
@@ -170,7 +174,6 @@ def devices(arguments: argparse.Namespace) -> None:  # noqa: ARG001
 
 def run(arguments: argparse.Namespace) -> None:
     """Write one video per prompt and seed."""
-    from tvm_flow.pack.trust import load_trust
     from tvm_flow.pipeline.asked import read_prompts, require_sampler
     from tvm_flow.pipeline.videos import VideoRequest, remarks, write_videos
 
@@ -182,7 +185,7 @@ def run(arguments: argparse.Namespace) -> None:
     wanted = VideoRequest(
         *(given.bundle, prompts, given.output, given.format, seed, given.count, given.negative),
         *(given.captions, given.autoencoder, given.threads, given.cpus, given.unchecked),
-        None if given.trust is None else load_trust(given.trust),
+        trust_given(given),
     )
     for line in remarks(wanted):
         print(line, file=sys.stderr)
@@ -201,7 +204,7 @@ def compare(arguments: argparse.Namespace) -> None:
         given.complain("expected a prompt, or --prompts FILE")
     prompts, seed = read_prompts(given.prompt, given.prompts, given.seed)
     output = given.bundle.resolve().parent / "comparison" if given.output is None else given.output
-    frames = Frames(given.bundle, given.autoencoder, given.threads, given.cpus, given.unchecked)
+    frames = Frames(given.bundle, given.autoencoder, given.threads, given.cpus, given.unchecked, trust_given(given))
     found = compare_stage(_load_source(given, None), frames, prompts, seed, output)
     print(found.table())
     print(f"latents: {found.latents[-1]:.2f} dB PSNR of int8 against FP32 after {len(found.latents)} steps, ", end="")
@@ -221,7 +224,7 @@ def profile(arguments: argparse.Namespace) -> None:
 
     given = arguments
     board = asked_board(given.board)
-    asked = Profiled(given.bundle, given.steps, given.threads, given.on, given.unchecked, board)
+    asked = Profiled(given.bundle, given.steps, given.threads, given.on, given.unchecked, board, trust_given(given))
     calls, threads = timed_calls(asked)
     features = frozenset(read_manifest(given.bundle).target.get("features", ()))
     peaks = peaks_here(features) if board is None else UNKNOWN

@@ -64,6 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+_IF_SIGNED = "run the bundle only if it is signed so"
 _DESCRIPTION = (
     "Static int8 video diffusion transformers, compiled to plain shared libraries. Every stage does nothing when "
     f"what it would write is already current. Files go to {_ARTIFACTS} of the folder it is run in, and videos beside "
@@ -101,6 +102,7 @@ def _inspect(parser: argparse.ArgumentParser) -> None:
     text = "a bundle; or a checkpoint: folder with a config.json, or a .pth or .safetensors file"
     parser.add_argument("path", type=Path, help=text)
     parser.add_argument("--config", type=Path, help="config.json of a checkpoint that has none")
+    signing_commands.trust_option(parser, "of a bundle, which is opened to ask what it takes: only if it is signed so")
 
 
 def _calibrate(parser: argparse.ArgumentParser) -> None:
@@ -221,7 +223,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sampler", help=f"rflow, ddim, iddpm, or a YAML of the step grid{asked}")
     parser.add_argument("--steps", type=at_least(1), help=f"denoising steps{asked}")
     parser.add_argument("--cfg-scale", type=float, help=f"guidance{asked}")
-    signing_commands.trust_option(parser, "run the bundle only if it is signed so")
+    signing_commands.trust_option(parser, _IF_SIGNED)
     _cores(parser)
 
 
@@ -232,6 +234,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     autoencoder_option(parser, "to decode with, where the bundle has no decoder; without either there is no sheet")
     text = "folder for figures and sheet; left out, one beside the bundle: comparison"
     parser.add_argument("--output", type=Path, help=text)
+    signing_commands.trust_option(parser, _IF_SIGNED)
     _cores(parser)
 
 
@@ -243,6 +246,7 @@ def _profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write every call as a trace for ui.perfetto.dev")
     parser.add_argument("--unchecked", action="store_true", help="of a bundle that was compiled with --check none")
+    signing_commands.trust_option(parser, _IF_SIGNED)
     threads_option(parser)
 
 

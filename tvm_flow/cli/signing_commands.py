@@ -20,6 +20,13 @@ def trust_option(parser: argparse.ArgumentParser, purpose: str) -> None:
     parser.add_argument("--trust", type=Path, metavar="FILE", help=f"{purpose}: {_TRUST}")
 
 
+def trust_given(arguments: argparse.Namespace) -> Trust | None:
+    """What ``--trust`` names; raises ConfigError for what is no trust file."""
+    from tvm_flow.pack.trust import load_trust
+
+    return None if arguments.trust is None else load_trust(arguments.trust)
+
+
 def sign_options(parser: argparse.ArgumentParser) -> None:
     """Of ``sign``."""
     parser.add_argument("bundle", type=Path, nargs="?", help="bundle to sign, whole; signed again where it was before")
@@ -71,10 +78,9 @@ def sign(arguments: argparse.Namespace) -> None:
 def verify(arguments: argparse.Namespace) -> None:
     """Check every file of a bundle, and its signature."""
     from tvm_flow.pack import bundle_bytes, verify_bundle
-    from tvm_flow.pack.trust import load_trust
 
     given = arguments
-    signed = _signed(given.bundle, None if given.trust is None else load_trust(given.trust))
+    signed = _signed(given.bundle, trust_given(given))
     manifest = verify_bundle(given.bundle)
     print(f"whole: {given.bundle} ({len(manifest.files) + 1} files, {bundle_bytes(given.bundle)} bytes)")
     print(signed)
@@ -98,10 +104,8 @@ def _signed(bundle: Path, trust: Trust | None) -> str:
 
 def install(arguments: argparse.Namespace) -> None:
     """Put a bundle in the place of another."""
-    from tvm_flow.pack.trust import load_trust
     from tvm_flow.run.installing import install_bundle
 
     given = arguments
-    trust = None if given.trust is None else load_trust(given.trust)
-    install_bundle(given.bundle, given.into, trust, given.threads)
+    install_bundle(given.bundle, given.into, trust_given(given), given.threads)
     print(f"installed: {given.into}; it gave its golden output here")

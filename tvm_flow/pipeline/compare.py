@@ -19,6 +19,7 @@ from tvm_flow.demo.sheet import contact_sheet, to_uint8
 from tvm_flow.numerics.metrics import psnr_db
 from tvm_flow.pack import read_manifest
 from tvm_flow.pack.format import MANIFEST
+from tvm_flow.pack.trust import verify_signature
 from tvm_flow.pipeline.asked import require_bundle_of
 from tvm_flow.pipeline.decode import Frames, check_here
 from tvm_flow.pipeline.generate import Floats, noise_for, prompt_pairs
@@ -52,10 +53,13 @@ def compare_stage(source: Source, frames: Frames, prompts: Sequence[str], seed: 
     """``prompts`` by ``source`` in FP32 and by the bundle of ``frames``, the k-th from the noise of ``seed`` + k.
 
     Writes comparison.json and, where something decodes, sheet.png into the folder ``output``; nothing is done when they
-    are current. Raises ConfigError when the bundle is of another model or sampler, PromptError for an unknown prompt,
-    BundleError when the bundle is damaged or does not repeat its golden output here.
+    are current. Raises SignatureError when the bundle is not signed as ``frames.trust`` asks, ConfigError when it is of
+    another model or sampler, PromptError for an unknown prompt, BundleError when it is damaged or does not repeat its
+    golden output here.
     """
     bundle = frames.bundle
+    if frames.trust is not None:
+        verify_signature(bundle, frames.trust)
     require_bundle_of(bundle, source)
     tokens, mask = source.embed(list(prompts))
     words = hashlib.sha256(tokens.numpy().tobytes() + mask.numpy().tobytes()).hexdigest()
@@ -82,7 +86,7 @@ def _trajectories(source: Source, frames: Frames, prompts: Sequence[str], seed: 
     noise, steps = noise_for(source.latent, range(seed, seed + len(prompts))), read_manifest(frames.bundle).steps
     pairs, ours, exact = prompt_pairs(frames.bundle, prompts, source.embed), [], []
     with (
-        Bundle.open(frames.bundle, workers=frames.workers, unchecked=frames.unchecked) as opened,
+        Bundle.open(frames.bundle, workers=frames.workers, unchecked=frames.unchecked, trust=frames.trust) as opened,
         tqdm(total=steps * len(prompts), desc="bundle", unit="step") as bar,
     ):
         for k, pair in enumerate(pairs):

@@ -16,6 +16,7 @@ from tvm_flow.pack import read_golden, verify_bundle
 from tvm_flow.pack.format import STEPS
 from tvm_flow.pack.index import Index, read_index
 from tvm_flow.pack.manifest import require_checked
+from tvm_flow.pack.trust import Trust, verify_signature
 from tvm_flow.plan.described import DescribedCall
 from tvm_flow.profile.call_names import read_calls
 from tvm_flow.run import Bundle, TracedCall
@@ -56,6 +57,8 @@ class Profiled:
     unchecked: bool = False
     board: Board | None = None
     """Where, instead of ``on``."""
+    trust: Trust | None = None
+    """Of `Bundle.open`."""
 
 
 class _Enough(Exception):
@@ -65,15 +68,17 @@ class _Enough(Exception):
 def timed_calls(asked: Profiled) -> tuple[list[TimedCall], int]:
     """Every call of the first steps in the order in which they ran, and the threads that ran them.
 
-    Raises ConfigError for a machine that has no clock of its own, BundleError or RuntimeFailure when it cannot run,
-    BuildError when that is the board's fault.
+    Raises SignatureError for a bundle that is not signed as ``trust`` asks, ConfigError for a machine that has no clock
+    of its own, BundleError or RuntimeFailure when it cannot run, BuildError when that is the board's fault.
     """
+    if asked.trust is not None:
+        verify_signature(asked.bundle, asked.trust)  # before anything of it is read
     if asked.board is not None:
         return _on_board(asked, asked.board)
     if asked.on != HERE:
         raise ConfigError(f"machine {asked.on!r}: expected {HERE}, whose clock is read; an emulator's time is its own")
     golden, (keep, seen) = read_golden(asked.bundle), _kept(asked.bundle)
-    with Bundle.open(asked.bundle, threads=asked.threads, unchecked=asked.unchecked) as bundle:
+    with Bundle.open(asked.bundle, threads=asked.threads, unchecked=asked.unchecked, trust=asked.trust) as bundle:
 
         def done(steps: int, _total: int) -> None:
             if steps >= asked.steps:

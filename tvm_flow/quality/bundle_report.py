@@ -11,31 +11,39 @@ from tvm_flow.errors import BuildError, BundleError, RuntimeFailure
 from tvm_flow.pack import Manifest, bundle_bytes, read_decoder, read_manifest, verify_bundle
 from tvm_flow.pack.format import STEPS
 from tvm_flow.pack.index import Index, read_index
+from tvm_flow.pack.signature import Statement
+from tvm_flow.pack.trust import Trust, verify_signature
 from tvm_flow.run import Bundle, BundleDecoder
 
 UNCHECKED = "UNCHECKED: compiled with --check none; nothing of it was run or compared"
 _COUNTED = ("calls", "accumulators", "quantized", "near_ties", "floats", "followed")
 
 
-def bundle_report(directory: Path) -> str:
+def bundle_report(directory: Path, trust: Trust | None = None) -> str:
     """Model, sampler, quantization, target, files, memory, and what was checked where, a line or a few for each.
 
     Every file is verified first; what only the runtime knows is said where the bundle opens on this machine. Raises
-    BundleError when the bundle is incomplete or altered.
+    BundleError when the bundle is incomplete or altered, SignatureError when it is not signed as ``trust`` asks.
     """
+    signed = [] if trust is None else [_signed(trust, verify_signature(directory, trust))]
     verify_bundle(directory)
     manifest, index = read_manifest(directory), read_index(directory / STEPS)
     figures = manifest.provenance.get("compiled", {})
     lines = [
         f"bundle: {directory}, whole; written by tvm-flow {manifest.version}",
+        *signed,
         *_model(manifest, index),
         *_quantization(manifest, figures),
         *_target(manifest, index),
         *_files(directory, manifest),
-        *_memory(directory, index, figures),
+        *_memory(directory, index, figures, trust),
         *(_checked(figures) if manifest.checked else [UNCHECKED]),
     ]
     return "\n".join(lines)
+
+
+def _signed(trust: Trust, statement: Statement) -> str:
+    return f"signed: {statement.model}, version {statement.version}, by {trust.name_of(statement.key)}"
 
 
 def _model(manifest: Manifest, index: Index) -> Iterator[str]:
@@ -76,10 +84,10 @@ def _files(directory: Path, manifest: Manifest) -> Iterator[str]:
         yield f"  {entry.bytes:>14,} {name}"
 
 
-def _memory(directory: Path, index: Index, figures: Mapping[str, Any]) -> Iterator[str]:
+def _memory(directory: Path, index: Index, figures: Mapping[str, Any], trust: Trust | None) -> Iterator[str]:
     """From the runtime where the bundle opens here, else what its manifest knows."""
     try:
-        with Bundle.open(directory, threads=1, unchecked=True) as bundle:
+        with Bundle.open(directory, threads=1, unchecked=True, trust=trust) as bundle:
             info = bundle.info
     except (BundleError, BuildError, RuntimeFailure) as error:
         yield f"memory, of the manifest (it does not open here: {str(error).split(': ', 1)[-1][:60]}...):"
@@ -92,10 +100,10 @@ def _memory(directory: Path, index: Index, figures: Mapping[str, Any]) -> Iterat
     rows["a latent"] = 4 * prod(index.latent_shape)
     for name, size in rows.items():
         yield f"  {'not recorded' if size is None else f'{size:,}':>14} {name}"
-    yield from _decoder(directory)
+    yield from _decoder(directory, trust)
 
 
-def _decoder(directory: Path) -> Iterator[str]:
+def _decoder(directory: Path, trust: Trust | None) -> Iterator[str]:
     decoder = read_decoder(directory)
     if decoder is None:
         yield "decoder: none; it ends in latents"
@@ -104,7 +112,7 @@ def _decoder(directory: Path) -> Iterator[str]:
     yield f"decoder: {frames} frames of {width}x{height}, {decoder.chunk} latent frames at a time"
     yield f"  {decoder.weights_bytes:>14,} weights"
     try:
-        with BundleDecoder.open(directory, threads=1, unchecked=True) as opened:
+        with BundleDecoder.open(directory, threads=1, unchecked=True, trust=trust) as opened:
             yield f"  {opened.arena_bytes:>14,} arena"
     except (BundleError, BuildError, RuntimeFailure):
         return  # said above
