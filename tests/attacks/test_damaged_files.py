@@ -28,8 +28,8 @@ def status_of(output: str) -> tuple[Status, str]:
     return Status(int(number)), message
 
 
-def test_the_undamaged_bundle_runs(attack: Attack, victim: Path) -> None:
-    assert status_of(attack("try_open", victim)) == (Status.OK, "")
+def test_the_undamaged_bundle_runs(attack_with_threads: Attack, victim: Path) -> None:
+    assert status_of(attack_with_threads("try_open", victim)) == (Status.OK, "")
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -18,8 +18,11 @@ def decoding(contents: Contents, tmp_path: Path) -> Path:
     return tmp_path / "b"
 
 
-def test_every_place_of_a_file_is_as_good_as_a_folder(attack: Attack, decoding: Path, tmp_path: Path) -> None:
-    said = dict(line.split(": ", 1) for line in attack("from_elsewhere", decoding, tmp_path / "package").splitlines())
+def test_every_place_of_a_file_is_as_good_as_a_folder(
+    attack_with_threads: Attack, decoding: Path, tmp_path: Path
+) -> None:
+    lines = attack_with_threads("from_elsewhere", decoding, tmp_path / "package").splitlines()
+    said = dict(line.split(": ", 1) for line in lines)
     for place in ("memory", "odd memory", "pages", "lines", "odd", "reader"):
         assert said.pop(place) == "0 0 0 0 0 ", place
     causes = {

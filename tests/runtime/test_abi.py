@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from support import toy_bundle, toy_decoder
 from support.abi import STORED, describe
+from support.attack_programs import ENVIRONMENT
+from support.sanitized import OPTIMIZED, SANITIZERS, sanitized_runtime
 
 from tvm_flow.pack import Contents
 from tvm_flow.toolchain.runtime_library import RUNTIME, build_runtime
@@ -44,4 +46,15 @@ def test_the_wrapper_for_cpp(contents: Contents, tmp_path: Path, standard: str) 
     environment = os.environ | {"LD_LIBRARY_PATH": str(tmp_path)}
     run = [program, tmp_path / "b"]
     done = subprocess.run(run, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
+
+
+def test_the_wrapper_for_cpp_under_the_thread_sanitizer(contents: Contents, tmp_path: Path) -> None:
+    """With the runtime built in: it sees nothing of a library that was built without it."""
+    toy_decoder.write_decoding(tmp_path / "b", contents)
+    watched, runtime = (*OPTIMIZED, SANITIZERS["thread"]), sanitized_runtime(SANITIZERS["thread"])
+    source, program = toy_bundle.SOURCES / "wrapper_check.cc", tmp_path / "wrapper_check"
+    command = ["g++", "-std=c++17", *watched, f"-I{RUNTIME / 'include'}", source, runtime, "-o", program]
+    subprocess.run([*command, "-lm", "-lpthread", "-ldl"], check=True)
+    done = subprocess.run([program, tmp_path / "b"], capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr

@@ -1,4 +1,4 @@
-"""Programs that attack the loader, built under the address and undefined-behaviour sanitizers."""
+"""Programs that attack the loader, built under the address and undefined-behaviour sanitizers, or that of threads."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ ENVIRONMENT = {
     **os.environ,
     "ASAN_OPTIONS": "detect_leaks=1:allocator_may_return_null=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    "TSAN_OPTIONS": f"halt_on_error=1:suppressions={toy_bundle.SOURCES / 'tsan.supp'}",
 }
 SIGNATURE_HEADERS = f"-I{RUNTIME / 'signature'}"
 WATCHED = (*OPTIMIZED, SANITIZERS["address"])
@@ -22,29 +23,34 @@ Attack = Callable[..., str]
 """Runs a program with arguments; its output. Fails on a crash, a sanitizer's report or a leak."""
 
 
-def watched_signature(folder: Path, curve: str = "-fno-sanitize=undefined") -> list[Path]:
+def watched_signature(
+    folder: Path, curve: str = "-fno-sanitize=undefined", sanitizer: str = SANITIZERS["address"]
+) -> list[Path]:
     """Objects of the part that checks signatures, compiled once a ``folder``, Monocypher with the flag ``curve``.
 
     Of it gcc optimizes for minutes what both sanitizers add: one of them, or -O0, which runs for thrice as long.
     """
-    objects = []
+    objects, flags = [], (*OPTIMIZED, sanitizer)
     for source in signature_sources():
         objects.append(folder / f"{source.stem}.o")
         slow = [curve] if source.stem == "monocypher" else []
         if not objects[-1].exists():
-            toy_bundle.compile_c(objects[-1], [source], *WATCHED, *slow, SIGNATURE_HEADERS, "-r", "-nostdlib")
+            toy_bundle.compile_c(objects[-1], [source], *flags, *slow, SIGNATURE_HEADERS, "-r", "-nostdlib")
     return objects
 
 
-def attack_with(folder: Path, name: str, *arguments: str | Path) -> str:
-    """Compile the C file ``name`` of tests/attacks with the runtime, once a folder, and run it."""
+def attack_with(folder: Path, name: str, *arguments: str | Path, sanitizer: str = SANITIZERS["address"]) -> str:
+    """Compile the C file ``name`` of tests/attacks with the runtime, once a folder, and run it.
+
+    A folder is of one ``sanitizer``.
+    """
     program = folder / name
     if not program.exists():
         source = Path(__file__).parents[1] / "attacks" / f"{name}.c"
-        parts = watched_signature(folder) if "tvm_flow_signature.h" in source.read_text() else []
-        toy_bundle.compile_c(
-            program, [source, sanitized_runtime(SANITIZERS["address"]), *parts], *WATCHED, SIGNATURE_HEADERS
-        )
+        signed = "tvm_flow_signature.h" in source.read_text()
+        parts = watched_signature(folder, sanitizer=sanitizer) if signed else []
+        sources = [source, sanitized_runtime(sanitizer), *parts]
+        toy_bundle.compile_c(program, sources, *OPTIMIZED, sanitizer, SIGNATURE_HEADERS)
     command = [str(program), *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120, check=False)
     assert result.returncode == 0, result.stderr[-4000:] + result.stdout
