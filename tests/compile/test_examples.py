@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -17,9 +18,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.example_programs import EXAMPLES, expected_frames, headers, read_frames, run, with_cmake, with_make
+from support.signed_bundles import KEY, MODEL, files_of, public
 
 from tvm_flow.pack import read_golden
 from tvm_flow.pack.prompt_file import write_prompt
+from tvm_flow.pack.signature import sign_bundle
 from tvm_flow.toolchain.runtime_library import build_runtime
 
 Builder = Callable[..., Path]
@@ -111,6 +114,20 @@ def test_only_the_shared_program_needs_a_loader(built: Path) -> None:
             assert "There is no dynamic section in this file" in said and "INTERP" not in said
         else:
             assert "INTERP" in said and "[libtvm_flow.so.0]" in said
+
+
+def test_an_update_takes_the_bundles_place(built: Path, ending_bundle: Path, tmp_path: Path) -> None:
+    """How it fails, and where it is killed: `test_update_example`. A static program has its groups for good."""
+    if built.name == "static":
+        assert not (built / "install_update").exists()
+        return
+    for version, name in enumerate(("field", "fetched")):
+        shutil.copytree(ending_bundle, tmp_path / name)
+        sign_bundle(tmp_path / name, KEY, MODEL, version)
+    expected = files_of(tmp_path / "fetched")
+    said = run(built / "install_update", tmp_path / "fetched", tmp_path / "field", MODEL, public(KEY))
+    assert said == f"installed: {tmp_path / 'field'}, version 1; it gave its golden output here\n"
+    assert files_of(tmp_path / "field") == expected and not (tmp_path / "fetched").exists()
 
 
 def test_mistakes_are_one_line(built: Path, ending_bundle: Path, prompt: Path, tmp_path: Path) -> None:
