@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import pickle
 import re
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +21,7 @@ from support.causes import cause_in_c, cause_in_python, forge, rewrite
 from support.manifests import change_manifest
 
 from tvm_flow.causes import Cause
-from tvm_flow.errors import BundleError, RuntimeFailure
+from tvm_flow.errors import BundleError, RuntimeFailure, TvmFlowError
 from tvm_flow.pack import Contents, verify_bundle, write_bundle
 from tvm_flow.plan.store import WeightStore
 from tvm_flow.plan.weights_file import FIRST_ALIGNMENT
@@ -157,10 +160,10 @@ def test_c_and_python_name_one_cause(victim: Path, which: str) -> None:
     assert (by_c[0], by_python[0]) == (expected, expected), (by_c[1], by_python[1])
 
 
-def test_the_table_has_a_row_for_every_cause_that_damage_can_have() -> None:
-    of_the_caller = {Cause.NONE, Cause.BUSY, Cause.NOEXEC, Cause.MISSING_FEATURE}
-    elsewhere = {Cause.BAD_SIGNATURE}
-    assert {cause for cause, _ in DAMAGE.values()} == set(Cause) - of_the_caller - elsewhere
+def test_every_cause_is_provoked_in_c_and_in_python() -> None:
+    """What no damage has, below; signatures in `test_forged_signatures`."""
+    elsewhere = {Cause.NONE, Cause.BAD_SIGNATURE}
+    assert {cause for cause, _ in DAMAGE.values()} == set(Cause) - set(PROVOKED) - elsewhere
 
 
 def test_the_list_is_that_of_the_header() -> None:
@@ -169,28 +172,86 @@ def test_the_list_is_that_of_the_header() -> None:
     assert declared == {cause.name: cause.value for cause in Cause}
 
 
-def test_a_feature_that_is_missing(contents: Contents, tmp_path: Path) -> None:
-    library = toy_bundle.compile_group(tmp_path / "toy.so", cpu='"avx9000"')
+def a_feature_is_missing(contents: Contents, folder: Path) -> tuple[Cause, Cause]:
+    """Of the processor; verify_bundle, which is for bundles of any, does not ask."""
+    library = toy_bundle.compile_group(folder / "toy.so", cpu='"avx9000"')
     write_bundle(
-        tmp_path / "b", replace(contents, groups=[replace(contents.groups[0], library=library), contents.groups[1]])
+        folder / "b", replace(contents, groups=[replace(contents.groups[0], library=library), contents.groups[1]])
     )
-    assert cause_in_c(tmp_path / "b")[0] is Cause.MISSING_FEATURE
-    verify_bundle(tmp_path / "b")
+    verify_bundle(folder / "b")
     with pytest.raises(BundleError, match="avx9000") as caught:
-        Bundle.open(tmp_path / "b")
-    assert caught.value.cause is Cause.MISSING_FEATURE
+        Bundle.open(folder / "b")
+    return cause_in_c(folder / "b")[0], caught.value.cause
 
 
-def test_a_second_call_is_busy(bundle: Bundle) -> None:
-    request, seen = toy_bundle.make_request(3), []
+def a_device_is_missing(_contents: Contents, folder: Path) -> tuple[Cause, Cause]:
+    library = toy_bundle.compile_split(folder / "split.so")
+    write_bundle(folder / "b", toy_bundle.make_contents((library, library)))
+    with pytest.raises(TvmFlowError, match="toy") as caught:
+        Bundle.open(folder / "b")
+    return cause_in_c(folder / "b")[0], caught.value.cause
 
-    def again(*_: int) -> None:
-        with pytest.raises(RuntimeFailure, match="one call at a time") as caught:
-            bundle.velocity(0, 0, request.noise, request.cond)
-        seen.append(caught.value.cause)
 
-    bundle.generate(request.noise, request.cond, request.uncond, again)
-    assert set(seen) == {Cause.BUSY}
+def another_call_runs(contents: Contents, folder: Path) -> tuple[Cause, Cause]:
+    """In the callback of one call, another: of the binding, then of the runtime below it."""
+    write_bundle(folder / "b", contents)
+    request, seen = toy_bundle.make_request(3), set[tuple[Cause, Cause]]()
+    with Bundle.open(folder / "b", threads=1) as bundle:
+
+        def again(*_: int) -> None:
+            with pytest.raises(RuntimeFailure, match="one call at a time") as caught:
+                bundle.velocity(0, 0, request.noise, request.cond)
+            error = CError()
+            assert runtime.tvm_flow_verify(bundle._pointer, ctypes.byref(error)) == Status.BUSY
+            seen.add((Cause(runtime.tvm_flow_cause_of(error)), caught.value.cause))
+
+        runtime = native.load_runtime()
+        bundle.generate(request.noise, request.cond, request.uncond, again)
+    (causes,) = seen
+    return causes
+
+
+def no_program_may_run(contents: Contents, folder: Path) -> tuple[Cause, Cause]:
+    """On a file system that is mounted so, in a process of its own."""
+    write_bundle(folder / "b", contents)
+    (folder / "m").mkdir()
+    mount = f"mount -t tmpfs -o noexec,size=2m none {folder}/m && cp -r {folder}/b {folder}/m/b && echo there"
+    command = ["unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', "sh", sys.executable, "-c", NOEXEC, folder / "m/b"]
+    paths = os.pathsep.join(path for path in sys.path if path)
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if not done.stdout.startswith("there"):
+        pytest.skip(f"needs a mount namespace: {done.stderr.strip()}")
+    by_c, by_python = done.stdout.split()[1:]
+    return Cause[by_c], Cause[by_python]
+
+
+NOEXEC = """
+import sys
+from pathlib import Path
+from support.causes import cause_in_c
+from tvm_flow.errors import TvmFlowError
+from tvm_flow.run import Bundle
+bundle = Path(sys.argv[1])
+print(cause_in_c(bundle)[0].name)
+try:
+    Bundle.open(bundle)
+except TvmFlowError as error:
+    print(error.cause.name)
+"""
+Provoke = Callable[[Contents, Path], tuple[Cause, Cause]]
+PROVOKED: dict[Cause, tuple[Provoke, ...]] = {
+    Cause.MISSING_FEATURE: (a_feature_is_missing, a_device_is_missing),
+    Cause.BUSY: (another_call_runs,),
+    Cause.NOEXEC: (no_program_may_run,),
+}
+
+
+@pytest.mark.parametrize(("cause", "provoke"), [(cause, each) for cause, all_ in PROVOKED.items() for each in all_])
+def test_c_and_python_name_one_cause_of_what_is_no_damage(
+    contents: Contents, tmp_path: Path, cause: Cause, provoke: Provoke
+) -> None:
+    assert provoke(contents, tmp_path) == (cause, cause)
 
 
 USUAL = {

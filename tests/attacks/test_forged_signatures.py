@@ -15,6 +15,7 @@ from support.attack_programs import Attack
 from support.manifests import change_manifest
 from support.signed_bundles import KEY, MODEL, OTHER_KEY, VERSION, public, replace_signature, signed_toy, trust_in
 
+from tvm_flow.causes import Cause
 from tvm_flow.errors import (
     BadSignatureError,
     BundleError,
@@ -66,9 +67,16 @@ def python_says(bundle: Path, trust: Trust) -> int:
 
 
 def c_says(attack: Attack, bundle: Path, *arguments: str) -> tuple[list[int], str]:
-    """Statuses of open, plan and the decoder's open, then of golden tests; the rest of the line."""
-    words, _, rest = attack("try_signed", bundle, *arguments).partition("version ")
-    return [int(word) for word in words.split()], rest
+    """Statuses of open, plan and the decoder's open, then of golden tests; version and message."""
+    statuses, _, rest = c_tells(attack, bundle, *arguments)
+    return statuses, rest
+
+
+def c_tells(attack: Attack, bundle: Path, *arguments: str) -> tuple[list[int], Cause, str]:
+    """The same with the cause of the last failure."""
+    words, _, rest = attack("try_signed", bundle, *arguments).partition("cause ")
+    cause, _, rest = rest.partition(" version ")
+    return [int(word) for word in words.split()], Cause(int(cause)), rest
 
 
 def test_what_is_signed_opens_and_gives_its_golden_output(attack: Attack, signed: Path) -> None:
@@ -121,8 +129,10 @@ def test_c_and_python_name_the_same_cause(attack: Attack, copy: Path, name: str)
     trust = trust_in(key, **{model: least})  # type: ignore[arg-type]
     with pytest.raises(kind) as refused:
         Bundle.open(copy, threads=1, trust=trust)
-    statuses, rest = c_says(attack, copy, model, str(least), public(key))  # type: ignore[arg-type]
+    statuses, cause, rest = c_tells(attack, copy, model, str(least), public(key))  # type: ignore[arg-type]
     assert status_of(refused.value) == Status[status]
+    wrong_version = kind is OlderVersionError or status == "WRONG_SCHEMA"
+    assert cause is refused.value.cause is (Cause.WRONG_VERSION if wrong_version else Cause.BAD_SIGNATURE)
     assert statuses == [Status[status]] * 3
     assert rest.startswith("0: signature.bin: expected ")
 

@@ -1,10 +1,12 @@
 /* try_signed BUNDLE MODEL LEAST KEY...: opens steps and decoder only where one of the keys (64 hexadecimal digits) signed
  * them as MODEL ("-": any) in version LEAST or later. Prints the statuses of tvm_flow_open, tvm_flow_plan,
- * tvm_flow_decoder_open and, where both are open, of the golden tests; the version; the message of the last failure. */
+ * tvm_flow_decoder_open and, where both are open, of the golden tests; of the last failure the cause and, after the
+ * version, the message. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "tvm_flow_cause.h"
 #include "tvm_flow_memory.h"
 #include "tvm_flow_signature.h"
 
@@ -38,6 +40,6 @@ int main(int argc, char **argv) {
   printf("%d ", tvm_flow_decoder_open(argv[1], &options, &decoder, &error));
   if (flow && decoder) printf("%d %d ", tvm_flow_verify(flow, &error), tvm_flow_decoder_verify(decoder, &error));
   tvm_flow_close(flow), tvm_flow_decoder_close(decoder);
-  printf("version %llu: %s\n", (unsigned long long)trust.version, error.message);
+  printf("cause %d version %llu: %s\n", tvm_flow_cause_of(&error), (unsigned long long)trust.version, error.message);
   return 0;
 }
