@@ -64,13 +64,21 @@ def capacities(system: Path, values: tuple[int, ...]) -> None:
         (TENSOR, "ff", 0, "4 1 1 f0"),
         (TENSOR, "3f", 0, "2 0 1 30"),
         ((), "3", 0, "2 0 0 3"),
+        ((), "ff", 0, "8 0 0 ff"),
+        ((397, 397, 1024), "ff", 0, "6 0 1 fc"),
+        ((397, 397, 1024, 0), "f", 0, "2 0 1 c"),
+        ((397, 0), "3", 0, "2 0 0 3"),
         ((), "0", 0, None),
     ],
 )
 def test_little_cores_are_left_out_of_what_the_process_may_use(
     program: Path, system: Path, cores: tuple[int, ...], usable: str, threads: int, expected: str | None
 ) -> None:
-    """Of those asked for by number too; more threads than big cores run on all, in more tasks."""
+    """Of those asked for by number too; more threads than big cores run on all, in more tasks.
+
+    None of these systems has cpufreq, as a container has none: only cpu_capacity is looked at. A core of which that is
+    not known, or 0, is taken.
+    """
     capacities(system, cores)
     found = run(program, usable, str(threads))
     assert expected is None or found == f"{expected}\n"
