@@ -109,9 +109,10 @@ def test_workers_leave_signals_to_the_application(bundle_dir: Path, tmp_path: Pa
     assert run(build_whole(tmp_path, "signal_check", sanitizer), str(bundle_dir)) == "ok\n"
 
 
-def test_every_failing_allocation_is_an_error(bundle_dir: Path, tmp_path: Path) -> None:
+def test_every_failing_allocation_is_an_error(sanitizer: str, bundle_dir: Path, tmp_path: Path) -> None:
+    """And every thread that does not start, beside those that did."""
     wraps = [f"-Wl,--wrap={name}" for name in (*WRAPPED, *WRAPPED_FILES)]
-    program = build_whole(tmp_path, "fail_allocations", SANITIZERS["address"], *wraps)
+    program = build_whole(tmp_path, "fail_allocations", sanitizer, *wraps)
     counts = dict(line.split() for line in run(program, str(bundle_dir)).splitlines())
     # Two threads, two groups, three maps and a dozen buffers: fewer would mean that --wrap missed some.
     assert int(counts["open"]) > 20 and int(counts["verify"]) >= 3
