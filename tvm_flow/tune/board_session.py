@@ -127,7 +127,7 @@ def _cause(what: str, words: str) -> str:
 def _serve(pipe: Connection, other: Connection, session: Remote) -> None:
     """The process of a session: answers requests until the pipe ends, whose ``other`` end it had from its parent."""
     other.close()
-    with suppress(EOFError, KeyboardInterrupt):
+    with suppress(EOFError, ConnectionError, KeyboardInterrupt):  # reset: it ended before it had read an answer
         while True:
             what, given = pipe.recv()
             act: Callable[..., Any] = getattr(session, f"on_{what}")
