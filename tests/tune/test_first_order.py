@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import pytest
 from support.simulated_kernels import KEY, SimulatedBench, choices, simulated_task
 
 from tvm_flow.errors import BuildError
-from tvm_flow.target.spec import TargetSpec
+from tvm_flow.target.spec import TargetSpec, load_target
 from tvm_flow.tune import first_order
 from tvm_flow.tune.entries import DEFAULT, Entry, Kind
 from tvm_flow.tune.extracted import TunedKernel
 from tvm_flow.tune.first_order import FirstOrder, modelled_records
 from tvm_flow.tune.ledger import append_all
+from tvm_flow.tune.modelled_candidates import Reference
 from tvm_flow.tune.proposals import FEWEST_KNOWN, modelled_order, propose
 from tvm_flow.tune.search import BATCH, Search, Task
 from tvm_flow.tune.stored_samples import curve
@@ -116,6 +118,27 @@ def test_records_of_another_core_or_compiler_order_nothing() -> None:
     said: list[str] = []
     assert orders(foreign, said).ratios(TASK, FEWEST_KNOWN - 1) == {} and said
     assert len(orders(modelled(10)).ratios(TASK, FEWEST_KNOWN - 1)) == 10
+
+
+def test_modelling_ends_with_its_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def batches(*_: object) -> Iterator[list[Entry]]:
+        for entry in modelled(10):
+            time.sleep(0.02)
+            yield [entry]
+
+    kept: list[Entry] = []
+    monkeypatch.setattr(first_order, "CoreModel", lambda *_: None)
+    monkeypatch.setattr(first_order, "key_of", lambda *_: MODELLED_KEY)
+    monkeypatch.setattr(first_order, "reference", lambda *_: Reference(None, 1000.0, 0.0))
+    monkeypatch.setattr(first_order, "modelled_batches", batches)
+    order = replace(
+        orders([]),
+        target=load_target("raspberry-pi-5"),
+        kernels={TASK.key.workload: TunedKernel(TASK, None, "", None)},
+        write=kept.append,
+    )
+    assert order.ratios(TASK, 16, 0.04).keys() == {entry.candidate for entry in kept} and len(kept) == 1
+    assert len(order.ratios(TASK, 16)) == 10
 
 
 @pytest.mark.skipif(not shutil.which("llvm-mca"), reason="llvm-mca is not installed")

@@ -115,6 +115,12 @@ def test_a_candidate_with_another_output_is_no_record(product: TunedKernel, tmp_
     assert entry.kind is Kind.FAILED and "its output" in entry.cause
 
 
+@MCA
+def test_a_default_is_called_for_as_long_as_there_is_time(product: TunedKernel, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="expected an end within 1e-06 s"):
+        reference(CoreModel(HOST, 1), product, tmp_path, 1e-6)
+
+
 def test_loads_miss_when_what_is_read_between_does_not_fit() -> None:
     product, choice = Product(64, 128, 256, SDOT), ProductChoice(8, 2, 1, 1, False)
     weights, rows = 128 * 256, 64 * 128

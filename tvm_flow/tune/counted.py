@@ -104,12 +104,17 @@ def with_counters(text: str, blocks: Sequence[tuple[int, Block]], architecture: 
 
 
 def count_blocks(
-    text: str, args: Sequence[Array], target: TargetSpec, folder: Path, prefix: Sequence[str] = ()
+    text: str,
+    args: Sequence[Array],
+    target: TargetSpec,
+    folder: Path,
+    prefix: Sequence[str] = (),
+    timeout: float = TIMEOUT,
 ) -> tuple[list[tuple[Block, int]], Array]:
     """Blocks that ran in a call of ``__tvm_ffi_k`` of the assembly ``text``, with their counts, and the call's output.
 
     The last of ``args`` is the output; ``prefix`` starts programs of ``target`` where this machine is another. Raises
-    BuildError when it cannot be built, fails, or takes longer than `TIMEOUT`.
+    BuildError when it cannot be built, fails, or takes longer than ``timeout`` seconds.
     """
     blocks = blocks_of(text)
     (folder / "counted.s").write_text(with_counters(text, blocks, target.architecture))
@@ -120,10 +125,10 @@ def count_blocks(
     request = b"".join([struct.pack("<I", len(args)), *(argument_head(array) + array.tobytes() for array in args)])
     try:
         done = subprocess.run(
-            [*prefix, str(folder / "counted")], input=request, capture_output=True, check=False, timeout=TIMEOUT
+            [*prefix, str(folder / "counted")], input=request, capture_output=True, check=False, timeout=timeout
         )
     except subprocess.TimeoutExpired:
-        raise BuildError(f"counted kernel: expected an end within {TIMEOUT:g} s, got none; leave it out") from None
+        raise BuildError(f"counted kernel: expected an end within {timeout:.3g} s, got none; leave it out") from None
     output, size = args[-1], args[-1].nbytes
     if done.returncode != 0 or len(done.stdout) != size + 8 * len(blocks):
         words = done.stderr.decode(errors="replace").strip()[-300:]

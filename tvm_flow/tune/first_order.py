@@ -23,6 +23,7 @@ from tvm_flow.errors import BuildError
 from tvm_flow.scratch import temporary_folder
 from tvm_flow.shipped import shipped_folder
 from tvm_flow.target.spec import TargetSpec
+from tvm_flow.tune.counted import TIMEOUT
 from tvm_flow.tune.entries import Entry, Key
 from tvm_flow.tune.extracted import TunedKernel
 from tvm_flow.tune.ledger import read_ledger
@@ -40,6 +41,7 @@ SLOWEST = 5.0
 """Seconds that the default may take to be modelled; large products take minutes under qemu."""
 TIME_SHARE = 4
 """Modelling may take one part in so many of the time that is left for a kernel."""
+_HURRIED = "too little time to model a kernel first"
 
 
 def modelled_records(store: Path) -> list[Entry]:
@@ -86,16 +88,23 @@ class FirstOrder:
         kernel = replace(self.kernels[task.key.workload], task=replace(task, key=key))
         found: dict[str, float] = {}
         with temporary_folder("order") as folder:
-            start = time.monotonic()
-            right = reference(self._model, kernel, folder)
+            start, most = time.monotonic(), left / TIME_SHARE
+            try:
+                right = reference(self._model, kernel, folder, min(TIMEOUT, most))
+            except BuildError:
+                if time.monotonic() - start > most:
+                    return self._unknown(_HURRIED)
+                raise
             if right.seconds > SLOWEST:
                 return self._unknown(f"{task.label} takes {right.seconds:.0f} s to model")
-            if right.seconds * count / len(os.sched_getaffinity(0)) > left / TIME_SHARE:
-                return self._unknown("too little time to model a kernel first")
+            if right.seconds * count / len(os.sched_getaffinity(0)) > most:
+                return self._unknown(_HURRIED)
             for made in modelled_batches(self._model, kernel, (), count, right, folder):
                 for entry in made:
                     self.write(entry)
                 found |= modelled_ratios(made)
+                if time.monotonic() - start > most:
+                    break
             took = time.monotonic() - start
         self.say(
             f"{task.label}: first candidates by a model of {self.target.cpu}: {len(found)} modelled in {took:.0f} s"

@@ -32,7 +32,7 @@ from tvm_flow.target.spec import TargetSpec
 from tvm_flow.target.target_names import HOST
 from tvm_flow.tune.cache_lines import cache_cycles, waiting
 from tvm_flow.tune.core_cycles import block_cycles, find_mca
-from tvm_flow.tune.counted import Block, count_blocks
+from tvm_flow.tune.counted import TIMEOUT, Block, count_blocks
 from tvm_flow.tune.extracted import TunedKernel
 from tvm_flow.tune.float_lines import loads_of
 from tvm_flow.tune.workloads import choices_of, scheduled
@@ -54,10 +54,16 @@ class CoreModel:
         self._prefix: Sequence[str] = machine_of(self.target).command
         self._board = detect_board() if self.target.name == HOST else self.target.board
 
-    def time(self, kernel: TunedKernel, candidate: str, args: Sequence[Array], folder: Path) -> tuple[float, Array]:
-        """Cycles until a call of ``candidate`` with ``args`` is over, and its output; raises BuildError."""
+    def time(
+        self, kernel: TunedKernel, candidate: str, args: Sequence[Array], folder: Path, timeout: float = TIMEOUT
+    ) -> tuple[float, Array]:
+        """Cycles until a call of ``candidate`` with ``args`` is over, and its output.
+
+        Raises BuildError, also where the call takes more than ``timeout`` seconds here.
+        """
         function = scheduled(kernel.packed, kernel.kernel, candidate).with_attr("global_symbol", "k")
-        ran, output = count_blocks(assembly("k", function, self.target), args, self.target, folder, self._prefix)
+        text = assembly("k", function, self.target)
+        ran, output = count_blocks(text, args, self.target, folder, self._prefix, timeout)
         cycles, product, choice = self._core(ran), kernel.packed.products.get(kernel.kernel), _choice(kernel, candidate)
         if product is not None and isinstance(choice, ProductChoice):
             cycles += cache_cycles(product, choice, self._board)

@@ -19,6 +19,7 @@ from tvm_flow.backends.cpu.spaces import default_choice
 from tvm_flow.errors import BitExactError, BuildError
 from tvm_flow.graph.constants import Array
 from tvm_flow.tune.agreement import Right, first_right
+from tvm_flow.tune.counted import TIMEOUT
 from tvm_flow.tune.entries import DEFAULT, Entry, Kind
 from tvm_flow.tune.extracted import TunedKernel
 from tvm_flow.tune.modelled import CoreModel
@@ -57,14 +58,17 @@ def modelled_ratios(entries: Iterable[Entry]) -> dict[str, float]:
     return {each.candidate: each.baseline[0] / each.samples[0] if each.samples else 0.0 for each in entries}
 
 
-def reference(model: CoreModel, kernel: TunedKernel, folder: Path) -> Reference:
-    """The default of ``kernel``; raises BuildError when it cannot be run, or the reference disagrees."""
+def reference(model: CoreModel, kernel: TunedKernel, folder: Path, timeout: float = TIMEOUT) -> Reference:
+    """The default of ``kernel``, a call of which may take ``timeout`` seconds.
+
+    Raises BuildError when it cannot be run, or the reference disagrees.
+    """
     cycles = seconds = 0.0
 
     def run(args: Sequence[Array]) -> bytes:
         nonlocal cycles, seconds
         start = time.monotonic()
-        cycles, output = model.time(kernel, DEFAULT, args, folder)
+        cycles, output = model.time(kernel, DEFAULT, args, folder, timeout)
         seconds = time.monotonic() - start
         return output.tobytes()
 
