@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tvm_flow.tune.entries import DEFAULT, Json, Key, canonical
-from tvm_flow.tune.rounds import NoTimeError, Sampler
+from tvm_flow.tune.rounds import LateError, NoTimeError, Sampler
 from tvm_flow.tune.search import Task
 
 KEY = Key("w", "x86_64-linux-gnu none", "", "none", "simulated")
@@ -46,9 +46,15 @@ class SimulatedBench:
     noise: Noise = field(default_factory=lambda: Noise(0, drift=0, spikes=0))
     raced: list[str] = field(default_factory=list)
     sampled: Counter[str] = field(default_factory=Counter)
+    compiling: float = 0.0
+    """Seconds of the clock for candidates to be compiled."""
 
     @contextmanager
-    def open(self, _task: Task, candidates: Sequence[str]) -> Iterator[Sampler]:
+    def open(self, _task: Task, candidates: Sequence[str], seconds: float = math.inf) -> Iterator[Sampler]:
+        if self.compiling:
+            self.noise.now += min(self.compiling, seconds)
+        if self.compiling > seconds:
+            raise LateError
         self.raced += candidates
         yield self
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from tvm.script import tirx as T
 from tvm_flow.toolchain.zig import zig_cc
 from tvm_flow.tune import race_program
 from tvm_flow.tune.race_program import RaceProcess, compile_candidates, link_race
-from tvm_flow.tune.rounds import NoTimeError, race
+from tvm_flow.tune.rounds import LateError, NoTimeError, race
 
 QUICK, HANGS, CRASHES, FAILS, OTHER = range(5)
 BODIES = {
@@ -133,3 +135,11 @@ def test_compiling_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(race_program, "COMPILE_TIMEOUT", 0.5)
     failed = compile_candidates({"slow": lambda: signal.pause()}, HOST, tmp_path, workers=1)
     assert failed == {"slow": "its compiler ended or took too long"}
+
+
+def test_compiling_ends_with_the_time_that_it_has_and_nobody_is_to_blame(tmp_path: Path) -> None:
+    start = time.monotonic()
+    with pytest.raises(LateError):
+        compile_candidates({"slow": lambda: signal.pause()}, HOST, tmp_path, workers=1, seconds=0.5)
+    assert time.monotonic() - start < race_program.COMPILE_TIMEOUT / 2
+    assert multiprocessing.active_children() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import time
 from pathlib import Path
@@ -18,9 +19,9 @@ from tvm_flow.target.spec import TargetSpec, load_target
 from tvm_flow.toolchain.zig import zig_cc
 from tvm_flow.tune import board_check, board_session
 from tvm_flow.tune.board_address import Board, parse_board
-from tvm_flow.tune.board_check import Fingerprint, check_board, list_boards, require_target
+from tvm_flow.tune.board_check import Fingerprint, check_board, hold_board, list_boards, require_target
 from tvm_flow.tune.board_program import BoardProcess, link_board
-from tvm_flow.tune.board_session import BoardError
+from tvm_flow.tune.board_session import BoardError, Remote, _serve
 from tvm_flow.tune.entries import DEFAULT, Kind
 from tvm_flow.tune.extracted import TunedKernel
 from tvm_flow.tune.ledger import read_ledger
@@ -112,6 +113,30 @@ def test_a_key_without_a_board_is_never_free(farm: Farm, library: Path, monkeypa
     with pytest.raises(BoardError, match="never free"):
         process.seconds(0, 1, 5.0)
     assert process._child is None
+
+
+def test_a_board_is_not_waited_for_longer_than_there_is_time(farm: Farm, host: TargetSpec, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"never free.* in 0.5 s"):
+        hold_board(Board("127.0.0.1", farm.port, "nobody"), host, tmp_path, 0.5)
+
+
+def test_a_session_whose_owner_ends_before_it_reads_an_answer_ends_in_silence(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    class Answers(Remote):
+        def on_read(self, path: str) -> str:
+            return path
+
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    child = context.Process(target=_serve, args=(theirs, ours, Answers(Board("127.0.0.1", 1, KEY))))
+    child.start()
+    theirs.close()
+    ours.send(("read", ("a",)))
+    assert ours.poll(60.0)
+    ours.close()
+    child.join(60.0)
+    assert child.exitcode == 0 and "Traceback" not in capfd.readouterr().err
 
 
 def test_a_busy_board_is_never_free_and_free_again_when_it_is_given_back(

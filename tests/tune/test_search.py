@@ -201,6 +201,16 @@ def test_races_leave_time_for_finals() -> None:
     assert verdict.why != "nothing was tried"
 
 
+@pytest.mark.parametrize(("seconds", "tried"), [(0.3, 0), (0.6, BATCH)], ids=["no race", "no finals"])
+def test_a_compiler_has_the_time_that_is_left_and_what_it_leaves_was_not_tried(seconds: float, tried: int) -> None:
+    machine, written = SimulatedBench(bench().seconds, compiling=0.4), list[Entry]()
+    clock = Clock(machine, seconds)
+    found = Search(machine, written.append, clock.left).run(simulated_task(SPACE), [], len(SPACE))
+    assert clock.left() == pytest.approx(0) and not found.tuned
+    assert [entry.candidate for entry in written] == machine.raced and len(written) == tried
+    assert all(entry.kind is Kind.TRIAL for entry in written)
+
+
 def test_finals_that_are_cut_are_kept_and_decide_nothing() -> None:
     machine, written = bench(), list[Entry]()
     clock = Clock(machine, math.inf)

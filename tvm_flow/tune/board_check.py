@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 from collections.abc import Callable
@@ -76,9 +77,11 @@ def check_board(board: Board, target: TargetSpec, folder: Path) -> Fingerprint:
     return found
 
 
-def hold_board(board: Board, target: TargetSpec, folder: Path) -> tuple[HeldBoard, Fingerprint]:
-    """The same, and the board, which is kept until it is closed."""
-    held = HeldBoard(board, link_board([], target, folder))
+def hold_board(
+    board: Board, target: TargetSpec, folder: Path, seconds: float = math.inf
+) -> tuple[HeldBoard, Fingerprint]:
+    """The same, and the board, which is kept until it is closed; it is waited for ``seconds`` at most."""
+    held = HeldBoard(board, link_board([], target, folder), seconds)
     try:
         found = fingerprint(held.read, target)
         require_target(str(board), found, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,8 +90,10 @@ class HeldBoard(BoardProcess):
     tracker gives another, the board is lost for good: two boards' times never meet in one ratio.
     """
 
-    def __init__(self, board: Board, empty: Path) -> None:
+    def __init__(self, board: Board, empty: Path, seconds: float = math.inf) -> None:
+        """``seconds`` to wait for it at most."""
         super().__init__(board, empty, 1)
+        self.most = seconds
         self.cause = ""
         """Of its last loss."""
         self.lost = False
@@ -98,7 +101,7 @@ class HeldBoard(BoardProcess):
     @property
     def patience(self) -> float:
         """See `BoardSession.patience`."""
-        return RETURN if self.where else super().patience
+        return RETURN if self.where else min(super().patience, self.most)
 
     def turn(self, library: Path, threads: int, args: Sequence[Array]) -> Turn:
         """What runs kernels of ``library`` there, until the next turn."""

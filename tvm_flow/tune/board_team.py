@@ -31,7 +31,7 @@ from tvm_flow.tune.entries import Entry
 from tvm_flow.tune.first_order import FirstOrder
 from tvm_flow.tune.ledger import Writer
 from tvm_flow.tune.local_bench import BoardBench, Costs, LocalBench
-from tvm_flow.tune.rounds import NoTimeError
+from tvm_flow.tune.rounds import LateError, NoTimeError
 from tvm_flow.tune.search import FirstOf, Progress, Search, Task, time_default
 from tvm_flow.tune.verdicts import Verdict
 
@@ -196,11 +196,12 @@ def _work(pipe: Connection, others: Sequence[Connection], bench: BoardBench, tar
         try:
             while True:
                 job: Job = pipe.recv()
+                end = time.monotonic() + job.seconds
                 bench.costs = Costs()
-                if bench.held is None and (why := _hold(bench, target)):
+                if bench.held is None and (why := _hold(bench, target, job.seconds)):
                     pipe.send(Lost(why))
                     return
-                done = _done(job, bench, writer, pipe, first)
+                done = _done(job, end, bench, writer, pipe, first)
                 pipe.send(bench.costs)
                 pipe.send(done)
         except BoardError as error:
@@ -209,19 +210,22 @@ def _work(pipe: Connection, others: Sequence[Connection], bench: BoardBench, tar
             pipe.send(error)
 
 
-def _hold(bench: BoardBench, target: TargetSpec) -> str:
-    """Get a board for ``bench``; returns why there is none."""
+def _hold(bench: BoardBench, target: TargetSpec, seconds: float) -> str:
+    """Get a board for ``bench``, waiting for ``seconds`` at most; returns why there is none."""
     assert bench.board is not None
     bench.folder.mkdir(parents=True, exist_ok=True)
     try:
-        bench.held, _ = hold_board(bench.board, target, bench.folder)
+        bench.held, _ = hold_board(bench.board, target, bench.folder, seconds)
     except BuildError as error:
         return str(error)
     return ""
 
 
-def _done(job: Job, bench: BoardBench, writer: Writer, pipe: Connection, first: FirstOf) -> Done:
-    """What became of ``job``; entries are in the store before they are told. Raises BoardError."""
+def _done(job: Job, end: float, bench: BoardBench, writer: Writer, pipe: Connection, first: FirstOf) -> Done:
+    """What became of ``job`` until the clock shows ``end``; entries are in the store before they are told.
+
+    Raises BoardError.
+    """
 
     def keep(entry: Entry) -> None:
         writer.append(entry)
@@ -230,14 +234,18 @@ def _done(job: Job, bench: BoardBench, writer: Writer, pipe: Connection, first: 
     def tell(_: Task, progress: Progress) -> None:
         pipe.send(Told(progress.trials, progress.best))
 
-    deadline = time.monotonic() + job.seconds
+    def left() -> float:
+        return end - time.monotonic()
+
     try:
         if not job.trials:
-            keep(time_default(bench, job.task))
+            keep(time_default(bench, job.task, left()))
             return Done()
-        search = Search(bench, keep, lambda: deadline - time.monotonic(), first)
+        search = Search(bench, keep, left, first)
         return Done(search.run(job.task, job.known, job.trials, Progress(seen=tell)))
     except BoardError:
         raise
+    except LateError:
+        return Done()
     except NoTimeError as error:
         return Done(failed=str(error))

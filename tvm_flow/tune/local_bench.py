@@ -23,7 +23,7 @@ from tvm_flow.tune.board_program import BoardProcess, HeldBoard, Turn, link_boar
 from tvm_flow.tune.entries import DEFAULT, Json
 from tvm_flow.tune.extracted import TunedKernel
 from tvm_flow.tune.race_program import RaceProcess, compile_candidates, link_race
-from tvm_flow.tune.rounds import SHORTEST, NoTimeError, Sampler
+from tvm_flow.tune.rounds import SHORTEST, LateError, NoTimeError, Sampler
 from tvm_flow.tune.search import Task
 from tvm_flow.tune.workloads import code_hash, scheduled
 
@@ -74,21 +74,23 @@ class LocalBench:
     _known: dict[str, Right] = field(default_factory=dict)
 
     @contextmanager
-    def open(self, task: Task, candidates: Sequence[str]) -> Iterator[Sampler]:
+    def open(self, task: Task, candidates: Sequence[str], seconds: float = math.inf) -> Iterator[Sampler]:
         """See `tvm_flow.tune.search.Bench`."""
         folder, names = self.folder / task.key.workload, {each: _name(task, each) for each in (DEFAULT, *candidates)}
         folder.mkdir(parents=True, exist_ok=True)
+        end = time.monotonic() + seconds
         with self.costs.spent("compile"):
-            failed = self._compile(task, names, folder)
+            failed = self._compile(task, names, folder, seconds)
             if DEFAULT in failed:
                 raise NoTimeError(f"the default: {failed[DEFAULT]}")
             able = [each for each in names if each not in failed]
             start = self.program([names[each] for each in able], folder)
         with self.costs.spent("run"):
+            _require_time(end)
             right = self._reference(task, start)
             sampler = LocalSampler(start(right.args), able, failed)
             try:
-                sampler.start(right)
+                sampler.start(right, end)
                 yield sampler
             finally:
                 sampler.process.close()
@@ -109,7 +111,7 @@ class LocalBench:
             self._codes[at] = code_hash(scheduled(kernel.packed, kernel.kernel, candidate))
         return self._codes[at]
 
-    def _compile(self, task: Task, names: dict[str, str], folder: Path) -> dict[str, str]:
+    def _compile(self, task: Task, names: dict[str, str], folder: Path, seconds: float) -> dict[str, str]:
         """Why by the candidate of each that has no object."""
         kernel = self.kernels[task.key.workload]
         make = {
@@ -117,7 +119,7 @@ class LocalBench:
             for each, name in names.items()
             if not (folder / f"{name}.o").exists()
         }
-        failed = compile_candidates(make, self.target, folder, self.workers)
+        failed = compile_candidates(make, self.target, folder, self.workers, seconds)
         return {each: failed[name] for each, name in names.items() if name in failed}
 
     def _reference(self, task: Task, start: Start) -> Right:
@@ -160,12 +162,16 @@ class LocalSampler:
     calls: int = 1
     timeout: float = FIRST_TIMEOUT
 
-    def start(self, right: Right) -> None:
-        """Compare every candidate's output with what is ``right``, and find out how many calls make a sample."""
+    def start(self, right: Right, end: float = math.inf) -> None:
+        """Compare every candidate's output with what is ``right``, and find out how many calls make a sample.
+
+        Raises LateError where the clock shows ``end`` before all are compared.
+        """
         once = self.process.seconds(0, 1, FIRST_TIMEOUT)
         once = min(once, self.process.seconds(0, 1, FIRST_TIMEOUT))
         self.timeout = MULTIPLE * once + GRACE
         for position, each in enumerate(self.able):
+            _require_time(end)
             try:
                 if why := right.why_not(each, self.process.output(position, self.timeout)):
                     self.failed[each] = why
@@ -183,6 +189,11 @@ class LocalSampler:
     def state(self) -> dict[str, Json]:
         """See `tvm_flow.tune.rounds.Sampler`."""
         return self.process.state()
+
+
+def _require_time(end: float) -> None:
+    if time.monotonic() >= end:
+        raise LateError
 
 
 def _name(task: Task, candidate: str) -> str:

@@ -6,6 +6,7 @@ a new interpreter would import TVM for seconds. A candidate that ends its compil
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import select
@@ -28,7 +29,7 @@ from tvm_flow.toolchain.runtime_library import build_static_runtime
 from tvm_flow.toolchain.zig import zig_cc
 from tvm_flow.tune.entries import Json
 from tvm_flow.tune.machine_state import machine_state
-from tvm_flow.tune.rounds import NoTimeError
+from tvm_flow.tune.rounds import LateError, NoTimeError
 
 COMPILE_TIMEOUT = 120.0
 """Seconds for the candidates of a race, or for so many of more: LLVM takes one or two for each."""
@@ -40,10 +41,13 @@ Make = Callable[[], PrimFunc]
 _REQUEST = struct.Struct("<3I")
 
 
-def compile_candidates(make: Mapping[str, Make], target: TargetSpec, folder: Path, workers: int) -> dict[str, str]:
+def compile_candidates(
+    make: Mapping[str, Make], target: TargetSpec, folder: Path, workers: int, seconds: float = math.inf
+) -> dict[str, str]:
     """Compile the kernel that each function of ``make`` gives as ``folder/NAME.o``, its symbol ``__tvm_ffi_NAME``.
 
-    Returns why by the name of each that could not be made.
+    Returns why by the name of each that could not be made. Raises LateError where some are not made in ``seconds``:
+    that is no fault of theirs.
     """
     names = list(make)
     shares = [names[i::workers] for i in range(workers) if names[i::workers]]
@@ -51,10 +55,13 @@ def compile_candidates(make: Mapping[str, Make], target: TargetSpec, folder: Pat
     processes = [context.Process(target=_compile, args=(share, make, target, folder)) for share in shares]
     for process in processes:
         process.start()
-    deadline = time.monotonic() + COMPILE_TIMEOUT * max(len(names) / USUAL, 1)
+    usual = COMPILE_TIMEOUT * max(len(names) / USUAL, 1)
+    deadline = time.monotonic() + min(usual, seconds)
     try:
         for process in processes:
             process.join(max(deadline - time.monotonic(), 0))
+        if seconds < usual and any(process.is_alive() for process in processes):
+            raise LateError
     finally:
         for process in processes:
             process.kill()

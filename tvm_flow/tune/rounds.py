@@ -45,6 +45,10 @@ class NoTimeError(Exception):
     """A candidate gave no time: it did not compile, was wrong, hung or ended the process. Says why."""
 
 
+class LateError(Exception):
+    """The time was up before anything could be timed."""
+
+
 class Sampler(Protocol):
     """Kernels of one task that can be run."""
 

@@ -2,7 +2,8 @@
 
 Everything that is measured goes to the writer at once. What the store knew before counts: a budget that is met costs no
 trial, a larger one runs the difference, and finalists may come from an earlier run. Where time is limited, races end
-early enough for the finals; finals that are cut all the same are kept, and decide nothing.
+early enough for the finals; finals that are cut all the same are kept, and decide nothing. Candidates that are not
+ready to be timed then were not tried.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from tvm_flow.tune.entries import DEFAULT, Entry, Key, Kind
 from tvm_flow.tune.machine_state import joined
 from tvm_flow.tune.proposals import FEWEST_KNOWN, NOTHING, propose
-from tvm_flow.tune.rounds import FINALISTS, PAIRS, SHORTEST, NoTimeError, Sampler, Timed, finals, race
+from tvm_flow.tune.rounds import FINALISTS, PAIRS, SHORTEST, LateError, NoTimeError, Sampler, Timed, finals, race
 from tvm_flow.tune.statistics import median, ratios
 from tvm_flow.tune.verdicts import Verdict, tried, verdict
 
@@ -43,10 +44,11 @@ class Task:
 class Bench(Protocol):
     """Where kernels run."""
 
-    def open(self, task: Task, candidates: Sequence[str]) -> AbstractContextManager[Sampler]:
+    def open(self, task: Task, candidates: Sequence[str], seconds: float = math.inf) -> AbstractContextManager[Sampler]:
         """Candidate 0 and ``candidates``, compiled, compared with the reference, ready to be timed.
 
-        One that cannot be run raises NoTimeError when it is sampled; so does candidate 0, which ends the task.
+        Raises LateError where they are not ready in ``seconds``. One that cannot be run raises NoTimeError when it is
+        sampled; so does candidate 0, which ends the task.
         """
 
     def code(self, task: Task, candidate: str) -> str:
@@ -92,16 +94,17 @@ class Search:
         progress, entries = progress or Progress(), [each for each in known if each.key == task.key]
         before, time = len(entries), self.left()
         modelled = self._first(task, entries, trials)
-        while self.left() > min(_finals_seconds(entries), time / 2):
-            if not (proposed := self._next(task, entries, trials, modelled)):
-                break
-            raced = self._race(task, proposed)
-            entries += raced
-            progress.trials += len(raced)
-            progress.best = max([1.0, *_ratios(entries).values()])
-            progress.tell(task)
-        if len(entries) > before and not self._late():
-            entries += self._finals(task, entries)
+        with suppress(LateError):
+            while self.left() > min(_finals_seconds(entries), time / 2):
+                if not (proposed := self._next(task, entries, trials, modelled)):
+                    break
+                raced = self._race(task, proposed)
+                entries += raced
+                progress.trials += len(raced)
+                progress.best = max([1.0, *_ratios(entries).values()])
+                progress.tell(task)
+            if len(entries) > before and not self._late():
+                entries += self._finals(task, entries)
         return verdict(entries)
 
     def _first(self, task: Task, entries: Sequence[Entry], trials: int) -> Mapping[str, float]:
@@ -114,7 +117,7 @@ class Search:
         return propose(task.space, _ratios(entries), count, zlib.crc32(task.key.workload.encode()), modelled)
 
     def _race(self, task: Task, candidates: Sequence[str]) -> list[Entry]:
-        with self.bench.open(task, candidates) as sampler:
+        with self.bench.open(task, candidates, self.left()) as sampler:
             timed = race(sampler, candidates, self._late)
         done = [each for each in candidates if not timed.cut or each in timed.samples or each in timed.failed]
         return [self._kept(task, each, timed, Kind.TRIAL) for each in done]
@@ -125,7 +128,7 @@ class Search:
         chosen = [candidate for candidate, ratio in order if ratio > 1.0][:FINALISTS]
         if not chosen:
             return []
-        with self.bench.open(task, chosen) as sampler:
+        with self.bench.open(task, chosen, self.left()) as sampler:
             timed = finals(sampler, chosen, PAIRS, self._late)
             winner = max(timed.samples, key=lambda each: timed.interval(each).low, default=DEFAULT)
             if winner and timed.interval(winner).wins and not timed.cut:
@@ -158,9 +161,9 @@ class Search:
         return entry
 
 
-def time_default(bench: Bench, task: Task) -> Entry:
-    """The default in a first race without rivals; raises NoTimeError."""
-    with bench.open(task, []) as sampler:
+def time_default(bench: Bench, task: Task, seconds: float = math.inf) -> Entry:
+    """The default in a first race without rivals; raises NoTimeError, LateError as `Bench.open`."""
+    with bench.open(task, [], seconds) as sampler:
         sampler.sample(DEFAULT)
         samples = tuple(sampler.sample(DEFAULT) for _ in range(3))
         return Entry(task.key, Kind.TRIAL, DEFAULT, "", "", samples, samples, label=task.label, state=sampler.state())

@@ -29,8 +29,11 @@ class SharedRun(Run):
     def seconds(self, tasks: Sequence[Task]) -> Mapping[Key, float]:
         """See `Run.seconds`."""
         unknown = [task for task in tasks if not default_time(self.mine[task.key])]
-        self.team.share(unknown, lambda task, _: Job(task) if self.time_for_defaults else None, self._see)
+        self.team.share(unknown, self._default, self._see)
         return {task.key: default_time(self.mine[task.key]) for task in tasks}
+
+    def _default(self, task: Task, _behind: Sequence[Task]) -> Job | None:
+        return Job(task, seconds=self.time_left()) if self.time_for_defaults else None
 
     def search(self, order: Sequence[Task]) -> None:
         """See `Run.search`."""

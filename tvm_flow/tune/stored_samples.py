@@ -6,6 +6,7 @@ tests of the search need no machine that holds still. A candidate without sample
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ class StoredBench:
         return cls(dict(samples), seconds)
 
     @contextmanager
-    def open(self, _task: Task, _candidates: Sequence[str]) -> Iterator[Sampler]:
+    def open(self, _task: Task, _candidates: Sequence[str], _seconds: float = math.inf) -> Iterator[Sampler]:
         """See `tvm_flow.tune.search.Bench`."""
         yield self
 

@@ -16,7 +16,7 @@ from tvm_flow.tune.entries import Entry, Key
 from tvm_flow.tune.ledger import Writer
 from tvm_flow.tune.live import Live, won_share
 from tvm_flow.tune.local_bench import Costs, LocalBench
-from tvm_flow.tune.rounds import NoTimeError
+from tvm_flow.tune.rounds import LateError, NoTimeError
 from tvm_flow.tune.search import FINAL_SAMPLES, FirstOf, Progress, Search, Task, silent, time_default
 from tvm_flow.tune.statistics import median
 from tvm_flow.tune.verdicts import Verdict, tried, verdict
@@ -237,9 +237,11 @@ class LocalRun(Run):
         if known_time := default_time(self.mine[task.key]):
             return known_time
         try:
-            entry = time_default(self.bench, task)
+            entry = time_default(self.bench, task, self.time_left())
         except BoardError:
             raise
+        except LateError:
+            return 0.0
         except NoTimeError as error:
             self.tuned.failed[task.label] = str(error)
             return 0.0
