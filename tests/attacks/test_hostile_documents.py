@@ -18,6 +18,7 @@ from tvm_flow.artifact import read_json
 from tvm_flow.cli import main
 from tvm_flow.errors import CheckpointError, ConfigError
 from tvm_flow.fields import read_yaml
+from tvm_flow.model import unpickling
 from tvm_flow.model.weights import read_pth
 
 KINDS = (
@@ -154,6 +155,19 @@ def test_ten_gigabytes_of_holes_take_no_memory(tmp_path: Path) -> None:
         read_json(tmp_path / "a.json")
 
 
+def _archived(pickled: bytes) -> bytes:
+    """What torch.save makes around a pickle since 1.6."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("a/data.pkl", pickled)
+        archive.writestr("a/version", "3\n")
+    return out.getvalue()
+
+
+LEGACY = b"".join(pickle.dumps(each, 2) for each in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}))
+"""What torch.save wrote before a pickle until then."""
+
+
 class Ran:
     """A pickle that writes a file where it is loaded as pickles are."""
 
@@ -172,12 +186,30 @@ def test_a_checkpoint_that_is_a_program_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+def _nested(depth: int) -> bytes:
+    """A pickle that calls a list of two lists of two lists ..., which torch prints to say that it is no function."""
+    pairs = b"".join(b"]q%c(h%ch%ce0" % (i, i - 1, i - 1) for i in range(1, depth))
+    return b"\x80\x02]q\x000" + pairs + b"h%c)R." % (depth - 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [_nested(60), b"\x80\x02c" + b"," * 1_000_000 + b"\nx\n.", b"\x80\x02" + b"(" * 1_000_000],
+    ids=["a text of 2^60 lists", "a name of a megabyte", "a million marks"],
+)
+@pytest.mark.parametrize("pack", [lambda pickled: LEGACY + pickled, _archived], ids=["plain", "zip"])
+def test_a_pickle_takes_bounded_time_and_memory(
+    tmp_path: Path, content: bytes, pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpickling, "SECONDS", 0.5)
+    (tmp_path / "a.pth").write_bytes(pack(content))
+    with pytest.raises(CheckpointError, match="nothing in it was executed") as refused:
+        read_pth(tmp_path / "a.pth")
+    assert len(str(refused.value)) < 5000
+
+
 def _zipped(value: object) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        archive.writestr("a/data.pkl", pickle.dumps(value, 2))
-        archive.writestr("a/version", "3\n")
-    return out.getvalue()
+    return _archived(pickle.dumps(value, 2))
 
 
 @pytest.mark.parametrize(

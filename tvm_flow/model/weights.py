@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tvm_flow.errors import CheckpointError
 from tvm_flow.model.files import weight_files
+from tvm_flow.model.unpickling import why_not_unpickled
 
 WRAPPERS = ("ema", "state_dict", "model_state_dict", "model", "module")
 """Keys under which trainers save the state dict; the averaged weights first."""
@@ -130,12 +131,9 @@ def read_pth(path: Path, mmap: bool = False) -> dict[str, Tensor]:
 
     Nothing in the file is executed.
     """
-    try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:  # a damaged pickle fails in whatever its next word asks for
-        raise CheckpointError(
-            f"{path}: expected a .pth of plain tensors, got: {error}; nothing in it was executed"
-        ) from error
+    if why := why_not_unpickled(path, mmap):
+        raise CheckpointError(f"{path}: expected a .pth of plain tensors, got: {why}; nothing in it was executed")
+    loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     while isinstance(loaded, dict) and (inner := [key for key in WRAPPERS if isinstance(loaded.get(key), dict)]):
         loaded = loaded[inner[0]]
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
