@@ -94,8 +94,8 @@ def test_clusters_share_the_widest_scales_and_say_what_they_cost(exported: Expor
     assert one.bytes == one.first_bytes < own.bytes
     calls = len(own.calls) // 3
     for place, call in enumerate(one.calls):
-        steps = [own.calls[place % calls + calls * step].scales[0] for step in range(3)]
-        assert call.scales[0] == max(steps), "of a layer and branch"
+        steps = [own.calls[place % calls + calls * step].input_scale for step in range(3)]
+        assert call.input_scale == max(steps), "of a layer and branch"
     bytes_, noise = ([getattr(choice, key) for choice in own.choices] for key in ("bytes", "noise_db"))
     assert (bytes_[0], bytes_[2]) == (one.bytes, own.bytes) and bytes_ == sorted(bytes_)
     assert noise[0] > noise[1] > noise[2] == pytest.approx(0.0, abs=1e-9)
@@ -110,7 +110,7 @@ def test_blocks_in_integers_are_whole_regions_of_which_steps_share_none(tmp_path
     assert len(package.calls) == len(package.streams) == 2 * 2 * STDIT_CONFIG.depth
     words = ("the prologue, which runs once for a prompt", "kernel of ['relax.matmul']: ")
     assert all(reason.startswith(words) for reason in package.work.outside), "embedders and the final layer"
-    assert all(call.scales[0] == call.scales[1] > 0 for call in package.calls), "the residual's unit"
+    assert all(call.input_scale == call.output_scale > 0 for call in package.calls), "the residual's unit"
     assert not package.choices
     with pytest.raises(BuildError, match="got blocks in integers"):
         packaged(exported, tmp_path / "package", 0, 1, clusters=1)

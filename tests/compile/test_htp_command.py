@@ -18,6 +18,7 @@ from tvm_flow.compile.step_members import PackageOptions
 from tvm_flow.errors import BitExactError, BuildError
 from tvm_flow.export import Exported
 from tvm_flow.numerics.integer_tables import UNIT
+from tvm_flow.pipeline.packaging import package_stage
 from tvm_flow.toolchain.qualcomm import HtpBlob
 
 
@@ -81,9 +82,9 @@ def test_every_linear_of_a_step_is_a_binary_and_the_rest_is_named(exported: Expo
 @pytest.mark.usefixtures("played")
 def test_a_smaller_package_leaves_nothing_of_a_larger_one(exporter: Exporter, tmp_path: Path) -> None:
     exported = exporter("w8a8")[1]
-    packaged(exported, tmp_path, 0, 1)
-    one = packaged(exported, tmp_path, 0, 1, clusters=1)
-    assert len(list(tmp_path.glob("*.bin"))) == len(one.sizes)
+    package_stage(exported.folder, PackageOptions("sm8650", (0, 1)), tmp_path)
+    one = package_stage(exported.folder, PackageOptions("sm8650", (0, 1), 1), tmp_path)
+    assert isinstance(one, HtpPackage) and len(list(tmp_path.glob("*.bin"))) == len(one.sizes)
     assert [choice.count for choice in one.choices] == [1, 2] and one.choices[0].chosen
     assert one.choices[0].bytes == 100 * len(one.sizes) < one.choices[1].bytes
 

@@ -19,14 +19,15 @@ from tqdm import tqdm
 
 from tvm_flow.backends.npu.arm.backend import NAME
 from tvm_flow.backends.npu.arm.ethos import ethos_text, is_region
-from tvm_flow.backends.npu.arm.ethos_package import PackageCall, write_package
+from tvm_flow.backends.npu.arm.ethos_package import write_package
 from tvm_flow.backends.npu.linears import linears_of
 from tvm_flow.backends.packed import CPU
 from tvm_flow.backends.place import with_regions
 from tvm_flow.backends.registry import backend_named
 from tvm_flow.compile.ethos_report import EthosPackage, stream_bytes
+from tvm_flow.compile.packaged import Scales
 from tvm_flow.compile.step_clusters import Sharing
-from tvm_flow.compile.step_members import Member, PackageOptions, members_of, region_calls
+from tvm_flow.compile.step_members import Member, PackageOptions, members_of
 from tvm_flow.errors import BuildError
 from tvm_flow.export import Exported
 from tvm_flow.export.integer_blocks import UNIT as RESIDUAL
@@ -49,15 +50,11 @@ def package_ethos(exported: Exported, options: PackageOptions, folder: Path, pro
     if options.device not in ETHOS_U:
         raise BuildError(f"accelerator {options.device!r}: expected one of {', '.join(ETHOS_U)}; choose one of them")
     members = members_of(exported, options.steps, _program, progress)
-    programs = {id(member.program): member.program for member in members}
-    inside = {key: frozenset(n for n, f in made.kernels.items() if is_region(f)) for key, made in programs.items()}
-    if not any(inside.values()):
-        raise BuildError(
-            f"{exported.folder}: expected linears of int8 codes, got none; quantize with a recipe that has them"
-        )
-    package = _Packager(Sharing(members, inside), options, progress).run()
-    write_package(package.streams, package.calls, STEM, folder)
-    return package
+    sharing = Sharing.of(members, is_region, exported.folder, "a recipe that has them")
+    packager = _Packager(EthosPackage(options.device, options.steps), progress)
+    packager.package.place(sharing, options, packager.region, packager.compiled)
+    write_package(packager.package.streams, packager.package.calls, STEM, folder)
+    return packager.package
 
 
 def _program(graph: LiftedGraph) -> Program:
@@ -67,40 +64,19 @@ def _program(graph: LiftedGraph) -> Program:
 
 
 class _Packager:
-    def __init__(self, sharing: Sharing, options: PackageOptions, progress: bool) -> None:
-        self.sharing, self.options, self.progress = sharing, options, progress
-        self.package = EthosPackage(options.device, options.steps)
+    def __init__(self, package: EthosPackage, progress: bool) -> None:
+        self.package, self.progress = package, progress
         self.regions: dict[str, str] = {}
         """By the text of their graphs."""
 
-    def run(self) -> EthosPackage:
-        package, sharing, sizes = self.package, self.sharing, dict[tuple[int, str], int]()
-        clusters = sharing.clusters(self.options.clusters)
-        for each in tqdm(sharing.members, "package", unit="graph", disable=not self.progress):
-            member = replace(each, given=sharing.scales.joined(each, clusters))
-            step = self.options.steps[member.position]
-            for call, text in region_calls(member, _text, package.work):
-                region = self.region(text)
-                sizes.setdefault((id(member.program), call.output), stream_bytes(package.streams[region]))
-                package.calls.append(PackageCall(call.kernel, region, step, member.branch, _scales(member, call)))
-        package.choices = sharing.choices(clusters, sizes)
-        return package
+    def region(self, member: Member, call: KernelCall, constants: Mapping[int, Array]) -> tuple[str, Scales]:
+        """Of a call; raises BuildError for one that is none."""
+        function = member.program.kernels[call.kernel]
+        name = self.regions.setdefault(ethos_text(function, constants), f"region{len(self.regions)}")
+        return name, member.scales(call) if linears_of(function) else (float(member.given[RESIDUAL]),) * 2
 
-    def region(self, text: str) -> str:
-        """The name of the region of ``text``, compiled when it is seen first."""
-        if text not in self.regions:
-            name = f"region{len(self.regions)}"
-            self.package.streams[name] = ethos_stream(serialized(text), self.package.accelerator)
-            self.regions[text] = name
-        return self.regions[text]
-
-
-def _text(member: Member, call: KernelCall, constants: Mapping[int, Array]) -> str:
-    return ethos_text(member.program.kernels[call.kernel], constants)
-
-
-def _scales(member: Member, call: KernelCall) -> tuple[float, float]:
-    """What codes of the first input and of the output stand for."""
-    if linears_of(member.program.kernels[call.kernel]):
-        return member.scales(call)
-    return (float(member.given[RESIDUAL]),) * 2
+    def compiled(self) -> dict[str, int]:
+        """The bytes of every region, which is compiled once."""
+        for text, name in tqdm(self.regions.items(), "package", unit="region", disable=not self.progress):
+            self.package.streams[name] = ethos_stream(serialized(text), self.package.device)
+        return {name: stream_bytes(stream) for name, stream in self.package.streams.items()}

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tvm_flow.backends.npu.arm.ethos_package import PackageCall
-from tvm_flow.compile.step_clusters import ClusterChoice
-from tvm_flow.compile.step_members import Work
+from tvm_flow.compile.packaged import Packaged
 from tvm_flow.toolchain.arm_npu import ETHOS_U, EthosStream
 
 
@@ -17,15 +15,10 @@ def stream_bytes(stream: EthosStream) -> int:
 
 
 @dataclass
-class EthosPackage:
-    """What was packaged: streams by the names of their regions, calls in order, and what is outside."""
+class EthosPackage(Packaged):
+    """What was packaged, by streams by the names of their regions; ``device`` is an accelerator."""
 
-    accelerator: str
-    steps: tuple[int, ...]
     streams: dict[str, EthosStream] = field(default_factory=dict)
-    calls: list[PackageCall] = field(default_factory=list)
-    work: Work = field(default_factory=Work)
-    choices: tuple[ClusterChoice, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -49,16 +42,14 @@ class EthosPackage:
 
     def lines(self) -> Iterator[str]:
         """For a person."""
-        plural = "s" if len(self.steps) > 1 else ""
         yield (
-            f"{self.accelerator}: {len(self.calls)} calls of {len(self.steps)} step{plural} by {len(self.streams)} "
-            f"command streams, {self.bytes} bytes; the first step alone {self.first_bytes}, without sharing "
-            f"{self.unshared} bytes"
+            f"{self.of_calls} by {len(self.streams)} command streams, {self.bytes} bytes; the first step alone "
+            f"{self.first_bytes}, without sharing {self.unshared} bytes"
         )
-        yield from self.work.lines(self.accelerator)
+        yield from self.work.lines(self.device)
         yield from map(str, self.choices)
         for step in self.steps:
             cycles = self.cycles(step)
             macs = sum(self.streams[call.region].macs for call in self.calls if call.step == step)
-            busy = macs / (cycles * ETHOS_U[self.accelerator]) if cycles else 0.0
+            busy = macs / (cycles * ETHOS_U[self.device]) if cycles else 0.0
             yield f"step {step}: about {cycles} cycles, utilisation {busy:.3f}"

@@ -22,8 +22,9 @@ from tvm_flow.artifact import write_bytes, write_json
 from tvm_flow.backends.npu.linears import Values, linears_of, outside
 from tvm_flow.backends.npu.qualcomm.qdq import HtpLinear, qdq_model
 from tvm_flow.backends.npu.qualcomm.rounding import Held, rounded
-from tvm_flow.compile.step_clusters import ClusterChoice, Sharing
-from tvm_flow.compile.step_members import Member, PackageOptions, Work, members_of, region_calls
+from tvm_flow.compile.packaged import Packaged, Scales
+from tvm_flow.compile.step_clusters import Sharing
+from tvm_flow.compile.step_members import Member, PackageOptions, members_of
 from tvm_flow.errors import BitExactError, BuildError
 from tvm_flow.export import Exported
 from tvm_flow.graph.constants import Array, Derived, evaluate
@@ -40,38 +41,17 @@ _SPREAD = 32
 """Of the normal codes that regions are tried on, as ranges leave them: a few reach the ends."""
 
 
-@dataclass(frozen=True)
-class HtpCall:
-    """A call of ``kernel`` by the name of its region; codes times its scales are values."""
-
-    kernel: str
-    region: str
-    step: int
-    branch: int
-    input_scale: float
-    output_scale: float
-
-
 @dataclass
-class HtpPackage:
-    """What was packaged: bytes of binaries by region, calls in order, what is outside, and how near results were."""
+class HtpPackage(Packaged):
+    """What was packaged, with the bytes of binaries by region, and how near results were; ``device`` is an SoC."""
 
-    soc: str
-    steps: tuple[int, ...]
     sizes: dict[str, int] = field(default_factory=dict)
-    calls: list[HtpCall] = field(default_factory=list)
-    work: Work = field(default_factory=Work)
     held: Held = field(default_factory=Held)
-    choices: tuple[ClusterChoice, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """For a person."""
-        plural = "s" if len(self.steps) > 1 else ""
-        yield (
-            f"{self.soc}: {len(self.calls)} calls of {len(self.steps)} step{plural} by {len(self.sizes)} context "
-            f"binaries, {sum(self.sizes.values())} bytes"
-        )
-        yield from self.work.lines(self.soc)
+        yield f"{self.of_calls} by {len(self.sizes)} context binaries, {sum(self.sizes.values())} bytes"
+        yield from self.work.lines(self.device)
         yield (
             f"emulated: {self.held.elements} results, of which {self.held.away} are 1 away from the exact one and none "
             "is farther; scales are those of the export"
@@ -90,56 +70,35 @@ def package_htp(exported: Exported, options: PackageOptions, folder: Path, progr
     if missing := missing_package():
         raise BuildError(missing)
     members = members_of(exported, options.steps, partition, progress)
-    programs = {id(member.program): member.program for member in members}
-    inside = {key: frozenset(n for n, f in made.kernels.items() if linears_of(f)) for key, made in programs.items()}
-    if not any(inside.values()):
-        raise BuildError(
-            f"{exported.folder}: expected linears of int8 codes, got none; quantize with a recipe that has them, its "
-            "blocks not in integers"
-        )
-    return _Packager(Sharing(members, inside), options, folder).run(progress)
+    recipe = "a recipe that has them, its blocks not in integers"
+    sharing = Sharing.of(members, lambda function: bool(linears_of(function)), exported.folder, recipe)
+    packager = _Packager(HtpPackage(options.device, options.steps), folder, progress)
+    packager.package.place(sharing, options, packager.region, packager.compiled)
+    write_json(folder / INDEX, packager.index())
+    return packager.package
 
 
 class _Packager:
-    def __init__(self, sharing: Sharing, options: PackageOptions, folder: Path) -> None:
-        self.sharing, self.options, self.folder = sharing, options, folder
-        self.package = HtpPackage(options.device, options.steps)
+    def __init__(self, package: HtpPackage, folder: Path, progress: bool) -> None:
+        self.package, self.folder, self.progress = package, folder, progress
         self.linears: dict[str, HtpLinear] = {}
-        """By the names of their regions, which say what is in them: what is written never replaces something else."""
+        """By the names of their regions, which say what is in them."""
         self.models: dict[str, bytes] = {}
 
-    def run(self, progress: bool) -> HtpPackage:
-        package, sharing = self.package, self.sharing
-        clusters, regions = sharing.clusters(self.options.clusters), dict[tuple[int, str], str]()
-        for each in sharing.members:
-            member = replace(each, given=sharing.scales.joined(each, clusters))
-            for call, region in region_calls(member, self.region, package.work):
-                regions.setdefault((id(member.program), call.output), region)
-                where, linear = (self.options.steps[member.position], member.branch), self.linears[region]
-                scales = (float(linear.x_scale), float(linear.scales["y"]))
-                package.calls.append(HtpCall(call.kernel, region, *where, *scales))
-        self.compile(progress)
-        package.choices = sharing.choices(clusters, {call: package.sizes[name] for call, name in regions.items()})
-        write_json(self.folder / INDEX, self.index())
-        for file in self.folder.glob(f"{REGION}*"):  # of a package that was here before
-            if not file.name.startswith(tuple(self.linears)):
-                file.unlink()
-        return package
-
-    def region(self, member: Member, call: KernelCall, constants: Mapping[int, Array]) -> str:
-        """The name of the region of a call; raises BuildError for one that starts with something else."""
+    def region(self, member: Member, call: KernelCall, constants: Mapping[int, Array]) -> tuple[str, Scales]:
+        """Of a call; raises BuildError for one that starts with something else."""
         linear = _linear(member, call, constants)
         model = qdq_model(linear)
         name = region_name(model)
         self.linears[name], self.models[name] = linear, model
-        return name
+        return name, (float(linear.x_scale), float(linear.scales["y"]))
 
-    def compile(self, progress: bool) -> None:
-        """Every region, held to its reference."""
+    def compiled(self) -> dict[str, int]:
+        """The bytes of every region, written when it is held to its reference."""
         rng = np.random.default_rng(0)
         given = {name: (self.models[name], _codes(rng, linear)) for name, linear in self.linears.items()}
-        made = htp_blobs(given, self.options.device)
-        for name, blob in tqdm(made, "package", len(given), unit="region", disable=not progress):
+        made = htp_blobs(given, self.package.device)
+        for name, blob in tqdm(made, "package", len(given), unit="region", disable=not self.progress):
             linear = self.linears[name]
             require_scales(name, linear, blob)
             first, second = blob.outputs
@@ -150,12 +109,13 @@ class _Packager:
             for file, data in ((f"{name}.onnx", blob.wrapper), (f"{name}.qdq.onnx", self.models[name])):
                 write_bytes(self.folder / file, data)
             write_bytes(self.folder / blob.binary_name, blob.binary)
+        return self.package.sizes
 
     def index(self) -> dict[str, object]:
         """What `INDEX` says."""
-        architecture, number = SOCS[self.options.device]
+        architecture, number = SOCS[self.package.device]
         return {
-            "soc": {"name": self.options.device, "htp_arch": architecture, "soc_model": number},
+            "soc": {"name": self.package.device, "htp_arch": architecture, "soc_model": number},
             "onnxruntime_qnn": tool_version(),
             "regions": {name: {"context": f"{name}.onnx", "graph": f"{name}.qdq.onnx"} for name in self.linears},
             "calls": [asdict(call) for call in self.package.calls],

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tvm_flow.compile.step_members import SCALE, Member
+from tvm_flow.compile.step_members import SCALE, Member, Place
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.constants import Array, same_bits
 from tvm_flow.graph.program import KernelCall
@@ -104,6 +106,15 @@ class Sharing:
     members: Sequence[Member]
     inside: Mapping[int, frozenset[str]]
 
+    @classmethod
+    def of(cls, members: Sequence[Member], is_region: Callable[[Any], bool], folder: Path, recipe: str) -> Sharing:
+        """Of the kernels that ``is_region`` takes; raises BuildError of ``folder`` and ``recipe`` without any."""
+        programs = {id(member.program): member.program for member in members}
+        inside = {key: frozenset(n for n, f in made.kernels.items() if is_region(f)) for key, made in programs.items()}
+        if not any(inside.values()):
+            raise BuildError(f"{folder}: expected linears of int8 codes, got none; quantize with {recipe}")
+        return cls(members, inside)
+
     @cached_property
     def scales(self) -> StepScales:
         """Of the linears inside."""
@@ -132,7 +143,12 @@ class Sharing:
             )
         return self.scales.clusters(count)
 
-    def choices(self, chosen: Groups, sizes: Mapping[tuple[int, str], int]) -> tuple[ClusterChoice, ...]:
+    def joined(self, clusters: Groups) -> Iterator[Member]:
+        """The members by the scales of their clusters."""
+        for member in self.members:
+            yield replace(member, given=self.scales.joined(member, clusters))
+
+    def choices(self, chosen: Groups, sizes: Mapping[Place, int]) -> tuple[ClusterChoice, ...]:
         """What numbers of clusters cost, ``chosen`` among them; ``sizes`` of blobs as `blobs` has them."""
         if self.steps == 1 or not self.scales.names:
             return ()
@@ -144,15 +160,13 @@ class Sharing:
             found.append(ClusterChoice(count, size, self.scales.noise_db(clusters), count == taken))
         return tuple(found)
 
-    def blobs(self, clusters: Groups) -> Counter[tuple[int, str]]:
-        """How many each call needs, by the program's id and the call's output."""
+    def blobs(self, clusters: Groups) -> Counter[Place]:
+        """How many each call needs."""
         found = set()
-        for member in self.members:
-            given = self.scales.joined(member, clusters)
+        for member in self.joined(clusters):
             for call, names in self._changing[id(member.program)]:
-                values = tuple(given[name].tobytes() for name in names)
-                found.add((id(member.program), call.output, values))
-        return Counter((program, output) for program, output, _ in found)
+                found.add((member.place(call), tuple(member.given[name].tobytes() for name in names)))
+        return Counter(place for place, _ in found)
 
     @cached_property
     def _changing(self) -> dict[int, list[tuple[KernelCall, list[str]]]]:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from tvm_flow.backends.npu.linears import Values, linears_of
 from tvm_flow.errors import BuildError
 from tvm_flow.export import Exported
-from tvm_flow.graph.constants import Array, evaluate, given_names
+from tvm_flow.graph.constants import Array, given_names
 from tvm_flow.graph.lifted import LiftedGraph
 from tvm_flow.graph.program import KernelCall, Program
 from tvm_flow.importer.step_groups import import_steps
 from tvm_flow.numerics.integer_tables import UNIT
-from tvm_flow.plan.coverage import kernel_macs
 
 SCALE = ".scale"
 """Ends the names of initializers that are scales of a linear's input."""
+Place = tuple[int, str]
+"""Of a call, the same in all steps that share a program: the program's id and the call's output."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,10 @@ class Member:
         """Those of a step whose kernels are ``inside``, by the program's id."""
         kernels = inside[id(self.program)]
         return [call for call in self.program.calls[self.program.prologue :] if call.kernel in kernels]
+
+    def place(self, call: KernelCall) -> Place:
+        """Of one of its calls."""
+        return id(self.program), call.output
 
     def read(self, call: KernelCall) -> frozenset[str]:
         """Initializers that the constants of what ``call`` starts with are made of: its linears, else all of it."""
@@ -86,42 +90,3 @@ def members_of(
         for (position, branch), given in zip(group.members, group.given, strict=True):
             found.append(Member(position, branch, made, given))
     return sorted(found, key=lambda member: (member.position, member.branch))
-
-
-@dataclass
-class Work:
-    """Multiply-adds of calls inside, and of those outside by the reason."""
-
-    inside: int = 0
-    outside: Counter[str] = field(default_factory=Counter)
-
-    def lines(self, device: str) -> Iterator[str]:
-        """For a person."""
-        whole = self.inside + sum(self.outside.values())
-        yield f"{device} runs {self.inside / whole:.1%} of the MACs"
-        for reason, macs in self.outside.most_common():
-            yield f"outside: {macs / whole:.1%} of the MACs: {reason}"
-
-
-Region = Callable[[Member, KernelCall, Mapping[int, Array]], str]
-"""Code of a call, its constants by position; raises BuildError for one that stays outside."""
-
-
-def region_calls(member: Member, region: Region, work: Work) -> Iterator[tuple[KernelCall, str]]:
-    """The calls of a step that ``region`` makes code of, and that; what has multiply-adds is counted in ``work``."""
-    program, known = member.program, member.program.graph.constants
-    for index, call in enumerate(program.calls):
-        macs = kernel_macs(program.kernels[call.kernel])
-        if not macs:
-            continue
-        if index < program.prologue:
-            work.outside["the prologue, which runs once for a prompt"] += macs
-            continue
-        constants = {i: evaluate(known[name], member.given) for i, name in enumerate(call.args) if name in known}
-        try:
-            made = region(member, call, constants)
-        except BuildError as error:
-            work.outside[str(error)] += macs
-            continue
-        work.inside += macs
-        yield call, made

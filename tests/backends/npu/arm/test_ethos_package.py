@@ -13,7 +13,8 @@ import pytest
 from support.arm_npu import needs_npu_arm
 from support.qemu import QEMU
 
-from tvm_flow.backends.npu.arm.ethos_package import PackageCall, stream_offset, write_package
+from tvm_flow.backends.npu.arm.ethos_package import stream_offset, write_package
+from tvm_flow.backends.npu.package_call import PackageCall
 from tvm_flow.errors import BuildError
 from tvm_flow.toolchain.arm_npu import EthosStream, ethos_stream
 from tvm_flow.toolchain.zig import zig_cc
@@ -22,7 +23,7 @@ _WORDS = (0x31504F43, 0x00100001, 1, 2, 5, 5, 0x00030002, 0x12F, 7, 0xFFFF0000)
 COMMANDS = struct.pack("<10I", *_WORDS)
 STREAM = EthosStream("ethos-u85-256", COMMANDS, bytes(range(256)), 12, 34, 4096, 128, (512, 768), 1024, 0)
 SCALES = (0.1, 2.0**-11)
-CALLS = [PackageCall(*of, SCALES) for of in (("k0", "fc1", 0, 0), ("k1", "fc2", 0, 1), ("k0", "fc1", 0, 1))]
+CALLS = [PackageCall(*of, *SCALES) for of in (("k0", "fc1", 0, 0), ("k1", "fc2", 0, 1), ("k0", "fc1", 0, 1))]
 STRICT = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow", "-O2")
 FIRMWARE = {
     "thumb-freestanding-eabi": ("-mcpu=cortex_m55", "-ffreestanding"),

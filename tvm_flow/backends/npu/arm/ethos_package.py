@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tvm_flow.artifact import write_bytes
+from tvm_flow.backends.npu.package_call import PackageCall
 from tvm_flow.errors import BuildError
 from tvm_flow.toolchain.arm_npu import EthosStream
 
@@ -30,17 +30,6 @@ PACKAGE_PART = Path(__file__).with_name("package")
 _MAGIC = 0x31504F43
 _CONFIGURATION, _STREAM, _NOTHING = 1, 2, 5
 _ON_A_LINE = 24
-
-
-@dataclass(frozen=True)
-class PackageCall:
-    """A call of the kernel ``kernel``, by its region's name, and what codes of its first input and output stand for."""
-
-    kernel: str
-    region: str
-    step: int
-    branch: int
-    scales: tuple[float, float]
 
 
 def stream_offset(commands: bytes) -> int:
@@ -97,7 +86,10 @@ def _sizes(upper: str, stream: EthosStream) -> list[str]:
 
 
 def _source(regions: Mapping[str, EthosStream], calls: Sequence[PackageCall], name: str) -> str:
-    rows = (f'  {{"{c.kernel}", &{c.region}, {c.step}, {c.branch}, {_floats(c.scales)}}},\n' for c in calls)
+    rows = (
+        f'  {{"{c.kernel}", &{c.region}, {c.step}, {c.branch}, {_float(c.input_scale)}, {_float(c.output_scale)}}},\n'
+        for c in calls
+    )
     table = f"const ethosu_call {name}_calls[] = {{\n{''.join(rows)}}};\n" if calls else ""
     return f'#include "{name}.h"\n\n' + "".join(_region(*item) for item in regions.items()) + table
 
@@ -118,9 +110,9 @@ def _region(region: str, stream: EthosStream) -> str:
     return f"{data}const ethosu_region {region} = {{\n{said}}};\n\n"
 
 
-def _floats(values: Sequence[float]) -> str:
-    """Exactly, where they are of 32 bits."""
-    return ", ".join(f"{float(value).hex()}f" for value in values)
+def _float(value: float) -> str:
+    """Exactly, where it is of 32 bits."""
+    return f"{float(value).hex()}f"
 
 
 def _data(symbol: str, data: bytes) -> str:
