@@ -7,13 +7,13 @@ recomputed. 4. Compare every name and shape with the model, and the dropped tabl
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tvm_flow.errors import CheckpointError
 from tvm_flow.model.config import STDiT3Config, STDiTConfig
@@ -87,14 +87,14 @@ class KeyDifferences:
         return "; ".join(f"{len(keys)} {kind}: {_listing(keys)}" for kind, keys in lists.items() if keys)
 
 
-def shapes_of(model: AnyModel) -> Shapes:
+def shapes_of(model: nn.Module) -> Shapes:
     """The names and shapes of a model's state dict."""
     return {key: tuple(value.shape) for key, value in model.state_dict().items()}
 
 
-def compare_keys(shapes: Shapes, need: Shapes) -> KeyDifferences:
-    """Compare a checkpoint's ``shapes``, position tables left out, with those that its model needs."""
-    have = {key: shape for key, shape in shapes.items() if key not in RECOMPUTED}
+def compare_keys(shapes: Shapes, need: Shapes, left_out: Sequence[str] = RECOMPUTED) -> KeyDifferences:
+    """Compare a checkpoint's ``shapes``, without those ``left_out``, with those that its model needs."""
+    have = {key: shape for key, shape in shapes.items() if key not in left_out}
     return KeyDifferences(
         expected=len(need),
         got=len(have),

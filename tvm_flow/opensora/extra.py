@@ -1,4 +1,4 @@
-"""The optional extra, and the folders that it reads."""
+"""Optional extras, and the folders that their libraries read."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tvm_flow.artifact import read_json
 from tvm_flow.errors import CheckpointError, ConfigError
 
 
-def require(module: str) -> Any:
-    """Import ``module`` of the extra ``opensora``; raises ConfigError saying how to install it."""
+def require(module: str, extra: str = "opensora") -> Any:
+    """Import ``module`` of ``extra``; raises ConfigError saying how to install it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise ConfigError(
-            f"{module}: expected the optional extra 'opensora', got: {error}; pip install 'tvm-flow[opensora]'"
+            f"{module}: expected the optional extra {extra!r}, got: {error}; pip install 'tvm-flow[{extra}]'"
         ) from error
 
 
@@ -42,6 +42,14 @@ def folder_config(folder: Path, what: str) -> dict[str, Any]:
             f"{folder / 'config.json'}: expected a mapping, got {type(config).__name__}; fetch {what} again"
         )
     return config
+
+
+def require_vocabulary(folder: Path, names: Sequence[str]) -> None:
+    """Raise CheckpointError without a file of ``names``: transformers makes up a tokenizer where it finds none."""
+    if not any((folder / name).is_file() for name in names):
+        raise CheckpointError(
+            f"{folder}: expected the tokenizer's vocabulary ({' or '.join(names)}), got none; fetch it too"
+        )
 
 
 def require_complete(folder: Path, found: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tvm_flow.errors import CheckpointError, ConfigError, PromptError
-from tvm_flow.opensora.extra import folder_config, require, require_complete
+from tvm_flow.opensora.extra import folder_config, require, require_complete, require_vocabulary
 
 CHANNELS = 4096
 TOKENS = {"v1.0": 120, "v1.2": 300}
@@ -108,7 +108,7 @@ def load_text_encoder(
             f"{folder / 'config.json'}: expected model_type t5 with d_model {channels}, got {config.get('model_type')} "
             f"with {config.get('d_model')}; give the folder of the encoder that the transformer was trained with"
         )
-    _require_vocabulary(folder)
+    require_vocabulary(folder, VOCABULARIES)
     transformers = require("transformers")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -121,11 +121,3 @@ def load_text_encoder(
         ) from error
     require_complete(folder, found)
     return TextEncoder(tokenizer, model.eval().requires_grad_(False), max_length, channels)
-
-
-def _require_vocabulary(folder: Path) -> None:
-    """transformers makes up a tokenizer of a few characters where it finds none."""
-    if not any((folder / name).is_file() for name in VOCABULARIES):
-        raise CheckpointError(
-            f"{folder}: expected the tokenizer's vocabulary ({' or '.join(VOCABULARIES)}), got none; fetch it too"
-        )

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from tvm_flow.errors import CheckpointError
-from tvm_flow.opensora.extra import folder_config, require_complete
+from tvm_flow.opensora.extra import folder_config, require_complete, require_vocabulary
 from tvm_flow.quality.metric_weights import files_of, require
 
 WEIGHTS = "a CLIP (openai/clip-vit-base-patch32 for the field's figures)"
@@ -70,17 +70,14 @@ def load_clip(folder: Path) -> ClipScores:
             f"{folder / 'config.json'}: expected model_type clip, got {config.get('model_type')!r:.60}; give the "
             "folder of a CLIP"
         )
-    if not any((folder / name).is_file() for name in VOCABULARIES):
-        raise CheckpointError(
-            f"{folder}: expected the tokenizer's vocabulary ({' or '.join(VOCABULARIES)}), got none; fetch it too"
-        )
+    require_vocabulary(folder, VOCABULARIES)
     transformers = require("transformers")
     processor = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor  # before 5
     try:
         model, found = transformers.CLIPModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         pictures = processor.from_pretrained(folder, local_files_only=True)
-    except Exception as error:
+    except Exception as error:  # a damaged file fails in whatever transformers' next word asks for
         raise CheckpointError(
             f"{folder}: expected {WEIGHTS} with weights, tokenizer and preprocessor_config.json, got: {error}; fetch "
             "it again"

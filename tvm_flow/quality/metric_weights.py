@@ -7,7 +7,6 @@ by itself (transformers) or runs (a TorchScript file) is said where that happens
 from __future__ import annotations
 
 import hashlib
-import importlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,9 @@ from torch import Tensor, nn
 
 from tvm_flow.artifact import sha256_file
 from tvm_flow.errors import CheckpointError, ConfigError
+from tvm_flow.model.checkpoint import compare_keys, shapes_of
 from tvm_flow.model.weights import read_tensors
+from tvm_flow.opensora import extra
 
 MOST_BYTES = 4 << 30
 """Of one file: the largest that these metrics are published with, CLIP's ViT-L, has 1.7 GB."""
@@ -27,11 +28,7 @@ EXTRA = "metrics"
 def require(module: str) -> Any:
     """Import ``module`` of the extra ``metrics``; raises ConfigError saying how to install it."""
     try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(
-            f"{module}: expected the optional extra {EXTRA!r}, got: {error}; pip install 'tvm-flow[{EXTRA}]'"
-        ) from error
+        return extra.require(module, EXTRA)
     except RuntimeError as error:
         raise ConfigError(
             f"{module}: expected one that was built for torch {torch.__version__}, got: {error}; install the build "
@@ -59,17 +56,9 @@ def fill(module: nn.Module, state: dict[str, Tensor], path: Path, what: str) -> 
 
     Every tensor of the module has to be there in its shape, and no other.
     """
-    wanted = module.state_dict()
-    wrong = [f"{key} missing" for key in wanted if key not in state]
-    wrong += [f"{key} extra" for key in state if key not in wanted]
-    wrong += [
-        f"{key} {list(state[key].shape)} instead of {list(value.shape)}"
-        for key, value in wanted.items()
-        if key in state and state[key].shape != value.shape
-    ]
-    if wrong:
-        shown = ", ".join(wrong[:4]) + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")
-        raise CheckpointError(f"{path}: expected {what}, got: {shown}; give the file of that model")
+    found = {key: tuple(value.shape) for key, value in state.items()}
+    if wrong := str(compare_keys(found, shapes_of(module), left_out=())):
+        raise CheckpointError(f"{path}: expected {what}, got: {wrong}; give the file of that model")
     module.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in state.items()})
     module.eval().requires_grad_(False)
 
