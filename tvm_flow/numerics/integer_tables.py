@@ -53,7 +53,12 @@ def root_table() -> Array:
     return _rounded(32767 / np.sqrt(np.maximum((_codes() + (1 << 15)) / (1 << 14), 1.0)))
 
 
+def gelu(x: Array) -> Array:
+    """GELU, as this project approximates it by tanh; float64."""
+    found: Array = 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
+    return found
+
+
 def gelu_table() -> Array:
-    """GELU, as this project approximates it by tanh, in `UNIT`."""
-    x = _codes() * UNIT
-    return _rounded(0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3))) / UNIT)
+    """`gelu` in `UNIT`."""
+    return _rounded(gelu(_codes() * UNIT) / UNIT)

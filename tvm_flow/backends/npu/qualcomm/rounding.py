@@ -9,6 +9,7 @@ import numpy as np
 from tvm_flow.backends.npu.qualcomm.qdq import HtpLinear
 from tvm_flow.errors import BitExactError
 from tvm_flow.graph.constants import Array
+from tvm_flow.numerics.integer_tables import gelu
 from tvm_flow.numerics.quantize import accumulate
 
 
@@ -18,9 +19,7 @@ def rounded(linear: HtpLinear, x: Array) -> Array:
     exact = accumulate(x, linear.weights.T).astype(np.float64) * scale + linear.bias
     if linear.step is None or linear.gain is None:
         return _codes(exact / np.float64(linear.unit), np.int16)
-    inner = np.sqrt(2 / np.pi) * (exact + 0.044715 * exact**3)
-    gelu = 0.5 * exact * (1 + np.tanh(inner))
-    return _codes(gelu * linear.gain.astype(np.float64) / np.float64(linear.step), np.int8)
+    return _codes(gelu(exact) * linear.gain.astype(np.float64) / np.float64(linear.step), np.int8)
 
 
 def _codes(exact: Array, dtype: type[np.signedinteger]) -> Array:
