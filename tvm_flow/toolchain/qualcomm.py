@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -77,9 +78,10 @@ def htp_blobs(graphs: Mapping[str, tuple[bytes, Array]], soc: str) -> Iterator[t
             yield from _done(folder, soc, list(graphs), words)
 
 
-def _done(folder: Path, soc: str, stems: list[str], words: object) -> Iterator[tuple[str, HtpBlob]]:
+def _done(folder: Path, soc: str, stems: list[str], words: IO[bytes]) -> Iterator[tuple[str, HtpBlob]]:
     command = [sys.executable, "-m", _WORKER, str(folder), *SOCS[soc], *stems]
-    worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=words, text=True)  # type: ignore[call-overload]
+    worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=words, text=True)
+    assert worker.stdout is not None, "it is a pipe"
     done = 0
     try:
         for line in worker.stdout:

@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
             ready = session(str(folder / f"{stem}.onnx"), device, {}, {})
             for run in (0, 1):
                 np.save(folder / f"{stem}.y{run}.npy", ready.run(None, {"x": np.load(folder / f"{stem}.x.npy")})[0])
-        except Exception as error:  # whatever it is, the other side has to hear of it
+        except Exception as error:  # onnxruntime's have no base of their own; the other side hears of any
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             return 1
         print(json.dumps({"scales": scales}), flush=True)
