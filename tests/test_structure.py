@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -38,6 +39,12 @@ NAMES_OF_EVERY_FOLDER = {"__init__.py", "__main__.py", "base.py", "conftest.py",
 MODULES = package_modules()
 
 
+@cache
+def nodes(module: str) -> list[ast.AST]:
+    """Of its source, read once."""
+    return list(ast.walk(ast.parse(MODULES[module].read_text())))
+
+
 def part(module: str) -> str:
     """``tvm_flow.plan.arena`` -> ``plan``; the root package, which holds the version, has none."""
     return module.partition(".")[2].partition(".")[0]
@@ -59,7 +66,7 @@ def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) ->
 
 def functions(module: str) -> Iterator[tuple[str, list[str]]]:
     """(name, parameters) of every function, method, inner function and lambda."""
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+    for node in nodes(module):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield f"{module}.{node.name}", parameters(node)
         elif isinstance(node, ast.Lambda):
@@ -80,8 +87,7 @@ def test_imports_go_with_the_flow(module: str) -> None:
 
 def test_imports_are_absolute() -> None:
     """A relative one is not seen by what reads them, here and for stamps."""
-    trees = {module: ast.parse(path.read_text()) for module, path in MODULES.items()}
-    relative = [m for m, tree in trees.items() for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level]
+    relative = [m for m in MODULES for node in nodes(m) if isinstance(node, ast.ImportFrom) and node.level]
     assert not relative
 
 

@@ -27,10 +27,11 @@ def joined(
 ) -> tuple[Program, dict[str, Placement]]:
     """``program`` with runs of ``backend``'s calls as one where it wants them so, and where all kernels run."""
     runs = _runs(program, placements, backend)
-    offers = _offers(merged(program, runs), placements, backend, target)
-    outputs = {call.output: call for call in merged(program, runs).calls}
+    whole = merged(program, runs)
+    offers = _offers(whole, placements, backend, target)
+    outputs = {call.output: call for call in whole.calls}
     kept = [run for run in runs if outputs[program.calls[run.stop - 1].output].kernel in offers]
-    whole, parts = merged(program, kept), PackedProgram(program, {}, {}, placements)
+    whole, parts = merged(program, kept) if kept != runs else whole, PackedProgram(program, {}, {}, placements)
     offers, calls = _offers(whole, placements, backend, target), {call.output: call for call in whole.calls}
     found = {name: placement for name, placement in placements.items() if name in whole.kernels}
     for run in kept:

@@ -36,7 +36,7 @@ class LiftedGraph:
 def shape_of(expr: Expr) -> tuple[int, ...]:
     """Static shape of a tensor expression; raises ImportGraphError when a dimension is symbolic."""
     try:
-        return tuple(int(extent) for extent in expr.ty.shape)
+        return tuple(map(int, expr.ty.shape.values))  # a shape asks for its values again at every index
     except (TypeError, ValueError, AttributeError) as error:
         raise ImportGraphError(
             f"{expr}: expected a tensor of static shape, got {expr.ty}; export with fixed sizes"

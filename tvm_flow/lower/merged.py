@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tvm import relax
@@ -14,6 +14,26 @@ from tvm_flow.graph.lifted import BlockBuilder, bindings_of, call_with
 from tvm_flow.graph.program import KernelCall, Program
 from tvm_flow.lower.partition import intern
 
+Wiring = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def wiring(calls: Sequence[KernelCall]) -> Wiring:
+    """Kernels of ``calls`` and which tensors are the same: where it is equal, so is what computes them as one."""
+    number: dict[str, int] = {}
+    return tuple(
+        (call.kernel, tuple(number.setdefault(name, len(number)) for name in (*call.args, call.output)))
+        for call in calls
+    )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Kernels by name, those that were joined by hash, and their names by what they were made of."""
+
+    kernels: dict[str, Any]
+    by_hash: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
+    by_wiring: dict[Wiring, str] = field(default_factory=dict)
+
 
 def merged(program: Program, runs: Sequence[range]) -> Program:
     """Each of ``runs``, ascending positions of calls, as one call of a kernel that computes them one after the other.
@@ -22,23 +42,22 @@ def merged(program: Program, runs: Sequence[range]) -> Program:
     sides of the prologue's end.
     """
     first = {run.start: run for run in runs}
-    kernels = dict(program.kernels)
-    by_hash: dict[int, list[str]] = defaultdict(list)
+    known = _Known(dict(program.kernels))
     calls: list[KernelCall] = []
     prologue, position = 0, 0
     while position < len(program.calls):
         run = first.get(position, range(position, position + 1))
         if run.start < program.prologue < run.stop:
             raise BuildError(f"calls {run.start} to {run.stop - 1}: expected them on one side of the prologue's end")
-        calls.append(program.calls[position] if len(run) == 1 else _joined(program, run, (kernels, by_hash)))
+        calls.append(program.calls[position] if len(run) == 1 else _joined(program, run, known))
         prologue += position < program.prologue
         position = run.stop
     used = {call.kernel for call in calls}
-    kept = {name: function for name, function in kernels.items() if name in used}
+    kept = {name: function for name, function in known.kernels.items() if name in used}
     return replace(program, calls=tuple(calls), kernels=kept, prologue=prologue)
 
 
-def _joined(program: Program, run: range, known: tuple[dict[str, Any], dict[int, list[str]]]) -> KernelCall:
+def _joined(program: Program, run: range, known: _Known) -> KernelCall:
     members = [program.calls[position] for position in run]
     made = {call.output for call in members}
     outside = (call for position, call in enumerate(program.calls) if position not in run)
@@ -50,9 +69,10 @@ def _joined(program: Program, run: range, known: tuple[dict[str, Any], dict[int,
         for name, param in zip(call.args, program.kernels[call.kernel].params, strict=True):
             if name not in made and name not in local:
                 local[name] = relax.Var(f"p{len(local)}", param.ty)
-    arguments = tuple(local)
-    function = _function(program, members, local)
-    return KernelCall(intern(function, *known), arguments, members[-1].output)
+    arguments, seen = tuple(local), wiring(members)
+    if seen not in known.by_wiring:
+        known.by_wiring[seen] = intern(_function(program, members, local), known.kernels, known.by_hash)
+    return KernelCall(known.by_wiring[seen], arguments, members[-1].output)
 
 
 def _function(program: Program, members: Sequence[KernelCall], local: dict[str, Any]) -> Any:

@@ -12,6 +12,7 @@ An attention of codes is cut up in the same way, and between its products too: w
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
+from itertools import islice
 
 from tvm_flow.backends.cpu.code_attention import as_code_attention
 from tvm_flow.backends.cpu.code_tiles import fits
@@ -19,7 +20,7 @@ from tvm_flow.backends.cpu.softmax import as_attention
 from tvm_flow.graph.lifted import bindings_of, dtype_of, op_name
 from tvm_flow.graph.program import Program
 from tvm_flow.graph.types import Relax
-from tvm_flow.lower.merged import merged
+from tvm_flow.lower.merged import Wiring, merged, wiring
 from tvm_flow.lower.partition import ANCHORS
 
 Readers = dict[str, set[int]]
@@ -38,14 +39,15 @@ def attention_runs(program: Program, mine: Container[str]) -> list[range]:
             readers.setdefault(name, set()).add(position)
     attentions = {name for name in program.kernels if name in mine and as_attention(program.kernels[name]) is not None}
     found: list[range] = []
+    known: dict[Wiring, bool] = {}
     for position, call in enumerate(program.calls):
         free = range(found[-1].stop if found else 0, len(program.calls))
         scores = position in free and call.kernel in mine and _scores_codes(program.kernels[call.kernel])
         if call.kernel in attentions or scores:
-            around = _code_runs if scores else _runs
-            runs = around(program, position, free, readers)
+            given = (program, position, free, readers)
+            runs = _code_runs(*given, known) if scores else _runs(*given)
             here = (run for run in runs if all(program.calls[each].kernel in mine for each in run))
-            found += [run for run in here if _is_one(program, run)][:1]
+            found += islice((run for run in here if _is_one(program, run, known)), 1)
     return found
 
 
@@ -74,13 +76,17 @@ def _is_inside(program: Program, call: int, run: range, readers: Readers) -> boo
     return readers.get(program.calls[call].output, set()) <= set(run) and not operators & ANCHORS
 
 
-def _is_one(program: Program, run: range) -> bool:
-    """Whether there is a kernel for all of ``run``."""
-    output = program.calls[run.stop - 1].output
-    whole = merged(program, [run])
-    (kernel,) = (call.kernel for call in whole.calls if call.output == output)
-    function = whole.kernels[kernel]
-    return as_attention(function) is not None or ((codes := as_code_attention(function)) is not None and fits(codes))
+def _is_one(program: Program, run: range, known: dict[Wiring, bool]) -> bool:
+    """Whether there is a kernel for all of ``run``; ``known`` is of runs before, as blocks are alike."""
+    calls = program.calls[run.start : run.stop]
+    if (seen := wiring(calls)) not in known:
+        whole = merged(program, [run])
+        (kernel,) = (call.kernel for call in whole.calls if call.output == calls[-1].output)
+        function = whole.kernels[kernel]
+        known[seen] = as_attention(function) is not None or (
+            (codes := as_code_attention(function)) is not None and fits(codes)
+        )
+    return known[seen]
 
 
 def _scores_codes(function: Relax) -> bool:
@@ -89,13 +95,15 @@ def _scores_codes(function: Relax) -> bool:
     return len(calls) == 1 and op_name(calls[0]) in ANCHORS and dtype_of(calls[0]) == "int32" and calls[0].ty.ndim > 2
 
 
-def _code_runs(program: Program, position: int, free: range, readers: Readers) -> Iterator[range]:
+def _code_runs(
+    program: Program, position: int, free: range, readers: Readers, known: dict[Wiring, bool]
+) -> Iterator[range]:
     """Around the scores of codes at ``position``, the longest first; none where they are of no attention."""
     side = position < program.prologue
     here = [each for each in free if (each < program.prologue) is side]
     ends = range(position + 1, min(position + MOST_APART, here[-1]) + 1)
     closed = [stop for stop in ends if _is_closed(program, range(position, stop + 1), readers)]
-    core = next((stop for stop in closed if _is_one(program, range(position, stop + 1))), None)
+    core = next((stop for stop in closed if _is_one(program, range(position, stop + 1), known)), None)
     if core is None:
         return
     least = position
