@@ -26,6 +26,7 @@ from tvm_flow.errors import BitExactError, BuildError, ConfigError
 from tvm_flow.export import Exported
 from tvm_flow.target.spec import TargetSpec
 
+pytestmark = pytest.mark.usefixtures("kernels_once")
 OPTIONS = CompileOptions(threads=1, progress=False)
 
 

@@ -20,6 +20,8 @@ from tvm_flow.pipeline.stages import compile_stage
 from tvm_flow.run import Bundle, BundleDecoder
 from tvm_flow.target.inventory import detect_target
 
+pytestmark = pytest.mark.usefixtures("kernels_once")
+
 
 @pytest.fixture(scope="module")
 def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReferenceBackend]:

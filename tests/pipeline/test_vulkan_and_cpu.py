@@ -19,6 +19,7 @@ from tvm_flow.pack import read_golden
 from tvm_flow.pipeline.stages import compile_stage
 from tvm_flow.run import Bundle
 
+pytestmark = pytest.mark.usefixtures("kernels_once")
 MAY_NOT = "it takes rows alone here"
 
 

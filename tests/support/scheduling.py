@@ -9,8 +9,14 @@ import pytest
 SHARED = {
     "the demo model": ("tests/pipeline/", "tests/cli/"),
     "the tiny model": ("tests/compile/", "tests/check/", "tests/plan/", "tests/tune/"),
+    "the benches": ("tests/bench/",),
+    "the shaders": ("tests/backends/vulkan/",),
 }
-"""Folders by what they compile once a session; the first units to start, having the most tests."""
+"""Folders by what they compile once a session; the first units to start, having the most tests.
+
+The units start by their number of tests, so that a module of two long ones would come last and keep one worker waiting:
+half a minute of the NPU's bench, or of the Vulkan targets.
+"""
 
 
 def unit_of(nodeid: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from support.kernels_once import compiled_once
 from tvm_flow.compile.command import Compiled
 from tvm_flow.compile.options import CompileOptions
 from tvm_flow.export import Exported
@@ -49,5 +50,6 @@ def build(folder: Path) -> SmallDemo:
     calibrate_stage(source, folder / "prompts.yaml", folder / "ranges.safetensors")
     quantize_stage(source, folder / "ranges.safetensors", RECIPE, folder / "quantized.safetensors")
     exported = export_stage(source, folder / "quantized.safetensors", folder / "prompts.yaml", folder / "export", STEPS)
-    compiled = compile_stage(folder / "export", "host", folder / "bundle", CompileOptions(threads=1))
+    with compiled_once():
+        compiled = compile_stage(folder / "export", "host", folder / "bundle", CompileOptions(threads=1))
     return SmallDemo(folder, source, exported, compiled)

@@ -26,6 +26,8 @@ from tvm_flow.target.spec import TargetSpec
 from tvm_flow.tune import board_bundle
 from tvm_flow.tune.board_machine import BoardMachine
 
+pytestmark = pytest.mark.usefixtures("kernels_once")
+
 
 @pytest.fixture(scope="module")
 def made(farm: Farm, host: TargetSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BoardMachine]:
