@@ -82,6 +82,9 @@ class Tried:
             code, said = self.run(self.stage.words)
         finally:
             self.shim.broken_end()
+        if code == 0:  # an exchange of names that failed was done by renames, for which a full disk has room
+            self.expect_after(tree(self.work), f"full at {at}")
+            return
         assert code == 2 and "\n" not in said, (at, code, said)
         assert self.stage.output in said and "No space left on device" in said, (at, said)
         self.expect_either(tree(self.work), f"full at {at}")
