@@ -34,7 +34,9 @@ class Stage:
     needs: tuple[str, ...] = ()
     """Commands that make more inputs: W is the folder of inputs there, too."""
     held: str = ""
-    """What is locked against other processes, where that is not the output; a store of records is not, for `tune`."""
+    """What is locked against other processes, where that is not the output."""
+    alone: bool = True
+    """Whether one process at a time writes it."""
     each: bool = False
     """Its files are whole each, and not all old or all new."""
     done: str = ""
@@ -52,8 +54,8 @@ def _ledger(found: Tree) -> Tree:
 
 
 def _kinds(found: Tree) -> Tree:
-    """The suffixes of what lies there: times are never the same twice."""
-    return {Path(name).suffix or name: b"" for name in found}
+    """Suffixes: measured times are never the same twice. What a run cost is told of one that had something to try."""
+    return {kind: b"" for kind in (Path(name).suffix or name for name in found) if kind != ".json"}
 
 
 def _names(found: Tree) -> Tree:
@@ -173,7 +175,7 @@ STAGES = {
     "tune": Stage(
         "records",
         "tune I/export --records W/records --trials 2 --threads 1 --only 32x32",
-        held="none",
+        alone=False,
         each=True,
         same=_kinds,
     ),

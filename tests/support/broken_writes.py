@@ -187,7 +187,8 @@ def try_all(names: list[str], most: int, shim: ctypes.CDLL) -> dict[str, dict[st
             for at in points:
                 tried.full(at)
                 tried.killed(at)
-            tried.busy()
+            if STAGES[name].alone:
+                tried.busy()
             tried.raced()
             if not STAGES[name].done:  # a link is something that lies there
                 tried.linked()
