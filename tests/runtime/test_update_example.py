@@ -31,10 +31,8 @@ Change = Callable[[Path], object]
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sources = [SOURCE, toy_bundle.SOURCES / "kill_points.c", *runtime_sources(), *signature_sources()]
-    wraps = [f"-Wl,--wrap={name}" for name in WRAPPED]
-    return toy_bundle.compile_c(
-        tmp_path_factory.mktemp("update") / "install_update", sources, "-O1", SIGNATURE_HEADERS, *wraps
-    )
+    flags = ["-O1", "-Wall", "-Werror", SIGNATURE_HEADERS, *(f"-Wl,--wrap={name}" for name in WRAPPED)]
+    return toy_bundle.compile_c(tmp_path_factory.mktemp("update") / "install_update", sources, *flags)
 
 
 @pytest.fixture(scope="module")

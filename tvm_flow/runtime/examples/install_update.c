@@ -12,7 +12,7 @@
  * NEW is where the update was fetched to, on INTO's file system. It is used up: fetch it again after a run that was
  * killed. A product has MODEL and its keys in the program. What C does not read (manifest.json, headers, archives) is
  * not checked: leave it at home, or run `tvm-flow verify` there. */
-#define _GNU_SOURCE /* nftw, syscall; bring.h */
+#define _GNU_SOURCE 1 /* as -D_GNU_SOURCE has it: nftw, syscall; bring.h */
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
