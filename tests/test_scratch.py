@@ -92,6 +92,11 @@ class TestBeside:
         with beside(tmp_path / "b") as folder:
             assert folder.is_dir() and folder not in swept
 
+    def test_an_error_inside_that_names_nothing_names_the_output(self, tmp_path: Path) -> None:
+        with pytest.raises(OSError, match="full") as caught, beside(tmp_path / "b", WORK) as folder:
+            raise OSError(errno.ENOSPC, "full")
+        assert caught.value.filename == str(tmp_path / "b") and not folder.exists()
+
     def test_above_what_fails_to_be_made_nothing_stays(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refused(_folder: Path) -> int:
             raise OSError(errno.EIO, os.strerror(errno.EIO))

@@ -55,7 +55,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     write names ``target``.
     """
     target = linked(target)
-    with beside(target) as folder, naming(target, folder):
+    with beside(target) as folder:
         temporary = folder / target.name
         mode = _mode_of_new_files(temporary)
         yield temporary

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tvm_flow.artifact import fsync, linked
-from tvm_flow.scratch import ASIDE, beside, holding, naming
+from tvm_flow.scratch import ASIDE, beside, holding
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -24,7 +24,7 @@ def new_directory(target: Path) -> Iterator[Path]:
     link, what it names is replaced. Raises ConfigError for a link to itself, OSError that names ``target``.
     """
     target = linked(target)
-    with beside(target) as temporary, naming(target, temporary):
+    with beside(target) as temporary:
         yield temporary
         for path in [*temporary.rglob("*"), temporary]:
             if not path.is_symlink() and (path.is_file() or path.is_dir()):

@@ -36,13 +36,14 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EINVA
 def beside(output: Path, kind: str = UNFINISHED) -> Iterator[Path]:
     """An empty folder beside ``output``, removed at the end; those of dead processes there are removed first.
 
-    An OSError names ``output``. Folders above that are not there are made, and go again where they stay empty.
+    An OSError names ``output``, one of what is done inside, too (`naming`). Folders above that are not there are made,
+    and go again where they stay empty.
     """
     sweep(output.parent)
     with emptied(output):
         with naming(output, output.parent):
             made = _made(output.parent, f".{output.name}.", kind, 0o777)
-        with _held(*made) as folder:
+        with _held(*made) as folder, naming(output, folder):
             yield folder
 
 

@@ -2,7 +2,7 @@
 
 python -m support.broken_writes [--most N] [--stages NAME ...]
 
-Every stage below is run whole once, which counts what it writes below its folder and keeps what came of it. Then, at
+Every stage of `support.broken_stages` is run whole once, which counts what it writes below its folder and keeps what came of it. Then, at
 N of these writes or at all of them,
 
     full     the disk is full from there on: one line naming the output and the cause, exit code 2, what was there
@@ -16,7 +16,7 @@ and once each,
     linked   the output is a link: it stays one, and what it names becomes the output.
 
 A library that is preloaded (broken_writes.c) makes writes fail, so the module starts itself again with it. Commands are
-`main` of the CLI in this process, and in its forks where they are killed; which ones, `support.broken_stages` says.
+`main` of the CLI in this process, and in its forks where they are killed; which ones are tried, that module says.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ class Tried:
             self.run(self.stage.words)
             os._exit(0)
         ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert ended == -signal.SIGKILL or (self.stage.same is not dict and ended == 0), (at, ended)
+        varies = self.stage.same is not dict  # so may how often it writes, and it may come to its end
+        assert ended == -signal.SIGKILL or (varies and ended == 0), (at, ended)
         self.expect(self.stage.words, self.stage.done)
         self.expect_after(tree(self.work), f"killed at {at}")
 

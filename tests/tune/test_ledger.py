@@ -51,6 +51,12 @@ def test_a_store_that_is_not_there_is_empty(tmp_path: Path) -> None:
     assert read_ledger(tmp_path / "none").entries == ()
 
 
+def test_a_writer_removes_what_a_killed_one_left_unfinished(tmp_path: Path) -> None:
+    (tmp_path / ".run-1.json.0123abcd.tmp").mkdir()
+    with Writer(tmp_path):
+        assert not list(tmp_path.iterdir())
+
+
 def test_a_writer_that_measures_nothing_leaves_no_file(tmp_path: Path) -> None:
     with Writer(tmp_path):
         pass

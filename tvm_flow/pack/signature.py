@@ -41,7 +41,7 @@ from tvm_flow.pack.decoder import DECODER
 from tvm_flow.pack.format import MANIFEST, SIGNATURE, STEPS
 from tvm_flow.pack.regular import open_regular, read_regular, unreadable
 from tvm_flow.pack.verify import verify_bundle
-from tvm_flow.scratch import beside, naming
+from tvm_flow.scratch import beside
 
 DOMAIN, SCHEMA = b"tvm-flow bundle signature".ljust(32, b"\0"), 1
 MOST = 4096
@@ -89,7 +89,7 @@ def sign_bundle(directory: Path, key: Ed25519PrivateKey, model: str, version: in
 
 def _put(directory: Path, signature: bytes) -> None:
     """From beside the bundle, in which what a killed process leaves would be a file that nothing lists."""
-    with beside(directory) as folder, naming(directory, folder):
+    with beside(directory) as folder:
         made = folder / SIGNATURE
         made.write_bytes(signature)
         fsync(made)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 from tvm_flow.artifact import exclusive, fsync, write_bytes
 from tvm_flow.documents import read_small
 from tvm_flow.errors import ConfigError
-from tvm_flow.scratch import beside, naming
+from tvm_flow.scratch import beside
 
 _MOST = 1 << 16
 """Bytes of a key file: some hundred are usual."""
@@ -37,7 +37,7 @@ def new_key(path: Path) -> str:
             raise ConfigError(f"{path}: expected nothing to write a new key to, got a file; choose another name")
         key = Ed25519PrivateKey.generate()
         public = key.public_key().public_bytes_raw().hex()
-        with beside(path) as folder, naming(path, folder):
+        with beside(path) as folder:
             private = folder / path.name
             descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "wb") as stream:

@@ -23,7 +23,7 @@ from types import TracebackType
 
 from tvm_flow.artifact import linked, write_bytes
 from tvm_flow.errors import ConfigError
-from tvm_flow.scratch import naming
+from tvm_flow.scratch import naming, sweep
 from tvm_flow.tune.entries import Entry
 
 SUFFIX = ".jsonl"
@@ -100,7 +100,10 @@ def read_ledger(*places: Path) -> Found:
 
 
 class Writer:
-    """Appends records to a new file of a store; a context manager. The file is made with its first record."""
+    """Appends records to a new file of a store; a context manager. The file is made with its first record.
+
+    What killed processes left unfinished in the store is removed at the beginning.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = _new_path(folder)
@@ -130,6 +133,7 @@ class Writer:
             self._file = None
 
     def __enter__(self) -> Writer:
+        sweep(self.path.parent)
         return self
 
     def __exit__(
