@@ -2,8 +2,8 @@
 
 python -m support.broken_writes [--most N] [--stages NAME ...]
 
-Every stage of `support.broken_stages` is run whole once, which counts what it writes below its folder and keeps what came of it. Then, at
-N of these writes or at all of them,
+Every stage of `support.broken_stages` is run whole once, which counts what it writes below its folder and keeps what
+came of it. Then, at N of these writes or at all of them,
 
     full     the disk is full from there on: one line naming the output and the cause, exit code 2, what was there
              before is there whole, and nothing else;
