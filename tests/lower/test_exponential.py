@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,14 @@ from tvm import relax, te
 from tvm.relax import op as R
 
 from tvm_flow.backends.cpu.rows import schedule_rows
-from tvm_flow.lower.exponential import ABSOLUTE_ERROR, LOWER, RELATIVE_ERROR, UPPER, weight_expression
+from tvm_flow.lower.exponential import (
+    ABSOLUTE_ERROR,
+    LOWER,
+    RELATIVE_ERROR,
+    UPPER,
+    falling_expression,
+    weight_expression,
+)
 from tvm_flow.lower.legalize import to_prim_func
 from tvm_flow.target.spec import load_target
 
@@ -33,10 +41,10 @@ def exp_function() -> Any:
     return schedule_rows(to_prim_func(block.get()["main"], "e")).with_attr("global_symbol", "e")
 
 
-def weight_function() -> Any:
+def weight_function(expression: Callable[[Any], Any] = weight_expression) -> Any:
     """The exponential of weights, of `BLOCK` numbers."""
     x = te.placeholder((BLOCK,), "float32", "x")
-    y = te.compute(x.shape, lambda i: weight_expression(x[i]), name="y")
+    y = te.compute(x.shape, lambda i: expression(x[i]), name="y")
     return schedule_rows(te.create_prim_func([x, y])).with_attr("global_symbol", "e")
 
 
@@ -191,3 +199,14 @@ def test_weights_keep_the_promise_of_exp(weights: Any) -> None:
 def test_the_weight_of_the_largest_score_is_one_and_of_what_is_masked_nothing(weights: Any) -> None:
     got = weights(np.array([0.0, -0.0, -88.0, -1e9, -3.4e38, -np.inf, np.nan], np.float32))
     assert got[:6].tolist() == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0] and np.isnan(got[6])
+
+
+def test_one_that_falls_has_the_same_bits(kernel: Any) -> None:
+    """Down to where the other is zero, and this one nearly."""
+    values = -np.abs(np.random.default_rng(5).standard_cauchy(1 << 20).astype(np.float32) * 3)
+    values[:6] = (0.0, -0.0, -1e-45, LOWER, -LARGEST, -np.inf)
+    values[6:1000] = np.float32(LOWER) + np.linspace(0, 1e-3, 994, dtype=np.float32)
+    got, want = runner(weight_function(falling_expression))(values), kernel(values)
+    there = want > 0
+    assert np.array_equal(got[there], want[there]) and 1000 < np.count_nonzero(there) < values.size
+    assert 0 < got[~there].max() <= 2.0**-125

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -107,52 +106,6 @@ def softmax_product(emit: Any, q: Any, k: Any, v: Any, mask: Any = None) -> Any:
 
 def codes(emit: Any, x: Any, scale: Any) -> Any:
     return emit(R.astype(emit(R.clip(emit(R.round(emit(R.divide(x, scale)))), -128, 127)), "int8"))
-
-
-def code_product(emit: Any, q: Any, k: Any, v: Any, rest: CodeParameters) -> Any:
-    """What a step has of codes q [.., M, D], k transposed, v: both products, the softmax, the division."""
-    scores = emit(R.multiply(emit(R.astype(emit(R.matmul(q, k, out_dtype="int32")), "float32")), rest.score))
-    if rest.mask is not None:
-        scores = emit(R.add(scores, rest.mask))
-    power = emit(R.exp(emit(R.subtract(scores, emit(R.max(scores, axis=[-1], keepdims=True))))))
-    shifted, zero = (
-        emit(R.divide(emit(R.multiply(power, rest.factor)), rest.unit)),
-        emit(R.astype(rest.zero, "float32")),
-    )
-    weights = emit(R.astype(emit(R.clip(emit(R.add(emit(R.round(shifted)), zero)), -128, 127)), "int8"))
-    less = emit(R.subtract(emit(R.astype(weights, "float32")), zero))
-    total = emit(R.sum(emit(R.multiply(less, rest.unit)), axis=[-1], keepdims=True))
-    correction = rest.correction
-    if correction is None:
-        summed = emit(R.sum(emit(R.astype(v, "int32")), axis=[-2], keepdims=True))
-        correction = emit(R.multiply(summed, emit(R.astype(rest.zero, "int32"))))
-    sums = emit(R.subtract(emit(R.matmul(weights, v, out_dtype="int32")), correction))
-    return emit(R.divide(emit(R.multiply(emit(R.astype(sums, "float32")), rest.value)), total))
-
-
-@dataclass(frozen=True)
-class CodeParameters:
-    """What `code_product` reads beside q, k and v; the correction is made where it is None."""
-
-    score: Any
-    factor: Any
-    unit: Any
-    zero: Any
-    value: Any
-    mask: Any = None
-    correction: Any = None
-
-
-def code_attention(batch: int, heads: int, m: int, d: int, s: int, masked: bool = False) -> Any:
-    """Of q, k transposed and v in float32, each to codes by a scale of its own; float32 again."""
-
-    def build(emit: Any, q: Any, k: Any, v: Any, *others: Any) -> Any:
-        scales, (score, factor, unit, zero, value), mask = others[:3], others[3:8], others[8:]
-        made = (codes(emit, x, scale) for x, scale in zip((q, k, v), scales, strict=True))
-        return code_product(emit, *made, CodeParameters(score, factor, unit, zero, value, *mask))
-
-    shapes = [(batch, heads, m, d), (batch, heads, d, s), (batch, heads, s, d), *[()] * 8, *[(s,)] * masked]
-    return function_of(build, *((shape, "int8" if place == 9 else "float32") for place, shape in enumerate(shapes)))
 
 
 def code_operands(function: Any, zero: int = -128, unit: float = 1.0) -> list[np.ndarray]:

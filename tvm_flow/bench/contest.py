@@ -12,10 +12,16 @@ AGREEMENT = 1e-4
 """Largest difference of outputs near 1: chosen to find a contender that computes something else, not derived."""
 
 
-def contest(made: Mapping[str, Callable[[], Callable[[], object]]], macs: int, rounds: int) -> dict[str, float]:
+def contest(
+    made: Mapping[str, Callable[[], Callable[[], object]]],
+    macs: int,
+    rounds: int,
+    coarse: Mapping[str, float] | None = None,
+) -> dict[str, float]:
     """GMAC/s by name of each of ``made`` that is installed, the fastest of ``rounds``, in time of the processor.
 
-    Making one raises ImportError where it is not installed; "ours" is what the others are compared with.
+    Making one raises ImportError where it is not installed; "ours" is what the others are compared with, those that
+    are ``coarse``, as codes are, by what is said there.
     """
     runs: dict[str, Callable[[], object]] = {}
     for name, make in made.items():
@@ -26,7 +32,7 @@ def contest(made: Mapping[str, Callable[[], Callable[[], object]]], macs: int, r
     first = np.array(runs["ours"]())
     for name, run in runs.items():
         error = float(np.abs(np.asarray(run()) - first).max())
-        assert error < AGREEMENT, f"{name} computes something else: {error}"
+        assert error < (coarse or {}).get(name, AGREEMENT), f"{name} computes something else: {error}"
     seconds = dict.fromkeys(runs, float("inf"))
     for _ in range(rounds):
         for name, run in runs.items():

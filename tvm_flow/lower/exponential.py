@@ -84,6 +84,27 @@ def weight_expression(x: Any) -> Any:
     return poly * tirx.reinterpret("float32", bits)
 
 
+def falling_expression(x: Any) -> Any:
+    """`exp_expression` of a float32 expression ``x`` that is at most 0, bit for bit where its result is not 0.
+
+    Where that is 0, this is at most 2^-125.
+
+    Twice the mantissa times 2^(n - 1) is the mantissa times 2^n, which is a normal number too, as n is at most 0.
+    """
+
+    def f32(value: float) -> Any:
+        return tirx.const(value, "float32")
+
+    clamped = tirx.max(f32(LOWER), x)
+    n = tirx.nearbyint(clamped * f32(_LOG2E))
+    r = (clamped - n * f32(_C1)) - n * f32(_C2)
+    poly = f32(_POLYNOMIAL[0])
+    for coefficient in _POLYNOMIAL[1:]:
+        poly = poly * r + f32(coefficient)
+    bits = tirx.shift_left(tirx.reinterpret("int32", n + f32(_TO_BITS)), tirx.const(23, "int32"))
+    return (poly * (r * r) + r + f32(1.0)) * tirx.reinterpret("float32", bits)
+
+
 def te_exp(x: Any) -> Any:
     """Tensor expression of exp, elementwise."""
     return te.compute(x.shape, lambda *i: exp_expression(x(*i)), name="exp")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
-from support.attentions import code_attention, code_operands
+from support.attentions import code_operands
 from support.execution import HOST, call_kernel, compare, compile_functions
 
 from tvm_flow.backends.cpu import choose_isa
@@ -19,6 +19,7 @@ from tvm_flow.backends.cpu.code_dots import PLAIN, CodeDot, dot_of
 from tvm_flow.backends.cpu.code_tiles import Columns, Part, fits
 from tvm_flow.backends.cpu.codegen import code_kernel, float_kernel
 from tvm_flow.backends.place import pack_weights
+from tvm_flow.bench.code_graph import code_attention
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.lifted import LiftedGraph
 from tvm_flow.graph.program import Program

@@ -28,7 +28,7 @@ from tvm_flow.backends.cpu.folds import Fold
 from tvm_flow.backends.cpu.statements import allocated, argument, f32, flat, i32, i64, indices, loop, store, vector
 from tvm_flow.graph.lifted import dtype_of, shape_of
 from tvm_flow.graph.types import Buffer, Expr, PrimFunc, Var
-from tvm_flow.lower.exponential import exp_expression
+from tvm_flow.lower.exponential import exp_expression, falling_expression
 from tvm_flow.lower.extremes import INFINITY, MAGNITUDE
 
 LEAST, MOST = -128.0, 127.0
@@ -116,8 +116,7 @@ class _Task:
         self.codes.pack_rows(scratch.queries, self.attention.q, first, lay.group)
         self._product(lay.keys, (scratch.queries, lay.keys.depth * self.dot.depth), scratch.keys, scratch.scores)
         with loop(lay.group) as row:
-            self._step(first + row, row * lay.keys.padded)
-            self._weigh(row)
+            self._weigh(row, self._largest(first + row, row * lay.keys.padded))
         self._product(lay.channels, (scratch.weights, lay.width(self.dot)), scratch.values, scratch.sums)
         with loop(lay.group) as row:
             self._write(first, row)
@@ -150,53 +149,74 @@ class _Task:
         """A vector from ``place`` on."""
         return tirx.Ramp(i64(place) if isinstance(place, int) else place, i64(1), self.lanes)
 
-    def _step(self, row: Expr, at: Expr) -> None:
-        """What comes before the softmax, on the scores at ``at`` of the head's ``row``; no score where no key is."""
+    def _largest(self, row: Expr, at: Expr) -> tuple[Expr, Expr]:
+        """What comes before the softmax, on the scores at ``at`` of the head's ``row``; the largest, and the largest of
+        their magnitudes as bits. There is no score where no key is.
+        """
         scores, keys, steps = self.scratch.scores, self.layout.keys, self.attention.steps
+        ragged = keys.extent % self.lanes
 
-        def apply(key: Expr) -> None:
+        def stepped(key: Expr) -> Expr:
             store(scores, at + key, self.operands.after(steps, scores[at + key], row, key))
+            return scores[at + key]
 
-        whole = keys.extent // self.lanes * self.lanes
-        with loop(whole // self.lanes) as turn, vector(self.lanes) as lane:
-            apply(turn * self.lanes + lane)
-        with loop(keys.extent, whole) as key:
-            apply(key)
-        with loop(keys.padded, keys.extent) as key:
-            store(scores, at + key, f32(-math.inf))
+        def there(key: Expr) -> Expr:
+            return scores[at + key]
 
-    def _weigh(self, row: Expr) -> None:
-        """The scores of ``row`` to codes of weights, and their sum."""
-        lay, coding = self.layout, self.attention.coding
-        scores, at, fold = self.scratch.scores, row * lay.keys.padded, lay.keys.padded // self.lanes
-        largest = Fold(fold, self.lanes).of(tirx.max, -math.inf, lambda key: scores[at + key])
-        bits = Fold(fold, self.lanes, "int32").of(
-            tirx.max, 0, lambda key: tirx.bitwise_and(tirx.reinterpret("int32", scores[at + key]), i32(MAGNITUDE))
-        )
-        top = T.bind(tirx.Select(bits > i32(INFINITY), f32(math.nan), largest))
+        if ragged:
+            whole = keys.extent - ragged
+            with loop(whole // self.lanes) as turn, vector(self.lanes) as lane:
+                stepped(turn * self.lanes + lane)
+            with loop(keys.extent, whole) as key:
+                stepped(key)
+            with loop(keys.padded, keys.extent) as key:
+                store(scores, at + key, f32(-math.inf))
+        vectors = keys.padded // self.lanes
+        largest = Fold(vectors, self.lanes).of(tirx.max, -math.inf, there if ragged else stepped)
+        return largest, Fold(vectors, self.lanes, "int32").of(tirx.max, 0, lambda key: _magnitude(scores[at + key]))
+
+    def _weigh(self, row: Expr, largest: tuple[Expr, Expr]) -> None:
+        """The scores of ``row``, whose ``largest`` is known, to codes of weights, and their sum.
+
+        Where the unit is 1, no code can reach beyond int8, and none is NaN, as in every step, these need not be
+        thought of: an exponential is 0 to 1, and one below 2^-125 is 0 in a whole number as it is. So is that of a key
+        that is not there.
+        """
+        coding, keys, (top, bits) = self.attention.coding, self.layout.keys, largest
+        scores, at = self.scratch.scores, row * keys.padded
         factor, unit = (T.bind(self._number(each)) for each in (coding.factor, coding.unit))
-        with T.If(unit == f32(1.0)):
-            with T.Then():
-                self._weights(row, lambda key: exp_expression(scores[at + key] - top) * factor, unit)
-            with T.Else():
-                self._weights(row, lambda key: exp_expression(scores[at + key] - top) * factor / unit, unit)
+        shift = self.zero.astype("float32")
+        top = T.bind(tirx.Select(bits > i32(INFINITY), f32(math.nan), top))
 
-    def _weights(self, row: Expr, power: Callable[[Expr], Expr], unit: Expr) -> None:
-        """Codes of what ``power`` gives of a key."""
-        lay, weights, zero = self.layout, self.scratch.weights, self.zero
-        at, ends = row * lay.width(self.dot), lay.keys.extent
-        less = i32(0) if self.attention.correction else zero
+        def careful(key: Expr) -> Expr:
+            whole = tirx.nearbyint(exp_expression(scores[at + key] - top) * factor / unit) + shift
+            made = tirx.max(tirx.min(whole, f32(MOST)), f32(LEAST)).astype("int32") - self.zero
+            # No Select, see `tvm_flow.lower.exponential`; the sign of key - S is all ones where there is a key.
+            return tirx.bitwise_and(made, tirx.shift_right(key.astype("int32") - i32(keys.extent), i32(31)))
+
+        def usual(key: Expr) -> Expr:
+            return tirx.nearbyint(falling_expression(scores[at + key] - top) * factor).astype("int32")
+
+        inside = tirx.And(factor >= f32(0.0), factor + shift <= f32(MOST))
+        finite = tirx.And(bits <= i32(INFINITY), _magnitude(top) < i32(INFINITY))
+        with T.If(tirx.And(tirx.And(unit == f32(1.0), inside), finite)):
+            with T.Then():
+                self._weights(row, usual, unit)
+            with T.Else():
+                self._weights(row, careful, unit)
+
+    def _weights(self, row: Expr, weight: Callable[[Expr], Expr], unit: Expr) -> None:
+        """Codes less their zero as ``weight`` gives them of a key, and their sum."""
+        keys, weights, at = self.layout.keys, self.scratch.weights, row * self.layout.width(self.dot)
+        shift = self.zero if self.attention.correction else i32(0)
 
         def code(key: Expr) -> Expr:
-            whole = tirx.nearbyint(power(key)) + zero.astype("float32")
-            made = tirx.max(tirx.min(whole, f32(MOST)), f32(LEAST)).astype("int32") - less
-            made = made if lay.keys.padded == ends else tirx.Select(key < ends, made, i32(0))
-            store(weights, at + key, made.astype(CODE))
-            return weights[at + key].astype("int32")
+            made = weight(key)
+            store(weights, at + key, (made + shift).astype(CODE))
+            return made
 
-        added = Fold(lay.keys.padded // self.lanes, self.lanes, "int32").of(lambda a, b: a + b, 0, code)
-        whole = added - (zero - less) * i32(ends)
-        store(self.scratch.total, row, whole.astype("float32") * unit)
+        added = Fold(keys.padded // self.lanes, self.lanes, "int32", parts=1).of(lambda a, b: a + b, 0, code)
+        store(self.scratch.total, row, added.astype("float32") * unit)
 
     def _number(self, operand: Var | float) -> Expr:
         return f32(operand) if isinstance(operand, float) else self.operands.tensors[operand][0]
@@ -221,3 +241,8 @@ class _Task:
             write(turn * self.lanes + lane)
         with loop(channels, whole) as channel:
             write(channel)
+
+
+def _magnitude(number: Expr) -> Expr:
+    """Its bits but the sign: beyond infinity's for NaN."""
+    return tirx.bitwise_and(tirx.reinterpret("int32", number), i32(MAGNITUDE))

@@ -17,15 +17,16 @@ PARTS = 4
 
 @dataclass(frozen=True)
 class Fold:
-    """``vectors`` of ``lanes`` each, combined to one ``dtype``."""
+    """``vectors`` of ``lanes`` each, combined to one ``dtype``, ``parts`` of them side by side."""
 
     vectors: int
     lanes: int
     dtype: str = "float32"
+    parts: int = PARTS
 
     def of(self, combine: Callable[[Expr, Expr], Expr], initial: float, read: Callable[[Expr], Expr]) -> Expr:
         """All that ``read`` gives of the places of the row, from ``initial`` on."""
-        parts = min(PARTS, self.vectors)
+        parts = min(self.parts, self.vectors)
         partial = allocated(parts * self.lanes, self.dtype)
 
         def take(part: int, value: Callable[[Expr], Expr], first: Expr | int) -> None:
