@@ -54,6 +54,12 @@ def test_the_first_words_stand_in_the_message_and_all_are_kept(tmp_path: Path) -
     assert "errors generated" in note or "too many errors" in note
 
 
+def test_without_the_package_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zig, "find_spec", lambda _: None)
+    with pytest.raises(BuildError, match="pip install ziglang"):
+        compiled("int f(void) { return 1; }", tmp_path / "f.o")
+
+
 def test_a_failing_archive_has_the_same_shape(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"^a\.a: expected zig ar to make it, got exit code 1: .*absent\.o"):
         archive(tmp_path / "a.a", tmp_path / "absent.o")
