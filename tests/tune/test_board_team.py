@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing, redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,13 +19,14 @@ import pytest
 from support.board_farm import Farm, wait_for
 
 from tvm_flow.cli import main
+from tvm_flow.errors import BuildError
 from tvm_flow.export import Exported
 from tvm_flow.target.spec import TargetSpec
-from tvm_flow.tune import board_program, board_session, board_team, tune_export
+from tvm_flow.tune import board_program, board_session, board_team, tune_export, workloads
 from tvm_flow.tune.board_address import Board
 from tvm_flow.tune.board_check import free_boards
-from tvm_flow.tune.board_team import Done, Job, Message, hire
-from tvm_flow.tune.entries import Entry, Kind
+from tvm_flow.tune.board_team import Done, Job, Member, Message, Team, hire
+from tvm_flow.tune.entries import DEFAULT, Entry, Kind
 from tvm_flow.tune.extracted import TunedKernel
 from tvm_flow.tune.ledger import read_ledger
 from tvm_flow.tune.local_bench import BoardBench
@@ -133,6 +136,43 @@ def test_ctrl_c_keeps_what_was_measured_and_gives_every_board_back(
     found = read_ledger(tmp_path / "records")
     assert found.skipped == () and len(found.entries) >= 2, "both defaults, and races if one was finished"
     wait_for(lambda: free_boards(board) == 2, 30)
+
+
+def test_members_that_do_not_end_are_waited_for_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stay(ready: Connection) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        ready.send(())
+        time.sleep(600)
+
+    monkeypatch.setattr(board_team, "GIVE_BACK", 1.0)
+    context, members = multiprocessing.get_context("fork"), list[Member]()
+    for _ in range(4):
+        ours, theirs = context.Pipe()
+        members.append(Member(context.Process(target=stay, args=(theirs,)), ours))
+        members[-1].process.start()
+        ours.recv()
+    processes, start = [each.process for each in members], time.monotonic()
+    Team(members).close()
+    assert time.monotonic() - start < 3
+    assert not any(each.is_alive() for each in processes)
+
+
+def test_an_interrupt_that_the_compiler_makes_an_error_of_is_one(
+    products: list[TunedKernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lowered(*_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise BuildError("kernel k: TVM could not lower it: ; report this graph") from None
+
+    monkeypatch.setattr(workloads, "with_choices", lowered)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as a member has it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            workloads.scheduled(products[0].packed, products[0].kernel, DEFAULT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_minutes_end_the_work_of_all_boards(

@@ -31,7 +31,6 @@ from tvm_flow.compile.decoder_build import build_decoder
 from tvm_flow.compile.dump import clear_dump
 from tvm_flow.compile.failures import kept_check
 from tvm_flow.compile.functions import Builder, BundleFunction, Figures, Job
-from tvm_flow.compile.interrupted import interrupts_kept
 from tvm_flow.compile.kernel_lines import kernel_lines
 from tvm_flow.compile.measured import measured
 from tvm_flow.compile.options import CompileOptions, Emit
@@ -40,6 +39,7 @@ from tvm_flow.compile.step_build import Steps, build_steps, bundle_contents, gol
 from tvm_flow.compile.told import told
 from tvm_flow.errors import BitExactError, BundleError, ConfigError
 from tvm_flow.export import Exported
+from tvm_flow.lower.interrupted import interrupts_kept
 from tvm_flow.pack import Contents, read_manifest, write_bundle
 from tvm_flow.plan.coverage import coverage, coverage_lines, require_coverage
 from tvm_flow.plan.group import GroupLibrary

@@ -13,10 +13,10 @@ from tvm_flow.check.calls import Members
 from tvm_flow.check.decoding import DecoderCheck, chunks_of, decoder_figures
 from tvm_flow.check.sampling import CallCheck
 from tvm_flow.compile.functions import Figures, Job, Source, build_libraries
-from tvm_flow.compile.interrupted import interrupts_kept
 from tvm_flow.compile.told import told
 from tvm_flow.export.decoder_file import ExportedDecoder, load_decoder
 from tvm_flow.importer.step_groups import StepGroup, import_graph
+from tvm_flow.lower.interrupted import interrupts_kept
 from tvm_flow.pack import Contents, Decoder
 from tvm_flow.pack.decoder import LIBRARY, NO_FRAMES
 from tvm_flow.plan.folds import Floats

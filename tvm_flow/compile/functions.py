@@ -18,7 +18,6 @@ from tvm_flow.check.machines import Machine
 from tvm_flow.check.sampling import CallCheck
 from tvm_flow.compile.dump import dump_passes, dump_plan
 from tvm_flow.compile.failures import kept_build
-from tvm_flow.compile.interrupted import interrupts_kept
 from tvm_flow.compile.library import Placed, build_placed
 from tvm_flow.compile.measured import measured
 from tvm_flow.compile.options import CompileOptions
@@ -26,6 +25,7 @@ from tvm_flow.compile.told import Stage, stage_of, told
 from tvm_flow.errors import BuildError
 from tvm_flow.export import Exported
 from tvm_flow.importer.step_groups import StepGroup
+from tvm_flow.lower.interrupted import interrupts_kept
 from tvm_flow.lower.partition import partition
 from tvm_flow.pack import Contents
 from tvm_flow.plan.folds import Floats

@@ -12,10 +12,10 @@ from tvm_flow.check.calls import ExactnessReport, Members, members_of
 from tvm_flow.check.sampling import CallCheck
 from tvm_flow.check.trajectory import TrajectoryCheck, figures
 from tvm_flow.compile.functions import Figures, Job, Source, build_libraries
-from tvm_flow.compile.interrupted import interrupts_kept
 from tvm_flow.export import Exported
 from tvm_flow.export.graph import MASKED
 from tvm_flow.importer.step_groups import import_steps
+from tvm_flow.lower.interrupted import interrupts_kept
 from tvm_flow.pack import Contents, Golden, Group, Prompt, Variant
 from tvm_flow.pack.contents import NOT_COMPUTED
 from tvm_flow.plan.folds import Floats

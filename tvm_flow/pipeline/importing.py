@@ -34,11 +34,11 @@ from tvm_flow.compile.graph_build import (
 )
 from tvm_flow.compile.graph_report import Report, graph_report
 from tvm_flow.compile.graph_source import identifier
-from tvm_flow.compile.interrupted import interrupts_kept
 from tvm_flow.compile.told import stage_of, told
 from tvm_flow.errors import BitExactError, BuildError, ConfigError, ImportGraphError
 from tvm_flow.folders import new_directory
 from tvm_flow.graph.names import unquoted
+from tvm_flow.lower.interrupted import interrupts_kept
 from tvm_flow.room import expect_room
 from tvm_flow.scratch import WORK, beside
 from tvm_flow.target.spec import TargetSpec

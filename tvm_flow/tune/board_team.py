@@ -38,7 +38,7 @@ from tvm_flow.tune.verdicts import Verdict
 LOSSES = 2
 """So many boards are lost with a kernel before it is given up."""
 GIVE_BACK = 10.0
-"""Seconds for a member to end its session."""
+"""Seconds for members, all at a time, to end their sessions."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,9 @@ class Team:
         """Give every board back."""
         for member in self.members:
             member.process.terminate()
+        end = time.monotonic() + GIVE_BACK
         for member in self.members:
-            _end(member)
+            _end(member, end - time.monotonic())
         self.members.clear()
 
 
@@ -178,9 +179,9 @@ def hire(benches: Sequence[LocalBench], target: TargetSpec, store: Path) -> Team
     return Team(members)
 
 
-def _end(member: Member) -> None:
+def _end(member: Member, seconds: float = GIVE_BACK) -> None:
     member.pipe.close()
-    member.process.join(GIVE_BACK)
+    member.process.join(max(seconds, 0))
     member.process.kill()
     member.process.join()
 

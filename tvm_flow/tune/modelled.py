@@ -27,6 +27,7 @@ from tvm_flow.backends.cpu.spaces import default_choice
 from tvm_flow.check.kernels import assembly
 from tvm_flow.check.machines import machine_of
 from tvm_flow.graph.constants import Array
+from tvm_flow.lower.interrupted import interrupts_kept
 from tvm_flow.target.board import detect_board
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.target.target_names import HOST
@@ -62,7 +63,8 @@ class CoreModel:
         Raises BuildError, also where the call takes more than ``timeout`` seconds here.
         """
         function = scheduled(kernel.packed, kernel.kernel, candidate).with_attr("global_symbol", "k")
-        text = assembly("k", function, self.target)
+        with interrupts_kept():
+            text = assembly("k", function, self.target)
         ran, output = count_blocks(text, args, self.target, folder, self._prefix, timeout)
         cycles, product, choice = self._core(ran), kernel.packed.products.get(kernel.kernel), _choice(kernel, candidate)
         if product is not None and isinstance(choice, ProductChoice):

@@ -18,6 +18,7 @@ from tvm_flow.artifact import require_unchanged
 from tvm_flow.backends.packed import CPU
 from tvm_flow.errors import BuildError, ConfigError
 from tvm_flow.export.write import load_exported
+from tvm_flow.lower.interrupted import interrupts_kept
 from tvm_flow.scratch import temporary_folder
 from tvm_flow.target.spec import TargetSpec, detect_host
 from tvm_flow.tune.board_check import free_boards, hold_board
@@ -44,7 +45,8 @@ def tune(export: Path, target: TargetSpec, store: Path, options: TuneOptions, sa
     start, threads = time.monotonic(), threads_of(options)
     exported = load_exported(export)
     require_unchanged(export, "export")
-    kernels = tuned_kernels(exported, target, threads, lambda words: options.only in words, options.progress)
+    with interrupts_kept():
+        kernels = tuned_kernels(exported, target, threads, lambda words: options.only in words, options.progress)
     if not kernels:
         others = ", ".join(name for name in target.backends if name != CPU)
         of = f" that the CPU runs: kernels of {others} are not tuned" if others else ""

@@ -17,6 +17,7 @@ from tvm_flow.backends.packed import PackedProgram
 from tvm_flow.check.kernels import scheduled_kernel
 from tvm_flow.errors import BuildError
 from tvm_flow.graph.types import PrimFunc
+from tvm_flow.lower.interrupted import interrupts_kept
 from tvm_flow.target.spec import TargetSpec
 from tvm_flow.toolchain.versions import compiler_versions
 from tvm_flow.tune.entries import DEFAULT, Key, canonical, parsed
@@ -50,7 +51,8 @@ def code_hash(function: PrimFunc) -> str:
 
 def scheduled(packed: PackedProgram, kernel: str, candidate: str) -> PrimFunc:
     """The kernel as ``candidate`` (`DEFAULT`: as the default) schedules it; raises BuildError for one of another."""
-    return scheduled_kernel(with_choices(packed, choices_of(kernel, candidate)), kernel)
+    with interrupts_kept():
+        return scheduled_kernel(with_choices(packed, choices_of(kernel, candidate)), kernel)
 
 
 def choices_of(kernel: str, candidate: str) -> Mapping[str, Choice]:

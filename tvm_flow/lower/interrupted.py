@@ -1,4 +1,7 @@
-"""Ctrl-C while TVM compiles: it makes an error of its own of KeyboardInterrupt now and then, or loses it."""
+"""Ctrl-C while TVM compiles: it makes an error of its own of KeyboardInterrupt now and then, or loses it.
+
+SIGTERM counts too where a process has asked Python to raise the same for it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 @contextmanager
 def interrupts_kept() -> Iterator[None]:
@@ -16,16 +21,15 @@ def interrupts_kept() -> Iterator[None]:
     Outside the main thread, or under a handler of the caller's own, nothing changes.
     """
     mine = threading.current_thread() is threading.main_thread()
-    if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
+    kept = [each for each in _SIGNALS if mine and signal.getsignal(each) is signal.default_int_handler]
     pressed: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
         pressed.append(number)
         signal.default_int_handler(number, frame)
 
-    before = signal.signal(signal.SIGINT, remember)
+    for each in kept:
+        signal.signal(each, remember)
     try:
         yield
     except Exception as error:
@@ -33,6 +37,7 @@ def interrupts_kept() -> Iterator[None]:
             raise KeyboardInterrupt from error
         raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each in kept:
+            signal.signal(each, signal.default_int_handler)
     if pressed:
         raise KeyboardInterrupt

@@ -8,13 +8,13 @@ import threading
 
 import pytest
 
-from tvm_flow.compile.interrupted import interrupts_kept
 from tvm_flow.errors import BuildError
+from tvm_flow.lower.interrupted import interrupts_kept
 
 
-def press_and_convert() -> None:
+def press_and_convert(number: int = signal.SIGINT) -> None:
     try:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         signal.pause()
     except KeyboardInterrupt:
         raise BuildError("kernel k: TVM could not lower it: KeyboardInterrupt; report this graph") from None
@@ -34,6 +34,16 @@ def test_it_leaves_as_an_interrupt(work: object) -> None:
     with pytest.raises(KeyboardInterrupt), interrupts_kept():
         work()  # type: ignore[operator]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_process_that_raises_the_same_when_it_is_ended_is_interrupted_too() -> None:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupts_kept():
+            press_and_convert(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_an_error_without_one_stays_what_it_is() -> None:
