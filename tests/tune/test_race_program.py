@@ -16,6 +16,7 @@ from tvm.script import tirx as T
 
 from tvm_flow.toolchain.zig import zig_cc
 from tvm_flow.tune import race_program
+from tvm_flow.tune.forked import running
 from tvm_flow.tune.race_program import RaceProcess, compile_candidates, link_race
 from tvm_flow.tune.rounds import LateError, NoTimeError, race
 
@@ -135,6 +136,21 @@ def test_compiling_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(race_program, "COMPILE_TIMEOUT", 0.5)
     failed = compile_candidates({"slow": lambda: signal.pause()}, HOST, tmp_path, workers=1)
     assert failed == {"slow": "its compiler ended or took too long"}
+
+
+def test_an_interrupt_while_compilers_are_started_leaves_none_behind() -> None:
+    class Interrupted(multiprocessing.get_context("fork").Process):  # type: ignore[name-defined,misc]
+        def start(self) -> None:
+            super().start()
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as a board's process has it
+    try:
+        with pytest.raises(KeyboardInterrupt), running([Interrupted(target=signal.pause) for _ in range(2)]):
+            pytest.fail("it was interrupted before")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert multiprocessing.active_children() == []
 
 
 def test_compiling_ends_with_the_time_that_it_has_and_nobody_is_to_blame(tmp_path: Path) -> None:

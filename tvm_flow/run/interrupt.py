@@ -6,12 +6,13 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 ASK_AGAIN = 0.02
 """Seconds until a call that Ctrl-C is to stop is asked again: one that has not begun yet forgets it."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 UNSET = -1
 """What set_wakeup_fd gives where there was none."""
 
@@ -28,8 +29,8 @@ def deferred_interrupt(cancel: Callable[[], object] | None = None) -> Iterator[I
     """Keep KeyboardInterrupt out of ctypes callbacks, where it would be printed and lost.
 
     Inside, SIGINT only sets ``pending`` and has ``cancel`` called, also while the main thread is in C; on leaving, a
-    pending interrupt is raised as KeyboardInterrupt. Outside the main thread, or under a handler of the caller's own,
-    nothing changes.
+    pending interrupt is raised as KeyboardInterrupt. So does SIGTERM where Python raises the same for it. Outside the
+    main thread, or under a handler of the caller's own, nothing changes.
     """
     interrupt = Interrupt()
 
@@ -37,25 +38,25 @@ def deferred_interrupt(cancel: Callable[[], object] | None = None) -> Iterator[I
         interrupt.pending = True
 
     mine = threading.current_thread() is threading.main_thread()
-    if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield interrupt
-        return
-    before = signal.signal(signal.SIGINT, remember)
+    kept = [each for each in _SIGNALS if mine and signal.getsignal(each) is signal.default_int_handler]
+    for each in kept:
+        signal.signal(each, remember)
     try:
-        if cancel is None:
+        if cancel is None or not kept:
             yield interrupt
         else:
-            with _cancelling(cancel):
+            with _cancelling(cancel, kept):
                 yield interrupt
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each in kept:
+            signal.signal(each, signal.default_int_handler)
         if interrupt.pending:
             raise KeyboardInterrupt from None
 
 
 @contextmanager
-def _cancelling(cancel: Callable[[], object]) -> Iterator[None]:
-    """Call ``cancel`` on a thread of its own when SIGINT arrives: Python's handlers wait until C code returns."""
+def _cancelling(cancel: Callable[[], object], kept: Collection[int]) -> Iterator[None]:
+    """Call ``cancel`` on a thread of its own when one of ``kept`` arrives: handlers wait until C code returns."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -71,7 +72,7 @@ def _cancelling(cancel: Callable[[], object]) -> Iterator[None]:
                 return
             if before != UNSET:
                 os.write(before, numbers)
-            if signal.SIGINT in numbers:
+            if any(each in numbers for each in kept):
                 asked = True
                 cancel()
 

@@ -22,6 +22,7 @@ from tvm_flow.tune.agreement import Right, first_right
 from tvm_flow.tune.counted import TIMEOUT
 from tvm_flow.tune.entries import DEFAULT, Entry, Kind
 from tvm_flow.tune.extracted import TunedKernel
+from tvm_flow.tune.forked import running
 from tvm_flow.tune.modelled import CoreModel
 from tvm_flow.tune.proposals import propose
 from tvm_flow.tune.workloads import choices_of, code_hash, scheduled
@@ -88,14 +89,8 @@ def modelled_entries(
         place = Path(name)
         given = (model, kernel, candidates, right, place)
         processes = [context.Process(target=_share, args=(share, given)) for share in shares]
-        for process in processes:
-            process.start()
-        try:
+        with running(processes):
             for process in processes:
-                process.join()
-        finally:
-            for process in processes:
-                process.kill()
                 process.join()
         return [_entry(kernel, each, right, place / str(number)) for number, each in enumerate(candidates)]
 

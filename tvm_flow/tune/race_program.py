@@ -28,6 +28,7 @@ from tvm_flow.toolchain.link import EMULATE
 from tvm_flow.toolchain.runtime_library import build_static_runtime
 from tvm_flow.toolchain.zig import zig_cc
 from tvm_flow.tune.entries import Json
+from tvm_flow.tune.forked import running
 from tvm_flow.tune.machine_state import machine_state
 from tvm_flow.tune.rounds import LateError, NoTimeError
 
@@ -53,19 +54,13 @@ def compile_candidates(
     shares = [names[i::workers] for i in range(workers) if names[i::workers]]
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=_compile, args=(share, make, target, folder)) for share in shares]
-    for process in processes:
-        process.start()
     usual = COMPILE_TIMEOUT * max(len(names) / USUAL, 1)
     deadline = time.monotonic() + min(usual, seconds)
-    try:
+    with running(processes):
         for process in processes:
             process.join(max(deadline - time.monotonic(), 0))
         if seconds < usual and any(process.is_alive() for process in processes):
             raise LateError
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
     return {name: _why(folder, name) for name in names if not (folder / f"{name}.o").exists()}
 
 
