@@ -10,7 +10,10 @@ from tvm_flow.errors import TvmFlowError
 
 ALL_CORES = ("full", "ranking", "step", "tuning", "vulkan")
 """Benches that say themselves how many threads they use."""
-NAMES = ("arm", "attention", "floats", "full", "gemm", "npu", "quality", "ranking", "size", "step", "tuning", "vulkan")
+NAMES = (
+    *("arm", "attention", "floats", "full", "gemm", "npu", "quality", "ranking", "size", "step", "tuning", "vulkan"),
+    "x86",
+)
 
 
 def main(arguments: list[str]) -> int:
