@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import NodeProto
 from support.execution import imported
 from support.exported_model import Exporter
-from support.onnx_graphs import model, node
+from support.onnx_graphs import model, node, random_nodes
 
 from tvm_flow.graph.lifted import LiftedGraph, bindings_of, dtype_of, op_name, shape_of
 from tvm_flow.graph.program import Program
@@ -140,14 +139,8 @@ UNARY = st.sampled_from(["Exp", "Relu", "Softmax", "Sqrt", "Transpose", "Square"
 @given(st.lists(st.tuples(UNARY, st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=8))
 def test_random_graphs(steps: list[tuple[str, int, int]]) -> None:
     """Any shape of graph: forks, joins, dead ends."""
-    names, nodes = ["x"], list[NodeProto]()
-    for i, (kind, first, second) in enumerate(steps):
-        a, b = names[first % len(names)], names[second % len(names)]
-        attributes = {"perm": [1, 0]} if kind == "Transpose" else {}
-        body = node("Mul", f"{a} {a}", f"m{i}") if kind == "Square" else node(kind, a, f"m{i}", **attributes)
-        nodes += [body, node("Add", f"m{i} {b}", f"n{i}")]
-        names += [f"m{i}", f"n{i}"]
-    made = model(nodes, {"x": (6, 6)}, {names[-1]: (6, 6)})
+    nodes, last = random_nodes(["x"], steps)
+    made = model(nodes, {"x": (6, 6)}, {last: (6, 6)})
     program = partition(imported(made))
     assert_straight_line(program)
     assert operators_of_calls(program) == live_operators(program.graph)

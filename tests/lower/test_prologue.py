@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from onnx import NodeProto
 from support.execution import imported, reference_output, run_checked, value_of
 from support.exported_model import MODELS, Exporter
-from support.onnx_graphs import model, node
+from support.onnx_graphs import model, node, random_nodes
 
 from tvm_flow.backends.cpu.generic import GENERIC
 from tvm_flow.backends.place import pack_weights
@@ -133,14 +133,8 @@ UNARY = st.sampled_from(["Exp", "Relu", "Softmax", "Transpose", "Square"])
 @given(st.lists(st.tuples(UNARY, st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=8))
 def test_random_graphs(steps: list[tuple[str, int, int]]) -> None:
     """Any shape of graph: the cut is right, and the values are those of the whole graph."""
-    names, nodes = ["x", "y"], list[NodeProto]()
-    for i, (kind, first, second) in enumerate(steps):
-        a, b = names[first % len(names)], names[second % len(names)]
-        attributes = {"perm": [1, 0]} if kind == "Transpose" else {}
-        body = node("Mul", f"{a} {a}", f"m{i}") if kind == "Square" else node(kind, a, f"m{i}", **attributes)
-        nodes += [body, node("Add", f"m{i} {b}", f"n{i}")]
-        names += [f"m{i}", f"n{i}"]
-    program = two_inputs(nodes, names[-1])
+    nodes, last = random_nodes(["x", "y"], steps)
+    program = two_inputs(nodes, last)
     assert_cut_right(program)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.tiny_folders import write_shards
 from torch import Tensor
 
 from tvm_flow.errors import CheckpointError, ConfigError
@@ -50,12 +51,7 @@ def test_half_precision_is_widened(tmp_path: Path, state: dict[str, Tensor]) -> 
 
 
 def test_sharded_folder(tmp_path: Path, state: dict[str, Tensor]) -> None:
-    names = sorted(state)
-    shards = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
-    for shard, keys in shards.items():
-        save_file({key: state[key] for key in keys}, tmp_path / shard)
-    weight_map = {key: shard for shard, keys in shards.items() for key in keys}
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    write_shards(tmp_path, state)
     (tmp_path / "config.json").write_text(json.dumps(CONFIG.to_dict()))
     assert_same(load_checkpoint(tmp_path), state)
     (tmp_path / "b.safetensors").unlink()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from support.stdit_by_hand import CONFIG, make_model
+from support.tiny_folders import write_shards
 from test_stdit import xl_2_shapes
 from torch import Tensor
 
@@ -100,12 +101,7 @@ class TestInspection:
     def test_stdit3_and_shards(self, tmp_path: Path) -> None:
         config = STDiT3Config(depth=1, hidden=16, heads=2, in_channels=2, caption_channels=6, model_max_length=4)
         state = STDiT3(config).state_dict()
-        names = sorted(state)
-        shards = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
-        for shard, keys in shards.items():
-            save_file({key: state[key] for key in keys}, tmp_path / shard)
-        weight_map = {key: shard for shard, keys in shards.items() for key in keys}
-        (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+        write_shards(tmp_path, state)
         (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
         found = inspect_checkpoint(tmp_path)
         assert (found.config, found.tensors, str(found.differences)) == (config, len(state), "")

@@ -56,3 +56,15 @@ def float_tolerance(x: Array, w: Array, scale: float = 1.0) -> Array:
     return np.asarray(
         2 * scale * depth * 2.0**-24 * (np.abs(x.astype(np.float64)) @ np.abs(w.astype(np.float64)) + 1.0)
     )
+
+
+def random_nodes(names: Sequence[str], steps: Sequence[tuple[str, int, int]]) -> tuple[list[NodeProto], str]:
+    """Nodes that start with the inputs ``names``, of steps (an operator, two values by number), and the last output."""
+    known, nodes = list(names), list[NodeProto]()
+    for i, (kind, first, second) in enumerate(steps):
+        a, b = known[first % len(known)], known[second % len(known)]
+        attributes = {"perm": [1, 0]} if kind == "Transpose" else {}
+        body = node("Mul", f"{a} {a}", f"m{i}") if kind == "Square" else node(kind, a, f"m{i}", **attributes)
+        nodes += [body, node("Add", f"m{i} {b}", f"n{i}")]
+        known += [f"m{i}", f"n{i}"]
+    return nodes, known[-1]

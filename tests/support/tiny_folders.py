@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import sentencepiece
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from tvm_flow.opensora.temporal import TemporalConfig, TemporalDecoder
 
@@ -67,3 +69,13 @@ def write_video_vae(folder: Path, state: dict[str, torch.Tensor], **config: Any)
     (folder / "config.json").write_text(json.dumps({"model_type": "VideoAutoencoderPipeline", **config}))
     save_file(state, folder / "model.safetensors")
     return folder
+
+
+def write_shards(folder: Path, state: Mapping[str, Tensor]) -> None:
+    """``state`` in a.safetensors and b.safetensors of ``folder``, with their index."""
+    names = sorted(state)
+    shards = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for shard, keys in shards.items():
+        save_file({key: state[key] for key in keys}, folder / shard)
+    weight_map = {key: shard for shard, keys in shards.items() for key in keys}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))

@@ -5,17 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "expect.h"
 #include "pool.h"
 
 enum { TASKS = 400 };
-
-#define EXPECT(condition)                                     \
-  do {                                                        \
-    if (!(condition)) {                                       \
-      fprintf(stderr, "line %d: %s\n", __LINE__, #condition); \
-      exit(1);                                                \
-    }                                                         \
-  } while (0)
 
 typedef struct {
   pthread_t caller;

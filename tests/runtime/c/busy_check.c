@@ -4,15 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LAST_ERROR error.message
+#include "expect.h"
 #include "tvm_flow_decoder.h"
-
-#define EXPECT(condition)                                                                      \
-  do {                                                                                         \
-    if (!(condition)) {                                                                        \
-      fprintf(stderr, "line %d: %s; last error: %s\n", __LINE__, #condition, error.message);   \
-      exit(1);                                                                                 \
-    }                                                                                          \
-  } while (0)
 
 enum { LATENT = 32, TEXT = 12, TOKENS = 3, ROUNDS = 200 };
 

@@ -4,20 +4,13 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#define LAST_ERROR error.message
+#include "expect.h"
 #include "tvm_flow_control.h"
 
 enum { LATENT = 32, TEXT = 12, TOKENS = 3, FRAMES = 4096 };
-
-#define EXPECT(condition)                                                                    \
-  do {                                                                                       \
-    if (!(condition)) {                                                                      \
-      fprintf(stderr, "line %d: %s; last error: %s\n", __LINE__, #condition, error.message); \
-      exit(1);                                                                               \
-    }                                                                                        \
-  } while (0)
 
 static tvm_flow_error error = {TVM_FLOW_OK, ""};
 static tvm_flow *flow;

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LAST_ERROR error.message
+#include "expect.h"
 #include "tvm_flow_trace.h"
 
 #ifdef LINKED /* the toy group is part of this program */
@@ -22,14 +24,6 @@ static uint32_t threads;
 /* All handles close together: a library that is unloaded and mapped again in between looks like a race to
  * ThreadSanitizer, which does not see the loader's lock. */
 static pthread_barrier_t all_done;
-
-#define EXPECT(condition)                                                                      \
-  do {                                                                                         \
-    if (!(condition)) {                                                                        \
-      fprintf(stderr, "line %d: %s; last error: %s\n", __LINE__, #condition, error.message);   \
-      exit(1);                                                                                 \
-    }                                                                                          \
-  } while (0)
 
 static int stop_at_second(void *user, uint32_t done, uint32_t steps) {
   *(uint32_t *)user = done;

@@ -5,15 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LAST_ERROR error.message
+#include "expect.h"
 #include "tvm_flow_decoder.h"
-
-#define EXPECT(condition)                                                                      \
-  do {                                                                                         \
-    if (!(condition)) {                                                                        \
-      fprintf(stderr, "line %d: %s; last error: %s\n", __LINE__, #condition, error.message);   \
-      exit(1);                                                                                 \
-    }                                                                                          \
-  } while (0)
 
 #ifdef FAILING_ALLOCATIONS
 static long left;

@@ -4,18 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LAST_ERROR error.message
+#include "expect.h"
 #include "flow.h"
 #include "toy_device.h"
 
 enum { HANDLES = 2 };
-
-#define EXPECT(condition)                                                                      \
-  do {                                                                                         \
-    if (!(condition)) {                                                                        \
-      fprintf(stderr, "line %d: %s; last error: %s\n", __LINE__, #condition, error.message);   \
-      exit(1);                                                                                 \
-    }                                                                                          \
-  } while (0)
 
 static const char *bundle;
 static uint32_t threads;

@@ -2,10 +2,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "expect.h"
 #include "pool.h"
 
 enum { MAX_TASKS = 300, ROUNDS = 3000 };
@@ -22,14 +22,6 @@ static int fail_task(int id, int count, void *data) {
   (void)count;
   return id == *(int *)data ? 40 + id : 0;
 }
-
-#define EXPECT(condition)                                             \
-  do {                                                                \
-    if (!(condition)) {                                               \
-      fprintf(stderr, "line %d: %s\n", __LINE__, #condition);         \
-      exit(1);                                                        \
-    }                                                                 \
-  } while (0)
 
 static void each_once(flow_pool *pool, int tasks) {
   memset(counts, 0, sizeof counts);

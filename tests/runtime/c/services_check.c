@@ -1,8 +1,8 @@
 /* The services as kernels use them: in a plan with and without a pool, inside a task, and two handles in turn. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "expect.h"
 #include "services.h"
 #include "tvm_abi.h"
 
@@ -20,14 +20,6 @@ static int launch(int (*task)(int, void *, void *), void *data, int num_tasks) {
 }
 
 static int outer_counts[OUTER], inner_counts[OUTER][INNER];
-
-#define EXPECT(condition)                                     \
-  do {                                                        \
-    if (!(condition)) {                                       \
-      fprintf(stderr, "line %d: %s\n", __LINE__, #condition); \
-      exit(1);                                                \
-    }                                                         \
-  } while (0)
 
 static int num_task(void *group) { return ((flow_parallel_group *)group)->num_task; }
 
