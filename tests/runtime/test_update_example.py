@@ -179,6 +179,18 @@ def test_what_is_no_bundle_is_not_replaced(program: Path, fetched: Path, into: P
     assert (tmp_path / "photos" / "one.jpg").exists() and (tmp_path / "link").is_symlink() and fetched.exists()
 
 
+@pytest.mark.parametrize("there", ["folder", "nothing"])
+def test_what_another_put_beside_no_bundle_is_left(program: Path, fetched: Path, tmp_path: Path, there: str) -> None:
+    """A mistyped INTO: .photos.old is nothing that an update left."""
+    (tmp_path / ".photos.old").mkdir()
+    (tmp_path / ".photos.old" / "one.jpg").write_bytes(b"1")
+    if there == "folder":
+        (tmp_path / "photos").mkdir()
+    done = update(program, fetched, tmp_path / "photos")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert (tmp_path / ".photos.old" / "one.jpg").exists() and fetched.exists()
+
+
 def test_a_bundle_does_not_take_its_own_place(program: Path, into: Path, old: Path) -> None:
     done = update(program, into, into)
     assert done.returncode == 1 and "expected another place than NEW" in done.stderr

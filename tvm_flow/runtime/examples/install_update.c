@@ -66,10 +66,13 @@ static int sync_one(const char *path, const struct stat *status, int kind, struc
   return close(file) | failed;
 }
 
-/* Ends what a run that was killed began: INTO is whole after that, and alone. */
+/* Ends what a run that was killed began: INTO is whole after that, and alone. What is beside no bundle is not ours. */
 static int recover(const char *into, const char *old) {
-  if (access(into, F_OK) == 0) return remove_all(old);
-  return rename(old, into) && errno != ENOENT ? fail(old, strerror(errno)) : 0;
+  struct stat status;
+  if (lstat(into, &status) == 0) return S_ISDIR(status.st_mode) && has(into, "steps.bin") ? remove_all(old) : 0;
+  if (lstat(old, &status)) return errno == ENOENT ? 0 : fail(old, strerror(errno));
+  if (!has(old, "steps.bin")) return fail(old, "expected the bundle that was replaced, or nothing; move it away");
+  return rename(old, into) ? fail(old, strerror(errno)) : 0;
 }
 
 /* The old one is under one of the other names then. */
@@ -138,7 +141,7 @@ int main(int argc, char **argv) {
   if (snprintf(old, sizeof old, "%s.%s.old", folder, name) >= MOST) return fail(into, "expected a shorter path");
   const int parent = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (parent < 0 || flock(parent, LOCK_EX | LOCK_NB)) /* until it ends, however it ends */
-    return fail(into, parent < 0 ? strerror(errno) : "another update of this folder is running");
+    return fail(into, errno == EWOULDBLOCK ? "another update of this folder is running" : strerror(errno));
   if (recover(into, old) || !may_replace(new, into)) return 1;
   tvm_flow_trust trust = {.struct_bytes = sizeof trust, .num_keys = 1, .keys = key, .model = argv[3]};
   return install(new, into, old, &trust, parent);
