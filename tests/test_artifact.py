@@ -266,6 +266,13 @@ class TestStamp:
         assert sha256_file(source) == "c96c6d5be8d08a12e7b5cdc1b207fa6b2430974c86803d8891675e76fd992c20"
 
 
+def test_more_folders_than_python_makes_at_once_are_refused(tmp_path: Path) -> None:
+    place = tmp_path / ("a/" * sys.getrecursionlimit()) / "out"
+    with pytest.raises(ConfigError, match="expected fewer folders in one another"), exclusive(place):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_is_no_place_for_a_file(tmp_path: Path) -> None:
     expect_file(tmp_path / "absent")
     (tmp_path / "file").write_text("")

@@ -254,7 +254,7 @@ def exclusive(output: Path) -> Iterator[None]:
             try:
                 lock = _locked(place)
             except FileNotFoundError:  # the folder is absent, or was just removed by who made it (`emptied`)
-                target.parent.mkdir(parents=True, exist_ok=True)
+                _make(target.parent, output)
                 lock = _locked(place)
         if lock is None:
             raise ConfigError(
@@ -267,6 +267,16 @@ def exclusive(output: Path) -> Iterator[None]:
         finally:
             place.unlink(missing_ok=True)
             os.close(lock)
+
+
+def _make(folder: Path, output: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except RecursionError as error:  # before any was made: pathlib asks for the lowest one first
+        depth = len(folder.parts)
+        raise ConfigError(
+            f"{output}: expected fewer folders in one another, got {depth}; choose another output"
+        ) from error
 
 
 def _locked(place: Path) -> int | None:
