@@ -39,6 +39,12 @@ def test_of_what_does_not_load_torch_s_words_are_said(saved: Path) -> None:
     assert why_not_unpickled(saved, False) == str(caught.value)
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.pth")
+    assert why_not_unpickled(tmp_path / "a.pth", False) == "no regular file"
+    assert no_process_is_left()
+
+
 def test_words_without_end_are_cut(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(*_: object, **__: object) -> None:
         raise ValueError("é" * 10_000)

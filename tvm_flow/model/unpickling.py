@@ -12,6 +12,7 @@ import os
 import resource
 import select
 import signal
+import stat
 import time
 from pathlib import Path
 
@@ -34,9 +35,12 @@ def why_not_unpickled(path: Path, mmap: bool) -> str:
     A file that takes more time or memory than its size explains is one that torch does not load.
     """
     try:
-        size = path.stat().st_size
+        status = path.stat()
     except OSError as error:
         return str(error)
+    if not stat.S_ISREG(status.st_mode):  # a pipe gives its bytes once, or never
+        return "no regular file"
+    size = status.st_size
     seconds = SECONDS + size / BYTES_PER_SECOND
     reading, writing = os.pipe()
     child = os.fork()
