@@ -115,5 +115,8 @@ def code_operands(function: Any, zero: int = -128, unit: float = 1.0) -> list[np
     step = np.float32(3 / 127)
     numbers = [step, step, step, step * step * 4 / q.shape[-1] ** 0.5, 255 * unit, unit]
     scalars = [np.asarray(number, np.float32) for number in numbers]
-    mask = [np.where(np.arange(v.shape[-2]) <= v.shape[-2] // 2, 0.0, -1e9).astype(np.float32)]
-    return [q, k, v, *scalars, np.asarray(zero, np.int8), scalars[2], *mask[: len(function.params) - 11]]
+    summed = np.clip(np.rint(v / scalars[2]), -128, 127).astype(np.int32).sum(axis=-2, keepdims=True, dtype=np.int32)
+    mask = np.where(np.arange(v.shape[-2]) <= v.shape[-2] // 2, 0.0, -1e9).astype(np.float32)
+    last = {"mask": mask, "correction": summed * np.int32(zero)}
+    more = [last[p.name] for p in function.params[11:]]
+    return [q, k, v, *scalars, np.asarray(zero, np.int8), scalars[2], *more]

@@ -5,7 +5,7 @@ q, k, v  --/ scale, round, clip-->  int8  --tvm_flow.backends.cpu.code_attention
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,20 +54,26 @@ def code_product(emit: Emit, operands: tuple[Var, Var, Var], rest: CodeParameter
     return emit(R.divide(emit(R.multiply(emit(R.astype(sums, "float32")), rest.value)), total))
 
 
-def code_attention(batch: int, heads: int, m: int, d: int, s: int, masked: bool = False) -> Relax:
-    """Of q, k transposed and v in float32, three scales, and `CodeParameters` in their order; float32 again."""
+def code_attention(batch: int, heads: int, m: int, d: int, s: int, more: Collection[str] = ()) -> Relax:
+    """Of q, k transposed and v in float32, three scales, and `CodeParameters` in their order; float32 again.
+
+    ``more`` are mask and correction, where they are parameters, too.
+    """
     shapes = {"q": (m, d), "k": (d, s), "v": (s, d)}
     p = {n: relax.Var(n, relax.TensorType([batch, heads, *shape], "float32")) for n, shape in shapes.items()}
     for name in ("q_scale", "k_scale", "v_scale", "score", "factor", "unit", "zero", "value"):
         p[name] = relax.Var(name, relax.TensorType([], "int8" if name == "zero" else "float32"))
-    if masked:
-        p["mask"] = relax.Var("mask", relax.TensorType([s], "float32"))
-    q, k, v, q_scale, k_scale, v_scale, *others = p.values()
+    numbers = list(p.values())[6:]
+    last = {"mask": ([s], "float32"), "correction": ([batch, heads, 1, d], "int32")}
+    extra = {name: relax.Var(name, relax.TensorType(*last[name])) for name in last if name in more}
+    rest = CodeParameters(*numbers, **extra)
+    q, k, v, q_scale, k_scale, v_scale, *_ = p.values()
+    p |= extra
     block = relax.BlockBuilder()
     with block.function("main", list(p.values())):
         with block.dataflow():
             operands = (_codes(block.emit, q, q_scale), _codes(block.emit, k, k_scale), _codes(block.emit, v, v_scale))
-            output = block.emit_output(code_product(block.emit, operands, CodeParameters(*others)))
+            output = block.emit_output(code_product(block.emit, operands, rest))
         block.emit_func_output(output)
     return block.get()["main"]
 

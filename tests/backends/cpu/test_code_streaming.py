@@ -15,7 +15,7 @@ from support.execution import HOST, call_kernel, compare, compile_functions
 from tvm_flow.backends.cpu import choose_isa
 from tvm_flow.backends.cpu.around_attention import attention_runs
 from tvm_flow.backends.cpu.code_attention import as_code_attention
-from tvm_flow.backends.cpu.code_dots import PLAIN, CodeDot, dot_of
+from tvm_flow.backends.cpu.code_dots import PLAIN, VNNI, CodeDot, dot_of
 from tvm_flow.backends.cpu.code_tiles import Columns, Part, fits
 from tvm_flow.backends.cpu.codegen import code_kernel, float_kernel
 from tvm_flow.backends.place import pack_weights
@@ -28,13 +28,16 @@ from tvm_flow.numerics.reference import execute
 from tvm_flow.target.spec import load_target
 
 Array = np.ndarray[Any, Any]
-DOTS = {dot.name: dot for dot in (PLAIN, dot_of(frozenset({"sse2"})), dot_of(HOST.features))}
-"""That run here."""
+HERE = {dot.name: dot for dot in (PLAIN, dot_of(HOST.features))}
+DOTS = {**HERE, **{f"as_{dot.name}": replace(dot, name=f"as_{dot.name}", intrinsic="") for dot in (VNNI,)}}
+"""That run here, and what the instructions of other machines mean."""
+MASK, CORRECTION = ("mask",), ("correction",)
 CASES = [
-    *(((1, 2, 4, 24, 1), False), ((2, 1, 13, 7, 9), True), ((1, 1, 16, 72, 120), False), ((1, 2, 5, 10, 33), True)),
-    ((2, 2, 32, 8, 16), False),
+    *(((1, 2, 4, 24, 1), ()), ((2, 1, 13, 7, 9), MASK), ((1, 1, 8, 24, 48), ()), ((1, 2, 5, 10, 33), MASK)),
+    *(((2, 2, 32, 8, 16), ()), ((1, 1, 4, 9, 21), CORRECTION)),
 ]
-"""Batch, heads, M, D, S, masked or not: one key, odd channels and keys, primes, whole vectors, several heads a task."""
+"""Batch, heads, M, D, S, what is a parameter beside: one key, odd channels and keys, primes, whole vectors, several
+heads a task."""
 
 
 def name_of(dot: CodeDot, shape: tuple[int, ...]) -> str:
@@ -51,9 +54,9 @@ def program_of(function: Any) -> Program:
 def module() -> Any:
     """A kernel for each of `CASES` and each of `DOTS`."""
     kernels = {
-        (name := name_of(dot, shape)): code_kernel(name, code_attention(*shape, masked), dot)
+        (name := name_of(dot, shape)): code_kernel(name, code_attention(*shape, more), dot)
         for dot in DOTS.values()
-        for shape, masked in CASES
+        for shape, more in CASES
     }
     return compile_functions(kernels)
 
@@ -62,8 +65,8 @@ def module() -> Any:
 def apart() -> dict[tuple[int, ...], tuple[Program, Any]]:
     """The kernels that each of `CASES` is without it."""
     found = {}
-    for shape, masked in CASES:
-        program = program_of(code_attention(*shape, masked))
+    for shape, more in CASES:
+        program = program_of(code_attention(*shape, more))
         found[shape] = (program, {name: float_kernel(name, f) for name, f in program.kernels.items()})
     return {shape: (program, compile_functions(kernels)) for shape, (program, kernels) in found.items()}
 
@@ -82,9 +85,11 @@ def all_of(module: Any, shape: tuple[int, ...], given: list[Array]) -> list[Arra
     return [call_kernel(module, name_of(dot, shape), given, output, "float32") for dot in DOTS.values()]
 
 
-@pytest.mark.parametrize(("shape", "masked"), CASES)
-def test_it_gives_the_bits_of_kernels_apart(module: Any, apart: Any, shape: tuple[int, ...], masked: bool) -> None:
-    given = code_operands(function := code_attention(*shape, masked))
+@pytest.mark.parametrize(("shape", "more"), CASES)
+def test_it_gives_the_bits_of_kernels_apart(
+    module: Any, apart: Any, shape: tuple[int, ...], more: tuple[str, ...]
+) -> None:
+    given = code_operands(function := code_attention(*shape, more))
     want = run_apart(*apart[shape], given)
     assert np.isfinite(want).all() and np.unique(want).size > want.size // 100
     compare(execute(function, given), want)
@@ -95,8 +100,8 @@ def test_it_gives_the_bits_of_kernels_apart(module: Any, apart: Any, shape: tupl
 @pytest.mark.parametrize(("zero", "unit"), [(-128, 0.5), (-100, 1.0), (0, 2.0)])
 def test_any_zero_and_unit_of_the_weights(module: Any, apart: Any, zero: int, unit: float) -> None:
     """Beyond 127 they are cut, so that sums of them differ; a unit that is a power of two leaves sums exact."""
-    shape, masked = CASES[3]
-    given = code_operands(code_attention(*shape, masked), zero, unit)
+    shape, more = CASES[3]
+    given = code_operands(code_attention(*shape, more), zero, unit)
     want = run_apart(*apart[shape], given)
     for got in all_of(module, shape, given):
         assert np.array_equal(got, want)
@@ -105,8 +110,8 @@ def test_any_zero_and_unit_of_the_weights(module: Any, apart: Any, zero: int, un
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 @pytest.mark.parametrize("where", [slice(0, 1), slice(32, 33), slice(0, 33)])
 def test_what_is_not_finite_in_a_mask_is_the_same(module: Any, apart: Any, value: float, where: slice) -> None:
-    shape, masked = CASES[3]
-    *given, mask = code_operands(code_attention(*shape, masked))
+    shape, more = CASES[3]
+    *given, mask = code_operands(code_attention(*shape, more))
     mask[where] = value
     want = run_apart(*apart[shape], [*given, mask])
     for got in all_of(module, shape, [*given, mask]):
@@ -115,8 +120,8 @@ def test_what_is_not_finite_in_a_mask_is_the_same(module: Any, apart: Any, value
 
 def test_the_ends_of_the_codes_overflow_nothing(module: Any, apart: Any) -> None:
     """-128 times -128 throughout: the greatest sums of pairs."""
-    shape, masked = CASES[2]
-    given = code_operands(code_attention(*shape, masked))
+    shape, more = CASES[2]
+    given = code_operands(code_attention(*shape, more))
     given[:3] = [np.full_like(x, -9.0) for x in given[:3]]
     for got in all_of(module, shape, given):
         assert np.array_equal(got, run_apart(*apart[shape], given))
@@ -129,7 +134,7 @@ def test_no_more_than_a_few_rows_of_scores_exist() -> None:
 
 
 def test_seven_kernels_and_more_are_one() -> None:
-    program = program_of(code_attention(1, 2, 8, 12, 16, True))
+    program = program_of(code_attention(1, 2, 8, 12, 16, MASK))
     (run,) = attention_runs(program, program.kernels)
     assert run == range(len(program.calls)) and len(program.calls) >= 7
     (call,) = pack_weights(program, choose_isa(HOST.features)).program.calls
@@ -156,11 +161,17 @@ def test_keys_whose_sums_of_weights_round_or_that_do_not_fit_stay_apart() -> Non
 
 
 def test_columns_are_tiles_of_two_vectors_and_one_of_what_is_left() -> None:
-    assert list(Columns(72, 1, 8).parts) == [Part(0, 4, 2), Part(64, 1, 1)]
-    assert list(Columns(5, 1, 8).parts) == [Part(0, 1, 1)] and Columns(5, 1, 8).padded == 8
-    assert list(Columns(16, 1, 8).parts) == [Part(0, 1, 2)]
+    assert list(Columns(72, 1, 8, 2).parts) == [Part(0, 4, 2), Part(64, 1, 1)]
+    assert list(Columns(5, 1, 8, 2).parts) == [Part(0, 1, 1)] and Columns(5, 1, 8, 2).padded == 8
+    assert list(Columns(16, 1, 8, 2).parts) == [Part(0, 1, 2)]
 
 
-@pytest.mark.parametrize(("target", "name"), [("x86-64-v3", "avx2"), ("x86-64-v4", "avx512bw")])
-def test_the_widest_product_of_pairs_is_taken(target: str, name: str) -> None:
-    assert dot_of(load_target(target).features).name == name
+TARGETS = {"x86-64-v3": "avx2", "x86-64-v4": "avx512bw", "raspberry-pi-5": "sdot", "raspberry-pi-4": "neon"}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_widest_instruction_of_a_target_is_taken(target: str) -> None:
+    features = load_target(target).features
+    assert dot_of(features).name == TARGETS[target] and dot_of(features | {"avx512vnni"}).name == {
+        "x86-64-v4": "avx512vnni"
+    }.get(target, TARGETS[target])

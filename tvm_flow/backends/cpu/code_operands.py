@@ -13,7 +13,7 @@ from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from tvm_flow.backends.cpu.attention_operands import Operands
-from tvm_flow.backends.cpu.code_dots import CODE, CodeDot
+from tvm_flow.backends.cpu.code_dots import CodeDot
 from tvm_flow.backends.cpu.code_tiles import Columns
 from tvm_flow.backends.cpu.made_rows import Row, vectors_over
 from tvm_flow.backends.cpu.moved import Step
@@ -33,10 +33,10 @@ class CodeOperands:
     dot: CodeDot
 
     def pack_rows(self, packed: Buffer, read: Read, start: Expr, rows: int) -> None:
-        """int16 [row, D] of Q from row ``start`` on, D filled up to whole units."""
+        """[row, D] of Q from row ``start`` on, with the bias, D filled up to whole units."""
         depth, width = read.view.shape[-1], self._filled(read.view.shape[-1])
         with loop(rows) as row:
-            self._make_row(packed, row * width, read, (depth, lambda d: (start + row, d)))
+            self._make_row(packed, row * width, read, (depth, lambda d: (start + row, d)), self.dot.bias)
 
     def pack_keys(self, packed: Buffer, read: Read, columns: Columns) -> None:
         """Units [tile, D, key] of K [.., D, S]."""
@@ -44,7 +44,7 @@ class CodeOperands:
         if read.view.strides[-1] == 1 and not read.by_row:
             self._pack(packed, columns, depth, lambda d, key: self._code(read, d, key))
             return
-        row = allocated(self._filled(depth), CODE)
+        row = allocated(self._filled(depth), self.dot.code)
         for part in columns.parts:
             width = part.vectors * columns.lanes
             with loop(part.tiles) as tile, loop(width) as column:
@@ -102,8 +102,8 @@ class CodeOperands:
         """``depth`` codes in whole units."""
         return -(-depth // self.dot.depth) * self.dot.depth
 
-    def _make_row(self, packed: Buffer, to: Expr, read: Read, channels: tuple[int, Place]) -> None:
-        """The codes of a row, of so many channels, which lie where the second says, at ``to``."""
+    def _make_row(self, packed: Buffer, to: Expr, read: Read, channels: tuple[int, Place], bias: int = 0) -> None:
+        """The codes of a row and ``bias``, of so many channels, which lie where the second says, at ``to``."""
         depth, at = channels
         if read.by_row:
             made = allocated(depth)
@@ -116,9 +116,9 @@ class CodeOperands:
             with loop(extent) as turn, vector(lanes) as lane:
                 d = first + turn * lanes + lane
                 code = self._rounded(read, made[d]) if read.by_row else self._code(read, *at(d))
-                store(packed, to + d, code.astype(CODE))
+                store(packed, to + d, (code + bias if bias else code).astype(self.dot.code))
         for d in range(depth, self._filled(depth)):
-            store(packed, to + d, tirx.const(0, CODE))
+            store(packed, to + d, tirx.const(0, self.dot.code))
 
     def _code(self, read: Read, row: Expr, column: Expr) -> Expr:
         """int32, of an element that is made of itself alone."""

@@ -21,7 +21,7 @@ from tvm.script.ir_builder import tirx as T
 
 from tvm_flow.backends.cpu.attention_operands import Operands
 from tvm_flow.backends.cpu.code_attention import CodeAttention
-from tvm_flow.backends.cpu.code_dots import CODE, CodeDot
+from tvm_flow.backends.cpu.code_dots import CodeDot
 from tvm_flow.backends.cpu.code_operands import CodeOperands
 from tvm_flow.backends.cpu.code_tiles import CodeLayout, Columns
 from tvm_flow.backends.cpu.folds import Fold
@@ -44,7 +44,9 @@ def code_streamed(name: str, attention: CodeAttention, layout: CodeLayout, dot: 
         tensors = {p: flat(buffer) for p, buffer in zip(attention.parameters, given, strict=True)}
         tasks = math.prod(attention.batch) * attention.rows // layout.task
         with (T.parallel if layout.parallel else T.serial)(i64(0), i64(tasks // layout.tasks)) as turn:
-            kernel = _Kernel(attention, layout, dot, tensors, out, _scratch(layout, dot))
+            kernel = _Kernel(
+                attention, layout, dot, tensors, out, _scratch(layout, dot, attention.correction is not None)
+            )
             with loop(layout.tasks) as task:
                 _Task(kernel, T.bind(turn * layout.tasks + task)).emit()
     return builder.get().with_attr("global_symbol", name)
@@ -61,6 +63,18 @@ class _Scratch:
     weights: Buffer
     sums: Buffer
     total: Buffer
+    key_sums: Buffer | None
+    """What is too much in every score of a key, and below in every sum of a channel; None where nothing is."""
+    value_sums: Buffer | None
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A group's rows of ``codes``, ``width`` each, whose products are ``excess`` too much in a column."""
+
+    codes: Buffer
+    width: int
+    excess: Buffer | None
 
 
 @dataclass(frozen=True)
@@ -75,16 +89,18 @@ class _Kernel:
     scratch: _Scratch
 
 
-def _scratch(layout: CodeLayout, dot: CodeDot) -> _Scratch:
+def _scratch(layout: CodeLayout, dot: CodeDot, given: bool) -> _Scratch:
     group, keys, channels = layout.group, layout.keys, layout.channels
     return _Scratch(
         keys=allocated(keys.padded * keys.depth, dot.unit),
         values=allocated(channels.padded * channels.depth, dot.unit),
-        queries=allocated(group * keys.depth * dot.depth, CODE),
+        queries=allocated(group * keys.depth * dot.depth, dot.code),
         scores=allocated(group * keys.padded),
-        weights=allocated(group * layout.width(dot), CODE),
+        weights=allocated(group * layout.width(dot), dot.code),
         sums=allocated(group * channels.padded, "int32"),
         total=allocated(group),
+        key_sums=allocated(keys.padded, "int32") if dot.bias else None,
+        value_sums=None if dot.wide or (given and not dot.bias) else allocated(channels.padded, "int32"),
     )
 
 
@@ -107,6 +123,9 @@ class _Task:
         lay, scratch = self.layout, self.scratch
         self.codes.pack_keys(scratch.keys, self.attention.k, lay.keys)
         self.codes.pack_values(scratch.values, self.attention.v, lay.channels)
+        self._add_up(lay.keys, scratch.keys, i32(self.dot.bias), scratch.key_sums)
+        zero = i32(0) if self.attention.correction else self.zero
+        self._add_up(lay.channels, scratch.values, zero + self.dot.bias, scratch.value_sums)
         with loop(lay.task // lay.group) as group:
             self._group(T.bind(self.first + group * lay.group))
 
@@ -114,16 +133,32 @@ class _Task:
         """The rows of a group, which begins at the head's row ``first``."""
         lay, scratch = self.layout, self.scratch
         self.codes.pack_rows(scratch.queries, self.attention.q, first, lay.group)
-        self._product(lay.keys, (scratch.queries, lay.keys.depth * self.dot.depth), scratch.keys, scratch.scores)
+        rows = _Rows(scratch.queries, lay.keys.depth * self.dot.depth, scratch.key_sums)
+        self._product(lay.keys, rows, scratch.keys, scratch.scores)
         with loop(lay.group) as row:
             self._weigh(row, self._largest(first + row, row * lay.keys.padded))
-        self._product(lay.channels, (scratch.weights, lay.width(self.dot)), scratch.values, scratch.sums)
+        rows = _Rows(scratch.weights, lay.width(self.dot), scratch.value_sums)
+        self._product(lay.channels, rows, scratch.values, scratch.sums)
         with loop(lay.group) as row:
             self._write(first, row)
 
-    def _product(self, columns: Columns, left: tuple[Buffer, int], packed: Buffer, to: Buffer) -> None:
-        """A group's rows of codes ``left``, so many in a row, times ``packed``, tile by tile, in registers."""
-        rows, dot, (codes, width) = self.layout.rows, self.dot, left
+    def _add_up(self, columns: Columns, packed: Buffer, factor: Expr, to: Buffer | None) -> None:
+        """``factor`` times the sum of each of the columns ``packed``."""
+        for part in columns.parts if to is not None else ():
+            width = part.vectors * self.lanes
+            with loop(part.tiles) as tile, loop(part.vectors) as number:
+                start = T.bind(part.first + tile * width)
+                sums = allocated(self.lanes, "int32")
+                store(sums, self._at(0), tirx.Broadcast(i32(0), self.lanes))
+                with loop(columns.depth) as u:
+                    here = start * columns.depth + u * width + number * self.lanes
+                    store(sums, self._at(0), self.dot.step(sums[self._at(0)], self.dot.ones, packed[self._at(here)]))
+                scaled = sums[self._at(0)] * tirx.Broadcast(factor, self.lanes)
+                store(to, self._at(start + number * self.lanes), scaled)
+
+    def _product(self, columns: Columns, left: _Rows, packed: Buffer, to: Buffer) -> None:
+        """A group's rows ``left`` times ``packed``, tile by tile, in registers."""
+        rows, dot = self.layout.rows, self.dot
         for part in columns.parts:
             with loop(part.tiles) as tile, loop(self.layout.group // rows) as strip:
                 first = T.bind(part.first + tile * (part.vectors * self.lanes))
@@ -137,13 +172,16 @@ class _Task:
                     here = T.bind(first * columns.depth + u * (part.vectors * self.lanes))
                     right = [T.bind(packed[self._at(here + v * self.lanes)]) for v in range(part.vectors)]
                     for r, row in enumerate(places):
-                        unit = T.bind(dot.read(codes, (strip * rows + r) * width + u * dot.depth))
+                        unit = T.bind(dot.read(left.codes, (strip * rows + r) * left.width + u * dot.depth))
                         for place, column in zip(row, right, strict=True):
                             store(sums, place, dot.step(sums[place], unit, column))
                 for r, row in enumerate(places):
                     for v, place in enumerate(row):
                         at = self._at((strip * rows + r) * columns.padded + first + v * self.lanes)
-                        store(to, at, sums[place].astype(f"{to.dtype}x{self.lanes}"))
+                        found = sums[place]
+                        if left.excess is not None:
+                            found = found - left.excess[self._at(first + v * self.lanes)]
+                        store(to, at, found.astype(f"{to.dtype}x{self.lanes}"))
 
     def _at(self, place: Expr | int) -> Expr:
         """A vector from ``place`` on."""
@@ -208,11 +246,12 @@ class _Task:
     def _weights(self, row: Expr, weight: Callable[[Expr], Expr], unit: Expr) -> None:
         """Codes less their zero as ``weight`` gives them of a key, and their sum."""
         keys, weights, at = self.layout.keys, self.scratch.weights, row * self.layout.width(self.dot)
-        shift = self.zero if self.attention.correction else i32(0)
+        shift = self.zero if self.attention.correction or not self.dot.wide else i32(0)
+        shift = shift + self.dot.bias
 
         def code(key: Expr) -> Expr:
             made = weight(key)
-            store(weights, at + key, (made + shift).astype(CODE))
+            store(weights, at + key, (made + shift).astype(self.dot.code))
             return made
 
         added = Fold(keys.padded // self.lanes, self.lanes, "int32", parts=1).of(lambda a, b: a + b, 0, code)

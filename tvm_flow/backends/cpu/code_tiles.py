@@ -11,8 +11,6 @@ from tvm_flow.backends.cpu.attention_tiles import GROUP_ROWS, divisor, tasks_of
 from tvm_flow.backends.cpu.code_attention import CodeAttention
 from tvm_flow.backends.cpu.code_dots import CodeDot
 
-VECTORS = 2
-"""Of a tile: so many x `ROWS` sums stay in 16 registers beside both operands and a product."""
 GROUP_SCORES = 1 << 14
 """At most, that exist at a time, unless one tile of rows has more."""
 MOST_PACKED = 1 << 22
@@ -30,11 +28,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Columns:
-    """``extent`` columns in vectors of ``lanes``, of which the last is padded; ``depth`` units are added up."""
+    """``extent`` columns in tiles of ``vectors`` of ``lanes``, the last padded; ``depth`` units are added up."""
 
     extent: int
     depth: int
     lanes: int
+    vectors: int
 
     @property
     def padded(self) -> int:
@@ -43,12 +42,12 @@ class Columns:
 
     @property
     def parts(self) -> Iterator[Part]:
-        """Tiles of `VECTORS`, and one of what is left."""
-        tiles, rest = divmod(self.padded // self.lanes, VECTORS)
+        """Tiles of `vectors`, and one of what is left."""
+        tiles, rest = divmod(self.padded // self.lanes, self.vectors)
         if tiles:
-            yield Part(0, tiles, VECTORS)
+            yield Part(0, tiles, self.vectors)
         if rest:
-            yield Part(tiles * VECTORS * self.lanes, 1, rest)
+            yield Part(tiles * self.vectors * self.lanes, 1, rest)
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,8 @@ def code_layout_of(attention: CodeAttention, dot: CodeDot) -> CodeLayout:
     most = max(min(GROUP_ROWS, GROUP_SCORES // attention.keys) // rows, 1)
     group = rows * divisor(attention.rows // rows, most)
     task, tasks = tasks_of(attention, group)
-    keys = Columns(attention.keys, -(-attention.depth // dot.depth), dot.lanes)
-    channels = Columns(attention.channels, -(-attention.keys // dot.depth), dot.lanes)
+    keys = Columns(attention.keys, -(-attention.depth // dot.depth), dot.lanes, dot.vectors)
+    channels = Columns(attention.channels, -(-attention.keys // dot.depth), dot.lanes, dot.vectors)
     return CodeLayout(rows, group, task, tasks, keys, channels, attention.products >= PARALLEL_PRODUCTS)
 
 
