@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from math import prod
 
 import pytest
 
 from tvm_flow.bench import floats
 from tvm_flow.bench.__main__ import main
+from tvm_flow.bench.contest import AGREEMENT, DEEPEST
 from tvm_flow.bench.floats import SHAPES, FloatShape
 
 
@@ -26,3 +28,7 @@ def test_the_line_is_the_worst_shapes(monkeypatch: pytest.MonkeyPatch, capsys: p
 def test_multiplications_are_counted_by_output_and_depth() -> None:
     assert [shape.macs for shape in SHAPES[:2]] == [120 * 4096 * 1152, 120 * 1152 * 1152]
     assert FloatShape("images", (1, 4, 10, 10), (8, 4, 3, 3)).macs == 8 * 8 * 8 * 4 * 9
+
+
+def test_no_sum_is_deeper_than_what_contenders_may_differ_by_was_derived_for() -> None:
+    assert max(shape.macs // prod(shape.output) for shape in SHAPES) == DEEPEST and AGREEMENT < 1e-4

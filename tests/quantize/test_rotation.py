@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,13 +60,29 @@ def test_every_attention_of_a_rotated_model_computes_the_same(model: AnyModel) -
     assert seen == (6 if hasattr(model, "blocks") else 8)
 
 
+def last_bits_moved(fitting: Fitting) -> Samples:
+    """What a model sees whose projections have each weight a last bit or two away from what it is."""
+    model = copy.deepcopy(fitting.denoising.model)
+    draw = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, SelfAttention | CrossAttention):
+            signs = torch.randn(module.proj.weight.shape, generator=draw).sign()
+            module.proj.weight.data *= 1 + 2.0**-23 * signs
+    return prepare(replace(fitting, denoising=replace(fitting.denoising, model=model)), Recipe())[1]
+
+
 def test_inputs_of_projections_lose_their_outliers(samples: Samples, fitting: Fitting) -> None:
+    """Others keep theirs. A rotation rounds V's rows, the projection, and the sums of both anew, four times what
+    `last_bits_moved` changes; and the largest difference of one draw may be twice that of another.
+    """
     _, turned = prepare(fitting, Recipe(fit=Fit(rotation="heads")))
     for name in [name for name in samples if name.endswith("attn.proj") and "cross" not in name]:
         before, after = (float((-each[name].low).maximum(each[name].high).max()) for each in (samples, turned))
         assert after < before
+    moved = last_bits_moved(fitting)
     for name in [name for name in samples if name.endswith("fc1")]:
-        torch.testing.assert_close(turned[name].high, samples[name].high, rtol=1e-4, atol=1e-4)
+        ours, rounding = (float((each[name].high / samples[name].high - 1).abs().max()) for each in (turned, moved))
+        assert ours <= min(2 * 4 * rounding, 1e-4)
 
 
 @pytest.mark.parametrize("fit", [Fit(rotation="heads", clip="mse"), Fit(inputs="quantized", correction="step")])
