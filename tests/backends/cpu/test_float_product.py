@@ -83,6 +83,12 @@ def test_a_tile_fits_the_registers_and_divides_the_product(name: str, m: int, n:
     assert product.rows * product.vectors + product.vectors + 1 <= registers.count
 
 
+def test_sums_of_few_products_are_written_by_few_tiles_at_a_time() -> None:
+    """Their time is that of their stores: lines of the output stay in the first cache until they are whole."""
+    tiles = [product_of((4096, k), (k, 1152), Registers(16, 8)).default.tiles for k in (8, 16, 17, 1152)]
+    assert tiles == [4, 4, 16, 16]
+
+
 @pytest.mark.parametrize(("name", "add"), [("x86-64-v3", "vfmadd"), ("x86-64-v4", "zmm"), ("raspberry-pi-4", "fmla")])
 def test_sums_stay_in_registers(name: str, add: str) -> None:
     """One instruction for each of them: none is taken apart."""

@@ -95,9 +95,9 @@ class SampledTiling(_DefaultOrder):
         return groups, tile, row
 
 
-def most_tiles(tiles: int) -> int:
-    """The most of ``tiles`` up to `MOST_TILES` that divide them."""
-    return max(t for t in range(1, MOST_TILES + 1) if tiles % t == 0)
+def most_tiles(tiles: int, most: int = MOST_TILES) -> int:
+    """The most of ``tiles`` up to ``most`` that divide them."""
+    return max(t for t in range(1, most + 1) if tiles % t == 0)
 
 
 def rows_of_a_tile(m: int, isa: Isa) -> list[int]:
