@@ -12,7 +12,8 @@ from support.execution import call_kernel, compare, compile_functions
 from tvm import relax
 from tvm.relax import op as R
 
-from tvm_flow.backends.cpu.rows import PARALLEL_ELEMENTS, schedule_rows
+from tvm_flow.backends.cpu.choices import RowsChoice
+from tvm_flow.backends.cpu.rows import PARALLEL_ELEMENTS, row_default, schedule_rows
 from tvm_flow.check.kernels import assembly
 from tvm_flow.lower.legalize import to_prim_func
 from tvm_flow.numerics.reference import execute
@@ -211,9 +212,29 @@ def test_usual_rows_are_computed_in_vectors(body: Body, shape: tuple[int, ...]) 
 @pytest.mark.parametrize("body", [to_codes, norm_to_codes])
 @pytest.mark.parametrize(("target", "rounded"), [("x86-64-v3", r"vroundps\t\$\d+, %ymm"), ("armv8-a", r"frinti?n?\tv")])
 def test_codes_are_rounded_in_vectors(body: Body, target: str, rounded: str) -> None:
-    """A rounding that is taken apart takes apart the loads and stores around it."""
-    text = assembly("k", schedule_rows(to_prim_func(function(body, (64, 96)), "k")), load_target(target))
-    assert re.search(rounded, text) and not re.search(r"vpextrb|vinsertps|st1\t\{v\d+\.b\}", text)
+    """A rounding that is taken apart takes apart the loads and stores around it. Of four rows, LLVM puts the roots
+    together in one vector, which has instructions that loads have when they are taken apart."""
+    lowered = to_prim_func(function(body, (64, 96)), "k")
+    one, usual = (
+        assembly("k", schedule_rows(lowered, choice), load_target(target)) for choice in (RowsChoice(16, False), None)
+    )
+    assert re.search(rounded, one) and not re.search(r"vpextrb|vinsertps|st1\t\{v\d+\.b\}", one)
+    assert re.search(rounded, usual) and not re.search(r"vpextrb|st1\t\{v\d+\.b\}", usual)
+
+
+def test_short_rows_are_summed_four_at_a_time_and_long_ones_one_after_the_other() -> None:
+    """No bit changes by it: each row's sum is added up as before."""
+    rows = {(128, 96): 4, (2, 16, 256): 4, (16, 33): 4, (16, 257): 0, (4096, 1152): 0, (4, 6, 96): 0, (8, 1, 96): 0}
+    for shape, together in rows.items():
+        lowered = to_prim_func(function(norm_to_codes, shape), "k")
+        default = row_default(lowered)
+        assert isinstance(default, RowsChoice) and default.rows == together, shape
+        assert str(schedule_rows(lowered)) == str(schedule_rows(lowered, default))
+    lowered = to_prim_func(function(norm_to_codes, (128, 96)), "k")
+    one = schedule_rows(lowered, RowsChoice(16, False)).with_attr("global_symbol", "one")
+    module = compile_functions({"k": schedule_rows(lowered), "one": one})
+    four, single = (call_kernel(module, name, [values((128, 96))], (128, 96), "int8") for name in ("k", "one"))
+    assert str(schedule_rows(lowered)) != str(one) and np.array_equal(four, single)
 
 
 def test_vectors_end_where_a_head_ends() -> None:

@@ -81,7 +81,7 @@ class RowsChoice:
     lanes: int
     parallel: bool
     rows: int = 0
-    """Of a task; 0: as the default has it, a row, or where nothing is added up, a vector of any row."""
+    """Of a task; 0: a row, or where nothing is added up, a vector of any row."""
     reorders: ClassVar[bool] = False
 
 
