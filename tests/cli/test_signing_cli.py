@@ -40,7 +40,10 @@ def test_from_a_key_to_an_installed_bundle(
     write_trust(trust, public, 3)
     older = said(capsys, "install", bundle, "--into", field, "--trust", trust, code=2)
     why = "expected version 3 of toy or later, got 2; install a newer bundle [wrong version]"
-    assert older == f"tvm-flow: signature.bin: {why}\n"
+    assert older == f"tvm-flow: {bundle}: signature.bin: {why}\n"
+    assert said(capsys, "run", "red", "--bundle", bundle, "--trust", trust, code=2) == older
+    assert "Is a directory" in (folder := said(capsys, "verify", bundle, "--trust", tmp_path, code=2))
+    assert str(tmp_path) in folder
 
 
 @pytest.mark.parametrize("command", ["profile", "inspect"])

@@ -229,6 +229,11 @@ class TestKeys:
         with pytest.raises(ConfigError, match="got mode 0640; chmod 600"):
             load_key(tmp_path / "k")
 
+    def test_a_public_one_is_not_asked_to_be_hidden(self, tmp_path: Path) -> None:
+        new_key(tmp_path / "k")
+        with pytest.raises(ConfigError, match="got another file; name the one that --new-key made"):
+            load_key(tmp_path / "k.pub")
+
     @pytest.mark.parametrize(
         "options", [["-algorithm", "rsa"], ["-algorithm", "ed25519", "-aes256", "-pass", "pass:x"]]
     )

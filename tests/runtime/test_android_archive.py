@@ -26,14 +26,18 @@ RECIPE = RUNTIME / "examples" / "aar.cmake"
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="needs a compiler for x86-64")
 
 
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """As for Android, CMake makes no versions of a library's name."""
+@pytest.fixture(scope="module", params=["library", "link"])
+def archive(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> zipfile.ZipFile:
+    """As for Android, CMake makes no versions of a library's name; on systems that have them it is a link to one."""
     folder = tmp_path_factory.mktemp("aar")
     options = ["-DBUILD_SHARED_LIBS=ON", "-DCMAKE_PLATFORM_NO_VERSIONED_SONAME=ON", "-DCMAKE_INSTALL_LIBDIR=lib"]
     run("cmake", "-S", RUNTIME, "-B", folder / "build", *options)
     run("cmake", "--build", folder / "build")
     run("cmake", "--install", folder / "build", "--prefix", folder / "installed" / ABI)
+    if request.param == "link":
+        named = folder / "installed" / ABI / "lib" / "libtvm_flow.so"
+        named.rename(named.with_suffix(".so.0"))
+        named.symlink_to("libtvm_flow.so.0")
     output = folder / "tvm_flow.aar"
     run("cmake", f"-DINSTALLED={folder / 'installed'}", f"-DOUTPUT={output}", "-DMIN_SDK=24", "-P", RECIPE)
     assert {path.name for path in folder.iterdir()} == {"build", "installed", "tvm_flow.aar"}
@@ -46,7 +50,8 @@ def test_it_holds_library_headers_and_what_says_so(archive: zipfile.ZipFile) -> 
     words = {"prefab/prefab.json", f"{MODULE}/module.json", f"{MODULE}/libs/android.{ABI}/abi.json"}
     files = {name for name in archive.namelist() if not name.endswith("/")}
     assert files == {"AndroidManifest.xml", "LICENSE", *headers, *libraries, *words}
-    assert len({archive.read(name) for name in libraries}) == 1
+    (library,) = {archive.read(name) for name in libraries}
+    assert library[:4] == b"\x7fELF"
 
 
 def test_the_manifest_and_the_package_name_what_an_app_needs(archive: zipfile.ZipFile) -> None:

@@ -56,17 +56,18 @@ def load_key(path: Path) -> Ed25519PrivateKey:
         data, mode = read_small(path, _MOST), path.stat().st_mode
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: expected a private key, got: {error}; make one: tvm-flow sign --new-key") from error
+    try:
+        key = load_pem_private_key(data, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ConfigError(
+            f"{path}: expected an Ed25519 private key in PEM without a password, got another file; name the one that "
+            "--new-key made, not what ends in .pub"
+        ) from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(f"{path}: expected an Ed25519 private key, got {type(key).__name__}; make one with --new-key")
     if mode & 0o077:
         raise ConfigError(
             f"{path}: expected a private key that its owner alone can read, got mode {mode & 0o777:04o}; chmod 600 it, "
             "and make a new one if others could read it"
         )
-    try:
-        key = load_pem_private_key(data, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigError(
-            f"{path}: expected an Ed25519 private key in PEM without a password, got another file"
-        ) from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(f"{path}: expected an Ed25519 private key, got {type(key).__name__}; make one with --new-key")
     return key

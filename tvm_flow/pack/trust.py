@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
-from tvm_flow.errors import BadSignatureError, ConfigError, OlderVersionError, UnknownKeyError
+from tvm_flow.errors import BadSignatureError, BundleError, ConfigError, OlderVersionError, UnknownKeyError
 from tvm_flow.fields import check_fields, described, from_mapping, read_yaml
 from tvm_flow.pack.format import SIGNATURE
 from tvm_flow.pack.signature import (
@@ -103,9 +103,15 @@ def accept_file(trust: Trust, data: bytes, name: str, sha256: bytes) -> Statemen
 
 def verify_signature(directory: Path, trust: Trust) -> Statement:
     """Check the signature of the bundle ``directory`` and that it is of this one; its files are `verify_bundle`'s."""
-    statement = check_trust(trust, read_signature(directory))
-    check_files(directory, statement)
-    _check_version(trust, statement)
+    data = read_signature(directory)
+    try:
+        statement = check_trust(trust, data)
+        check_files(directory, statement)
+        _check_version(trust, statement)
+    except BundleError as error:
+        if str(error).startswith(str(directory)):
+            raise
+        raise type(error)(f"{directory}: {error}", error.cause) from error
     return statement
 
 

@@ -93,8 +93,7 @@ def write_videos(wanted: VideoRequest) -> list[Path]:
             f"run: expected prompts and seeds up to 2**63 - 1, got {len(wanted.prompts)} prompts, {wanted.count} of "
             f"each, from seed {wanted.seed}; correct them"
         )
-    if wanted.trust is not None:
-        verify_signature(wanted.bundle, wanted.trust)
+    _require_trusted(wanted)
     require_checked(wanted.bundle, read_manifest(wanted.bundle), wanted.unchecked)
     golden = read_golden(wanted.bundle)
     suffix = _suffix(wanted, golden.noise.shape)
@@ -112,7 +111,8 @@ def write_videos(wanted: VideoRequest) -> list[Path]:
 
 
 def remarks(wanted: VideoRequest) -> list[str]:
-    """What a person should know beside what is written."""
+    """What a person should know beside what is written; raises SignatureError before anything else is read."""
+    _require_trusted(wanted)
     suffix, said = _suffix(wanted, read_golden(wanted.bundle).noise.shape), []
     if not read_manifest(wanted.bundle).checked:
         said.append("unchecked bundle (--check none): nothing that it computes was ever compared with the reference")
@@ -124,6 +124,11 @@ def remarks(wanted: VideoRequest) -> list[str]:
     if suffix == LATENTS and wanted.output is None and wanted.format is None:
         said.append("no decoder in this bundle: latents are written; --autoencoder FOLDER makes videos of them")
     return said
+
+
+def _require_trusted(wanted: VideoRequest) -> None:
+    if wanted.trust is not None:
+        verify_signature(wanted.bundle, wanted.trust)
 
 
 def _fps(bundle: Path) -> float:

@@ -37,8 +37,9 @@ foreach(abi arm64-v8a armeabi-v7a x86 x86_64 riscv64)
   file(GLOB library "${installed}/${abi}/lib*/libtvm_flow.so")
   if(library)
     math(EXPR abis "${abis} + 1")
-    file(COPY "${library}" DESTINATION "${made}/jni/${abi}")
-    file(COPY "${library}" DESTINATION "${module}/libs/android.${abi}")
+    get_filename_component(library "${library}" REALPATH) # where the system has versions of a name, it is a link
+    configure_file("${library}" "${made}/jni/${abi}/libtvm_flow.so" COPYONLY)
+    configure_file("${library}" "${module}/libs/android.${abi}/libtvm_flow.so" COPYONLY)
     file(WRITE "${module}/libs/android.${abi}/abi.json"
          "{\"abi\": \"${abi}\", \"api\": ${MIN_SDK}, \"ndk\": ${NDK}, \"stl\": \"none\", \"static\": false}\n")
     file(COPY "${installed}/${abi}/include" DESTINATION "${module}") # the same of every ABI
