@@ -191,7 +191,8 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("[", "expected a readable YAML file"),
+            ("[", "expected a readable YAML target"),
+            ("[" * 5000, "expected a readable YAML target"),
             ("", "expected the keys name, triple, cpu"),
             ("- a", "expected the keys"),
             (GOOD + "speed: 9\n", "expected the keys .*speed"),
@@ -218,7 +219,7 @@ class TestFiles:
             (GOOD + "cores: {big: true}\n", "big: expected a whole number"),
             (GOOD + "cache: {l2_kib: 0}\n", "l2_kib: expected a whole number above 0"),
             (GOOD + "source: 3\n", "source: expected a text"),
-            ("name: \udce9\n", "expected a readable YAML file"),
+            ("name: \udce9\n", "expected a readable YAML target"),
         ],
     )
     def test_a_wrong_file_is_named_with_its_key(self, tmp_path: Path, text: str, message: str) -> None:

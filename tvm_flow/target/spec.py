@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from tvm.target import Target
 from tvm.target.codegen import llvm_get_system_cpu
 
 from tvm_flow.errors import ConfigError
+from tvm_flow.fields import read_yaml
 from tvm_flow.target.board import KEYS, Board, read_board
 from tvm_flow.target.feature_names import ARCHITECTURES
 from tvm_flow.target.features import checkable, closed, known, llvm_cpus, llvm_target, reported, settle
@@ -126,10 +126,7 @@ def load_target(name: str) -> TargetSpec:
     if name == HOST:
         return detect_host()
     path = target_path(name)
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: expected a readable YAML file, got: {error}; correct the file") from error
+    values = read_yaml(path, "target")
     if not isinstance(values, dict) or set(values) - _KEYS or not set(values) >= _REQUIRED:
         raise ConfigError(
             f"{path}: expected the keys name, triple, cpu and perhaps {', '.join(sorted(_KEYS - _REQUIRED))}, got "
