@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.signed_bundles import KEY, MODEL, OTHER_KEY, VERSION, files_of, signed_toy, trust_in
+from support.signed_bundles import KEY, MODEL, OTHER_KEY, VERSION, files_of, signed_later, signed_toy, trust_in
 
 from tvm_flow import folders
 from tvm_flow.artifact import exclusive
@@ -43,9 +43,8 @@ def old(contents: Contents, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def new(contents: Contents, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Version 4, which is another in its manifest alone; shared."""
-    made = replace(contents, provenance={"made": "later"})
-    return signed_toy(tmp_path_factory.mktemp("new") / "b", made, VERSION + 1)
+    """Version 4; shared."""
+    return signed_later(tmp_path_factory.mktemp("new") / "b", contents)
 
 
 @pytest.fixture

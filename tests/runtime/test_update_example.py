@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from support import toy_bundle, toy_decoder
 from support.attack_programs import SIGNATURE_HEADERS
-from support.signed_bundles import KEY, MODEL, OTHER_KEY, VERSION, files_of, public, signed_toy
+from support.signed_bundles import KEY, MODEL, OTHER_KEY, VERSION, files_of, public, signed_later, signed_toy
 
 from tvm_flow.pack import Contents, write_bundle
 from tvm_flow.pack.format import SIGNATURE
@@ -44,8 +44,7 @@ def old(contents: Contents, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def new(contents: Contents, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Version 4; shared."""
-    made = replace(contents, provenance={"made": "later"})
-    return signed_toy(tmp_path_factory.mktemp("new") / "b", made, VERSION + 1)
+    return signed_later(tmp_path_factory.mktemp("new") / "b", contents)
 
 
 @pytest.fixture

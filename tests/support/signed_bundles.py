@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -32,6 +33,11 @@ def signed_toy(bundle: Path, contents: Contents, version: int = VERSION) -> Path
     toy_decoder.write_decoding(bundle, contents)
     sign_bundle(bundle, KEY, MODEL, version)
     return bundle
+
+
+def signed_later(bundle: Path, contents: Contents) -> Path:
+    """The next version of `signed_toy`, another in its manifest alone."""
+    return signed_toy(bundle, replace(contents, provenance={"made": "later"}), VERSION + 1)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -50,38 +50,23 @@ _WEIGHT = (1.3814540079e-3, 8.3687452128e-3, 4.1668390793e-2, 1.6666520398e-1, 4
 def exp_expression(x: Any) -> Any:
     """float32 expression for exp of the float32 expression ``x``."""
 
-    def f32(value: float) -> Any:
-        return tirx.const(value, "float32")
-
     # Of two operands, LLVM's code takes the second when they do not compare.
-    clamped = tirx.max(f32(LOWER), tirx.min(f32(UPPER), x))
-    n = tirx.nearbyint(clamped * f32(_LOG2E))
-    r = (clamped - n * f32(_C1)) - n * f32(_C2)
-    poly = f32(_POLYNOMIAL[0])
-    for coefficient in _POLYNOMIAL[1:]:
-        poly = poly * r + f32(coefficient)
-    mantissa = poly * (r * r) + r + f32(1.0)
+    clamped = tirx.max(_f32(LOWER), tirx.min(_f32(UPPER), x))
+    n, r, poly = _reduced(clamped, _POLYNOMIAL)
+    mantissa = poly * (r * r) + r + _f32(1.0)
     exponent = tirx.shift_left(n.astype("int32") + tirx.const(126, "int32"), tirx.const(23, "int32"))
     value = (mantissa + mantissa) * tirx.reinterpret("float32", exponent)
     # Not a Select: TVM makes a branch of one that reads memory, and then a scalar loop of the vectors around it.
-    kept = (x < f32(LOWER)).astype("int32") - tirx.const(1, "int32")
+    kept = (x < _f32(LOWER)).astype("int32") - tirx.const(1, "int32")
     return tirx.reinterpret("float32", tirx.bitwise_and(tirx.reinterpret("int32", value), kept))
 
 
 def weight_expression(x: Any) -> Any:
     """float32 expression for exp of the float32 expression ``x``, which is at most 0 or NaN."""
 
-    def f32(value: float) -> Any:
-        return tirx.const(value, "float32")
-
-    clamped = tirx.max(f32(_LEAST_WEIGHT), x)
-    n = tirx.nearbyint(clamped * f32(_LOG2E))
-    r = (clamped - n * f32(_C1)) - n * f32(_C2)
-    poly = f32(_WEIGHT[0])
-    for coefficient in _WEIGHT[1:]:
-        poly = poly * r + f32(coefficient)
-    bits = tirx.shift_left(tirx.reinterpret("int32", n + f32(_TO_BITS)), tirx.const(23, "int32"))
-    return poly * tirx.reinterpret("float32", bits)
+    clamped = tirx.max(_f32(_LEAST_WEIGHT), x)
+    n, _, poly = _reduced(clamped, _WEIGHT)
+    return poly * _power_of_two(n)
 
 
 def falling_expression(x: Any) -> Any:
@@ -92,17 +77,29 @@ def falling_expression(x: Any) -> Any:
     Twice the mantissa times 2^(n - 1) is the mantissa times 2^n, which is a normal number too, as n is at most 0.
     """
 
-    def f32(value: float) -> Any:
-        return tirx.const(value, "float32")
+    clamped = tirx.max(_f32(LOWER), x)
+    n, r, poly = _reduced(clamped, _POLYNOMIAL)
+    return (poly * (r * r) + r + _f32(1.0)) * _power_of_two(n)
 
-    clamped = tirx.max(f32(LOWER), x)
-    n = tirx.nearbyint(clamped * f32(_LOG2E))
-    r = (clamped - n * f32(_C1)) - n * f32(_C2)
-    poly = f32(_POLYNOMIAL[0])
-    for coefficient in _POLYNOMIAL[1:]:
-        poly = poly * r + f32(coefficient)
-    bits = tirx.shift_left(tirx.reinterpret("int32", n + f32(_TO_BITS)), tirx.const(23, "int32"))
-    return (poly * (r * r) + r + f32(1.0)) * tirx.reinterpret("float32", bits)
+
+def _f32(value: float) -> Any:
+    return tirx.const(value, "float32")
+
+
+def _reduced(clamped: Any, coefficients: tuple[float, ...]) -> tuple[Any, Any, Any]:
+    """n, r and the polynomial of r."""
+    n = tirx.nearbyint(clamped * _f32(_LOG2E))
+    r = (clamped - n * _f32(_C1)) - n * _f32(_C2)
+    poly = _f32(coefficients[0])
+    for coefficient in coefficients[1:]:
+        poly = poly * r + _f32(coefficient)
+    return n, r, poly
+
+
+def _power_of_two(n: Any) -> Any:
+    """2^n of an n from -127, which gives zero, to 127."""
+    bits = tirx.shift_left(tirx.reinterpret("int32", n + _f32(_TO_BITS)), tirx.const(23, "int32"))
+    return tirx.reinterpret("float32", bits)
 
 
 def te_exp(x: Any) -> Any:
