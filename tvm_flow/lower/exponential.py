@@ -18,7 +18,8 @@ is beyond float32 by more than 4 u, finite where it is within by more than 4 u, 
 polynomial is one of degree 6 in all, fitted to exp(r) with its first two coefficients 1, wrong by less than 0.07 u.
 With its last addition's u, 1.2 u of the products and sums before, each at most |r| as large, and the reduction's
 0.38 u, that is within `RELATIVE_ERROR` too. A result of zero is wrong by at most 2^-126.5; one below 2^-126 is a
-subnormal number or zero: both are within `ABSOLUTE_ERROR`.
+subnormal number or zero: both are within `ABSOLUTE_ERROR`. `falling_expression` is `exp_expression`
+of an argument of at most 0, with that power of two.
 """
 
 from __future__ import annotations
